@@ -1,0 +1,216 @@
+// A process that answers like an S3 server and throws the data away: node bench/sink.ts. It prints its port, and ends
+// with its stdin. Objects below `.pgark/` are kept in memory, since pgark reads them again; of all others only length and
+// CRC-32 remain. Signatures are not looked at.
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { crc32 } from 'node:zlib';
+
+interface StoredObject {
+  readonly bytes: number;
+  readonly etag: string;
+  readonly modified: Date;
+  readonly headers: Readonly<Record<string, string>>;
+  /** Missing where the content was thrown away. */
+  readonly content: Buffer | undefined;
+}
+
+interface Upload {
+  readonly key: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly parts: Map<number, { readonly bytes: number; readonly etag: string }>;
+}
+
+interface Received {
+  readonly bytes: number;
+  /** Base64 of the four bytes, as S3's headers have it. */
+  readonly crc32: string;
+  readonly content: Buffer | undefined;
+}
+
+/** An answer that S3 would give with a status of its own. */
+class Refusal extends Error {
+  readonly status: number;
+  readonly code: string;
+
+  constructor(status: number, code: string) {
+    super(code);
+    this.status = status;
+    this.code = code;
+  }
+}
+
+const objects = new Map<string, StoredObject>();
+const uploads = new Map<string, Upload>();
+let lastTag = 0;
+
+/** An etag that is no MD5: confirming by CRC-32 costs both sides less, and is what most stores offer today. */
+function newTag(): string {
+  lastTag += 1;
+  return `"sink-${lastTag}"`;
+}
+
+async function receive(request: IncomingMessage, keep: boolean): Promise<Received> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  let checksum = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    bytes += chunk.length;
+    checksum = crc32(chunk, checksum);
+    if (keep) chunks.push(chunk);
+  }
+  const announced = request.headers['content-length'];
+  if (announced !== undefined && Number(announced) !== bytes) throw new Refusal(400, 'IncompleteBody');
+  const digest = Buffer.alloc(4);
+  digest.writeUInt32BE(checksum);
+  const sent = request.headers['x-amz-checksum-crc32'];
+  if (sent !== undefined && sent !== digest.toString('base64')) throw new Refusal(400, 'BadDigest');
+  return { bytes, crc32: digest.toString('base64'), content: keep ? Buffer.concat(chunks) : undefined };
+}
+
+function keptHeaders(request: IncomingMessage): Record<string, string> {
+  const entries = Object.entries(request.headers).filter(
+    ([name, value]) => typeof value === 'string' && (name.startsWith('x-amz-meta-') || name === 'content-type'),
+  );
+  return Object.fromEntries(entries) as Record<string, string>;
+}
+
+function checkConditions(request: IncomingMessage, key: string): void {
+  const existing = objects.get(key);
+  const { 'if-none-match': absent, 'if-match': etag } = request.headers;
+  if (absent === '*' && existing !== undefined) throw new Refusal(412, 'PreconditionFailed');
+  if (etag !== undefined && existing === undefined) throw new Refusal(404, 'NoSuchKey');
+  if (etag !== undefined && existing?.etag !== etag) throw new Refusal(412, 'PreconditionFailed');
+}
+
+function store(key: string, object: Omit<StoredObject, 'etag' | 'modified'>): StoredObject {
+  const stored = { ...object, etag: newTag(), modified: new Date() };
+  objects.set(key, stored);
+  return stored;
+}
+
+function uploadOf(id: string): Upload {
+  const upload = uploads.get(id);
+  if (upload === undefined) throw new Refusal(404, 'NoSuchUpload');
+  return upload;
+}
+
+function objectOf(key: string): StoredObject {
+  const object = objects.get(key);
+  if (object === undefined) throw new Refusal(404, 'NoSuchKey');
+  return object;
+}
+
+function xml(response: ServerResponse, body: string): void {
+  response.writeHead(200, { 'content-type': 'application/xml' });
+  response.end(`<?xml version="1.0" encoding="UTF-8"?>${body}`);
+}
+
+function escapeXml(text: string): string {
+  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
+}
+
+function list(bucket: string, query: URLSearchParams, response: ServerResponse): void {
+  const prefix = `${bucket}/${query.get('prefix') ?? ''}`;
+  const after = query.get('start-after');
+  const found = [...objects]
+    .filter(([key]) => key.startsWith(prefix) && (after === null || key > `${bucket}/${after}`))
+    .sort(([a], [b]) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+  const contents = found.map(([key, { bytes, etag, modified }]) => {
+    const name = encodeURIComponent(key.slice(bucket.length + 1));
+    return `<Contents><Key>${name}</Key><Size>${bytes}</Size><ETag>${escapeXml(etag)}</ETag><LastModified>${modified.toISOString()}</LastModified></Contents>`;
+  });
+  xml(
+    response,
+    `<ListBucketResult><Name>${escapeXml(bucket)}</Name><EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>${contents.join('')}</ListBucketResult>`,
+  );
+}
+
+async function put(request: IncomingMessage, response: ServerResponse, key: string): Promise<void> {
+  const received = await receive(request, key.includes('/.pgark/'));
+  checkConditions(request, key);
+  const { etag } = store(key, { bytes: received.bytes, content: received.content, headers: keptHeaders(request) });
+  response.writeHead(200, { etag, 'x-amz-checksum-crc32': received.crc32 }).end();
+}
+
+async function putPart(request: IncomingMessage, response: ServerResponse, query: URLSearchParams): Promise<void> {
+  const upload = uploadOf(query.get('uploadId') ?? '');
+  const { bytes, crc32: checksum } = await receive(request, false);
+  const etag = newTag();
+  upload.parts.set(Number(query.get('partNumber')), { bytes, etag });
+  response.writeHead(200, { etag, 'x-amz-checksum-crc32': checksum }).end();
+}
+
+async function complete(request: IncomingMessage, response: ServerResponse, id: string): Promise<void> {
+  const { content } = await receive(request, true);
+  const upload = uploadOf(id);
+  checkConditions(request, upload.key);
+  const named = [...(content ?? '').toString().matchAll(/<PartNumber>(\d+)<\/PartNumber>/gu)].map((match) =>
+    upload.parts.get(Number(match[1])),
+  );
+  let bytes = 0;
+  for (const part of named) {
+    if (part === undefined) throw new Refusal(400, 'InvalidPart');
+    bytes += part.bytes;
+  }
+  uploads.delete(id);
+  const { etag } = store(upload.key, { bytes, content: undefined, headers: upload.headers });
+  xml(response, `<CompleteMultipartUploadResult><ETag>${escapeXml(etag)}</ETag></CompleteMultipartUploadResult>`);
+}
+
+function create(request: IncomingMessage, response: ServerResponse, key: string): void {
+  const id = `upload-${uploads.size}-${Date.now()}-${Math.random().toString(36).slice(2)}`;
+  uploads.set(id, { key, headers: keptHeaders(request), parts: new Map() });
+  xml(response, `<InitiateMultipartUploadResult><UploadId>${id}</UploadId></InitiateMultipartUploadResult>`);
+}
+
+function get(request: IncomingMessage, response: ServerResponse, key: string): void {
+  const { bytes, etag, modified, headers, content } = objectOf(key);
+  const head = request.method === 'HEAD';
+  if (!head && content === undefined) throw new Refusal(410, 'ThrownAway');
+  response.writeHead(200, {
+    ...headers,
+    etag,
+    'last-modified': modified.toUTCString(),
+    'content-length': String(bytes),
+  });
+  response.end(head ? undefined : content);
+}
+
+async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const { pathname, searchParams: query } = new URL(request.url ?? '/', 'http://sink');
+  const key = decodeURIComponent(pathname.slice(1));
+  const bucketOnly = !key.includes('/') || (key.endsWith('/') && key.indexOf('/') === key.length - 1);
+  const bucket = key.split('/')[0] ?? '';
+  const method = request.method ?? '';
+  const id = query.get('uploadId');
+  if (bucketOnly) {
+    if (query.has('uploads')) xml(response, '<ListMultipartUploadsResult></ListMultipartUploadsResult>');
+    else if (method === 'GET') list(bucket, query, response);
+    else response.writeHead(200).end();
+  } else if (method === 'PUT') await (id === null ? put(request, response, key) : putPart(request, response, query));
+  else if (method === 'POST' && query.has('uploads')) create(request, response, key);
+  else if (method === 'POST' && id !== null) await complete(request, response, id);
+  else if (method === 'DELETE') {
+    if (id === null) objects.delete(key);
+    else if (!uploads.delete(id)) throw new Refusal(404, 'NoSuchUpload');
+    response.writeHead(204).end();
+  } else if (id !== null) {
+    uploadOf(id);
+    xml(response, '<ListPartsResult></ListPartsResult>');
+  } else get(request, response, key);
+}
+
+const server = createServer((request, response) => {
+  answer(request, response).catch((error: unknown) => {
+    const refusal = error instanceof Refusal ? error : new Refusal(500, 'InternalError');
+    if (!(error instanceof Refusal)) console.error(error);
+    response.writeHead(refusal.status, { 'content-type': 'application/xml' });
+    response.end(request.method === 'HEAD' ? undefined : `<Error><Code>${refusal.code}</Code></Error>`);
+  });
+});
+// A pipeline may take longer to begin its upload than a connection may usually be idle.
+server.requestTimeout = 0;
+server.listen(0, '127.0.0.1', () => {
+  const address = server.address();
+  console.log(address !== null && typeof address === 'object' ? address.port : '');
+});
+process.stdin.resume().once('end', () => process.exit(0));

@@ -1,0 +1,85 @@
+import { hostname } from 'node:os';
+import { systemClock } from './common/clock.ts';
+import { type Logger, silentLogger } from './common/log.ts';
+import { systemRandom } from './common/random.ts';
+import { silentTracing, type Tracing } from './common/tracer.ts';
+import type { EncryptionConfig, StorageConfig, TracesConfig } from './config/model.ts';
+import type { Sealer } from './pipeline/encryption/sealer.ts';
+import type { ObjectStore } from './storage/object-store.ts';
+import { lazyTracing } from './tracing/lazy-tracing.ts';
+import { pgarkVersion } from './version.ts';
+
+/**
+ * The composition root: the only place where adapters are constructed from settings. The store's client library is
+ * loaded when a store is opened, so that commands that need none start fast.
+ */
+export async function openStore(config: StorageConfig, logger: Logger = silentLogger): Promise<ObjectStore> {
+  const world = { clock: systemClock, random: systemRandom };
+  for (const setting of unusedSettings(config)) {
+    logger.warning('config.unused', `storage ${config.name}: ${setting} is not carried out by this version`, {
+      setting,
+    });
+  }
+  switch (config.type) {
+    case 'file': {
+      const { FileStore } = await import('./storage/file/file-store.ts');
+      return new FileStore({ root: config.path, ...world });
+    }
+    case 's3': {
+      const { S3Store } = await import('./storage/s3/s3-store.ts');
+      return new S3Store({
+        bucket: config.bucket,
+        prefix: config.prefix,
+        region: config.region,
+        credentials: config.credentials,
+        forcePathStyle: config.forcePathStyle,
+        ...(config.provider === undefined ? {} : { provider: config.provider }),
+        ...(config.endpoint === undefined ? {} : { endpoint: config.endpoint }),
+        ...(config.caFile === undefined ? {} : { caFile: config.caFile }),
+        ...(config.partBytes === undefined ? {} : { partBytes: config.partBytes }),
+        retry: config.retry,
+        logger,
+        ...world,
+      });
+    }
+    case 'rclone': {
+      const { RcloneStore } = await import('./storage/rclone/rclone-store.ts');
+      return new RcloneStore({
+        remote: config.remote,
+        ...(config.configFile === undefined ? {} : { configFile: config.configFile }),
+        env: process.env,
+        retry: config.retry,
+        logger,
+        ...world,
+      });
+    }
+    default:
+      return config satisfies never;
+  }
+}
+
+/** Settings that are understood and not acted on yet: nobody may believe in a guard that is not there. */
+function unusedSettings(config: StorageConfig): readonly string[] {
+  if (config.type === 'file' && config.maxSizeBytes !== undefined) return ['max_size'];
+  return config.type === 's3' && config.objectLock !== undefined ? ['object_lock'] : [];
+}
+
+/** What encrypts for the keys of a configured encryption; undefined for none. Error: `key-invalid`. */
+export async function sealerOf(config: EncryptionConfig | undefined): Promise<Sealer | undefined> {
+  if (config === undefined) return undefined;
+  if (config.scheme === 'openssl') {
+    const { opensslSealer } = await import('./pipeline/encryption/openssl-sealer.ts');
+    return opensslSealer(config);
+  }
+  const { ageSealer } = await import('./pipeline/encryption/age-sealer.ts');
+  return ageSealer(config);
+}
+
+/** Where spans of runs go; undefined for nowhere. OpenTelemetry is an optional package, loaded with the first span. */
+export function openTracing(config: TracesConfig | undefined, logger: Logger = silentLogger): Tracing {
+  if (config === undefined) return silentTracing;
+  return lazyTracing(async () => {
+    const { otlpTracing } = await import('./tracing/otlp-tracing.ts');
+    return otlpTracing({ ...config, version: pgarkVersion, host: hostname(), logger });
+  }, logger);
+}

@@ -1,0 +1,67 @@
+import { formatBytes, formatDuration } from '../common/bytes.ts';
+import { failureOf, type JobReport, type JobResult } from '../service/job-report.ts';
+import type { CommandRun } from './command.ts';
+import { describeError, reportError } from './errors.ts';
+import { manifestJson } from './json.ts';
+import { formatFacts } from './table.ts';
+import { sizesOf } from '../repository/manifest.ts';
+import { dataFolderOf } from '../repository/repository.ts';
+
+interface Line {
+  readonly source: string;
+  readonly result: JobResult;
+}
+
+/** Says what came of jobs, for each database and storage; then throws what the command ends with, if anything failed. */
+export function concludeJobs(run: CommandRun, reports: readonly JobReport[]): void {
+  const lines = reports.flatMap(({ job, results }) => results.map((result) => ({ source: job.source.name, result })));
+  run.result({ results: lines.map(resultJson) }, () => lines.map(({ result }) => describeResult(result)).join(''));
+  const failure = failureOf(lines.map(({ result }) => result));
+  if (failure === undefined) return;
+  if (lines.length > 1) {
+    for (const { source, result } of lines) {
+      const { error, storage, database = source } = result;
+      const what = database === source ? source : `${source}/${database}`;
+      if (error !== undefined)
+        run.print(() => run.world.terminal.err(`${what} to ${storage}: ${describeError(error)}`));
+    }
+  }
+  throw failure;
+}
+
+function resultJson({ source, result }: Line): Record<string, unknown> {
+  const { database, storage, outcome, error } = result;
+  const base = { source, database, storage };
+  if (error !== undefined) return { ...base, state: 'failed', error: reportError(error) };
+  if (outcome?.kind === 'committed') {
+    return { ...base, state: 'committed', duration_ms: outcome.durationMs, backup: manifestJson(outcome.manifest) };
+  }
+  return { ...base, state: 'checked', key: outcome?.key };
+}
+
+function describeResult({ storage, location, outcome }: JobResult): string {
+  if (outcome === undefined) return '';
+  const where = location ?? storage;
+  if (outcome.kind === 'checked') {
+    return (
+      `all checks passed: ${outcome.database.name} can be backed up to ${where}\n` +
+      formatFacts([
+        [outcome.key.endsWith('/') ? '  folder' : '  file', outcome.key],
+        ['  by', `pg_dump ${outcome.pgDump.version}`],
+      ])
+    );
+  }
+  const { manifest, durationMs } = outcome;
+  const folder = dataFolderOf(manifest);
+  const isText = manifest.format === 'plain';
+  const { plainBytes: plain, storedBytes: stored } = sizesOf(manifest);
+  const ratio = stored > 0 ? (plain / stored).toFixed(1) : '1.0';
+  return (
+    `backed up ${manifest.database.name} to ${where} in ${formatDuration(durationMs)}\n` +
+    formatFacts([
+      folder === undefined ? ['  file', manifest.objects[0]?.key] : ['  folder', folder],
+      ['  id', manifest.id],
+      ['  size', `${formatBytes(plain)} of ${isText ? 'SQL' : 'data'}, ${formatBytes(stored)} stored (${ratio}:1)`],
+    ])
+  );
+}

@@ -1,0 +1,82 @@
+import { type Command, Option } from 'commander';
+import { PgarkError } from '../common/errors.ts';
+import { parseDurationMs } from '../config/units.ts';
+import type { RetentionPolicy } from '../retention/policy.ts';
+import { type Job, type MadeFormat, planJobs } from '../service/jobs.ts';
+import { concludeJobs } from './backup-report.ts';
+import { action, chooseSources, chooseStorage, type CliWorld } from './command.ts';
+import { addExamples } from './help.ts';
+import { carryOut } from './carry-out.ts';
+import { parallelOf } from './parallel.ts';
+
+const FORMATS: readonly MadeFormat[] = ['plain', 'directory'];
+export function registerBackup(program: Command, world: CliWorld): void {
+  const command = program
+    .command('backup')
+    .summary('back up databases')
+    .description(
+      'Dumps databases, compresses, encrypts and stores them as they come; no copy touches the local disk. Then deletes old backups as the retention says.',
+    )
+    .argument('[databases...]', 'sources or databases of the configuration (default: all)')
+    .addOption(
+      new Option(
+        '--format <format>',
+        'only jobs of this format; of databases that have none, their jobs in this format',
+      ).choices(FORMATS),
+    )
+    .option('--jobs <number>', 'connections that dump at once, for format directory (default: one for each processor)')
+    .option('--to <storage...>', 'storages to write to instead of the configured ones')
+    .option('--keep <duration>', 'afterwards delete what is older (30d); at least 3 stay')
+    .option('--no-prune', 'do not prune afterwards')
+    .addOption(
+      new Option('--verify-after <how>', 'full: read all back before the commit')
+        .choices(['none', 'full'])
+        .default('none'),
+    )
+    .option('--dry-run', 'make every check, then stop');
+  addExamples(command, [
+    ['pgark backup', 'all databases of the configuration, to their storages'],
+    ['pgark backup shop --format directory --jobs 4', 'an archive for pg_restore, dumped in parallel'],
+    ['pgark backup shop --dry-run', 'would a backup of shop work? nothing is written'],
+  ]);
+  action(command, world, async (run, names, options) => {
+    const config = await run.config(['database', 'storage']);
+    const sources = chooseSources(config, names);
+    const to = Array.isArray(options.to) ? options.to.map((name) => chooseStorage(config, String(name))) : undefined;
+    const prunes = options.prune !== false;
+    const keep = typeof options.keep === 'string' ? policyOf(options.keep) : undefined;
+    const format = FORMATS.find((each) => each === options.format);
+    const parallel = parallelOf(options.jobs);
+    const selection = {
+      sources,
+      prunes: prunes && keep === undefined,
+      ...(to === undefined ? {} : { to }),
+      ...(format === undefined ? {} : { format }),
+      ...(parallel === undefined ? {} : { parallel }),
+    };
+    const jobs = planJobs(config, selection, run.logger(config));
+    const retentionOf = (job: Job): RetentionPolicy | undefined =>
+      prunes ? (keep ?? job.settings.retention) : undefined;
+    const readBack = options.verifyAfter === 'full';
+    // One after the other: a command of a person shows what it does on one line.
+    const reports = await carryOut(run, config, jobs, {
+      concurrency: 1,
+      retentionOf,
+      readBack,
+      dryRun: options.dryRun === true,
+    });
+    concludeJobs(run, reports);
+  });
+}
+
+function policyOf(keep: string): RetentionPolicy {
+  const withinMs = parseDurationMs(keep);
+  if (withinMs === undefined)
+    throw new PgarkError('usage', `--keep ${keep} is no duration`, { hint: 'write 30d, 12h or 8w' });
+  // Zero would look like "keep all" to one person and like "delete all" to another.
+  if (withinMs === 0)
+    throw new PgarkError('usage', `--keep ${keep} would keep nothing of what there is`, {
+      hint: 'say how far back backups are kept (30d, 12h), or leave --keep out to keep all',
+    });
+  return { keep: { withinMs } };
+}

@@ -1,0 +1,56 @@
+import { PASSPHRASE_FINGERPRINT } from '../pipeline/encryption/sealer.ts';
+import type { Manifest, ManifestObject } from '../repository/manifest.ts';
+import { dataFolderOf } from '../repository/repository.ts';
+
+type Sealed = Pick<Manifest, 'encryption' | 'compression'>;
+
+/** The command line that restores a file of SQL text with stock tools, once it is at hand. */
+export function stockCommand(
+  manifest: Sealed,
+  object: ManifestObject,
+  psql = 'psql -X -v ON_ERROR_STOP=1 -d NEW_DATABASE',
+): string {
+  const file = `'${object.key.slice(object.key.lastIndexOf('/') + 1).replaceAll("'", `'\\''`)}'`;
+  const decrypt = decryption(manifest);
+  const stages = decrypt === undefined ? [] : [`${decrypt} ${file}`];
+  const input = stages.length === 0 ? ` ${file}` : '';
+  if (manifest.compression.algorithm === 'gzip') stages.push(`gunzip -c${input}`);
+  if (manifest.compression.algorithm === 'zstd') stages.push(`zstd -dc${input}`);
+  return stages.length === 0 ? `${psql} -f ${file}` : `${stages.join(' | ')} | ${psql}`;
+}
+
+/** The first pg_restore that reads files compressed with zstd. */
+const READS_ZSTD_SINCE = 16;
+
+/** What restores a backup that is a folder of files, a line for each step; undefined for one that is a single file. */
+export function commandsByHand(manifest: Manifest, location: string): readonly string[] | undefined {
+  const folder = dataFolderOf(manifest);
+  if (manifest.format !== 'directory' || folder === undefined) return undefined;
+  const decrypt = decryption(manifest);
+  const [, ending = ''] = decrypt === undefined ? [] : (/(\.age|\.enc)$/.exec(manifest.objects[0]?.key ?? '') ?? []);
+  const major = Number.parseInt(manifest.client.version, 10);
+  const unpacks = manifest.compression.algorithm === 'zstd' && major < READS_ZSTD_SINCE;
+  return [
+    `copy all of ${location.replace(/\/$/, '')}/${folder} into a folder DIR, or: pgark download ${manifest.id} DIR`,
+    'cd DIR && sha256sum -c SHA256SUMS',
+    ...(decrypt === undefined
+      ? []
+      : [`for f in *${ending}; do ${decrypt} "$f" > "\${f%${ending}}" && rm "$f" || break; done`]),
+    ...(unpacks ? ['zstd -d --rm *.zst'] : []),
+    `createdb -T template0 NEW_DATABASE && pg_restore --exit-on-error -j 4 -d NEW_DATABASE .`,
+  ];
+}
+
+/** The command that decrypts the file whose name follows, to its stdout. */
+function decryption({ encryption }: Sealed): string | undefined {
+  if (encryption === undefined) return undefined;
+  switch (encryption.scheme) {
+    case 'age':
+      // age asks for a passphrase on the terminal and takes none from a file.
+      return encryption.keyFingerprints.includes(PASSPHRASE_FINGERPRINT) ? 'age -d' : 'age -d -i KEY_FILE';
+    case 'openssl':
+      return `openssl enc -d -aes-256-cbc -pbkdf2 -iter ${encryption.iterations ?? 10_000} -pass file:KEY_FILE -in`;
+    default:
+      return encryption.scheme satisfies never;
+  }
+}

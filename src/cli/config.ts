@@ -1,0 +1,38 @@
+import type { Command } from 'commander';
+import { describeConfig } from '../config/describe.ts';
+import { configJsonSchemaText } from '../config/json-schema.ts';
+import { action, type CliWorld } from './command.ts';
+import { formatTable } from './table.ts';
+
+export function registerConfig(program: Command, world: CliWorld): void {
+  const config = program
+    .command('config')
+    .summary('show the configuration, or its schema')
+    .description('Shows the configuration in effect, or the JSON Schema of the file.');
+  const show = config
+    .command('show')
+    .summary('show every setting in effect')
+    .description('Shows every setting in effect; secrets are shown as [redacted].')
+    .option('--origin', 'also show where each value comes from');
+  action(show, world, async (run, _args, options) => {
+    const rows = describeConfig(await run.config([]));
+    const origin = options.origin === true;
+    run.result(
+      {
+        settings: rows.map((row) => ({ path: row.path, value: row.value, ...(origin ? { origin: row.origin } : {}) })),
+      },
+      () =>
+        formatTable(
+          [{ title: 'SETTING' }, { title: 'VALUE' }, ...(origin ? [{ title: 'ORIGIN' }] : [])],
+          rows.map((row) => [row.path, row.value, ...(origin ? [row.origin] : [])]),
+        ),
+    );
+  });
+  const schema = config
+    .command('schema')
+    .summary('print the JSON Schema of the configuration file')
+    .description('Prints the JSON Schema of the configuration file, for editors.');
+  action(schema, world, async () => {
+    world.terminal.out(configJsonSchemaText());
+  });
+}

@@ -1,0 +1,44 @@
+import { describe, expect, test } from 'vitest';
+import { cliWorld, recordingTerminal } from '../../test/support/cli-world.ts';
+import { runCli } from './program.ts';
+
+const DROP_IN = {
+  POSTGRES_HOST: '127.0.0.1',
+  POSTGRES_USER: 'u',
+  POSTGRES_PASSWORD: 'not to be shown',
+  POSTGRES_DATABASE: 'shop',
+  SCHEDULE: '@daily',
+  PGSERVICE: 'shop',
+  BACKUP_SCHEDULE: '@daily',
+  S3_S3V4: 'no',
+};
+
+async function doctor(
+  environment: Readonly<Record<string, string>>,
+  args: readonly string[] = [],
+): Promise<{ exit: number; out: string }> {
+  const terminal = recordingTerminal();
+  const exit = await runCli(['doctor', ...args], cliWorld(terminal, environment));
+  expect(terminal.stdout() + terminal.stderr()).not.toContain('not to be shown');
+  return { exit, out: terminal.stdout() };
+}
+
+describe('doctor', () => {
+  test('says what becomes of other tools’ variables, although the configuration is not complete without them', async () => {
+    const { exit, out } = await doctor(DROP_IN);
+    expect(exit).toBe(1);
+    expect(out).toContain(
+      '! POSTGRES_DATABASE (of postgres-backup-s3): not read by pgark; POSTGRES_DB takes its place\n',
+    );
+    expect(out).toMatch(/^! SCHEDULE .*: not read by pgark; BACKUP_SCHEDULE is set: cron without/m);
+    expect(out).toMatch(/^! S3_S3V4 .*: not read by pgark: requests are always signed/m);
+    expect(out).toMatch(/^! PGSERVICE \(of libpq\): not read by pgark: services are not looked up; say DATABASE_URL/m);
+    expect(out).toContain('✖ configuration: POSTGRES_DB: is required');
+  });
+
+  test('says nothing of them where a file is the configuration', async () => {
+    const { out } = await doctor({ ...DROP_IN, PGARK_CONFIG: '/nonexistent/pgark.yaml' });
+    expect(out).not.toContain('SCHEDULE');
+    expect(out).toContain('✖ configuration: ');
+  });
+});

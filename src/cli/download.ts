@@ -1,0 +1,50 @@
+import { resolve } from 'node:path';
+import type { Command } from 'commander';
+import { formatBytes } from '../common/bytes.ts';
+import { PgarkError } from '../common/errors.ts';
+import { download } from '../operations/download.ts';
+import { action, chooseStorage, type CliWorld } from './command.ts';
+import { addExamples } from './help.ts';
+import { manifestJson } from './json.ts';
+import { filterFor } from './list.ts';
+import { keysOf } from './restore.ts';
+
+export function registerDownload(program: Command, world: CliWorld): void {
+  const command = program
+    .command('download')
+    .summary('write a backup into a folder')
+    .description(
+      'Writes a backup into a folder, decrypted and checked, as the files that pg_restore or psql restore without pgark.',
+    )
+    .argument('<backup>', 'latest, an id or a file name')
+    .argument('<folder>', 'a folder that is empty or does not exist yet')
+    .option('--database <name>', 'of this source or database, where the storage holds several')
+    .option('--identity <file>', 'age identity file to decrypt with')
+    .option('--passphrase-file <file>', 'file that holds the passphrase to decrypt with')
+    .option('--storage <name>', 'the storage to look in (needed if there are several)');
+  addExamples(command, [['pgark download latest ./shop', 'and then: pg_restore -j 4 -d NEW_DATABASE ./shop']]);
+  action(command, world, async (run, [name, given], options) => {
+    if (name === undefined || given === undefined) {
+      throw new PgarkError('usage', 'download needs to know which backup and which folder');
+    }
+    const config = await run.config(['storage']);
+    const storage = chooseStorage(config, typeof options.storage === 'string' ? options.storage : undefined);
+    const outcome = await download(
+      {
+        store: await run.open(storage, config),
+        selector: name === 'latest' ? { kind: 'latest' } : { kind: 'name', name },
+        filter: filterFor(config, typeof options.database === 'string' ? options.database : undefined),
+        keys: await keysOf(config, options),
+        folder: resolve(world.cwd, given),
+      },
+      run.context(config),
+    );
+    const { manifest, folder, files, bytes, command: restoreCommand } = outcome;
+    run.result(
+      { backup: manifestJson(manifest), folder, files, bytes, command: restoreCommand },
+      () =>
+        `downloaded ${manifest.id} into ${folder}: ${files} files, ${formatBytes(bytes)}\n` +
+        `  restore  createdb -T template0 NEW_DATABASE && ${restoreCommand}\n`,
+    );
+  });
+}

@@ -1,0 +1,77 @@
+import type { GlobalsRecord } from '../repository/globals.ts';
+import { type Manifest, type ManifestObject, sizesOf } from '../repository/manifest.ts';
+
+/** One object of output, with the version of its schema. */
+export function formatJson(json: Readonly<Record<string, unknown>>, output: 'json' | 'ndjson'): string {
+  const value = { schema_version: 1, ...json };
+  return `${output === 'json' ? JSON.stringify(value, undefined, 2) : JSON.stringify(value)}\n`;
+}
+
+/** A backup as `--output json` shows it: a stable selection of the manifest, in snake case, bytes as integers. */
+export function manifestJson(manifest: Manifest): Record<string, unknown> {
+  const { storedBytes, plainBytes } = sizesOf(manifest);
+  return {
+    id: manifest.id,
+    format: manifest.format,
+    source: manifest.source,
+    database: manifest.database.name,
+    host: manifest.server.host,
+    server_version: manifest.server.version,
+    system_identifier: manifest.server.systemIdentifier,
+    client: manifest.client,
+    started_at: manifest.startedAt,
+    ended_at: manifest.endedAt,
+    duration_ms: Date.parse(manifest.endedAt) - Date.parse(manifest.startedAt),
+    stored_bytes: storedBytes,
+    plain_bytes: plainBytes,
+    compression: manifest.compression,
+    encryption: encryptionJson(manifest),
+    objects: manifest.objects.map(objectJson),
+    excluded: manifest.excluded,
+    run_id: manifest.runId,
+    pgark_version: manifest.pgarkVersion,
+  };
+}
+
+/** Globals as `--output json` shows them. */
+export function globalsJson(record: GlobalsRecord): Record<string, unknown> {
+  return {
+    id: record.id,
+    source: record.source,
+    host: record.server.host,
+    server_version: record.server.version,
+    client: record.client,
+    started_at: record.startedAt,
+    ended_at: record.endedAt,
+    compression: record.compression,
+    encryption: encryptionJson(record),
+    object: objectJson(record.object),
+    roles: record.counts.roles,
+    tablespaces: record.counts.tablespaces,
+    without_passwords: record.leftOut.passwords,
+    hidden_roles: record.leftOut.hiddenRoles,
+    run_id: record.runId,
+  };
+}
+
+function encryptionJson({ encryption }: Pick<Manifest, 'encryption'>): Record<string, unknown> | undefined {
+  return (
+    encryption && {
+      scheme: encryption.scheme,
+      key_fingerprints: encryption.keyFingerprints,
+      iterations: encryption.iterations,
+    }
+  );
+}
+
+function objectJson(object: ManifestObject): Record<string, unknown> {
+  return {
+    key: object.key,
+    role: object.role,
+    stored_bytes: object.storedBytes,
+    stored_sha256: object.storedSha256,
+    plain_bytes: object.plainBytes,
+    plain_sha256: object.plainSha256,
+    confirmed_by: object.confirmedBy,
+  };
+}

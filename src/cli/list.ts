@@ -1,0 +1,190 @@
+import type { Command } from 'commander';
+import { formatBytes, formatDuration } from '../common/bytes.ts';
+import { PgarkError } from '../common/errors.ts';
+import type { Config, SourceConfig, StorageConfig } from '../config/model.ts';
+import { list, type Listing } from '../operations/list.ts';
+import { type BackupFilter, dataFolderOf } from '../repository/repository.ts';
+import { action, chooseStorage, type CliWorld, findSource } from './command.ts';
+import { globalsJson, manifestJson } from './json.ts';
+import { addExamples } from './help.ts';
+import { formatTable, formatTime } from './table.ts';
+import { sizesOf } from '../repository/manifest.ts';
+
+interface StorageListing {
+  readonly storage: StorageConfig;
+  readonly location: string;
+  readonly listing: Listing;
+}
+
+export function registerList(program: Command, world: CliWorld): void {
+  const command = program
+    .command('list')
+    .summary('list backups')
+    .description('Lists the backups in the storage, oldest first, and dumps of other tools that can be restored.')
+    .argument('[database]', 'only backups of this source or database')
+    .option('--storage <name>', 'only this storage (default: all)');
+  addExamples(command, [['pgark list -o json', 'everything that is known of each, for scripts']]);
+  action(command, world, async (run, [name], options) => {
+    const config = await run.config(['storage']);
+    const storages =
+      typeof options.storage === 'string' ? [chooseStorage(config, options.storage)] : [...config.storages.values()];
+    const listings: StorageListing[] = [];
+    for (const storage of storages) {
+      const store = await run.open(storage, config);
+      const listing = await list({ store, filter: filterFor(config, name) }, run.context(config));
+      listings.push({ storage, location: store.location, listing });
+    }
+    if (
+      name !== undefined &&
+      findSource(config, name) === undefined &&
+      listings.every(({ listing }) => listing.backups.length === 0)
+    ) {
+      throw new PgarkError('backup-not-found', `there is no backup of ${name}`, {
+        hint: 'pgark list without a name shows all',
+      });
+    }
+    run.result({ storages: listings.map(listingJson) }, () =>
+      listings.map((each) => describe(each, { several: listings.length > 1, name, world })).join('\n'),
+    );
+  });
+}
+
+/** A name means a configured source, or a database as it stands in the manifests. */
+export function filterFor(config: Config, name: string | undefined): BackupFilter {
+  if (name === undefined) return {};
+  const source = findSource(config, name);
+  return source === undefined ? { database: name } : filterOfSource(source);
+}
+
+/** All backups of a source that has patterns, else those of its database. */
+export function filterOfSource({ name, databases, connection }: SourceConfig): BackupFilter {
+  return databases === undefined ? { source: name, database: connection.database } : { source: name };
+}
+
+function listingJson({ storage, location, listing }: StorageListing): Record<string, unknown> {
+  const object = ({ key, bytes, modified }: Listing['unfinished'][number]): Record<string, unknown> => ({
+    key,
+    stored_bytes: bytes,
+    modified_at: modified.toISOString(),
+  });
+  return {
+    storage: storage.name,
+    location,
+    backups: listing.backups.map(({ manifest, pinned }) => ({ ...manifestJson(manifest), pinned })),
+    globals: listing.globals.map(globalsJson),
+    foreign: listing.foreign.map((dump) => ({
+      ...object(dump),
+      database: dump.database,
+      taken_at: dump.takenAt?.toISOString(),
+    })),
+    unfinished: listing.unfinished.map(object),
+    damaged: listing.damaged.map(({ key, error }) => ({
+      key,
+      error: error.message,
+      objects: listing.ofDamaged.filter(({ manifest }) => manifest === key).map(object),
+    })),
+  };
+}
+
+interface View {
+  readonly several: boolean;
+  readonly name: string | undefined;
+  readonly world: CliWorld;
+}
+
+function describe({ storage, location, listing }: StorageListing, view: View): string {
+  const head = view.several ? `${storage.name}: ${location}\n` : '';
+  return (
+    head +
+    [
+      describeBackups(listing, location, view),
+      describeGlobals(listing),
+      describeForeign(listing),
+      describeTroubles(listing),
+    ]
+      .filter((part) => part !== '')
+      .join('\n')
+  );
+}
+
+function describeBackups({ backups, foreign }: Listing, location: string, { name, world }: View): string {
+  if (backups.length === 0) {
+    const of = name === undefined ? '' : ` of ${name}`;
+    return `no backups${of} in ${location} yet\n${foreign.length === 0 ? 'make the first one: pgark backup\n' : ''}`;
+  }
+  const severalServers = shareNames(backups);
+  const severalFormats = backups.some(({ manifest }) => manifest.format !== 'plain');
+  return formatTable(
+    [
+      { title: 'ID' },
+      { title: 'DATABASE' },
+      ...(severalServers ? [{ title: 'SERVER' }, { title: 'SYSTEM' }] : []),
+      { title: 'TAKEN' },
+      ...(severalFormats ? [{ title: 'FORMAT' }] : []),
+      { title: 'STORED', align: 'right' },
+      { title: 'SQL', align: 'right' },
+      { title: 'TOOK', align: 'right', yields: true },
+      { title: 'FILE', yields: true },
+    ],
+    backups.map(({ manifest, pinned }) => [
+      manifest.id,
+      manifest.source === manifest.database.name ? manifest.source : `${manifest.source}/${manifest.database.name}`,
+      ...(severalServers
+        ? [`${manifest.server.host}:${manifest.server.port}`, manifest.server.systemIdentifier ?? 'unknown']
+        : []),
+      `${formatTime(manifest.startedAt)}${pinned ? ' (pinned)' : ''}`,
+      ...(severalFormats ? [manifest.format] : []),
+      formatBytes(sizesOf(manifest).storedBytes),
+      formatBytes(sizesOf(manifest).plainBytes),
+      formatDuration(Date.parse(manifest.endedAt) - Date.parse(manifest.startedAt)),
+      dataFolderOf(manifest) ?? manifest.objects[0]?.key ?? '',
+    ]),
+    world.terminal.tableColumns,
+  );
+}
+
+/** One line for each source: there are as many as there were runs, and the newest is what matters. */
+function describeGlobals({ globals }: Listing): string {
+  return [...Map.groupBy(globals, ({ source }) => source)]
+    .map(([source, records]) => {
+      const newest = records.at(-1);
+      const without = newest?.leftOut.passwords === true ? ', without passwords' : '';
+      return `roles and settings of ${source}: ${newest?.object.key ?? ''} (newest of ${records.length}${without})\n`;
+    })
+    .join('');
+}
+
+/** Whether backups of several servers bear the name of one database, so that it does not tell them apart. */
+function shareNames(backups: Listing['backups']): boolean {
+  const manifests = backups.map(({ manifest }) => manifest);
+  const series = Map.groupBy(manifests, ({ source, database }) => JSON.stringify([source, database.name]));
+  return [...series.values()].some((each) => new Set(each.map(({ server }) => server.systemIdentifier)).size > 1);
+}
+
+function describeForeign({ foreign }: Listing): string {
+  if (foreign.length === 0) return '';
+  return `dumps of other tools (never deleted; pgark restore FILE, or latest --foreign, restores them):\n${formatTable(
+    [{ title: 'FILE' }, { title: 'DATABASE' }, { title: 'TAKEN' }, { title: 'STORED', align: 'right' }],
+    foreign.map(({ key, database, takenAt, modified, bytes }) => [
+      key,
+      database ?? '?',
+      formatTime(takenAt ?? modified),
+      formatBytes(bytes),
+    ]),
+  )}`;
+}
+
+function describeTroubles({ unfinished, damaged, ofDamaged }: Listing): string {
+  return [
+    ...unfinished.map(({ key, bytes }) => `unfinished: ${key} (${formatBytes(bytes)}), its run goes on or has died\n`),
+    ...damaged.flatMap(({ key, error }) => [
+      `damaged: ${key}: ${error.message}\n`,
+      ...ofDamaged
+        .filter(({ manifest }) => manifest === key)
+        .map(
+          (data) =>
+            `  its data: ${data.key} (${formatBytes(data.bytes)}); pgark restore ${data.key} takes it as it is\n`,
+        ),
+    ]),
+  ].join('');
+}

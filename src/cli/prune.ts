@@ -1,0 +1,175 @@
+import type { Command } from 'commander';
+import { formatBytes } from '../common/bytes.ts';
+import { systemClock } from '../common/clock.ts';
+import { asPgarkError, type PgarkError } from '../common/errors.ts';
+import type { Config } from '../config/model.ts';
+import { describeServer } from '../operations/other-server.ts';
+import { prune, type PruneOutcome } from '../operations/prune.ts';
+import { describeDatabase, describeOverHalf, PruneRefused, refusalOf } from '../operations/prune-refusal.ts';
+import type { OverHalf } from '../retention/plan.ts';
+import type { PruneReport } from '../service/reports.ts';
+import { Teller } from '../service/tell.ts';
+import { action, chooseStorage, type CliWorld } from './command.ts';
+import { policyFor } from './retention.ts';
+import { addExamples } from './help.ts';
+import { formatCount, formatTable, formatTime } from './table.ts';
+import { tellWorld } from './telling.ts';
+import { sizesOf } from '../repository/manifest.ts';
+
+export function registerPrune(program: Command, world: CliWorld): void {
+  const command = program
+    .command('prune')
+    .summary('delete backups that retention lets go')
+    .description(
+      'Deletes backups by the configured retention. The newest and the minimum always stay, and what other tools wrote is never touched. What would delete more than half of a database’s backups needs --force; other databases are pruned all the same.',
+    )
+    .option('--dry-run', 'show the plan, delete nothing')
+    .option('--force', 'delete also where more than half of a database’s backups would go')
+    .option('--storage <name>', 'only this storage (default: all)');
+  addExamples(command, [['pgark prune --dry-run', 'what would be deleted, and why']]);
+  action(command, world, async (run, _args, options) => {
+    const config = await run.config(['database', 'storage']);
+    const storages =
+      typeof options.storage === 'string' ? [chooseStorage(config, options.storage)] : [...config.storages.values()];
+    const dryRun = options.dryRun === true;
+    const outcomes: { readonly storage: string; readonly outcome: PruneOutcome }[] = [];
+    const refusals: PruneRefused[] = [];
+    const teller = new Teller(tellWorld(run, config));
+    for (const storage of storages) {
+      const tell = async (refused: readonly OverHalf[], error?: PgarkError): Promise<void> => {
+        if (!dryRun) await teller.prunes(config, reportsOf(config, storage.name, refused, error));
+      };
+      const request = {
+        store: await run.open(storage, config),
+        filter: {},
+        policyOf: (source: string, database: string) => policyFor(config, storage.name, source, database),
+        timezone: config.timezone,
+        leaseTermMs: config.leaseTermMs,
+        dryRun,
+        force: options.force === true,
+      };
+      const outcome = await prune(request, run.context(config)).catch(async (error: unknown) => {
+        if (error instanceof PruneRefused) {
+          refusals.push(error);
+          return error.outcome;
+        }
+        await tell([], asPgarkError(error));
+        throw error;
+      });
+      await tell(outcome.refused);
+      outcomes.push({ storage: storage.name, outcome });
+    }
+    const [refusal] = refusals;
+    // An error alone says it all where nothing else was done.
+    if (refusal !== undefined && outcomes.every(({ outcome }) => hasDoneNothing(outcome))) throw refusal;
+    run.result({ dry_run: dryRun, storages: outcomes.map(outcomeJson) }, () =>
+      outcomes
+        .map(({ storage, outcome }) => describe(outcome, dryRun, outcomes.length > 1 ? `${storage}: ` : ''))
+        .join('\n'),
+    );
+    if (refusal !== undefined) throw refusal;
+  });
+}
+
+/** Whoever has backups in the storage that this prune was about; `error` is that of them all. */
+function reportsOf(
+  config: Config,
+  storage: string,
+  refused: readonly OverHalf[],
+  error: PgarkError | undefined,
+): readonly PruneReport[] {
+  const endedAt = systemClock.now();
+  const isRefused = (source: string, database: string): boolean =>
+    refused.some((each) => each.source === source && each.database === database);
+  const others = [...config.databases.values()].flatMap(({ name: source, connection: { database } }) =>
+    policyFor(config, storage, source, database) === undefined || isRefused(source, database)
+      ? []
+      : [{ source, database, storage, endedAt, error }],
+  );
+  const ofRefused = refused.map((each) => {
+    const { source, database } = each;
+    return { source, database, storage, endedAt, error: refusalOf(each) };
+  });
+  return [...others, ...ofRefused];
+}
+
+function hasDoneNothing({ removed, globals }: PruneOutcome): boolean {
+  return removed.length === 0 && globals.length === 0;
+}
+
+function outcomeJson({
+  storage,
+  outcome,
+}: {
+  readonly storage: string;
+  readonly outcome: PruneOutcome;
+}): Record<string, unknown> {
+  return {
+    storage,
+    keep: outcome.plan.keep,
+    remove: outcome.plan.remove,
+    refused: outcome.refused.map(({ source, database, removeCount, totalCount }) => ({
+      source,
+      database,
+      remove: removeCount,
+      of: totalCount,
+    })),
+    removed: outcome.removed.map((manifest) => manifest.id),
+    removed_bytes: outcome.removedBytes,
+    globals: outcome.globals.map(({ id }) => id),
+  };
+}
+
+function describe(outcome: PruneOutcome, dryRun: boolean, prefix: string): string {
+  const { plan, planned, removed, refused, globals } = outcome;
+  const verb = dryRun ? 'would delete' : 'deleted';
+  const alsoGlobals =
+    globals.length === 0 ? '' : `${prefix}${verb} the globals that none of them needs: ${globals.length}\n`;
+  const held = (dryRun ? [] : refused)
+    .map(
+      (each) => `${prefix}deleted nothing of ${describeDatabase(each)}: ${describeOverHalf([each])} would have gone\n`,
+    )
+    .join('');
+  const rest = `${held}${describeOtherServers(outcome)}${alsoGlobals}`;
+  const gone = dryRun ? planned : removed;
+  const keptCount = plan.keep.length + plan.remove.length - gone.length;
+  if (gone.length === 0) {
+    const nothing = refused.length > 0 ? 'deleted nothing' : 'nothing to delete';
+    return `${prefix}${nothing}, ${formatCount(keptCount, 'backup')} kept\n${rest}`;
+  }
+  const rows = gone.map((manifest) => [
+    manifest.id,
+    manifest.database.name,
+    formatTime(manifest.startedAt),
+    formatBytes(sizesOf(manifest).storedBytes),
+    plan.remove.find((each) => each.id === manifest.id)?.reason ?? '',
+  ]);
+  const bytes = gone.reduce((sum, manifest) => sum + sizesOf(manifest).storedBytes, 0);
+  return (
+    formatTable(
+      [
+        { title: 'ID' },
+        { title: 'DATABASE' },
+        { title: 'TAKEN' },
+        { title: 'STORED', align: 'right' },
+        { title: 'REASON' },
+      ],
+      rows,
+    ) + `${prefix}${verb} ${formatCount(gone.length, 'backup')}, ${formatBytes(bytes)}; ${keptCount} kept\n${rest}`
+  );
+}
+
+/** A server that is gone for good leaves its last backups behind; only people know that it is. */
+function describeOtherServers({ ofOtherServers }: PruneOutcome): string {
+  const series = Map.groupBy(ofOtherServers, ({ source, database, server }) =>
+    JSON.stringify([source, database.name, server.systemIdentifier]),
+  );
+  return [...series.values()]
+    .flatMap((manifests) => {
+      const newest = manifests.at(-1);
+      if (newest === undefined) return [];
+      const { database, server } = newest;
+      return `of these, ${formatCount(manifests.length, 'backup')} of ${database.name} as the last of another server, ${describeServer(server)}; a server's last backups are never deleted\n`;
+    })
+    .join('');
+}

@@ -1,0 +1,302 @@
+import { readFile } from 'node:fs/promises';
+import type { Command } from 'commander';
+import { formatBytes, formatDuration } from '../common/bytes.ts';
+import { messageOf, PgarkError } from '../common/errors.ts';
+import { Secret } from '../common/secret.ts';
+
+import type { Config, SourceConfig } from '../config/model.ts';
+import type { BackupSelector } from '../operations/find-backup.ts';
+import { describeServer } from '../operations/other-server.ts';
+import { restore, type RestoreOutcome, type RestoreRequest, type SectionName } from '../operations/restore.ts';
+import type { RestoreTarget } from '../operations/restore-into.ts';
+import type { DecryptionKeys } from '../pipeline/encryption/sealer.ts';
+import type { BackupFilter } from '../repository/repository.ts';
+import { action, chooseStorage, type CliWorld, findSource } from './command.ts';
+import { connectionFromUrl } from './connection-url.ts';
+import { addExamples } from './help.ts';
+import { manifestJson } from './json.ts';
+import { filterFor, filterOfSource } from './list.ts';
+import { parallelOf } from './parallel.ts';
+import { parseTime } from './time.ts';
+
+type Options = Readonly<Record<string, unknown>>;
+
+export function registerRestore(program: Command, world: CliWorld): void {
+  const command = program
+    .command('restore')
+    .summary('restore a backup')
+    .description(
+      'Restores a backup by file name, id, "latest" or time. The target has to be said; nothing is destroyed that was not named, and a failure leaves the target as it was.',
+    )
+    .argument('[what...]', 'DATABASE, or BACKUP, or DATABASE BACKUP; a BACKUP is latest, an id or a file name')
+    .option('--at <time>', 'the newest backup not after this time, such as 2026-11-20T02:00:00Z')
+    .option('--to-db <name>', 'into this database on the configured server, made for it if need be')
+    .option('--to-url <url>', 'into the database that this connection URL names')
+    .option('--in-place', 'into the configured database; the old one is kept under another name')
+    .option('--yes <name>', 'the name of the database to replace: confirms --in-place')
+    .option('--from-other-server', 'with --in-place: also a backup that was taken from another server')
+    .option('--drop-old', 'with --in-place: drop the old database once the new one is in its place')
+    .option('--clean', 'drop what the target holds, in one transaction with the load')
+    .option('--identity <file>', 'age identity file to decrypt with')
+    .option('--passphrase-file <file>', 'file that holds the passphrase to decrypt with')
+    .option('--verify-first', 'read and check all before the target is touched (default below 1 GiB)')
+    .option('--no-verify-first', 'do not; damage is then found before the restore ends')
+    .option('--table <name>', 'only this table, with what belongs to it (repeatable; format directory)', several)
+    .option('--schema <name>', 'only what lies in this schema (repeatable; format directory)', several)
+    .option('--section <name>', 'only pre-data, data or post-data (repeatable; format directory)', sections)
+    .option(
+      '--jobs <number>',
+      'connections to load by, for a backup of format directory (default: one a processor, at most 8)',
+    )
+    .option('--no-owner', 'leave out who owned what: all belongs to the role that restores')
+    .option('--no-privileges', 'leave out grants and default privileges')
+    .option('--no-analyze', 'do not gather statistics at the end')
+    .option('--storage <name>', 'the storage to restore from')
+    .option('--foreign', 'latest and --at mean dumps that other tools left in the storage')
+    .option('--plan', 'say what would be done, then stop');
+  addExamples(command, [
+    ['pgark restore latest --to-db shop_copy', 'into a new database beside the configured one'],
+    ['pgark restore latest --in-place --yes shop', 'replace shop; the old one is kept under another name'],
+    ['pgark restore --at 2026-11-20T02:00:00Z --to-url postgres://db2/shop', 'onto another server'],
+    ['pgark restore old.sql.gz --to-db old', 'a dump that another tool wrote into the same storage'],
+  ]);
+  action(command, world, async (run, args, options) => {
+    checkUsage(args, options);
+    const jobs = parallelOf(options.jobs);
+    const needsDatabase = options.toUrl === undefined;
+    const config = await run.config(needsDatabase ? ['database', 'storage'] : ['storage']);
+    const storage = chooseStorage(config, text(options.storage));
+    const { source, isNamed, filter, selector } = choose(config, args, options);
+    const target = targetOf(source, config, options, world.environment);
+    const outcome = await restore(
+      {
+        store: await run.open(storage, config),
+        filter,
+        selector,
+        target,
+        ...(target.kind === 'in-place' && !isNamed ? { expectedDatabase: target.connection.database } : {}),
+        keys: await keysOf(config, options),
+        verifyFirst: explicitVerifyFirst(command, options),
+        ...(jobs === undefined ? {} : { jobs }),
+        ...selectionOf(options),
+        leaveOut: { owners: options.owner === false, privileges: options.privileges === false },
+        analyse: options.analyze !== false,
+        planOnly: options.plan === true,
+      },
+      run.context(config),
+    );
+    run.result(outcomeJson(outcome), () => describeOutcome(outcome));
+  });
+}
+
+/** What is certainly no database: latest, an id, or a file as backups are called. */
+const NAMES_A_BACKUP = /^latest$|^\d{8}T\d{6}Z-\w+$|\.(sql|dump|dmp|gz|zst|age|enc|gpg)$/;
+
+function checkUsage(args: readonly string[], options: Options): void {
+  if (args.length === 0 && options.at === undefined) {
+    throw new PgarkError('usage', 'restore needs to know which backup: latest, an id, a file name, or --at TIME', {
+      hint: 'for example: pgark restore latest --to-db NAME; pgark list shows what there is',
+    });
+  }
+  if (options.at !== undefined && (args.length > 1 || NAMES_A_BACKUP.test(args[0] ?? ''))) {
+    throw new PgarkError('usage', 'say a backup or --at TIME, not both');
+  }
+  if (args.length > 2) throw new PgarkError('usage', `restore takes a database and a backup, not ${args.length} names`);
+  const targets = ['toDb', 'toUrl', 'inPlace'].filter((name) => options[name] !== undefined && options[name] !== false);
+  if (targets.length !== 1) {
+    throw new PgarkError(
+      'usage',
+      targets.length === 0 ? 'restore needs to know where to' : 'restore takes one target, not several',
+      {
+        hint: 'say one of --to-db NAME, --to-url URL, or --in-place --yes NAME',
+      },
+    );
+  }
+  if (typeof options.toDb === 'string') checkDatabaseName('--to-db', options.toDb);
+  if (options.dropOld === true && options.inPlace !== true)
+    throw new PgarkError('usage', '--drop-old goes with --in-place');
+  if (options.fromOtherServer === true && options.inPlace !== true)
+    throw new PgarkError('usage', '--from-other-server goes with --in-place');
+  if (options.dropOld === true && options.clean === true) {
+    throw new PgarkError('usage', '--clean empties the database itself, so there is no old one for --drop-old to drop');
+  }
+}
+
+const SECTIONS = ['pre-data', 'data', 'post-data'] as const satisfies readonly SectionName[];
+
+function several(value: string, before: readonly string[] = []): readonly string[] {
+  return [...before, value];
+}
+
+function sections(value: string, before: readonly string[] = []): readonly string[] {
+  if (SECTIONS.some((name) => name === value)) return [...before, value];
+  throw new PgarkError('usage', `there is no section ${value}`, { hint: `sections are ${SECTIONS.join(', ')}` });
+}
+
+function selectionOf(options: Options): Pick<RestoreRequest, 'selection'> {
+  const [tables = [], schemas = [], named = []] = [options.table, options.schema, options.section].map(
+    (value) => value as readonly string[] | undefined,
+  );
+  const wanted = SECTIONS.filter((name) => named.includes(name));
+  const isWhole = tables.length === 0 && schemas.length === 0 && wanted.length === 0;
+  return isWhole ? {} : { selection: { tables, schemas, sections: wanted } };
+}
+
+/** PostgreSQL's NAMEDATALEN, less the zero at the end; it cuts longer names without a word. */
+const DATABASE_NAME_BYTES_MAX = 63;
+
+function checkDatabaseName(option: string, name: string): void {
+  if (name === '') {
+    throw new PgarkError('usage', `${option} needs the name of a database, and was given an empty one`, {
+      hint: 'if the name comes from a variable of your shell, see whether it is set',
+    });
+  }
+  const bytes = Buffer.byteLength(name);
+  if (bytes > DATABASE_NAME_BYTES_MAX) {
+    throw new PgarkError(
+      'usage',
+      `${option} names a database by ${bytes} bytes; PostgreSQL takes ${DATABASE_NAME_BYTES_MAX} at most`,
+      { hint: 'choose a shorter name; letters beyond ASCII take two to four bytes each' },
+    );
+  }
+}
+
+interface Choice {
+  /** The configured database whose server, or whose place, the restore goes to. */
+  readonly source: SourceConfig | undefined;
+  /** Whether the command line names the database that the backup is of. */
+  readonly isNamed: boolean;
+  readonly filter: BackupFilter;
+  readonly selector: BackupSelector;
+}
+
+function choose(config: Config, args: readonly string[], options: Options): Choice {
+  const [first, second] = args;
+  const at = text(options.at);
+  const source = first === undefined ? undefined : findSource(config, first);
+  const isNamed = second !== undefined || source !== undefined || (at !== undefined && first !== undefined);
+  const target = source ?? onlySource(config);
+  const selector = selectorOf(isNamed ? second : first, at, options.foreign === true);
+  // A name or an id says enough by itself; the newest of what, only a database can say.
+  const filterOfTarget = selector.kind === 'name' || target === undefined ? {} : filterOfSource(target);
+  const filter = isNamed ? filterFor(config, first) : filterOfTarget;
+  return { source: target, isNamed, filter, selector };
+}
+
+function selectorOf(backup: string | undefined, at: string | undefined, foreign: boolean): BackupSelector {
+  const newest = backup === undefined || backup === 'latest';
+  if (foreign && newest) return { kind: 'foreign', ...(at === undefined ? {} : { notAfter: parseTime('--at', at) }) };
+  if (at !== undefined) return { kind: 'at', time: parseTime('--at', at) };
+  return newest ? { kind: 'latest' } : { kind: 'name', name: backup };
+}
+
+function onlySource(config: Config): SourceConfig | undefined {
+  const [only, another] = config.databases.values();
+  return another === undefined ? only : undefined;
+}
+
+function targetOf(
+  source: SourceConfig | undefined,
+  config: Config,
+  options: Options,
+  environment: CliWorld['environment'],
+): RestoreTarget {
+  const clean = options.clean === true;
+  const url = text(options.toUrl);
+  if (url !== undefined) {
+    const connection = connectionFromUrl(url, '--to-url', environment);
+    checkDatabaseName('--to-url', connection.database);
+    return { kind: 'database', connection, clean };
+  }
+  if (source === undefined) {
+    throw new PgarkError('usage', `the configuration has ${config.databases.size} databases`, {
+      hint: 'say which one: pgark restore DATABASE BACKUP …',
+    });
+  }
+  const connection = source.connection;
+  const name = text(options.toDb);
+  if (name !== undefined) return { kind: 'database', connection: { ...connection, database: name }, clean };
+  if (options.yes !== connection.database) {
+    throw new PgarkError(
+      'confirmation-needed',
+      options.yes === undefined
+        ? `--in-place replaces database "${connection.database}" on ${connection.host}`
+        : `--yes ${text(options.yes) ?? ''} is not the database that would be replaced: "${connection.database}"`,
+      { hint: `repeat it with --in-place --yes ${quoteForShell(connection.database)}` },
+    );
+  }
+  return {
+    kind: 'in-place',
+    connection,
+    clean,
+    dropOld: options.dropOld === true,
+    fromOtherServer: options.fromOtherServer === true,
+  };
+}
+
+function quoteForShell(name: string): string {
+  return /^[\w.-]+$/.test(name) ? name : `'${name.replaceAll("'", `'\\''`)}'`;
+}
+
+/** Keys of the configuration, and those of the command line. */
+export async function keysOf(config: Config, options: Options): Promise<DecryptionKeys> {
+  const configured = config.decryptionKeys;
+  const identityFile = text(options.identity);
+  const passphraseFile = text(options.passphraseFile);
+  return {
+    identities: [...(identityFile === undefined ? [] : await readIdentityFile(identityFile)), ...configured.identities],
+    passphrases: [
+      ...(passphraseFile === undefined ? [] : [new Secret((await readKeyFile(passphraseFile)).replace(/\r?\n$/, ''))]),
+      ...configured.passphrases,
+    ],
+  };
+}
+
+async function readIdentityFile(path: string): Promise<readonly Secret[]> {
+  const { parseIdentityFile } = await import('../pipeline/encryption/age-keys.ts');
+  return parseIdentityFile(await readKeyFile(path));
+}
+
+async function readKeyFile(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    throw new PgarkError('config-unreadable', `cannot read the key file ${path}: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+function explicitVerifyFirst(command: Command, options: Options): boolean | undefined {
+  return command.getOptionValueSource('verifyFirst') === 'cli' ? options.verifyFirst === true : undefined;
+}
+
+function outcomeJson(outcome: RestoreOutcome): Record<string, unknown> {
+  const { backup } = outcome;
+  return {
+    state: outcome.done ? 'restored' : 'planned',
+    backup: backup.kind === 'own' ? manifestJson(backup.manifest) : { key: backup.key, stored_bytes: backup.bytes },
+    database: outcome.database,
+    kept_as: outcome.keptAs,
+    duration_ms: outcome.durationMs,
+    plan: outcome.plan,
+  };
+}
+
+function describeOutcome(outcome: RestoreOutcome): string {
+  const { backup } = outcome;
+  const name =
+    backup.kind === 'own'
+      ? `${backup.manifest.id} of ${backup.manifest.startedAt}`
+      : `${backup.key} (${formatBytes(backup.bytes)})`;
+  if (!outcome.done) {
+    const from = backup.kind === 'own' ? `, taken from ${describeServer(backup.manifest.server)}` : '';
+    return `would restore ${name}${from}:\n${outcome.plan.map((step, index) => `  ${index + 1}. ${step}\n`).join('')}`;
+  }
+  const kept = outcome.keptAs === undefined ? '' : `  the old database is kept as ${outcome.keptAs}\n`;
+  return `restored ${name} into database ${outcome.database} in ${formatDuration(outcome.durationMs)}\n${kept}`;
+}
+
+function text(value: unknown): string | undefined {
+  return typeof value === 'string' ? value : undefined;
+}

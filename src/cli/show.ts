@@ -1,0 +1,99 @@
+import type { Command } from 'commander';
+import { formatBytes, formatDuration } from '../common/bytes.ts';
+import { PgarkError } from '../common/errors.ts';
+import { globalsOf, showBackup } from '../operations/show.ts';
+import type { GlobalsRecord } from '../repository/globals.ts';
+import type { Manifest } from '../repository/manifest.ts';
+import { commandsByHand, stockCommand } from './by-hand.ts';
+import { action, chooseStorage, type CliWorld } from './command.ts';
+import { globalsJson, manifestJson } from './json.ts';
+import { filterFor } from './list.ts';
+import { formatFacts, formatTime } from './table.ts';
+
+export function registerShow(program: Command, world: CliWorld): void {
+  const command = program
+    .command('show')
+    .summary('show one backup')
+    .description('Shows what is known of a backup, and how to restore it with stock tools alone.')
+    .argument('<backup>', 'latest, an id or a file name')
+    .option('--database <name>', 'of this source or database, where the storage holds several')
+    .option('--storage <name>', 'the storage to look in (needed if there are several)');
+  action(command, world, async (run, [name], options) => {
+    if (name === undefined)
+      throw new PgarkError('usage', 'show needs to know which backup: latest, an id or a file name');
+    const config = await run.config(['storage']);
+    const storage = chooseStorage(config, typeof options.storage === 'string' ? options.storage : undefined);
+    const store = await run.open(storage, config);
+    const selector = name === 'latest' ? ({ kind: 'latest' } as const) : ({ kind: 'name', name } as const);
+    const filter = filterFor(config, typeof options.database === 'string' ? options.database : undefined);
+    const manifest = await showBackup({ store, selector, filter }, run.context(config));
+    const globals = await globalsOf(store, manifest, { signal: world.signal });
+    run.result(
+      { backup: manifestJson(manifest), ...(globals && { globals: globalsJson(globals) }) },
+      () => describe(manifest, store.location) + (globals === undefined ? '' : describeGlobals(globals)),
+    );
+  });
+}
+
+function describe(manifest: Manifest, location: string): string {
+  const { database, server, encryption, compression } = manifest;
+  const facts = formatFacts([
+    ['id', manifest.id],
+    ['format', manifest.format],
+    ['source', manifest.source],
+    [
+      'database',
+      `${database.name} (owner ${database.owner}, ${database.encoding}, ${database.locale ?? database.collation})`,
+    ],
+    [
+      'server',
+      `PostgreSQL ${server.version} at ${server.host}:${server.port}${server.inRecovery ? ', a standby' : ''}`,
+    ],
+    ['system identifier', server.systemIdentifier],
+    ['client', `${manifest.client.program} ${manifest.client.version}`],
+    ['taken', formatTime(manifest.startedAt)],
+    ['took', formatDuration(Date.parse(manifest.endedAt) - Date.parse(manifest.startedAt))],
+    [
+      'holds',
+      manifest.totals === undefined
+        ? undefined
+        : `${manifest.totals.objects} files, ${formatBytes(manifest.totals.storedBytes)} stored, ${formatBytes(manifest.totals.plainBytes)} plain`,
+    ],
+    ['compression', compression.algorithm === 'none' ? 'none' : `${compression.algorithm}, level ${compression.level}`],
+    ['encryption', encryption ? `${encryption.scheme}, key ${encryption.keyFingerprints.join(', ')}` : 'none'],
+    ['left out', manifest.excluded.length > 0 ? manifest.excluded.join(', ') : undefined],
+    ['run', manifest.runId],
+    ['written by', `pgark ${manifest.pgarkVersion}`],
+    ['storage', location],
+  ]);
+  const byHand = commandsByHand(manifest, location);
+  const objects = manifest.objects.map(
+    (object) =>
+      `\n${object.key}\n${formatFacts([
+        [
+          '  stored',
+          `${formatBytes(object.storedBytes)} (${object.storedBytes} bytes), SHA-256 ${object.storedSha256}`,
+        ],
+        ['  plain', `${formatBytes(object.plainBytes)} (${object.plainBytes} bytes), SHA-256 ${object.plainSha256}`],
+        ['  confirmed', object.confirmedBy],
+        ['  by hand', byHand === undefined ? stockCommand(manifest, object) : undefined],
+      ])}`,
+  );
+  const sequence =
+    byHand === undefined ? '' : `\nby hand, with stock tools\n${byHand.map((line) => `  ${line}\n`).join('')}`;
+  return facts + objects.join('') + sequence;
+}
+
+function describeGlobals({ counts, leftOut, object, startedAt, ...globals }: GlobalsRecord): string {
+  const missing = [
+    ...(leftOut.passwords ? ['passwords'] : []),
+    ...(leftOut.hiddenRoles > 0 ? [`${leftOut.hiddenRoles} roles that the server does not show`] : []),
+  ];
+  return `\n${object.key}\n${formatFacts([
+    ['  holds', `${counts.roles} roles, ${counts.tablespaces} tablespaces, and the settings of databases`],
+    ['  left out', missing.length > 0 ? missing.join(', ') : undefined],
+    ['  taken', formatTime(startedAt)],
+    ['  stored', `${formatBytes(object.storedBytes)} (${object.storedBytes} bytes), SHA-256 ${object.storedSha256}`],
+    ['  by hand', stockCommand(globals, object, 'psql -X -d postgres')],
+  ])}`;
+}

@@ -1,0 +1,73 @@
+import { BLOCK_BYTES } from './bytes.ts';
+import { assert } from './errors.ts';
+
+/** Blocks that `allocateBlock` made and nobody has released yet. */
+const lent = new WeakSet<Uint8Array>();
+
+/** A block that several consumers hold, and how many of them have not released it yet. */
+interface SharedBlock {
+  readonly block: Uint8Array;
+  holders: number;
+}
+
+/** What each consumer's own view of a shared block stands for, until that consumer has released it. */
+const shares = new WeakMap<Uint8Array, SharedBlock>();
+
+/** Memory of full blocks that were released, for the next ones; more are never needed at once by one pipeline. */
+const FREE_BLOCKS_MAX = 8;
+const free: ArrayBuffer[] = [];
+
+/**
+ * Memory for a block on its way through a pipeline, its content undefined. Whoever consumes the block last may give the
+ * memory back by `releaseBlock`; a block that nobody releases is left to the garbage collector.
+ */
+export function allocateBlock(bytes: number): Uint8Array<ArrayBuffer> {
+  assert(Number.isSafeInteger(bytes) && bytes >= 0, 'a block has a length');
+  const used = bytes === BLOCK_BYTES ? free.pop() : undefined;
+  const block = new Uint8Array(used ?? Buffer.allocUnsafeSlow(bytes).buffer);
+  lent.add(block);
+  return block;
+}
+
+/**
+ * A view of the block for each of several consumers, none of whom may change it. Each releases its own view when it is
+ * done; the last of them gives the block back. A consumer that never releases its view leaves the block to the garbage
+ * collector; one that releases it twice does no harm. The block itself is not to be used any more.
+ */
+export function shareBlock(block: Uint8Array, holders: number): readonly Uint8Array[] {
+  assert(Number.isSafeInteger(holders) && holders > 0, 'a block has at least one consumer');
+  if (holders === 1) return [block];
+  const shared: SharedBlock = { block, holders };
+  return Array.from({ length: holders }, () => {
+    const view = block.subarray();
+    shares.set(view, shared);
+    return view;
+  });
+}
+
+/**
+ * Takes back a block of `allocateBlock`, to be freed or used again. The block and all views of it are empty from then on,
+ * so that a consumer who still holds one finds nothing, and never the content of another block. Only the last consumer
+ * may call it. Anything else (a view, a buffer of somebody else's) is left alone, so that consumers need not know where a
+ * block comes from. A view that `shareBlock` made stays readable until the last of its like is released.
+ *
+ * Streams make garbage of several times the bytes they move. Left to the garbage collector it makes the process larger
+ * than it needs to be, and V8, which counts such memory, runs a full collection after every few MiB.
+ */
+export function releaseBlock(block: Uint8Array): void {
+  const shared = shares.get(block);
+  if (shared !== undefined) {
+    shares.delete(block);
+    shared.holders -= 1;
+    if (shared.holders === 0) releaseBlock(shared.block);
+    return;
+  }
+  if (!lent.delete(block) || !(block.buffer instanceof ArrayBuffer)) return;
+  if (block.byteLength === BLOCK_BYTES && free.length < FREE_BLOCKS_MAX) free.push(block.buffer.transfer());
+  else freeMemory(block.buffer);
+}
+
+/** Frees the memory behind a buffer that nobody else has a view of. */
+export function freeMemory(buffer: ArrayBufferLike): void {
+  if (buffer instanceof ArrayBuffer) buffer.transfer(0);
+}

@@ -1,0 +1,24 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
+/** Time as it is injected everywhere, so that tests turn it by hand. */
+export interface Clock {
+  now(): Date;
+  /** Milliseconds from an arbitrary start, never going back, not counting on the wall clock. */
+  monotonicMs(): number;
+  /** Resolves after the given time; rejects with the signal's reason when that is aborted first. */
+  sleep(ms: number, signal?: AbortSignal): Promise<void>;
+}
+
+export const systemClock: Clock = {
+  now: () => new Date(),
+  monotonicMs: () => performance.now(),
+  async sleep(ms, signal) {
+    signal?.throwIfAborted();
+    try {
+      await delay(ms, undefined, signal ? { signal } : {});
+    } catch (error) {
+      signal?.throwIfAborted();
+      throw error;
+    }
+  },
+};

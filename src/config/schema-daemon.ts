@@ -1,0 +1,217 @@
+import { z } from 'zod';
+import { defined } from './defined.ts';
+import {
+  durationMs,
+  flag,
+  integer,
+  listenAddress,
+  percentRatio,
+  schedule,
+  secretKeys,
+  sizeBytes,
+  strict,
+  text,
+  texts,
+} from './schema-parts.ts';
+
+export const eventNames = [
+  'start',
+  'success',
+  'failure',
+  'recovery',
+  'overdue',
+  'verify_failed',
+  'drill_failed',
+  'wal_gap',
+] as const;
+
+const events = z.array(z.enum([...eventNames, '*'])).optional();
+const common = {
+  on: events.describe(
+    'Events to tell of; "*" for all. Default: failure, recovery, overdue, verify_failed, drill_failed, wal_gap.',
+  ),
+  remind_every: durationMs.optional().describe('Repeat a failure that lasts, this often. Default: never.'),
+};
+
+export const notificationSection = z.discriminatedUnion('type', [
+  strict({ type: z.literal('slack'), ...secretKeys('url', 'Incoming webhook of Slack.'), ...common }),
+  strict({ type: z.literal('discord'), ...secretKeys('url', 'Webhook of Discord.'), ...common }),
+  strict({
+    type: z.literal('webhook'),
+    ...secretKeys('url', 'Receives a JSON body; Slack’s and Discord’s addresses get theirs.'),
+    ...secretKeys('secret', 'Signs the body as Standard Webhooks defines it: whsec_ and base64.'),
+    ...common,
+  }),
+  strict({
+    type: z.literal('ntfy'),
+    ...secretKeys('url', 'Topic of an ntfy server.'),
+    ...secretKeys('token', 'Access token of ntfy.'),
+    ...common,
+  }),
+  strict({
+    type: z.literal('healthchecks'),
+    ...secretKeys('url', 'Ping URL; /start and /fail are appended.'),
+    send_log: sizeBytes.optional().describe('Send the last part of the log with the ping.'),
+    ...common,
+    on: events.describe('Events to ping for; "*" for all. Default: start, success, failure.'),
+  }),
+  strict({
+    type: z.literal('telegram'),
+    ...secretKeys('token', 'Token of the bot.'),
+    chat: text.describe('Chat id.'),
+    ...common,
+  }),
+  strict({
+    type: z.literal('email'),
+    smtp: text.describe('smtp://host:587 or smtps://user@host:465.'),
+    ...secretKeys('password', 'Password for the mail server.'),
+    from: text.optional().describe('Sender. Default: the first recipient.'),
+    to: texts.min(1).describe('Recipients.'),
+    digest: schedule.optional().describe('Send a summary at these times.'),
+    ...common,
+  }),
+]);
+
+const roles = z
+  .partialRecord(z.enum(['admin', 'operator', 'viewer']), texts)
+  .optional()
+  .describe('Groups that have each role; "*" is everybody who is signed in.');
+
+export const serverSection = strict({
+  listen: listenAddress.optional().describe('Address of health, metrics and dashboard. Default: 127.0.0.1:8080.'),
+  public_url: text.optional().describe('How people reach the dashboard; used in links.'),
+  stop_grace: durationMs
+    .optional()
+    .describe('How long running jobs may go on after SIGTERM before they are aborted. Default: 5s.'),
+  auth: strict({
+    mode: z.enum(['password', 'oidc', 'proxy']).describe('How people sign in.'),
+    oidc: strict({
+      issuer: text.describe('URL of the identity provider.'),
+      client_id: text.describe('Client id.'),
+      ...secretKeys('client_secret', 'Client secret.'),
+      roles,
+    }).optional(),
+    proxy: strict({
+      user_header: text.describe('Header that carries the user name.'),
+      groups_header: text.optional().describe('Header that carries the groups.'),
+      trusted: texts.min(1).describe('Networks of the proxies, as CIDR.'),
+      roles,
+    }).optional(),
+  })
+    .superRefine((auth, context) => {
+      for (const mode of ['oidc', 'proxy'] as const) {
+        if ((auth.mode === mode) === (auth[mode] !== undefined)) continue;
+        const message = auth.mode === mode ? `mode ${mode} needs the section ${mode}` : `${mode} is not the mode`;
+        context.addIssue({ code: 'custom', path: [mode], message });
+      }
+    })
+    .optional(),
+});
+
+export const tracesSection = strict({
+  url: text
+    .optional()
+    .describe('Receiver of OTLP over HTTP: http://localhost:4318/v1/traces. Default: no traces are sent.'),
+  ...secretKeys('headers', 'Headers for it: name=value,name=value, percent-encoded.'),
+  service_name: text.optional().describe('Name of the service in them. Default: pgark.'),
+  enabled: flag.optional().describe('false sends none. Default: true.'),
+});
+
+export const walSection = strict({
+  slot: text
+    .regex(/^[a-z0-9_]{1,63}$/, 'must be 1 to 63 lower-case letters, digits and underscores')
+    .describe('Replication slot.'),
+  to: texts.optional().describe('Storages for the WAL. Default: the only one.'),
+  flush: durationMs.optional().describe('Longest time that WAL waits before it is stored. Default: 10s.'),
+  slot_budget: sizeBytes.optional().describe('WAL that the slot may hold back on the server.'),
+  keep: durationMs.optional().describe('How far back recovery reaches. Default: as long as the backups.'),
+  synchronous: flag.optional().describe('Act as a synchronous standby. Default: false.'),
+}).transform((wal) => {
+  const to: readonly string[] = wal.to ?? [];
+  return defined({
+    slot: wal.slot,
+    to,
+    flushMs: wal.flush ?? 10_000,
+    slotBudgetBytes: wal.slot_budget,
+    keepMs: wal.keep,
+    synchronous: wal.synchronous ?? false,
+  });
+});
+
+export const verifySection = strict({
+  schedule: schedule.optional().describe('When backups are verified.'),
+  sample: percentRatio
+    .refine((ratio) => ratio > 0 && ratio <= 1, 'must be more than 0% and at most 100%')
+    .optional()
+    .describe('Share of the stored bytes that is read each time. Default: 100%.'),
+}).transform((verify) => defined({ schedule: verify.schedule, sampleRatio: verify.sample ?? 1 }));
+
+const bound = z.union([z.number(), z.boolean(), z.string()]);
+const assertion = strict({
+  sql: text.describe('A query of one row and one column.'),
+  min: z.number().optional().describe('Smallest acceptable result.'),
+  max: z.number().optional().describe('Largest acceptable result.'),
+  equals: bound.optional().describe('The only acceptable result.'),
+})
+  .refine(
+    (check) => check.min !== undefined || check.max !== undefined || check.equals !== undefined,
+    'needs min, max or equals',
+  )
+  .transform((check) => defined(check));
+
+export const drillSection = strict({
+  schedule: schedule.optional().describe('When a test restore runs.'),
+  point: z.enum(['latest', 'random']).optional().describe('The moment to restore to. Default: latest.'),
+  memory: sizeBytes.optional().describe('Memory that the scratch server may take.'),
+  assertions: z.array(assertion).optional().describe('What must be true of the restored database.'),
+  max_restore_time: durationMs.optional().describe('The drill fails if the restore takes longer.'),
+}).transform((drill) =>
+  defined({
+    schedule: drill.schedule,
+    point: drill.point ?? ('latest' as const),
+    memoryBytes: drill.memory,
+    assertions: drill.assertions ?? [],
+    maxRestoreTimeMs: drill.max_restore_time,
+  }),
+);
+
+const hook = strict({
+  run: texts.min(1).describe('Program and arguments; no shell.'),
+  timeout: durationMs.optional().describe('Default: 1m.'),
+  on_error: z.enum(['abort', 'warn']).optional().describe('Default: abort.'),
+}).transform((entry) => ({
+  run: entry.run,
+  timeoutMs: entry.timeout ?? 60_000,
+  onError: entry.on_error ?? ('abort' as const),
+}));
+const hooks = z.array(hook).optional();
+
+export const hooksSection = strict({
+  before_backup: hooks.describe('Run before a backup.'),
+  after_backup: hooks.describe('Run after a backup, whatever came of it.'),
+  before_restore: hooks.describe('Run before a restore.'),
+  after_restore: hooks.describe('Run after a restore.'),
+}).transform((all) => ({
+  beforeBackup: all.before_backup ?? [],
+  afterBackup: all.after_backup ?? [],
+  beforeRestore: all.before_restore ?? [],
+  afterRestore: all.after_restore ?? [],
+}));
+
+export const expectSection = strict({
+  max_age: durationMs.optional().describe('The newest backup may be this old; older is overdue.'),
+  min_size: sizeBytes.optional().describe('A smaller backup is suspicious.'),
+  size_change: percentRatio.optional().describe('A larger change against the last backup is suspicious.'),
+}).transform((expected) =>
+  defined({
+    maxAgeMs: expected.max_age,
+    minSizeBytes: expected.min_size,
+    sizeChangeRatio: expected.size_change,
+  }),
+);
+
+export const retrySection = strict({
+  attempts: integer(0, 100).optional().describe('Retries after the first try. Default: 3.'),
+  delay: durationMs.optional().describe('Wait before the first retry; doubles each time. Default: 5s.'),
+  max_delay: durationMs.optional().describe('Longest wait. Default: 10m.'),
+});

@@ -1,0 +1,253 @@
+import { availableParallelism } from 'node:os';
+import { type ByteStream, MIB } from '../../common/bytes.ts';
+import { assert } from '../../common/errors.ts';
+import { compressionSuffix } from '../../pipeline/compression.ts';
+import type { Session } from '../../postgres/client/connect.ts';
+import type { CustomToc } from '../../postgres/toc/toc.ts';
+import { writeToc } from '../../postgres/toc/write-toc.ts';
+import type { Seal } from '../sealed-object.ts';
+import { serialiseContents, type ArchiveContents } from './contents.ts';
+import { readAll } from './crew.ts';
+import { SnapshotSession } from './dump-session.ts';
+import { type BeginRequest, begin } from './begin.ts';
+import type { Leader } from './leader.ts';
+import {
+  type DumpPlan,
+  largeObjectFile,
+  type LargeObjectPiece,
+  type Piece,
+  planDump,
+  type TablePiece,
+} from './piece-plan.ts';
+import { readLargeObject, readTablePiece } from './read-piece.ts';
+
+/** More sessions than this are a burden for most servers, whatever reads them. */
+const JOBS_MAX = 8;
+const PIECE_BYTES = 128 * MIB;
+/** Uncompressed text of rows that are compressed in the table. */
+const UNFOLDED = 4;
+
+export interface ArchiveDumpRequest extends BeginRequest {
+  /** Sessions that read at once. Default: one for each processor, 8 at the most. */
+  readonly jobs?: number | undefined;
+  /** Tables that are larger are read in pieces of about this size. Default: 128 MiB. */
+  readonly pieceBytes?: number | undefined;
+  /** For what is compressed and encrypted; some files are what stock tools want. */
+  readonly seal: Seal;
+  /** Length of each piece as it comes from the server, for watchdogs. */
+  readonly onBytesRead: (bytes: number) => void;
+}
+
+/** A file of the archive's folder. */
+export interface DumpedFile {
+  /** With all endings. */
+  readonly name: string;
+  readonly role: 'toc' | 'custom-toc' | 'contents' | 'sums' | ArchiveContents['files'][number]['role'];
+  readonly source: ByteStream;
+  readonly seal: Seal;
+  /** Upper estimate of the stored size. */
+  readonly bytesEstimateMax: number;
+  /** How many files are put at the same time and share the memory that there is for that. */
+  readonly filesAtOnce: number;
+}
+
+/** Where the files go. */
+export interface ArchiveSink {
+  /**
+   * Resolves with what is stored. Rejects with the source's own error, where that is the cause: then nothing is stored, and
+   * the file may be put again.
+   */
+  put(file: DumpedFile): Promise<StoredDigests>;
+}
+
+type StoredDigests = Pick<
+  ArchiveContents['files'][number],
+  'storedBytes' | 'storedSha256' | 'plainBytes' | 'plainSha256'
+>;
+
+/**
+ * Dumps a database as pg_dump's directory format, by several sessions at once and in pieces of tables, without a copy on
+ * the disk. All files but the last one are put when it resolves; that one, the list of their digests, it gives back.
+ * Errors: `dump-failed`, `archive-unsupported`, `postgres-…`, and those of the sink.
+ */
+export async function dumpArchive(request: ArchiveDumpRequest, sink: ArchiveSink): Promise<DumpedFile> {
+  const { leader, toc } = await begin(request);
+  try {
+    const jobs = request.jobs ?? Math.min(availableParallelism(), JOBS_MAX);
+    return await new ArchiveDump(request, sink, { leader, toc, jobs }).run();
+  } finally {
+    await leader.close();
+  }
+}
+
+class ArchiveDump {
+  readonly #request: ArchiveDumpRequest;
+  readonly #sink: ArchiveSink;
+  readonly #leader: Leader;
+  readonly #toc: CustomToc;
+  readonly #jobs: number;
+  readonly #signal: AbortSignal;
+  readonly #plan: DumpPlan;
+  readonly #encoding: string;
+  readonly #files = new Map<string, ArchiveContents['files'][number]>();
+  readonly #rows = new Map<number, number>();
+  readonly #sums: string[] = [];
+
+  constructor(
+    request: ArchiveDumpRequest,
+    sink: ArchiveSink,
+    begun: { readonly leader: Leader; readonly toc: CustomToc; readonly jobs: number },
+  ) {
+    this.#request = request;
+    this.#sink = sink;
+    this.#leader = begun.leader;
+    this.#toc = begun.toc;
+    this.#jobs = begun.jobs;
+    this.#signal = AbortSignal.any([request.signal, begun.leader.lost]);
+    this.#encoding = encodingOf(begun.toc);
+    this.#plan = planDump({
+      toc: begun.toc,
+      tables: begun.leader.facts,
+      serverMajor: request.serverMajor,
+      pieceBytes: request.pieceBytes ?? PIECE_BYTES,
+      largeObjectBytes: begun.leader.largeObjectBytes,
+      compression: request.seal.compression.algorithm,
+    });
+  }
+
+  async run(): Promise<DumpedFile> {
+    const { pieces, cutTables, smallFiles } = this.#plan;
+    await readAll({
+      leader: this.#leader,
+      jobs: this.#jobs,
+      pieces,
+      cutTables,
+      open: () => this.#open(),
+      carryOut: (session, piece, signal) => this.#carryOut(session, piece, signal),
+      logger: this.#request.logger,
+      signal: this.#signal,
+    });
+    await this.#leader.confirm();
+    // What follows is no business of the server's, which may go on.
+    await this.#leader.close();
+    for (const { file, role, content } of smallFiles) {
+      const seal = role === 'data' ? this.#request.seal : this.#uncompressed;
+      const name = nameOf(file, seal);
+      this.#files.set(name, { name, role, ...(await this.#putText(name, role, content, seal)) });
+    }
+    await this.#putTocs();
+    const contents = nameOf('contents.json', this.#request.seal);
+    await this.#putText(contents, 'contents', serialiseContents(this.#contents()), this.#request.seal);
+    return this.#file('SHA256SUMS', 'sums', this.#sums.join(''), OPEN);
+  }
+
+  #open(): Promise<SnapshotSession> {
+    const { connection, applicationName } = this.#request;
+    return SnapshotSession.open(connection, this.#leader.snapshot, { applicationName, signal: this.#signal });
+  }
+
+  async #carryOut(session: Session, piece: Piece, signal: AbortSignal): Promise<void> {
+    switch (piece.kind) {
+      case 'table':
+        return this.#putTablePiece(session, piece, signal);
+      case 'large-objects':
+        return this.#putLargeObjects(session, piece, signal);
+      default:
+        return piece satisfies never;
+    }
+  }
+
+  async #putTablePiece(session: Session, piece: TablePiece, signal: AbortSignal): Promise<void> {
+    const { seal, onBytesRead } = this.#request;
+    const { entry, pages } = piece;
+    const name = nameOf(piece.file, seal);
+    const { stream, rows } = readTablePiece(session, piece, {
+      encoding: this.#encoding,
+      onBytes: onBytesRead,
+      signal,
+    });
+    const unfolded = seal.compression.algorithm === 'none' ? UNFOLDED : 1;
+    const stored = await this.#put({
+      name,
+      role: 'data',
+      source: stream,
+      seal,
+      bytesEstimateMax: piece.bytes * unfolded,
+      filesAtOnce: this.#jobs,
+    });
+    const range = pages === undefined ? {} : { pages: { ...pages } };
+    this.#files.set(name, { name, role: 'data', ...stored, piece: { entry, ...range, rows: rows() } });
+    this.#rows.set(entry, (this.#rows.get(entry) ?? 0) + rows());
+  }
+
+  async #putLargeObjects(
+    session: Session,
+    { entry, oids, bytes }: LargeObjectPiece,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { seal, onBytesRead } = this.#request;
+    for (const oid of oids) {
+      const name = nameOf(largeObjectFile(oid), seal);
+      if (this.#files.has(name)) continue;
+      const stored = await this.#put({
+        name,
+        role: 'large-object',
+        source: readLargeObject(session, oid, { onBytes: onBytesRead, signal }),
+        seal,
+        bytesEstimateMax: bytes * UNFOLDED,
+        filesAtOnce: this.#jobs,
+      });
+      this.#files.set(name, { name, role: 'large-object', ...stored, largeObject: { oid, entry } });
+    }
+  }
+
+  async #putTocs(): Promise<void> {
+    const { seal } = this.#request;
+    const custom = nameOf('pg_dump.toc', seal);
+    await this.#putText(custom, 'custom-toc', writeToc(this.#toc), seal);
+    // pg_restore reads this file only as it is.
+    await this.#putText(nameOf('toc.dat', this.#uncompressed), 'toc', writeToc(this.#plan.toc), this.#uncompressed);
+  }
+
+  #contents(): ArchiveContents {
+    const tables = this.#plan.tables.map((table) => ({ ...table, rows: this.#rows.get(table.entry) ?? 0 }));
+    return { layout: 1, files: [...this.#files.values()], tables };
+  }
+
+  get #uncompressed(): Seal {
+    return { ...OPEN, sealer: this.#request.seal.sealer };
+  }
+
+  #putText(name: string, role: DumpedFile['role'], content: Uint8Array | string, seal: Seal): Promise<StoredDigests> {
+    return this.#put(this.#file(name, role, content, seal));
+  }
+
+  #file(name: string, role: DumpedFile['role'], content: Uint8Array | string, seal: Seal): DumpedFile {
+    const bytes = Buffer.from(content);
+    return { name, role, source: once(bytes), seal, bytesEstimateMax: 2 * bytes.length, filesAtOnce: 1 };
+  }
+
+  async #put(file: DumpedFile): Promise<StoredDigests> {
+    const { storedBytes, storedSha256, plainBytes, plainSha256 } = await this.#sink.put(file);
+    this.#sums.push(`${storedSha256}  ${file.name}\n`);
+    return { storedBytes, storedSha256, plainBytes, plainSha256 };
+  }
+}
+
+const OPEN: Seal = { compression: { algorithm: 'none', level: 0 } };
+
+function nameOf(file: string, { compression, sealer }: Seal): string {
+  return `${file}${compressionSuffix(compression.algorithm)}${sealer?.suffix ?? ''}`;
+}
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}
+
+/** The client encoding in which the archive's strings and rows are. */
+function encodingOf(toc: CustomToc): string {
+  const entry = toc.entries.find(({ description }) => description === 'ENCODING');
+  const encoding = /^SET client_encoding = '(\w+)';$/m.exec(entry?.definition ?? '')?.[1];
+  assert(encoding !== undefined, 'pg_dump names the encoding of its archive');
+  return encoding;
+}

@@ -1,0 +1,209 @@
+import { PgarkError } from '../../common/errors.ts';
+import { chooseLoader, findPrograms } from '../../postgres/client/programs.ts';
+import { tallyOf } from '../../pipeline/meter.ts';
+import { makePrivateFile } from '../../common/private-file.ts';
+import { readToc } from '../../postgres/toc/read-toc.ts';
+import { type CustomToc, TABLE_DATA_END, type TocEntry } from '../../postgres/toc/toc.ts';
+import { type Manifest, sizesOf } from '../../repository/manifest.ts';
+import type { LoadHow, LoadSource, PreparedLoad, Selection, SourceAccess } from '../load-source.ts';
+import { DUMP_HEAD_BYTES, isOutOfStep, readDumpHead } from '../plain/dump-head.ts';
+import { loadArchiveFile } from '../plain/load.ts';
+import type { ArchiveContents, ArchiveFile } from './contents.ts';
+import { inParallel } from '../../common/in-parallel.ts';
+import { describeEntry, loadData, type LargeObjectFile, type LoadTask, planTasks } from './load-data.ts';
+import { ArchiveObjects } from './read-archive.ts';
+import { phasesOf, type RestorePhases, useList } from './restore-phases.ts';
+
+/** A backup whose every part is in the store, and whose TOC and list of contents were read and belong together. */
+interface OpenedArchive {
+  readonly objects: ArchiveObjects;
+  readonly contents: ArchiveContents;
+  readonly tocBytes: Uint8Array;
+  readonly toc: CustomToc;
+  readonly phases: RestorePhases;
+  readonly tasks: readonly LoadTask[];
+  /** Those that are read to check it. */
+  readonly files: readonly ArchiveFile[];
+}
+
+/** Files that are read at once to be checked. */
+export const READERS = 4;
+/** Each of several streams has a few; together they keep the processors busy. */
+export const BLOCKS_IN_FLIGHT = 2;
+
+/** Errors: `corrupt` where something is missing or truncated, `wrong-key`, `key-missing`, `store-…`. */
+export async function openArchiveBackup(manifest: Manifest, access: SourceAccess): Promise<LoadSource> {
+  const archive = await openArchive(new ArchiveObjects(manifest, access));
+  const name = archive.objects.folder.replace(/\/$/, '');
+  return sourceOf(archive, name, sizesOf(manifest).storedBytes, access.signal);
+}
+
+function sourceOf(archive: OpenedArchive, name: string, storedBytes: number, signal: AbortSignal): LoadSource {
+  const { manifest } = archive.objects;
+  const sourceMajor = Math.floor(manifest.server.versionNum / 10_000);
+  return {
+    name,
+    format: manifest.format,
+    storedBytes,
+    like: manifest.database,
+    sourceMajor,
+    server: manifest.server,
+    oneTransaction: 'none',
+    only: (selection) => {
+      const part = partOf(archive, selection);
+      const bytes = part.files.reduce((sum, file) => sum + file.storedBytes, 0);
+      return sourceOf(part, `${name} (${describeSelection(selection)})`, bytes, signal);
+    },
+    readThrough: (onStoredBytes) => readThrough(archive, onStoredBytes, signal),
+    prepare: (serverMajor) => prepare(archive, sourceMajor, serverMajor),
+  };
+}
+
+/** The archive with fewer entries, and what has to be loaded for them. */
+function partOf(archive: OpenedArchive, selection: Selection): OpenedArchive {
+  const phases = phasesOf(archive.toc, selection);
+  const data = new Set([...phases.tables, ...phases.largeObjects].map(({ dumpId }) => dumpId));
+  const tasks = archive.tasks.flatMap((task): readonly LoadTask[] => {
+    if (task.kind === 'rows') return data.has(task.entry.dumpId) ? [task] : [];
+    const objects = task.objects.filter(({ file }) => data.has(file.largeObject?.entry ?? 0));
+    return objects.length === 0 ? [] : [{ ...task, objects }];
+  });
+  const files = tasks.flatMap((task) => (task.kind === 'rows' ? [task.file] : task.objects.map(({ file }) => file)));
+  return { ...archive, phases, tasks, files };
+}
+
+function describeSelection({ tables, schemas, sections }: Selection): string {
+  const lists = [
+    ['table', tables],
+    ['schema', schemas],
+    ['section', sections],
+  ] as const;
+  return lists.flatMap(([what, names]) => (names.length === 0 ? [] : [`${what} ${names.join(', ')}`])).join('; ');
+}
+
+export async function openArchive(objects: ArchiveObjects): Promise<OpenedArchive> {
+  const contents = await objects.contents();
+  const files = contents.files.map((file) => objects.objectOf(file));
+  objects.checkPresence([...objects.manifest.objects, ...files], await objects.list());
+  const tocBytes = await objects.bytesOf('custom-toc');
+  const { toc } = readToc(tocBytes);
+  if (toc.format !== 'custom') {
+    throw new PgarkError('corrupt', `${objects.named('custom-toc').key} is no archive in custom format`);
+  }
+  const phases = phasesOf(toc);
+  return { objects, contents, tocBytes, toc, phases, tasks: tasksOf(contents, phases, objects), files: contents.files };
+}
+
+/**
+ * What has to be loaded, if the list of contents has all of what the TOC says that there is. Error: `corrupt` otherwise.
+ */
+function tasksOf(contents: ArchiveContents, phases: RestorePhases, { manifest }: ArchiveObjects): readonly LoadTask[] {
+  const corrupt = (why: string): PgarkError =>
+    new PgarkError('corrupt', `the list of the contents of ${manifest.id} does not fit its TOC: ${why}`);
+  const tables = new Map(phases.tables.map((entry) => [entry.dumpId, entry]));
+  const rows = contents.files.flatMap((file) => {
+    // What is left in the place of a table that was cut has no rows.
+    if (file.role !== 'data' || (file.piece === undefined && file.plainBytes === TABLE_DATA_END.length)) return [];
+    const entry = tables.get(file.piece?.entry ?? 0);
+    if (file.piece === undefined || entry === undefined) throw corrupt(`${file.name} is of no table`);
+    return [{ kind: 'rows' as const, file, entry, rows: file.piece.rows }];
+  });
+  const counted = new Map<number, number>();
+  for (const task of rows) counted.set(task.entry.dumpId, (counted.get(task.entry.dumpId) ?? 0) + task.rows);
+  const recorded = new Map(contents.tables.map(({ entry, rows: count }) => [entry, count]));
+  for (const entry of phases.tables) {
+    const [count, evidence] = [counted.get(entry.dumpId), recorded.get(entry.dumpId)];
+    if (count !== undefined && count === evidence) continue;
+    throw corrupt(`${describeEntry(entry)} has ${count ?? 'no'} rows in its files, and ${evidence ?? 'no'} recorded`);
+  }
+  return planTasks(rows, largeObjectsOf(contents, phases.largeObjects, corrupt));
+}
+
+function largeObjectsOf(
+  contents: ArchiveContents,
+  entries: readonly TocEntry[],
+  corrupt: (why: string) => PgarkError,
+): readonly LargeObjectFile[] {
+  const missing = new Set(entries.map(({ dumpId }) => dumpId));
+  const known = new Set(missing);
+  const objects = contents.files.flatMap((file: ArchiveFile) => {
+    if (file.role !== 'large-object') return [];
+    if (file.largeObject === undefined || !known.has(file.largeObject.entry)) {
+      throw corrupt(`${file.name} is no large object of the TOC`);
+    }
+    missing.delete(file.largeObject.entry);
+    return [{ oid: file.largeObject.oid, file }];
+  });
+  if (missing.size > 0) throw corrupt(`the large objects of entry ${[...missing].join(', ')} are not there`);
+  return objects;
+}
+
+async function readThrough(
+  { objects, files }: OpenedArchive,
+  onStoredBytes: (bytesTotal: number) => void,
+  signal: AbortSignal,
+): Promise<number> {
+  const tally = tallyOf(onStoredBytes);
+  const all = [...objects.manifest.objects, ...files.map((file) => objects.objectOf(file))];
+  let plainBytes = 0;
+  await inParallel(all, READERS, signal, async (take, either) => {
+    for (let object = take(); object !== undefined; object = take()) {
+      const stream = objects.read(object, { onStoredBytes: tally(), blocksInFlightMax: BLOCKS_IN_FLIGHT });
+      for await (const block of stream) {
+        either.throwIfAborted();
+        plainBytes += block.length;
+      }
+    }
+  });
+  return plainBytes;
+}
+
+async function prepare(archive: OpenedArchive, sourceMajor: number, serverMajor: number): Promise<PreparedLoad> {
+  const [psql, pgRestore] = await Promise.all([findPrograms('psql'), findPrograms('pg_restore')]);
+  const head = readDumpHead(archive.tocBytes.subarray(0, DUMP_HEAD_BYTES));
+  const loader = chooseLoader(
+    'archive',
+    { psql, pg_restore: pgRestore },
+    { server: serverMajor, dump: head?.writtenBy?.major ?? sourceMajor },
+    { asText: head !== undefined && isOutOfStep(head) },
+  );
+  return {
+    programVersion: loader.program.version,
+    load: (how) => load(archive, { ...loader, dumpMajor: sourceMajor, serverMajor }, how),
+  };
+}
+
+/**
+ * Definitions, then rows and large objects on several connections, then indexes, constraints and all else. Nothing here is
+ * in one transaction.
+ */
+async function load(
+  { objects, tocBytes, toc, phases, tasks }: OpenedArchive,
+  means: Omit<Parameters<typeof loadArchiveFile>[1], keyof LoadHow | 'useList'>,
+  how: LoadHow,
+): Promise<void> {
+  const { jobs, onStoredBytes, connection, leaveOut, applicationName, logger, signal } = how;
+  await using tocFile = await makePrivateFile(tocBytes);
+  const restoreEntries = async (entries: readonly TocEntry[], connections: number): Promise<void> => {
+    await using list = await makePrivateFile(useList(entries));
+    const common = { connection, leaveOut, applicationName, logger, signal };
+    await loadArchiveFile(tocFile.path, { ...means, ...common, useList: list.path, jobs: connections });
+  };
+  await restoreEntries(phases.before, 1);
+  const tally = tallyOf(onStoredBytes);
+  await loadData(tasks, {
+    ...how,
+    encoding: encodingOf(toc),
+    read: (file) =>
+      objects.read(objects.objectOf(file), { onStoredBytes: tally(), blocksInFlightMax: BLOCKS_IN_FLIGHT }),
+  });
+  await restoreEntries(phases.after, jobs);
+}
+
+/** What pg_restore sets first (`processEncodingEntry`). */
+function encodingOf({ entries }: CustomToc): string {
+  const definition = entries.find(({ description }) => description === 'ENCODING')?.definition;
+  const encoding = /^SET client_encoding = '([^'\\]+)';/.exec(definition ?? '')?.[1];
+  if (encoding !== undefined) return encoding;
+  throw new PgarkError('corrupt', 'the archive’s table of contents does not say in which encoding it is');
+}

@@ -1,0 +1,144 @@
+import { PgarkError } from '../../common/errors.ts';
+import { tallyOf } from '../../pipeline/meter.ts';
+import type { Transform } from '../../pipeline/transform.ts';
+import { readable } from '../../postgres/toc/byte-string.ts';
+import { readToc } from '../../postgres/toc/read-toc.ts';
+import { TABLE_DATA_END } from '../../postgres/toc/toc.ts';
+import { type Manifest, sizesOf } from '../../repository/manifest.ts';
+import type { BackupCheck, CheckListener } from '../check-backup.ts';
+import { isOfKeys } from '../key-failure.ts';
+import type { SourceAccess } from '../load-source.ts';
+import { BLOCKS_IN_FLIGHT, openArchive, READERS } from './archive-source.ts';
+import type { ArchiveContents, ArchiveFile } from './contents.ts';
+import { inParallel } from '../../common/in-parallel.ts';
+import { ArchiveObjects } from './read-archive.ts';
+import { parseSums } from './sums.ts';
+
+/** The check of a backup of format directory: one listing says what is there, the list of contents what has to be. */
+export class ArchiveCheck implements BackupCheck {
+  readonly #manifest: Manifest;
+  readonly #objects: ArchiveObjects;
+  readonly #signal: AbortSignal;
+
+  constructor(manifest: Manifest, access: SourceAccess) {
+    this.#manifest = manifest;
+    this.#objects = new ArchiveObjects(manifest, access);
+    this.#signal = access.signal;
+  }
+
+  async presence(): Promise<void> {
+    const sizes = await this.#objects.list();
+    this.#objects.checkPresence(this.#manifest.objects, sizes);
+    try {
+      const { files } = await this.#objects.contents();
+      this.#objects.checkPresence(
+        files.map((file) => this.#objects.objectOf(file)),
+        sizes,
+      );
+    } catch (error) {
+      if (!(error instanceof PgarkError) || !isOfKeys(error)) throw error;
+      await this.#checkSizesWithoutKey(sizes);
+    }
+  }
+
+  /** The sums name all files, and the manifest says how much they are together. */
+  async #checkSizesWithoutKey(sizes: ReadonlyMap<string, number>): Promise<void> {
+    const sumsFile = this.#objects.named('sums').key;
+    const keys = [...(await this.#sums()).keys(), sumsFile];
+    const missing = keys.find((key) => !sizes.has(key));
+    if (missing !== undefined) throw new PgarkError('corrupt', `${missing}, which ${sumsFile} names, is missing`);
+    const bytes = keys.reduce((sum, key) => sum + (sizes.get(key) ?? 0), 0);
+    const { storedBytes } = sizesOf(this.#manifest);
+    if (bytes === storedBytes) return;
+    throw new PgarkError(
+      'corrupt',
+      `the files of ${this.#objects.folder} have ${bytes} bytes in the store, their manifest says ${storedBytes}`,
+    );
+  }
+
+  async content(told: CheckListener): Promise<void> {
+    const subject = this.#objects.folder;
+    const { storedBytes: bytesTotal } = sizesOf(this.#manifest);
+    const tally = tallyOf((bytes) => told.onStoredBytes({ subject, bytes, bytesTotal }));
+    try {
+      const { contents } = await openArchive(this.#objects);
+      await this.#checkDirectoryToc(contents);
+      await this.#checkSums(contents);
+      await this.#readAll(contents, tally);
+    } catch (error) {
+      if (!(error instanceof PgarkError) || !isOfKeys(error)) throw error;
+      told.onLocked(error);
+      await this.#readStored(tally);
+    }
+  }
+
+  /** What pg_restore reads has to name files that are there. */
+  async #checkDirectoryToc({ files }: ArchiveContents): Promise<void> {
+    const { key } = this.#objects.named('toc');
+    const { toc } = readToc(await this.#objects.bytesOf('toc'));
+    if (toc.format !== 'directory') throw new PgarkError('corrupt', `${key} is no archive in directory format`);
+    const names = new Set(files.map(({ name }) => this.#objects.bareName(name)));
+    for (const entry of toc.entries) {
+      if (entry.file === '' || names.has(readable(entry.file))) continue;
+      throw new PgarkError('corrupt', `${key} names ${readable(entry.file)}, which is not in the list of contents`);
+    }
+  }
+
+  /** What `sha256sum -c` would compare has to be what the backup is recorded to hold. */
+  async #checkSums({ files }: ArchiveContents): Promise<void> {
+    const sums = await this.#sums();
+    const { key: sumsFile } = this.#objects.named('sums');
+    const listed = this.#manifest.objects.filter(({ key }) => key !== sumsFile);
+    for (const { key, storedSha256 } of [...listed, ...files.map((file) => this.#objects.objectOf(file))]) {
+      if (sums.get(key) === storedSha256) continue;
+      throw new PgarkError('corrupt', `${sumsFile} does not have the digest that was recorded for ${key}`);
+    }
+  }
+
+  async #readAll({ files }: ArchiveContents, tally: ReturnType<typeof tallyOf>): Promise<void> {
+    const named = this.#manifest.objects.map((object) => ({ object, file: undefined }));
+    const listed = files.map((file) => ({ object: this.#objects.objectOf(file), file }));
+    await inParallel([...named, ...listed], READERS, this.#signal, async (take, signal) => {
+      for (let next = take(); next !== undefined; next = take()) {
+        const { object, file } = next;
+        const options = { onStoredBytes: tally(), blocksInFlightMax: BLOCKS_IN_FLIGHT };
+        const stream = this.#objects.read(object, options);
+        const checked = file?.piece === undefined ? stream : countingRows(file, file.piece.rows)(stream);
+        for await (const _ of checked) signal.throwIfAborted();
+      }
+    });
+  }
+
+  async #readStored(tally: ReturnType<typeof tallyOf>): Promise<void> {
+    const sums = [...(await this.#sums())];
+    await inParallel(sums, READERS, this.#signal, async (take, signal) => {
+      for (let next = take(); next !== undefined; next = take()) {
+        const [key, sha256] = next;
+        const stream = this.#objects.readSummed(key, sha256, { onStoredBytes: tally() });
+        for await (const _ of stream) signal.throwIfAborted();
+      }
+    });
+  }
+
+  async #sums(): Promise<ReadonlyMap<string, string>> {
+    const { key } = this.#objects.named('sums');
+    const byName = parseSums(await this.#objects.bytesOf('sums'), key);
+    return new Map([...byName].map(([name, sha256]) => [this.#objects.folder + name, sha256]));
+  }
+}
+
+const NEWLINE = 0x0a;
+const NEWLINES_OF_END = TABLE_DATA_END.split('\n').length - 1;
+
+/** A row is a line: newlines within values are written in another way. Error: `corrupt` for another number of rows. */
+function countingRows({ name }: ArchiveFile, rows: number): Transform {
+  return async function* (source) {
+    let newlines = 0;
+    for await (const block of source) {
+      for (let at = block.indexOf(NEWLINE); at >= 0; at = block.indexOf(NEWLINE, at + 1)) newlines++;
+      yield block;
+    }
+    if (newlines - NEWLINES_OF_END === rows) return;
+    throw new PgarkError('corrupt', `${name} holds ${newlines - NEWLINES_OF_END} rows, and ${rows} were recorded`);
+  };
+}

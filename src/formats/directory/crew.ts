@@ -1,0 +1,149 @@
+import { isPgarkError, messageOf, type PgarkError } from '../../common/errors.ts';
+import type { Logger } from '../../common/log.ts';
+import type { Session } from '../../postgres/client/connect.ts';
+import type { SnapshotSession } from './dump-session.ts';
+import type { Leader } from './leader.ts';
+import type { Piece } from './piece-plan.ts';
+
+/** How often a piece is begun, each time on a new connection. */
+const ATTEMPTS_MAX = 3;
+
+export interface CrewRequest {
+  readonly leader: Leader;
+  /** How many sessions read at once. */
+  readonly jobs: number;
+  /** In the order in which they are taken. */
+  readonly pieces: readonly Piece[];
+  /** Tables that several sessions read: each locks them before it begins, as long as nobody waits for them. */
+  readonly cutTables: readonly string[];
+  readonly open: () => Promise<SnapshotSession>;
+  /** Reads a piece and stores it; what it has stored before it failed it does not read again. */
+  readonly carryOut: (session: Session, piece: Piece, signal: AbortSignal) => Promise<void>;
+  readonly logger: Logger;
+  /** Aborted when nothing more is to be begun. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Has all pieces read, by several sessions under the leader's snapshot. A piece whose connection breaks is read again on a
+ * new one; one whose table cannot be locked at once, since somebody waits for it, by the leader, who has the lock; so is
+ * what is left if the server takes no further connections. Rejects with the first error that is final, after all have
+ * stopped; the leader is lost then, or may be used for nothing more.
+ */
+export async function readAll(request: CrewRequest): Promise<void> {
+  const crew = new Crew(request);
+  await crew.work();
+}
+
+class Crew {
+  readonly #request: CrewRequest;
+  readonly #queue: Piece[];
+  readonly #stop = new AbortController();
+  readonly #signal: AbortSignal;
+  /** What only the leader can read. */
+  readonly #left: Piece[] = [];
+  #failure: { readonly error: unknown } | undefined;
+
+  constructor(request: CrewRequest) {
+    this.#request = request;
+    this.#queue = [...request.pieces];
+    this.#signal = AbortSignal.any([request.signal, this.#stop.signal]);
+  }
+
+  async work(): Promise<void> {
+    const { leader, pieces } = this.#request;
+    const jobs = Math.min(this.#request.jobs, pieces.length);
+    await Promise.all(Array.from({ length: jobs }, () => this.#read()));
+    if (this.#failure !== undefined) await this.#explain(this.#failure.error);
+    this.#signal.throwIfAborted();
+    if (!leader.holds) await leader.confirm();
+    const rest = [...this.#left, ...this.#queue.splice(0)];
+    if (rest.length === 0) return;
+    const session = leader.takeOver();
+    for (const piece of rest) {
+      this.#signal.throwIfAborted();
+      await this.#request.carryOut(session, piece, this.#signal);
+    }
+  }
+
+  /** One session's share. Never rejects. */
+  async #read(): Promise<void> {
+    let session: SnapshotSession | undefined;
+    try {
+      for (;;) {
+        if (this.#isOver) return;
+        const piece = this.#queue.shift();
+        if (piece === undefined) return;
+        session = await this.#attempt(piece, session);
+        if (session === undefined) return;
+      }
+    } catch (error) {
+      this.#failure ??= { error };
+      this.#stop.abort(error);
+    } finally {
+      await session?.close();
+    }
+  }
+
+  /** The session on which to go on; undefined if the server has none to give. */
+  async #attempt(piece: Piece, given: SnapshotSession | undefined): Promise<SnapshotSession | undefined> {
+    let session = given;
+    for (let attempt = 1; ; attempt++) {
+      try {
+        session ??= await this.#open();
+        if (piece.kind === 'table' && !(await session.lock(piece.table))) this.#left.push(piece);
+        else await this.#request.carryOut(session.session, piece, this.#signal);
+        return session;
+      } catch (error) {
+        const wasOpen = session !== undefined;
+        await session?.close();
+        session = undefined;
+        if (this.#isOver || !isOfServer(error)) throw error;
+        if (attempt < ATTEMPTS_MAX) this.#tellOfRetry(piece, error);
+        else if (wasOpen) throw error;
+        else {
+          this.#giveWay(piece, error);
+          return undefined;
+        }
+      }
+    }
+  }
+
+  async #open(): Promise<SnapshotSession> {
+    const session = await this.#request.open();
+    try {
+      for (const table of this.#request.cutTables) await session.lock(table);
+      return session;
+    } catch (error) {
+      await session.close();
+      throw error;
+    }
+  }
+
+  get #isOver(): boolean {
+    return this.#signal.aborted || !this.#request.leader.holds;
+  }
+
+  /** What ends all sessions says more than what one of them has met. */
+  async #explain(error: unknown): Promise<never> {
+    this.#request.signal.throwIfAborted();
+    if (isOfServer(error)) await this.#request.leader.confirm();
+    throw error;
+  }
+
+  #tellOfRetry(piece: Piece, error: PgarkError): void {
+    const message = `a part of the dump is read again on a new connection: ${error.message}`;
+    this.#request.logger.warning('dump.piece_retried', message, { entry: piece.entry, code: error.code });
+  }
+
+  #giveWay(piece: Piece, error: unknown): void {
+    this.#left.push(piece);
+    const message = `the dump goes on with fewer connections: ${messageOf(error)}`;
+    this.#request.logger.warning('dump.fewer_connections', message);
+  }
+}
+
+/** What the server or the connection to it has met; a storage's errors are none of these. */
+function isOfServer(error: unknown): error is PgarkError {
+  return isPgarkError(error, 'postgres-unreachable') || isPgarkError(error, 'postgres-failed');
+}

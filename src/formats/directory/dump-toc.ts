@@ -1,0 +1,74 @@
+import { ProgramFailure, programOutput } from '../../common/child-process.ts';
+import { isPgarkError, PgarkError } from '../../common/errors.ts';
+import type { Logger } from '../../common/log.ts';
+import { type ConnectionParameters, libpqEnvironment } from '../../postgres/client/connection-parameters.ts';
+import type { InstalledProgram } from '../../postgres/client/programs.ts';
+import { readTocOf } from '../../postgres/toc/read-toc.ts';
+import type { CustomToc } from '../../postgres/toc/toc.ts';
+import { explainDumpFailure } from '../dump-failure.ts';
+import { passOnMessages } from '../plain/program-messages.ts';
+import { withoutInternals } from './fit-toc.ts';
+import { TablesChanged } from './leader.ts';
+
+/**
+ * How long pg_dump waits for a lock on a table. The leader has one already, so that it is held up only by somebody who
+ * waits for the leader, and behind whom everybody else waits. That ends when the leader gives way and begins anew.
+ */
+const LOCK_WAIT_MS = 5_000;
+
+export interface TocRequest {
+  readonly connection: ConnectionParameters;
+  readonly pgDump: InstalledProgram;
+  /** Exported by a session that holds locks on all tables. */
+  readonly snapshot: string;
+  /** Patterns of tables whose rows are left out; their definitions stay. */
+  readonly excludeTableData: readonly string[];
+  readonly applicationName: string;
+  readonly logger: Logger;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * The table of contents by pg_dump itself, which alone knows what belongs to a database and in which order. It comes before
+ * the rows, and pg_dump is ended when it is there; one that fails before has failed. Errors: `TablesChanged` if pg_dump was
+ * kept from its locks, `archive-unsupported` for a pg_dump that is too new, `dump-failed`, `postgres-…`.
+ */
+export async function readDumpToc(request: TocRequest): Promise<CustomToc> {
+  const { connection, pgDump, snapshot, excludeTableData, applicationName, logger, signal } = request;
+  const output = programOutput(
+    {
+      name: 'pg_dump',
+      path: pgDump.path,
+      args: [
+        '--format=custom',
+        '--compress=0',
+        '--no-password',
+        `--snapshot=${snapshot}`,
+        `--lock-wait-timeout=${LOCK_WAIT_MS}`,
+        ...excludeTableData.map((pattern) => `--exclude-table-data=${pattern}`),
+      ],
+      env: libpqEnvironment(connection, applicationName),
+      onStderrLine: passOnMessages(logger, 'dump'),
+    },
+    signal,
+  );
+  try {
+    const { toc } = await readTocOf(output);
+    if (toc.format === 'custom') return await withoutInternals(toc);
+    throw new PgarkError('dump-failed', `pg_dump wrote an archive of format ${toc.format}`);
+  } catch (error) {
+    if (isPgarkError(error, 'archive-unsupported')) {
+      throw new PgarkError(
+        'archive-unsupported',
+        `pg_dump ${pgDump.version} writes archives that this version of pgark cannot take apart: ${error.message}`,
+        { cause: error, hint: 'back up with format plain, or use a version of pgark that knows this pg_dump' },
+      );
+    }
+    if (!(error instanceof ProgramFailure)) throw error;
+    const explained = explainDumpFailure(error, connection);
+    if (/canceling statement due to (lock|statement) timeout[^]*LOCK TABLE/.test(error.stderrLines.join('\n'))) {
+      throw new TablesChanged(explained.message, { cause: explained });
+    }
+    throw explained;
+  }
+}

@@ -1,0 +1,158 @@
+import { isUtf8 } from 'node:buffer';
+import { type ByteStream, MIB } from '../../common/bytes.ts';
+import { isPgarkError, PgarkError } from '../../common/errors.ts';
+import { describeConnection } from '../../postgres/client/connection-parameters.ts';
+import { quoteLiteral, type Session } from '../../postgres/client/connect.ts';
+import { readable } from '../../postgres/toc/byte-string.ts';
+import { readCopyStatement } from '../../postgres/toc/copy-statement.ts';
+import type { TocEntry } from '../../postgres/toc/toc.ts';
+import type { ArchiveFile } from './contents.ts';
+import { withoutEndMark } from './end-mark.ts';
+import { inParallel } from '../../common/in-parallel.ts';
+import { LoadSession, type LoadSessionOptions } from './load-session.ts';
+
+/** What one transaction loads: rows of a table from one file, or some large objects. */
+export type LoadTask =
+  | { readonly kind: 'rows'; readonly file: ArchiveFile; readonly entry: TocEntry; readonly rows: number }
+  | { readonly kind: 'large-objects'; readonly objects: readonly LargeObjectFile[] };
+
+export interface LargeObjectFile {
+  readonly oid: string;
+  readonly file: ArchiveFile;
+}
+
+export interface DataLoad extends LoadSessionOptions {
+  readonly jobs: number;
+  /** Of the archive's strings and rows, as PostgreSQL names it. */
+  readonly encoding: string;
+  /** The plain bytes of a file, checked. */
+  readonly read: (file: ArchiveFile) => ByteStream;
+}
+
+/** Large objects are many and mostly small: so many, or so many bytes, go into one transaction. */
+const LARGE_OBJECTS_MAX = 500;
+const LARGE_OBJECTS_BYTES_MAX = 64 * MIB;
+
+/** The largest first, so that no worker has to finish one while all others are done. */
+export function planTasks(
+  rows: readonly Extract<LoadTask, { kind: 'rows' }>[],
+  largeObjects: readonly LargeObjectFile[],
+): readonly LoadTask[] {
+  const sized = rows.map((task) => ({ task: task as LoadTask, bytes: task.file.plainBytes }));
+  let batch: LargeObjectFile[] = [];
+  let bytes = 0;
+  const endBatch = (): void => {
+    if (batch.length > 0) sized.push({ task: { kind: 'large-objects', objects: batch }, bytes });
+    batch = [];
+    bytes = 0;
+  };
+  for (const object of largeObjects) {
+    batch.push(object);
+    bytes += object.file.plainBytes;
+    if (batch.length === LARGE_OBJECTS_MAX || bytes >= LARGE_OBJECTS_BYTES_MAX) endBatch();
+  }
+  endBatch();
+  return sized.toSorted((a, b) => b.bytes - a.bytes).map(({ task }) => task);
+}
+
+/**
+ * Loads everything, on several connections. Each file is read to its end and proven before its rows are committed. Errors:
+ * `restore-failed` with the server's words, `corrupt` for rows that are not as many as were recorded, those of `read`.
+ */
+export async function loadData(tasks: readonly LoadTask[], load: DataLoad): Promise<void> {
+  await inParallel(tasks, load.jobs, load.signal, async (take, signal) => {
+    const session = new LoadSession({ ...load, signal });
+    try {
+      for (let task = take(); task !== undefined; task = take()) {
+        await (task.kind === 'rows' ? loadRows(session, task, load) : loadLargeObjects(session, task.objects, load));
+      }
+    } finally {
+      await session.close();
+    }
+  });
+}
+
+async function loadRows(
+  session: LoadSession,
+  { entry, file, rows }: Extract<LoadTask, { kind: 'rows' }>,
+  load: DataLoad,
+): Promise<void> {
+  const table = describeEntry(entry);
+  const open = (): ByteStream => withoutEndMark(file.plainBytes, `${file.name}, of ${table},`)(load.read(file));
+  try {
+    await session.copy(
+      (connected) => copyStatement(connected, entry, load.encoding),
+      open,
+      (count) => {
+        if (count === rows) return;
+        throw new PgarkError('corrupt', `${file.name} gave ${count} rows of ${table}, and ${rows} were recorded`);
+      },
+    );
+  } catch (error) {
+    throw explain(error, table, load);
+  }
+}
+
+/** As the entry has it, but that names and rows need not be in the same encoding. */
+async function copyStatement(session: Session, entry: TocEntry, encoding: string): Promise<string> {
+  const { relation, columns } = readCopyStatement(entry);
+  const target = columns === '' ? relation : `${relation} (${columns})`;
+  return `COPY ${await decode(session, target, encoding)} FROM STDIN WITH (FORMAT text, ENCODING ${quoteLiteral(encoding)})`;
+}
+
+/** The server knows all encodings. `SQL_ASCII` is none: what is no UTF-8 then cannot be said. */
+async function decode(session: Session, text: string, encoding: string): Promise<string> {
+  const bytes = Buffer.from(text, 'latin1');
+  if (encoding !== 'UTF8' && encoding !== 'SQL_ASCII') {
+    const [row] = await session.query<{ text: string }>('select pg_catalog.convert_from($1, $2) as text', [
+      bytes,
+      encoding,
+    ]);
+    return row?.text ?? '';
+  }
+  if (isUtf8(bytes)) return bytes.toString();
+  throw new PgarkError(
+    'archive-unsupported',
+    `a name in ${bytes.toString()} is not in UTF-8, in an archive of encoding ${encoding}`,
+    { hint: 'restore it with pg_restore: pgark download writes the folder that it reads' },
+  );
+}
+
+async function loadLargeObjects(
+  session: LoadSession,
+  objects: readonly LargeObjectFile[],
+  load: DataLoad,
+): Promise<void> {
+  try {
+    await session.repeatable(async (connected) => {
+      for (const object of objects) await writeLargeObject(connected, object, load);
+    });
+  } catch (error) {
+    throw explain(error, 'large objects', load);
+  }
+}
+
+async function writeLargeObject(session: Session, { oid, file }: LargeObjectFile, load: DataLoad): Promise<void> {
+  let offset = 0;
+  for await (const block of load.read(file)) {
+    load.signal.throwIfAborted();
+    const bytes = Buffer.from(block.buffer, block.byteOffset, block.byteLength);
+    await session.query('select pg_catalog.lo_put($1, $2, $3)', [oid, offset, bytes]);
+    offset += block.length;
+  }
+}
+
+/** `public.orders`, for people. */
+export function describeEntry({ namespace, tag }: TocEntry): string {
+  return namespace === null ? readable(tag) : `${readable(namespace)}.${readable(tag)}`;
+}
+
+/** What the server said of a table's rows; what the store or the file is to blame for passes as it is. */
+function explain(error: unknown, what: string, { connection }: DataLoad): unknown {
+  if (!isPgarkError(error, 'postgres-failed') && !isPgarkError(error, 'postgres-privileges')) return error;
+  return new PgarkError(
+    'restore-failed',
+    `loading ${what} into ${describeConnection(connection)} failed: ${error.message}`,
+    { cause: error, hint: 'nothing was kept; correct the cause and restore again' },
+  );
+}

@@ -1,0 +1,140 @@
+import { type ByteStream, MIB } from '../../common/bytes.ts';
+import { PgarkError } from '../../common/errors.ts';
+import { verifyDigest } from '../../pipeline/digest.ts';
+import type { DecryptionKeys } from '../../pipeline/encryption/sealer.ts';
+import { meter } from '../../pipeline/meter.ts';
+import { keys } from '../../repository/keys.ts';
+import type { Manifest, ManifestObject } from '../../repository/manifest.ts';
+import type { ObjectStore } from '../../storage/object-store.ts';
+import { checkStoredSize, readDecrypted, readSealed, type ReadSealedOptions } from '../sealed-object.ts';
+import { type ArchiveContents, type ArchiveFile, parseContents } from './contents.ts';
+
+/** The objects of an archive that its manifest names; all others are named by the one of role `contents`. */
+export type NamedRole = 'toc' | 'custom-toc' | 'contents' | 'sums';
+
+/** Far more than the contents of a million files or the TOC of a million objects take; beyond it memory would be at risk. */
+const NAMED_BYTES_MAX = 1024 * MIB;
+
+/** The objects of one backup of format directory, as they lie in a store. */
+export class ArchiveObjects {
+  readonly manifest: Manifest;
+  /** What all its keys begin with: `shop/archive/20261120T020000Z-dabcdef/`. */
+  readonly folder: string;
+  readonly #store: ObjectStore;
+  readonly #keys: DecryptionKeys;
+  readonly #signal: AbortSignal;
+
+  constructor(
+    manifest: Manifest,
+    access: { readonly store: ObjectStore; readonly keys: DecryptionKeys; readonly signal: AbortSignal },
+  ) {
+    this.manifest = manifest;
+    this.folder = keys.archivePrefix(manifest.source, manifest.id);
+    this.#store = access.store;
+    this.#keys = access.keys;
+    this.#signal = access.signal;
+  }
+
+  /** Error: `repository-damaged` for a manifest that does not name it. */
+  named(role: NamedRole): ManifestObject {
+    const found = this.manifest.objects.filter((object) => object.role === role);
+    const [object] = found;
+    if (object !== undefined && found.length === 1) return object;
+    throw new PgarkError(
+      'repository-damaged',
+      `the manifest of ${this.manifest.id} names ${found.length} objects of role ${role}, where an archive has one`,
+    );
+  }
+
+  /** What the list of contents says of a file, as a manifest would. */
+  objectOf(file: ArchiveFile): ManifestObject {
+    const { role, storedBytes, storedSha256, plainBytes, plainSha256 } = file;
+    return { key: this.folder + file.name, role, storedBytes, storedSha256, plainBytes, plainSha256 };
+  }
+
+  /** All bytes of an object of the manifest. Errors as those of `read`. */
+  async bytesOf(role: NamedRole): Promise<Uint8Array> {
+    const object = this.named(role);
+    if (object.plainBytes > NAMED_BYTES_MAX) {
+      throw new PgarkError('archive-unsupported', `${object.key} has ${object.plainBytes} bytes, which are too many`);
+    }
+    const blocks: Uint8Array[] = [];
+    for await (const block of this.read(object)) blocks.push(block);
+    return Buffer.concat(blocks);
+  }
+
+  async contents(): Promise<ArchiveContents> {
+    return parseContents(await this.bytesOf('contents'), this.named('contents').key);
+  }
+
+  /** The plain bytes of an object, checked as `readSealed` does. */
+  read(object: ManifestObject, options: Omit<ReadSealedOptions, 'keys' | 'signal'> = {}): ByteStream {
+    return readSealed(this.#store, this.#formOf(object), object, {
+      ...options,
+      keys: this.#keys,
+      signal: this.#signal,
+    });
+  }
+
+  /** The same as it was compressed. */
+  readDecrypted(object: ManifestObject, options: Omit<ReadSealedOptions, 'keys' | 'signal'> = {}): ByteStream {
+    const access = { ...options, keys: this.#keys, signal: this.#signal };
+    return readDecrypted(this.#store, this.#formOf(object), object, access);
+  }
+
+  /** The bytes that lie in the store, without a key, of what `SHA256SUMS` names. Errors: `corrupt`, `object-not-found`. */
+  async *readSummed(
+    key: string,
+    sha256: string,
+    { onStoredBytes }: { readonly onStoredBytes: (bytesTotal: number) => void },
+  ): ByteStream {
+    const { info, body } = await this.#store.get(key, { signal: this.#signal });
+    yield* verifyDigest({ bytes: info.bytes, sha256 }, key)(meter(onStoredBytes)(body));
+  }
+
+  /** A file's name without what encryption and compression add to it. */
+  bareName(name: string): string {
+    return this.decryptedName(name).replace(COMPRESSED, '');
+  }
+
+  decryptedName(name: string): string {
+    return this.manifest.encryption === undefined ? name : name.replace(/\.(age|enc)$/, '');
+  }
+
+  /** Sizes of all objects in the folder by their keys; one listing. */
+  async list(): Promise<ReadonlyMap<string, number>> {
+    const sizes = new Map<string, number>();
+    for await (const { key, bytes } of this.#store.list(this.folder, { signal: this.#signal })) sizes.set(key, bytes);
+    return sizes;
+  }
+
+  /** Error: `corrupt` for the first of these objects that is not in the folder, or has another length. */
+  checkPresence(objects: readonly ManifestObject[], sizes: ReadonlyMap<string, number>): void {
+    for (const object of objects) {
+      const bytes = sizes.get(object.key);
+      if (bytes === undefined) {
+        throw new PgarkError(
+          'corrupt',
+          `${object.key}, a part of backup ${this.manifest.id}, is missing from ${this.#store.location}`,
+          { hint: 'somebody removed it: restore another backup, pgark list shows them' },
+        );
+      }
+      checkStoredSize(object, bytes);
+    }
+  }
+
+  /** How one object is stored: that is told by its name, since some are what stock tools want uncompressed. */
+  #formOf({ key, role }: ManifestObject): Pick<Manifest, 'compression' | 'encryption'> {
+    if (role === ('sums' satisfies NamedRole)) return { compression: { algorithm: 'none', level: 0 } };
+    const { encryption } = this.manifest;
+    const [, ending = ''] = COMPRESSED.exec(this.decryptedName(key)) ?? [];
+    return { compression: { algorithm: ALGORITHMS[ending] ?? 'none', level: 0 }, encryption };
+  }
+}
+
+const COMPRESSED = /\.(gz|zst|lz4)$/;
+const ALGORITHMS: Readonly<Record<string, Manifest['compression']['algorithm']>> = {
+  gz: 'gzip',
+  zst: 'zstd',
+  lz4: 'lz4',
+};

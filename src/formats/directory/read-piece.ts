@@ -1,0 +1,69 @@
+import type { ByteStream } from '../../common/bytes.ts';
+import { MIB } from '../../common/bytes.ts';
+import { PgarkError } from '../../common/errors.ts';
+import { leftAtOnce } from '../../common/left-at-once.ts';
+import { quoteLiteral, type Session } from '../../postgres/client/connect.ts';
+import { TABLE_DATA_END } from '../../postgres/toc/toc.ts';
+import type { TablePiece } from './piece-plan.ts';
+
+/** Of a large object that is read at once. */
+const SLICE_BYTES = MIB;
+
+export interface ReadOptions {
+  /** Of the data: the client encoding of the dump, as PostgreSQL names it. */
+  readonly encoding: string;
+  /** Length of each piece as it comes from the server, for watchdogs. */
+  readonly onBytes: (bytes: number) => void;
+  readonly signal: AbortSignal;
+}
+
+/** The file of a piece, and when it has come to its end, how many rows it has. */
+export interface PieceStream {
+  readonly stream: ByteStream;
+  readonly rows: () => number;
+}
+
+/** The rows of a piece as the data file of a directory archive has them. Read it once. Errors: `postgres-…`. */
+export function readTablePiece(session: Session, piece: TablePiece, options: ReadOptions): PieceStream {
+  let rows: () => number = () => 0;
+  const read = async function* (signal: AbortSignal): ByteStream {
+    const copy = session.copyOut(copyStatement(piece, options.encoding), { signal, onBytes: options.onBytes });
+    rows = () => copy.rows();
+    yield* copy.stream;
+    yield Buffer.from(TABLE_DATA_END);
+  };
+  return { stream: leftAtOnce(read, options.signal), rows: () => rows() };
+}
+
+/** A range of pages is read by `SELECT`; `COPY` of the table itself leaves out what inherits from it, as `ONLY` does. */
+function copyStatement({ table, columns, condition, pages }: TablePiece, encoding: string): string {
+  const conditions = pages === undefined ? condition : `WHERE ${rangeCondition(pages)}`;
+  const list = columns === '' ? '' : ` (${columns})`;
+  const rows = conditions === '' ? `${table}${list}` : `(SELECT ${columns} FROM ONLY ${table} ${conditions})`;
+  return `COPY ${rows} TO STDOUT WITH (FORMAT text, ENCODING ${quoteLiteral(encoding)})`;
+}
+
+function rangeCondition({ from, to }: NonNullable<TablePiece['pages']>): string {
+  const start = `ctid >= '(${from},0)'::tid`;
+  return to === undefined ? start : `${start} AND ctid < '(${to},0)'::tid`;
+}
+
+/** The content of a large object. Errors: `postgres-…`. */
+export async function* readLargeObject(
+  session: Session,
+  oid: string,
+  { onBytes, signal }: Pick<ReadOptions, 'onBytes' | 'signal'>,
+): AsyncGenerator<Uint8Array> {
+  for (let offset = 0; ; offset += SLICE_BYTES) {
+    signal.throwIfAborted();
+    const [row] = await session.query<{ bytes: Buffer }>('select pg_catalog.lo_get($1::oid, $2, $3) as bytes', [
+      oid,
+      offset,
+      SLICE_BYTES,
+    ]);
+    if (row === undefined) throw new PgarkError('postgres-failed', `the server gave nothing for large object ${oid}`);
+    onBytes(row.bytes.length);
+    if (row.bytes.length > 0) yield row.bytes;
+    if (row.bytes.length < SLICE_BYTES) return;
+  }
+}

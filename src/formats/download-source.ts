@@ -1,0 +1,20 @@
+import type { ByteStream } from '../common/bytes.ts';
+
+/** A backup of whatever format as the files that stock tools of PostgreSQL restore. */
+export interface DownloadSource {
+  readonly files: readonly DownloadFile[];
+  readonly storedBytes: number;
+  /** What restores the files once they lie in this folder, into a database that exists and is empty. */
+  command(folder: string): string;
+}
+
+export interface DownloadFile {
+  readonly name: string;
+  /** Decrypted, and checked as it comes. Errors: `corrupt`, `wrong-key`, `key-missing`, `store-…`. */
+  open(onStoredBytes: (bytesTotal: number) => void): ByteStream;
+}
+
+/** A word of a command line for a shell. */
+export function shellWord(text: string): string {
+  return /^[\w./:@%+,-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
+}

@@ -1,0 +1,82 @@
+import type { Clock } from '../common/clock.ts';
+import type { Logger } from '../common/log.ts';
+import type { Random } from '../common/random.ts';
+import type { ConnectionParameters } from '../postgres/client/connection-parameters.ts';
+import type { DatabaseProperties } from '../postgres/client/target-database.ts';
+import type { DecryptionKeys } from '../pipeline/encryption/sealer.ts';
+import type { Manifest, ManifestProperties } from '../repository/manifest.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import type { LeftOut } from './plain/left-out.ts';
+
+/** What a backup is read with. */
+export interface SourceAccess {
+  readonly store: ObjectStore;
+  readonly keys: DecryptionKeys;
+  readonly signal: AbortSignal;
+}
+
+/** The sections of pg_dump and pg_restore. */
+export type SectionName = 'pre-data' | 'data' | 'post-data';
+
+/** What of a backup is loaded; an empty list leaves nothing out. */
+export interface Selection {
+  /** `orders` of any schema, or `crm.orders`. */
+  readonly tables: readonly string[];
+  readonly schemas: readonly string[];
+  readonly sections: readonly SectionName[];
+}
+
+/**
+ * A backup of whatever format as something to load: it is in the store, as far as that shows without reading it all, and a
+ * key opens it.
+ */
+export interface LoadSource {
+  readonly name: string;
+  /** `plain`, `directory`; of other tools `sql`, `archive`. For traces. */
+  readonly format: string;
+  readonly storedBytes: number;
+  /** How the database was made that it holds; unknown for what other tools wrote. */
+  readonly like: (DatabaseProperties & { readonly properties?: ManifestProperties | undefined }) | undefined;
+  /** Major version of the server it came from; of dumps of other tools, what they say. */
+  readonly sourceMajor: number | undefined;
+  /** The server it came from; unknown for what other tools wrote. */
+  readonly server: Manifest['server'] | undefined;
+  /** What one transaction can hold: SQL of ours and the load after it, the load by itself, or not even that. */
+  readonly oneTransaction: 'sql-and-load' | 'load' | 'none';
+  /** A part of it. Error: `restore-failed` for a format that is loaded whole, and for what is not there. */
+  only(selection: Selection): LoadSource;
+  /** Reads it to its end and checks it as far as can be; resolves with the bytes of its content. */
+  readThrough(onStoredBytes: (bytesTotal: number) => void): Promise<number>;
+  /** Finds what loads it into a server of this major version. Error: `client-missing`. */
+  prepare(serverMajor: number): Promise<PreparedLoad>;
+}
+
+export interface PreparedLoad {
+  /** Version of the program that talks to the server, for the log. */
+  readonly programVersion: string;
+  /**
+   * Fills a database. It ends normally only if everything was loaded, and was what the backup is recorded to hold. Errors:
+   * `restore-failed`, `corrupt`, `store-…`, `postgres-…`.
+   */
+  load(how: LoadHow): Promise<void>;
+}
+
+export interface LoadHow {
+  readonly connection: ConnectionParameters;
+  readonly leaveOut: LeftOut | undefined;
+  /**
+   * All or nothing, for a database that was there before; only where the source can. One that is thrown away on failure
+   * does not need it.
+   */
+  readonly singleTransaction: boolean;
+  /** Our own SQL, run first, in the same transaction. */
+  readonly preamble?: string | undefined;
+  /** Connections at once, for formats that are loaded by several. */
+  readonly jobs: number;
+  readonly applicationName: string;
+  readonly logger: Logger;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly signal: AbortSignal;
+  readonly onStoredBytes: (bytesTotal: number) => void;
+}

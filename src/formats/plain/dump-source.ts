@@ -1,0 +1,113 @@
+import type { ByteStream } from '../../common/bytes.ts';
+import { PgarkError } from '../../common/errors.ts';
+import { chooseLoader, findPrograms } from '../../postgres/client/programs.ts';
+import type { Manifest } from '../../repository/manifest.ts';
+import type { ObjectKey } from '../../storage/object-store.ts';
+import type { LoadSource, PreparedLoad, SourceAccess } from '../load-source.ts';
+import { checkStoredSize, readSealed } from '../sealed-object.ts';
+import { type DumpFormat, isOutOfStep } from './dump-head.ts';
+import { readForeign } from './foreign.ts';
+import { loadArchive, loadScript } from './load.ts';
+
+/** What is read, from its start, once or more often. */
+type Open = (
+  onStoredBytes: (bytesTotal: number) => void,
+) => Promise<{ readonly format: DumpFormat; readonly body: ByteStream }>;
+
+/** Errors: `corrupt` for one that is missing or truncated, `wrong-key`, `key-missing`, `store-…`. */
+export async function openPlainBackup(manifest: Manifest, access: SourceAccess): Promise<LoadSource> {
+  const { store, keys, signal } = access;
+  const [object] = manifest.objects;
+  if (object === undefined || manifest.objects.length !== 1) {
+    throw new PgarkError(
+      'repository-damaged',
+      `the manifest of ${manifest.id} names ${manifest.objects.length} objects`,
+    );
+  }
+  const info = await store.head(object.key, { signal });
+  if (!info) {
+    throw new PgarkError('corrupt', `${object.key}, the data of backup ${manifest.id}, is not in ${store.location}`, {
+      hint: 'somebody removed it: restore another backup, pgark list shows them',
+    });
+  }
+  checkStoredSize(object, info.bytes);
+  return describe(
+    {
+      name: object.key,
+      storedBytes: object.storedBytes,
+      like: manifest.database,
+      sourceMajor: Math.floor(manifest.server.versionNum / 10_000),
+      server: manifest.server,
+    },
+    async (onStoredBytes) => ({
+      format: { kind: 'sql' },
+      body: readSealed(store, manifest, object, { keys, signal, onStoredBytes }),
+    }),
+  );
+}
+
+/** A dump that some other tool wrote. Errors as `readForeign`. */
+export function openForeignDump(
+  { key, bytes }: { readonly key: ObjectKey; readonly bytes: number },
+  { store, keys, signal }: SourceAccess,
+): Promise<LoadSource> {
+  return describe(
+    { name: key, storedBytes: bytes, like: undefined, sourceMajor: undefined, server: undefined },
+    (onStoredBytes) => readForeign(store, key, { keys, signal, onStoredBytes }),
+  );
+}
+
+type Known = Pick<LoadSource, 'name' | 'storedBytes' | 'like' | 'sourceMajor' | 'server'>;
+
+async function describe(known: Known, open: Open): Promise<LoadSource> {
+  const { format, body } = await open(() => {});
+  // The first block proves that the key fits; leaving the iteration ends the download.
+  for await (const block of body) {
+    if (block.length > 0) break;
+  }
+  const sourceMajor = known.sourceMajor ?? format.server?.major;
+  return {
+    ...known,
+    format: known.like === undefined ? format.kind : 'plain',
+    sourceMajor,
+    oneTransaction: format.kind === 'sql' ? 'sql-and-load' : 'load',
+    only: () => {
+      throw new PgarkError('restore-failed', `${known.name} can only be restored whole`, {
+        hint: 'restore it into a new database and copy from there; backups of format directory can be restored in part',
+      });
+    },
+    readThrough: async (onStoredBytes) => {
+      let bytes = 0;
+      for await (const block of (await open(onStoredBytes)).body) bytes += block.length;
+      return bytes;
+    },
+    prepare: (serverMajor) => prepare(format, sourceMajor, serverMajor, open),
+  };
+}
+
+async function prepare(
+  format: DumpFormat,
+  sourceMajor: number | undefined,
+  serverMajor: number,
+  open: Open,
+): Promise<PreparedLoad> {
+  const [psql, pgRestore] = await Promise.all([findPrograms('psql'), findPrograms('pg_restore')]);
+  const loader = chooseLoader(
+    format.kind,
+    { psql, pg_restore: pgRestore },
+    { server: serverMajor, dump: format.writtenBy?.major ?? sourceMajor },
+    { asText: isOutOfStep(format) },
+  );
+  return {
+    programVersion: loader.program.version,
+    load: async ({ onStoredBytes, jobs: _jobs, clock: _clock, random: _random, ...how }) => {
+      const { body } = await open(onStoredBytes);
+      await (format.kind === 'sql' ? loadScript : loadArchive)(body, {
+        ...loader,
+        ...how,
+        dumpMajor: sourceMajor,
+        serverMajor,
+      });
+    },
+  };
+}

@@ -1,0 +1,198 @@
+import { randomBytes } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import type { ByteStream } from '../../common/bytes.ts';
+import { PgarkError } from '../../common/errors.ts';
+import type { Logger } from '../../common/log.ts';
+import {
+  type ConnectionParameters,
+  describeConnection,
+  libpqEnvironment,
+} from '../../postgres/client/connection-parameters.ts';
+import { peek } from '../../pipeline/peek.ts';
+import { pipe } from '../../pipeline/transform.ts';
+import { feedProgram, ProgramFailure, type ProgramSpec, throughProgram } from '../../common/child-process.ts';
+import { quoteIdentifier } from '../../postgres/client/connect.ts';
+import { type InstalledProgram, requireRestrict } from '../../postgres/client/programs.ts';
+import { TIMEOUTS_OFF_SQL } from '../../postgres/client/timeouts.ts';
+import { withoutNewerSettings } from './newer-settings.ts';
+import { editsLeavingOut, type LeftOut, optionsLeavingOut } from './left-out.ts';
+import { DUMP_HEAD_BYTES, readDumpHead } from './dump-head.ts';
+import { editsAtLoad, preambleFor } from './server-fit.ts';
+import { withStatementsEdited } from './sql-script.ts';
+import { passOnMessages } from './program-messages.ts';
+import { guardPrefix, guardPsqlScript } from './psql-guard.ts';
+
+export interface LoadRequest {
+  readonly connection: ConnectionParameters;
+  /** psql for SQL text, pg_restore for a custom-format archive. */
+  readonly program: InstalledProgram;
+  /** For an archive: a pg_restore that makes SQL text of it; `program` is psql then. */
+  readonly unpacker?: InstalledProgram | undefined;
+  /** Major version of the server that was dumped, if it is known. */
+  readonly dumpMajor?: number | undefined;
+  /** Major version of the target server: the text of a newer pg_dump is made fit for it. */
+  readonly serverMajor: number;
+  readonly leaveOut?: LeftOut | undefined;
+  /** All or nothing, for a database that was there before. One that is thrown away on failure does not need it. */
+  readonly singleTransaction: boolean;
+  /** Our own SQL, run first, in the same transaction. */
+  readonly preamble?: string | undefined;
+  /** Of an archive, these entries alone, as a list that pg_restore reads from a file. Default: all. */
+  readonly useList?: string | undefined;
+  readonly applicationName: string;
+  readonly logger: Logger;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Runs a dump's SQL text with psql: stops at the first error, reads no psqlrc, asks for no password, and obeys none of
+ * the dump's backslash commands. If `body` throws, psql is killed before it sees an end, and nothing is committed where
+ * `singleTransaction` holds. Errors: `restore-failed` with psql's own words; those of `body` as they are.
+ */
+export async function loadScript(body: ByteStream, request: LoadRequest): Promise<void> {
+  requireRestrict(request.program);
+  const key = randomBytes(24).toString('hex');
+  const { singleTransaction, serverMajor } = request;
+  const { first, stream } = await peek(body, DUMP_HEAD_BYTES);
+  const fitted = preambleFor(readDumpHead(first) ?? { kind: 'sql' }, serverMajor);
+  // psql is idle while it waits for the storage, outside of any transaction.
+  const preamble = `${TIMEOUTS_OFF_SQL};\n${request.preamble ?? ''}${fitted}`;
+  const guard = { preamble, singleTransaction };
+  const linesBefore = guardPrefix(key, guard).split('\n').length - 1;
+  const edits = [...editsAtLoad(serverMajor), ...editsLeavingOut(request.leaveOut)];
+  const fit = pipe(stream, withoutNewerSettings(serverMajor), withStatementsEdited(edits));
+  await load(guardPsqlScript(key, guard)(fit), request, linesBefore, {
+    name: 'psql',
+    args: ['--no-psqlrc', '--no-password', '--quiet', '--set=ON_ERROR_STOP=1', '--file=-'],
+  });
+}
+
+/**
+ * Loads a custom-format archive from its stream, on one connection: with pg_restore, or as SQL text with psql where the
+ * request has an unpacker. Errors as `loadScript`.
+ */
+export async function loadArchive(body: ByteStream, request: LoadRequest): Promise<void> {
+  if (request.unpacker !== undefined) {
+    const unpacking: ProgramSpec = {
+      name: 'pg_restore',
+      path: request.unpacker.path,
+      args: ['--file=-', ...optionsOf(request)],
+      env: libpqEnvironment(request.connection, request.applicationName),
+      onStderrLine: passOnMessages(request.logger, 'load'),
+    };
+    return loadScript(throughProgram(unpacking, body, request.signal), request);
+  }
+  await load(body, request, 0, {
+    name: 'pg_restore',
+    args: [
+      '--no-password',
+      '--exit-on-error',
+      ...optionsOf(request),
+      ...(request.singleTransaction ? ['--single-transaction'] : []),
+      CONNECT,
+    ],
+  });
+}
+
+/**
+ * Loads a custom-format archive from a file, with several connections at once where pg_restore talks to the server; as
+ * SQL text on one. Not in one transaction. Errors as `loadScript`.
+ */
+export async function loadArchiveFile(
+  path: string,
+  request: Omit<LoadRequest, 'singleTransaction' | 'preamble'> & { readonly jobs: number },
+): Promise<void> {
+  const { jobs, ...rest } = request;
+  const serial = { ...rest, singleTransaction: false };
+  if (request.unpacker !== undefined || jobs === 1) return loadArchive(createReadStream(path), serial);
+  await load(nothing(), serial, 0, {
+    name: 'pg_restore',
+    args: ['--no-password', '--exit-on-error', ...optionsOf(serial), `--jobs=${jobs}`, CONNECT, path],
+  });
+}
+
+/** The name stands in PGDATABASE; an empty connection string says no more than "connect". */
+const CONNECT = '--dbname=';
+
+function optionsOf({ leaveOut, useList }: LoadRequest): readonly string[] {
+  return [...optionsLeavingOut(leaveOut), ...(useList === undefined ? [] : [`--use-list=${useList}`])];
+}
+
+async function* nothing(): ByteStream {}
+
+async function load(
+  body: ByteStream,
+  request: LoadRequest,
+  linesBefore: number,
+  program: Pick<ProgramSpec, 'name' | 'args'>,
+): Promise<void> {
+  const { connection } = request;
+  try {
+    await feedProgram(
+      {
+        ...program,
+        path: request.program.path,
+        env: libpqEnvironment(connection, request.applicationName),
+        onStderrLine: passOnMessages(request.logger, 'load'),
+      },
+      body,
+      request.signal,
+    );
+  } catch (error) {
+    throw error instanceof ProgramFailure ? explainLoadFailure(error, request, linesBefore) : error;
+  }
+}
+
+const HINTS: readonly { readonly pattern: RegExp; readonly hint: (match: RegExpExecArray) => string }[] = [
+  {
+    pattern: /role "(.+?)" does not exist/,
+    hint: (match) =>
+      `the dump names role ${match[1]}: create it on the target first (CREATE ROLE ${quoteIdentifier(match[1] ?? '')}), or leave such things out with --no-owner and --no-privileges`,
+  },
+  {
+    pattern: /extension "([^"]+)" is not available/,
+    hint: (match) => `install the package that brings the extension ${match[1]} on the target server`,
+  },
+  {
+    pattern: /unrecognized configuration parameter "([^"]+)"/,
+    hint: () =>
+      'the dump was made for a newer PostgreSQL than the target: restore into a server of the same or a newer version',
+  },
+  {
+    pattern: /backslash commands are restricted|unrestrict/,
+    hint: () => 'the dump holds psql commands, which pgark never runs: look at it before you trust it',
+  },
+  {
+    pattern: /permission denied|must be owner|must be superuser/,
+    hint: () => 'restore with a role that owns the target database, or a superuser',
+  },
+  { pattern: /No space left on device/, hint: () => 'the target server’s disk is full' },
+];
+
+/** psql counts the lines of what it reads; people count those of the dump. */
+function inLinesOfTheDump(text: string, linesBefore: number): string {
+  return text.replace(/psql:<stdin>:(\d+):/g, (_, line: string) => {
+    const number = Number(line) - linesBefore;
+    return number > 0 ? `line ${number}:` : 'before the first line:';
+  });
+}
+
+function explainLoadFailure(failure: ProgramFailure, request: LoadRequest, linesBefore: number): PgarkError {
+  const { connection, dumpMajor, serverMajor } = request;
+  const text = failure.stderrLines.join('\n');
+  const found = HINTS.map(({ pattern, hint }) => ({ match: pattern.exec(text), hint })).find(
+    ({ match }) => match !== null,
+  );
+  return new PgarkError(
+    'restore-failed',
+    `loading into ${describeConnection(connection)} failed: ${inLinesOfTheDump(failure.message, linesBefore)}`,
+    {
+      cause: failure,
+      hint: found?.match
+        ? found.hint(found.match)
+        : dumpMajor !== undefined && dumpMajor > serverMajor
+          ? `nothing was kept; the dump is of PostgreSQL ${dumpMajor}, and the target, of ${serverMajor}, may not know all that it holds: restore into ${dumpMajor} or newer`
+          : 'nothing was kept; correct the cause and restore again',
+    },
+  );
+}

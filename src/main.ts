@@ -1,0 +1,79 @@
+import { readFileSync } from 'node:fs';
+import { errorTable } from './common/error-table.ts';
+
+const INTERRUPTED = 130;
+const interrupt = new AbortController();
+const hangupListeners = new Set<() => void>();
+/** Whether it is not known yet who takes a hangup; one that came already waits. */
+const loading = { goesOn: true, hungUp: false };
+
+for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, () => end(name));
+// Under nohup a hangup is to be ignored; a handler of ours would undo that.
+if (!ignoresHangup()) process.on('SIGHUP', hangUp);
+// A reader that goes away (`pgark list | head`, a log's collector that dies) neither ends the work nor decides its exit
+// status: a backup goes on, and a failure stays one.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+  });
+}
+
+/** A service takes it for its own purpose; everything else ends with its terminal. */
+function hangUp(): void {
+  if (loading.goesOn) loading.hungUp = true;
+  else if (hangupListeners.size === 0) end('SIGHUP');
+  else for (const listener of hangupListeners) listener();
+}
+
+function end(name: NodeJS.Signals): void {
+  // The second signal does not wait for anything.
+  if (interrupt.signal.aborted) process.exit(INTERRUPTED);
+  interrupt.abort(new Error(`received ${name}`));
+}
+
+/** The directory that relative paths start from. Where it has been deleted, nothing can be done in it. */
+function workingDirectory(): string {
+  try {
+    return process.cwd();
+  } catch {
+    process.stderr.write(
+      'error  the current directory does not exist any more\n  hint change into one that does (cd), then run the command again\n',
+    );
+    return process.exit(errorTable.usage.exit);
+  }
+}
+
+/** Until the function returned is called, a hangup is the listener's and ends nothing. */
+function onHangup(listener: () => void): () => void {
+  hangupListeners.add(listener);
+  return () => hangupListeners.delete(listener);
+}
+
+/** Whether the process was started with SIGHUP ignored, as Linux tells it: bit 0 of the mask of ignored signals. */
+function ignoresHangup(): boolean {
+  try {
+    const mask = /^SigIgn:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
+    return mask !== undefined && (Number.parseInt(mask.slice(-1), 16) & 1) === 1;
+  } catch {
+    return false;
+  }
+}
+
+// The signals are listened for before all this is read, which takes its time.
+const [{ openStore, openTracing, sealerOf }, { runCli }, { processTerminal }] = await Promise.all([
+  import('./app.ts'),
+  import('./cli/program.ts'),
+  import('./cli/terminal.ts'),
+]);
+const running = runCli(process.argv.slice(2), {
+  adapters: { openStore, sealerOf, openTracing },
+  terminal: processTerminal(process.env),
+  environment: process.env,
+  cwd: workingDirectory(),
+  signal: interrupt.signal,
+  onHangup,
+});
+// A command that takes hangups has said so by now: it does that first of all.
+loading.goesOn = false;
+if (loading.hungUp) hangUp();
+process.exitCode = await running;

@@ -1,0 +1,83 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { everyEvent, sampleMessages } from '../../test/support/notifications.ts';
+import { Secret } from '../common/secret.ts';
+import type { Channel } from './channel.ts';
+import { afterDispatch } from './dispatcher.ts';
+import type { NotificationEvent } from './message.ts';
+import { planDeliveries } from './plan.ts';
+import { emptyNotificationState, notificationStateSchema } from './state.ts';
+
+const start = sampleMessages.failure.at;
+const hours = (count: number): Date => new Date(start.getTime() + count * 3_600_000);
+
+describe('the state', () => {
+  const anyEvent: fc.Arbitrary<NotificationEvent> = fc
+    .record({
+      kind: fc.constantFrom('failure', 'success', 'overdue', 'prune_refused', 'resolved'),
+      source: fc.constantFrom('a', 'b', '__proto__'),
+      storage: fc.constantFrom('r2', 'local', undefined),
+      code: fc.constantFrom('dump-failed', 'store-full', 'constructor'),
+      hour: fc.nat(1_000),
+    })
+    .map(({ kind, source, storage, code, hour }) => {
+      const about = { at: hours(hour), source, ...(storage === undefined ? {} : { storage }) };
+      const error = { code, message: code, hint: '' };
+      switch (kind) {
+        case 'failure':
+        case 'prune_refused':
+          return { ...about, event: kind, error };
+        case 'resolved':
+          return { ...about, event: 'resolved', of: 'prune_refused' };
+        case 'success':
+        case 'overdue':
+          return { ...about, event: kind };
+        default:
+          return kind satisfies never;
+      }
+    });
+  const channels: readonly Channel[] = ['a', 'b'].map((name) => ({
+    name,
+    on: everyEvent,
+    type: 'webhook',
+    url: new Secret('http://x'),
+  }));
+
+  test('survives JSON, holds no secret, and never lets the same failure be told twice without a success between', () => {
+    fc.assert(
+      fc.property(fc.array(anyEvent, { maxLength: 40 }), (events) => {
+        const planned = planDeliveries(channels, emptyNotificationState, events, start);
+        const deliveries = planned.map(({ channel, outgoing, eventIndex }) => ({
+          channel: channel.name,
+          event: outgoing.message.event,
+          messageId: outgoing.id,
+          eventIndex,
+          attempts: 1,
+          outcome: 'delivered' as const,
+          deliveredAt: start,
+        }));
+        const state = afterDispatch(channels, emptyNotificationState, events, { deliveries, now: start });
+        expect(notificationStateSchema.parse(JSON.parse(JSON.stringify(state)))).toEqual(state);
+        const problems = events.filter((event) => event.event !== 'success' && event.event !== 'resolved');
+        if (problems.length === events.length) expect(planDeliveries(channels, state, events, start)).toEqual([]);
+        const successes = ['a', 'b', '__proto__'].flatMap((source): NotificationEvent[] => [
+          { event: 'success', source, at: start },
+          { event: 'resolved', of: 'prune_refused', source, at: start },
+        ]);
+        const after = afterDispatch(channels, state, successes, { deliveries: [], now: start });
+        expect(after.problems).toEqual([]);
+      }),
+    );
+  });
+
+  test('is bounded: of too many problems the ones seen longest ago are forgotten', () => {
+    const events = Array.from({ length: 2_100 }, (_, index) => ({
+      ...sampleMessages.failure,
+      at: hours(index),
+      database: `d${index}`,
+    }));
+    const state = afterDispatch([], emptyNotificationState, events, { deliveries: [], now: start });
+    expect(state.problems).toHaveLength(2_000);
+    expect(state.problems[0]?.database).toBe('d100');
+  });
+});

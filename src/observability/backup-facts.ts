@@ -1,0 +1,36 @@
+import type { BackupId } from '../repository/ids.ts';
+import { type Manifest, sizesOf } from '../repository/manifest.ts';
+
+/** Clocks that differ by less agree: a store may tell whole seconds, and requests take their time. */
+const SKEW_MS_MIN = 60_000;
+
+/** What the state of protection needs to know of a backup; a manifest may name thousands of objects. */
+export interface BackupFacts {
+  readonly id: BackupId;
+  readonly source: string;
+  readonly database: string;
+  readonly format: Manifest['format'];
+  /** What the backup holds is as of here. */
+  readonly startedAt: Date;
+  readonly endedAt: Date;
+  readonly storedBytes: number;
+}
+
+/**
+ * The facts of a manifest. Where the writing host's clock was ahead of the store's, the times are moved back by the
+ * difference: a backup that claims to be of next year must not pass for a fresh one until then.
+ */
+export function backupFacts(manifest: Manifest): BackupFacts {
+  const endedMs = Date.parse(manifest.endedAt);
+  const aheadMs = endedMs - Date.parse(manifest.storeTime);
+  const shiftMs = aheadMs > SKEW_MS_MIN ? aheadMs : 0;
+  return {
+    id: manifest.id,
+    source: manifest.source,
+    database: manifest.database.name,
+    format: manifest.format,
+    startedAt: new Date(Date.parse(manifest.startedAt) - shiftMs),
+    endedAt: new Date(endedMs - shiftMs),
+    storedBytes: sizesOf(manifest).storedBytes,
+  };
+}

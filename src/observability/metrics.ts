@@ -1,0 +1,202 @@
+import { Registry } from '@prometheus-io/client';
+import {
+  type BackupProtection,
+  isOverdue,
+  type ProtectionState,
+  type RunningRun,
+  type StorageRuns,
+} from './protection-state.ts';
+import { durationBoundsSeconds, emptyCounts, groupKey, runOutcomes } from './run-tally.ts';
+
+/** What Prometheus is told the text is. */
+export const METRICS_CONTENT_TYPE = Registry.PROMETHEUS_CONTENT_TYPE;
+
+type Labels = Readonly<Record<string, string>>;
+
+interface Sample {
+  readonly value: number;
+  readonly labels: Labels;
+  /** Of a histogram's series, whose names are not the family's own. */
+  readonly metricName?: string;
+}
+
+/** One metric with its series, as the client library's registries exchange them (`Registry.getMetricsAsJSON`). */
+interface Family {
+  readonly name: string;
+  readonly help: string;
+  readonly type: 'gauge' | 'counter' | 'histogram';
+  /** There is one value for each set of labels; the library wants to know what it would do with several. */
+  readonly aggregator: 'first';
+  readonly values: readonly Sample[];
+}
+
+/**
+ * The state as Prometheus reads it. No series for what is not known: an absent value says so, a zero would lie. Names and
+ * labels are a promise to those who wrote alerts; no label takes a new value with each backup.
+ */
+export async function renderMetrics(state: ProtectionState, version: string): Promise<string> {
+  return Registry.aggregate([families(state, version)]).metrics();
+}
+
+function families(state: ProtectionState, version: string): Family[] {
+  const { backups, at: now } = state;
+  const ofBackups = (
+    name: string,
+    help: string,
+    value: (backup: BackupProtection) => number | undefined,
+    among: readonly BackupProtection[] = backups,
+  ): Family =>
+    gauge(
+      name,
+      help,
+      among.flatMap((backup) => sample(value(backup), seriesLabels(backup))),
+    );
+  return [
+    ofBackups(
+      'pgark_backup_last_success_timestamp_seconds',
+      'When the newest backup that is there was finished.',
+      ({ lastSuccess }) => lastSuccess && seconds(lastSuccess.endedAt.getTime()),
+    ),
+    ofBackups(
+      'pgark_backup_last_attempt_timestamp_seconds',
+      'When the last attempt to back up ended. Later than the last success: it failed or was interrupted.',
+      ({ lastAttempt }) => lastAttempt && seconds(lastAttempt.at.getTime()),
+    ),
+    ofBackups(
+      'pgark_backup_last_duration_seconds',
+      'How long the newest backup took.',
+      ({ lastSuccess }) => lastSuccess && seconds(lastSuccess.durationMs),
+    ),
+    ofBackups(
+      'pgark_backup_last_size_bytes',
+      'Bytes that the newest backup takes in its storage.',
+      ({ lastSuccess }) => lastSuccess?.storedBytes,
+    ),
+    ofBackups(
+      'pgark_backup_overdue',
+      '1 if the next backup should have been there by now, by its schedule or by the age allowed; else 0.',
+      (backup) => (backup.expectation.kind === 'none' ? undefined : Number(isOverdue(backup, now))),
+    ),
+    ofBackups(
+      'pgark_backup_next_run_timestamp_seconds',
+      'When the next backup is scheduled.',
+      ({ nextRunAt }) => nextRunAt && seconds(nextRunAt.getTime()),
+    ),
+    ofBackups(
+      'pgark_storage_bytes',
+      'Bytes of all backups in the storage.',
+      ({ storedBytes }) => storedBytes,
+      read(state),
+    ),
+    ofBackups('pgark_storage_backups', 'Backups in the storage.', ({ backupCount }) => backupCount, read(state)),
+    ...runFamilies(withExpectedRuns(state)),
+    gauge('pgark_run_progress_ratio', 'How far a run is, 0 to 1, by an estimate.', progressSamples(state.running)),
+    {
+      ...gauge('pgark_notification_failures_total', 'Notifications that could not be delivered, since the start.', [
+        { value: state.notificationFailures, labels: {} },
+      ]),
+      type: 'counter',
+    },
+    gauge('pgark_build_info', 'Always 1; the label is the version of pgark.', [{ value: 1, labels: { version } }]),
+  ];
+}
+
+function gauge(name: string, help: string, values: readonly Sample[]): Family {
+  return { name, help, type: 'gauge', aggregator: 'first', values };
+}
+
+function sample(value: number | undefined, labels: Labels): Sample[] {
+  return value === undefined ? [] : [{ value, labels }];
+}
+
+/** What lies in a storage that could not be read yet is not known to be nothing. */
+function read(state: ProtectionState): readonly BackupProtection[] {
+  const unread = new Set(state.storages.filter(({ readAt }) => readAt === undefined).map(({ storage }) => storage));
+  return state.backups.filter((backup) => !unread.has(backup.storage));
+}
+
+/** A counter that first shows with its first failure hides that failure from `increase()`: what will be counted starts at 0. */
+function withExpectedRuns(state: ProtectionState): readonly StorageRuns[] {
+  const runs = new Map(state.runs.map((known) => [runsKey(known.storage, groupKey(known.counts)), known]));
+  const expected = [
+    ...read(state).map(({ source, database, storage }) => ({ kind: 'backup', source, database, storage }) as const),
+    ...state.storages.flatMap(({ storage, readAt }) =>
+      readAt === undefined ? [] : [{ kind: 'prune', storage } as const],
+    ),
+  ];
+  for (const { storage, ...group } of expected) {
+    const key = runsKey(storage, groupKey(group));
+    if (!runs.has(key)) runs.set(key, { storage, counts: emptyCounts(group) });
+  }
+  return [...runs.values()];
+}
+
+function runsKey(storage: string, group: string): string {
+  return JSON.stringify([storage, group]);
+}
+
+function runFamilies(runs: readonly StorageRuns[]): Family[] {
+  const name = 'pgark_run_duration_seconds';
+  const total: Sample[] = [];
+  const durations: Sample[] = [];
+  for (const { storage, counts: group } of runs) {
+    const labels = runLabels({ ...group, storage });
+    for (const result of runOutcomes) total.push({ value: group.counts[result], labels: { ...labels, result } });
+    const { perBound, count, sumSeconds } = group.durations;
+    let upTo = 0;
+    for (const [index, bound] of durationBoundsSeconds.entries()) {
+      upTo += perBound[index] ?? 0;
+      durations.push({ metricName: `${name}_bucket`, value: upTo, labels: { ...labels, le: String(bound) } });
+    }
+    durations.push({ metricName: `${name}_bucket`, value: count, labels: { ...labels, le: '+Inf' } });
+    durations.push({ metricName: `${name}_sum`, value: sumSeconds, labels });
+    durations.push({ metricName: `${name}_count`, value: count, labels });
+  }
+  return [
+    {
+      name: 'pgark_runs_total',
+      help: 'Runs that ended, by kind and result, from the records in the storage. Begins anew each month (UTC).',
+      type: 'counter',
+      aggregator: 'first',
+      values: total,
+    },
+    {
+      name,
+      help: 'How long runs that succeeded or failed took. Begins anew each month (UTC).',
+      type: 'histogram',
+      aggregator: 'first',
+      values: durations,
+    },
+  ];
+}
+
+/** One series for each kind and database, even if several such runs go on: the one that is least far. */
+function progressSamples(running: readonly RunningRun[]): Sample[] {
+  const least = new Map<string, Sample>();
+  for (const run of running) {
+    if (run.progressRatio === undefined) continue;
+    const key = runsKey(run.storage, groupKey(run));
+    const value = Math.min(run.progressRatio, least.get(key)?.value ?? 1);
+    least.set(key, { value, labels: runLabels(run) });
+  }
+  return [...least.values()];
+}
+
+function seriesLabels({ source, database, format, storage }: BackupProtection): Labels {
+  return { source, database, format, storage };
+}
+
+/** To Prometheus an absent label is an empty one; what a run does not work on is left out. */
+function runLabels(run: Pick<RunningRun, 'kind' | 'source' | 'database' | 'storage'>): Labels {
+  const { kind, source, database, storage } = run;
+  return {
+    kind,
+    ...(source === undefined ? {} : { source }),
+    ...(database === undefined ? {} : { database }),
+    storage,
+  };
+}
+
+function seconds(ms: number): number {
+  return ms / 1_000;
+}

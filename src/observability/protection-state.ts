@@ -1,0 +1,307 @@
+import type { BackupId } from '../repository/ids.ts';
+import { isStillRunning } from '../runs/is-still-running.ts';
+import type { RunKind, RunRecord } from '../runs/run-record.ts';
+import type { BackupFacts } from './backup-facts.ts';
+import {
+  ANY_DATABASE,
+  type BackupSeries,
+  DueTimes,
+  type Expectation,
+  expectationOf,
+  type PlannedBackup,
+  seriesKey,
+} from './expectations.ts';
+import { addRuns, type AttemptFacts, type EndedRun, pairKey, type RunCounts, type RunTally } from './run-tally.ts';
+import type { StorageHistory } from './storage-history.ts';
+
+/**
+ * How well everything is protected, at one moment: what metrics, health and `healthcheck` are made of. It follows from what
+ * lies in the storages and from the configuration alone, so that it is the same after a restart and on another host.
+ */
+export interface ProtectionState {
+  readonly at: Date;
+  readonly backups: readonly BackupProtection[];
+  readonly storages: readonly StorageState[];
+  readonly runs: readonly StorageRuns[];
+  /** Runs that go on now, of every kind. */
+  readonly running: readonly RunningRun[];
+  readonly probes: readonly Probe[];
+  /** Since this process started. */
+  readonly notificationFailures: number;
+}
+
+export interface BackupProtection extends BackupSeries {
+  /** The newest backup that is there. */
+  readonly lastSuccess: LastSuccess | undefined;
+  /** The newest attempt that is over, however it ended. */
+  readonly lastAttempt: LastAttempt | undefined;
+  readonly expectation: Expectation;
+  /** As scheduled, without the jitter. */
+  readonly nextRunAt: Date | undefined;
+  readonly running: RunningRun | undefined;
+  readonly backupCount: number;
+  readonly storedBytes: number;
+}
+
+interface LastSuccess {
+  readonly id: BackupId;
+  /** What the backup holds is as of here. */
+  readonly startedAt: Date;
+  readonly endedAt: Date;
+  readonly durationMs: number;
+  readonly storedBytes: number;
+}
+
+interface LastAttempt {
+  /** When it ended; when it started, where it died without a word. */
+  readonly at: Date;
+  readonly outcome: 'succeeded' | 'failed' | 'interrupted';
+  readonly error?: RunRecord['error'];
+}
+
+export interface RunningRun {
+  readonly runId: string;
+  readonly kind: RunKind;
+  readonly storage: string;
+  readonly source?: string | undefined;
+  readonly database?: string | undefined;
+  readonly startedAt: Date;
+  /** 0 to 1; known of runs in this process only. */
+  readonly progressRatio?: number;
+}
+
+export interface StorageRuns {
+  readonly storage: string;
+  readonly counts: RunCounts;
+}
+
+interface StorageState {
+  readonly storage: string;
+  /** When it was last read; undefined if it never could be since this process started. */
+  readonly readAt: Date | undefined;
+  readonly damagedManifests: number;
+}
+
+/** The last try whether a server or a storage answers. */
+export interface Probe {
+  readonly kind: 'database' | 'storage';
+  readonly name: string;
+  readonly at: Date;
+  /** What was wrong; undefined if it answered. Never a secret. */
+  readonly failure?: string;
+}
+
+export interface ProtectionInputs {
+  readonly now: Date;
+  /** Since when this process has the configuration it has. */
+  readonly watchedSince: Date;
+  /** By name, sources that it has known for longer as they are: a reload changes what it changes. */
+  readonly sourcesWatchedSince?: ReadonlyMap<string, Date> | undefined;
+  /** IANA name; schedules are meant in it. */
+  readonly timezone: string;
+  readonly plans: readonly PlannedBackup[];
+  /** Every configured storage by its name; undefined while its history could not be read. */
+  readonly histories: ReadonlyMap<string, StorageHistory | undefined>;
+  /** By run id, 0 to 1. */
+  readonly progressRatios: ReadonlyMap<string, number>;
+  readonly probes: readonly Probe[];
+  readonly notificationFailures: number;
+}
+
+/** Pure: the same inputs give the same state. Cheap enough to be made for each request. */
+export function buildProtectionState(inputs: ProtectionInputs): ProtectionState {
+  const storages = [...inputs.histories].map(([storage, history]) => examineStorage(storage, history, inputs));
+  const dueTimes = new DueTimes(inputs.timezone);
+  return {
+    at: inputs.now,
+    backups: storages.flatMap((storage) => protectionsIn(storage, inputs, dueTimes)),
+    storages: storages.map(({ storage, history }) => ({
+      storage,
+      readAt: history?.readAt,
+      damagedManifests: history?.damagedManifests ?? 0,
+    })),
+    runs: storages.flatMap(({ storage, tally }) =>
+      [...(tally?.groups.values() ?? [])].map((counts) => ({ storage, counts })),
+    ),
+    running: storages.flatMap(({ running }) => running),
+    probes: inputs.probes,
+    notificationFailures: inputs.notificationFailures,
+  };
+}
+
+interface ExaminedStorage {
+  readonly storage: string;
+  readonly history: StorageHistory | undefined;
+  /** With the runs that died without a word. */
+  readonly tally: RunTally | undefined;
+  readonly running: readonly RunningRun[];
+}
+
+function examineStorage(
+  storage: string,
+  history: StorageHistory | undefined,
+  { now, progressRatios }: ProtectionInputs,
+): ExaminedStorage {
+  if (history === undefined) return { storage, history, tally: undefined, running: [] };
+  const running: RunningRun[] = [];
+  const dead: EndedRun[] = [];
+  for (const record of history.openRuns) {
+    if (!isStillRunning(record, history.leases, history.storeNow)) {
+      dead.push({ record, outcome: 'interrupted' });
+      continue;
+    }
+    const { id: runId, kind, source, database } = record;
+    const progressRatio = progressRatios.get(runId);
+    running.push({
+      runId,
+      kind,
+      storage,
+      source,
+      database,
+      startedAt: new Date(record.startedAt),
+      ...(progressRatio === undefined ? {} : { progressRatio: Math.min(1, Math.max(0, progressRatio)) }),
+    });
+  }
+  // Also where nothing died: a month that is over while the storage cannot be read ends here.
+  return { storage, history, tally: addRuns(history.tally, dead, now), running };
+}
+
+/** What is planned for a storage, and what lies in it although nobody plans it any more. */
+function protectionsIn(
+  { storage, history, tally, running }: ExaminedStorage,
+  inputs: ProtectionInputs,
+  dueTimes: DueTimes,
+): readonly BackupProtection[] {
+  const present = Map.groupBy(history?.backups.values() ?? [], (backup) => seriesKey({ ...backup, storage }));
+  const planned = new Map(
+    inputs.plans.filter((plan) => plan.storage === storage).map((plan) => [seriesKey(plan), plan]),
+  );
+  const newest = newestOfSources(history?.backups.values() ?? []);
+  return [...new Set([...planned.keys(), ...present.keys()])].flatMap((key) => {
+    const plan = planned.get(key);
+    const backups = present.get(key) ?? [];
+    const series = plan ?? backups[0];
+    if (series === undefined) return [];
+    const { source, database, format } = series;
+    const run = running.find((each) => each.kind === 'backup' && each.source === source && each.database === database);
+    return [
+      protectionOf({
+        series: { source, database, format, storage },
+        plan,
+        backups,
+        attempts: attemptsOf(tally, source, database),
+        newestOfSource: newest.get(source),
+        running: run,
+        inputs,
+        dueTimes,
+      }),
+    ];
+  });
+}
+
+/**
+ * What failed for a source as a whole failed for each of its databases. But it says of none since when it is there; only
+ * where no database is known does it stand for them.
+ */
+function attemptsOf(tally: RunTally | undefined, source: string, database: string): Attempts {
+  const own = tally?.attempts.get(pairKey(source, database));
+  const whole = tally?.attempts.get(pairKey(source));
+  const failures = [own?.lastFailure, whole?.lastFailure].filter((failure) => failure !== undefined);
+  return {
+    firstStartedAt: (database === ANY_DATABASE ? whole : own)?.firstStartedAt,
+    lastFailure: failures.sort((a, b) => b.startedAt.getTime() - a.startedAt.getTime())[0],
+  };
+}
+
+/** When the newest backup of each source was begun, whichever of its databases it is of. */
+function newestOfSources(backups: Iterable<BackupFacts>): ReadonlyMap<string, Date> {
+  const newest = new Map<string, Date>();
+  for (const { source, startedAt } of backups) {
+    const before = newest.get(source);
+    if (before === undefined || startedAt > before) newest.set(source, startedAt);
+  }
+  return newest;
+}
+
+interface Attempts {
+  readonly firstStartedAt: Date | undefined;
+  readonly lastFailure: AttemptFacts['lastFailure'];
+}
+
+function protectionOf(known: {
+  readonly series: BackupSeries;
+  readonly plan: PlannedBackup | undefined;
+  readonly backups: readonly BackupFacts[];
+  readonly attempts: Attempts;
+  readonly newestOfSource: Date | undefined;
+  readonly running: RunningRun | undefined;
+  readonly inputs: ProtectionInputs;
+  readonly dueTimes: DueTimes;
+}): BackupProtection {
+  const { series, plan, backups, attempts, newestOfSource, running, inputs, dueTimes } = known;
+  const lastSuccess = lastSuccessOf(backups);
+  // Without any success it counts from the first failure or from when this process began to watch, whichever was earlier:
+  // a new database has until its schedule's first time, and one that always failed is not given it anew by a restart.
+  // A database that its source's newest run has not met is younger than that run.
+  const watchedSince = inputs.sourcesWatchedSince?.get(series.source) ?? inputs.watchedSince;
+  const youngest = new Date(Math.max(watchedSince.getTime(), newestOfSource?.getTime() ?? 0));
+  const { firstStartedAt = youngest } = attempts;
+  const since = firstStartedAt < youngest ? firstStartedAt : youngest;
+  const from = lastSuccess
+    ? { at: lastSuccess.startedAt, durationMs: lastSuccess.durationMs }
+    : { at: since, durationMs: 0 };
+  return {
+    ...series,
+    lastSuccess,
+    lastAttempt: lastAttemptOf(lastSuccess, attempts),
+    expectation: plan === undefined ? { kind: 'none' } : expectationOf(plan, from, dueTimes),
+    nextRunAt: plan && nextRunOf(plan, lastSuccess, attempts, inputs.now, dueTimes),
+    running,
+    backupCount: backups.length,
+    storedBytes: backups.reduce((sum, backup) => sum + backup.storedBytes, 0),
+  };
+}
+
+function lastSuccessOf(backups: readonly BackupFacts[]): LastSuccess | undefined {
+  let newest: BackupFacts | undefined;
+  for (const backup of backups) if (newest === undefined || backup.startedAt > newest.startedAt) newest = backup;
+  if (newest === undefined) return undefined;
+  const { id, startedAt, endedAt, storedBytes } = newest;
+  return { id, startedAt, endedAt, durationMs: Math.max(0, endedAt.getTime() - startedAt.getTime()), storedBytes };
+}
+
+/** A success is an attempt as long as its backup is there. Records say nothing of the format: a failure is each format's. */
+function lastAttemptOf(
+  lastSuccess: LastSuccess | undefined,
+  { lastFailure: failure }: Attempts,
+): LastAttempt | undefined {
+  if (failure !== undefined && (lastSuccess === undefined || failure.startedAt > lastSuccess.startedAt)) {
+    const { at, outcome, error } = failure;
+    return { at, outcome, ...(error === undefined ? {} : { error }) };
+  }
+  return lastSuccess && { at: lastSuccess.endedAt, outcome: 'succeeded' };
+}
+
+/** An interval counts from the last attempt's start; what should have run while nobody could run it runs now. */
+function nextRunOf(
+  plan: PlannedBackup,
+  lastSuccess: LastSuccess | undefined,
+  attempts: Attempts,
+  now: Date,
+  dueTimes: DueTimes,
+): Date | undefined {
+  const startsMs = [lastSuccess?.startedAt, attempts.lastFailure?.startedAt].map((start) => start?.getTime() ?? 0);
+  const lastStart = new Date(Math.max(...startsMs));
+  const next = plan.schedules.map((schedule) =>
+    schedule.kind === 'cron'
+      ? (dueTimes.firstAfter([schedule], now)?.getTime() ?? Number.POSITIVE_INFINITY)
+      : Math.max(now.getTime(), dueTimes.firstAfter([schedule], lastStart)?.getTime() ?? 0),
+  );
+  const firstMs = Math.min(...next);
+  return Number.isFinite(firstMs) ? new Date(firstMs) : undefined;
+}
+
+/** Whether the next backup should have been there by now. */
+export function isOverdue({ expectation }: Pick<BackupProtection, 'expectation'>, now: Date): boolean {
+  return expectation.kind === 'expected' && now > expectation.by;
+}

@@ -1,0 +1,129 @@
+import { isPgarkError } from '../common/errors.ts';
+import type { RunId } from '../repository/ids.ts';
+import { type LeaseFact, leaseFacts } from '../repository/lease-facts.ts';
+import type { Repository } from '../repository/repository.ts';
+import { listRunRecords } from '../runs/list-run-records.ts';
+import type { RunRecord } from '../runs/run-record.ts';
+import type { CallOptions, ObjectKey } from '../storage/object-store.ts';
+import { type BackupFacts, backupFacts } from './backup-facts.ts';
+import { addRuns, emptyTally, type EndedRun, outcomeOf, type RunTally } from './run-tally.ts';
+
+/** Covers the month that is counted, and the last attempt of a monthly schedule. */
+const HISTORY_MS = 35 * 86_400_000;
+/** Runs that started this long before the last reading are looked for again: hosts' clocks differ, and records come late. */
+const OVERLAP_MS = 2 * 86_400_000;
+const READS_IN_FLIGHT_MAX = 16;
+
+/** What a storage says happened in it. A plain value, made of nothing but what lies in the storage. */
+export interface StorageHistory {
+  readonly readAt: Date;
+  /** The store's clock at that moment. */
+  readonly storeNow: Date;
+  /** Runs that started before this were not looked for. It never goes back, so that no run is added twice. */
+  readonly runsSince: Date;
+  /** By the manifest's key and etag: a manifest that did not change is not read again. */
+  readonly backups: ReadonlyMap<string, BackupFacts>;
+  readonly damagedManifests: number;
+  readonly tally: RunTally;
+  /** Runs whose record says `running`, dead ones among them. */
+  readonly openRuns: readonly RunRecord[];
+  readonly leases: readonly LeaseFact[];
+  /** Recent runs that are in the tally already, with the time of their start. */
+  readonly tallied: ReadonlyMap<RunId, Date>;
+  /** Objects of compacted records that were read: they never change. */
+  readonly compactedRead: ReadonlySet<ObjectKey>;
+}
+
+export interface ReadHistoryOptions extends CallOptions {
+  readonly now: Date;
+  /** What an earlier reading of the same storage returned: only what is new is read then. */
+  readonly previous?: StorageHistory | undefined;
+}
+
+/** Reads a storage's history: backups, runs, leases. Rejects with the store's error; then the previous history still stands. */
+export async function readStorageHistory(repository: Repository, options: ReadHistoryOptions): Promise<StorageHistory> {
+  const { now, previous, signal } = options;
+  const call: CallOptions = signal === undefined ? {} : { signal };
+  const { backups, damagedManifests } = await readBackups(repository, previous, call);
+  const runs = await readRuns(repository, previous, now, call);
+  // After the records: a run that gave its lease back before it was looked for has written its last record by then, or is
+  // given the time to.
+  const storeNow = await repository.store.now(call);
+  const oldestOpen = runs.openRuns.map((record) => Date.parse(record.startedAt)).sort((a, b) => a - b)[0];
+  const leases =
+    oldestOpen === undefined
+      ? []
+      : await leaseFacts(repository.store, { ...call, since: new Date(oldestOpen), storeNow });
+  return { readAt: now, storeNow, backups, damagedManifests, ...runs, leases };
+}
+
+async function readBackups(
+  repository: Repository,
+  previous: StorageHistory | undefined,
+  call: CallOptions,
+): Promise<Pick<StorageHistory, 'backups' | 'damagedManifests'>> {
+  const backups = new Map<string, BackupFacts>();
+  let damagedManifests = 0;
+  const unread: { readonly key: ObjectKey; readonly version: string }[] = [];
+  for await (const { key, etag } of repository.manifestKeys({}, call)) {
+    const version = JSON.stringify([key, etag]);
+    const known = previous?.backups.get(version);
+    if (known === undefined) unread.push({ key, version });
+    else backups.set(version, known);
+  }
+  for (let start = 0; start < unread.length; start += READS_IN_FLIGHT_MAX) {
+    await Promise.all(
+      unread.slice(start, start + READS_IN_FLIGHT_MAX).map(async ({ key, version }) => {
+        try {
+          const manifest = await repository.manifestAt(key, call);
+          if (manifest !== undefined) backups.set(version, backupFacts(manifest));
+        } catch (error) {
+          if (!isPgarkError(error, 'repository-damaged') && !isPgarkError(error, 'repository-unknown-layout'))
+            throw error;
+          damagedManifests += 1;
+        }
+      }),
+    );
+  }
+  return { backups, damagedManifests };
+}
+
+async function readRuns(
+  repository: Repository,
+  previous: StorageHistory | undefined,
+  now: Date,
+  call: CallOptions,
+): Promise<Pick<StorageHistory, 'runsSince' | 'tally' | 'openRuns' | 'tallied' | 'compactedRead'>> {
+  const since = runsSince(previous, now);
+  const tallied = new Map([...(previous?.tallied ?? [])].filter(([, startedAt]) => startedAt >= since));
+  const openRuns: RunRecord[] = [];
+  const ended: EndedRun[] = [];
+  const compactedRead = new Set<ObjectKey>();
+  const records = await listRunRecords(repository.store, {
+    ...call,
+    since,
+    knownRuns: new Set(tallied.keys()),
+    knownCompacted: previous?.compactedRead ?? new Set(),
+    onCompacted: (key) => compactedRead.add(key),
+  });
+  for (const record of records) {
+    const outcome = outcomeOf(record);
+    if (outcome === undefined) {
+      openRuns.push(record);
+    } else {
+      ended.push({ record, outcome });
+      tallied.set(record.id, new Date(record.startedAt));
+    }
+  }
+  const tally = addRuns(previous?.tally ?? emptyTally(now), ended, now);
+  return { runsSince: since, tally, openRuns, tallied, compactedRead };
+}
+
+/** How far back to look: all that is kept at first; then what is recent, and what was not over yet. */
+function runsSince(previous: StorageHistory | undefined, now: Date): Date {
+  const horizonMs = now.getTime() - HISTORY_MS;
+  if (previous === undefined) return new Date(horizonMs);
+  const recentMs = previous.readAt.getTime() - OVERLAP_MS;
+  const openMs = previous.openRuns.map((record) => Date.parse(record.startedAt));
+  return new Date(Math.max(previous.runsSince.getTime(), horizonMs, Math.min(recentMs, ...openMs)));
+}

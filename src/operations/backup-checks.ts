@@ -1,0 +1,45 @@
+import { connect } from '../postgres/client/connect.ts';
+import type { ConnectionParameters } from '../postgres/client/connection-parameters.ts';
+import { type OwnProperties, readOwnProperties } from '../postgres/client/database-properties.ts';
+import {
+  checkReadPrivileges,
+  type DatabaseFacts,
+  readDatabaseFacts,
+  readServerFacts,
+  type ServerFacts,
+} from '../postgres/client/preflight.ts';
+import { chooseProgram, findPrograms, type InstalledProgram } from '../postgres/client/programs.ts';
+import { withSession } from '../postgres/client/with-session.ts';
+import type { SpreadRun } from '../runs/run.ts';
+import type { OperationContext } from './context.ts';
+
+/** Everything that is known before the first byte is dumped. */
+export interface Preparation {
+  readonly server: ServerFacts;
+  readonly database: DatabaseFacts;
+  readonly properties: OwnProperties | undefined;
+  readonly pgDump: InstalledProgram;
+}
+
+/**
+ * What must be known of the server, its database and the programs here; each check fails with one sentence and a hint. The
+ * signal ends it at once, also while the server does not answer.
+ */
+export async function checkServer(
+  connection: ConnectionParameters,
+  run: Pick<SpreadRun, 'id'>,
+  context: Pick<OperationContext, 'signal'>,
+): Promise<Preparation> {
+  const programs = findPrograms('pg_dump');
+  // It may fail while nobody waits for it yet; its error is thrown when its turn comes.
+  programs.catch(() => undefined);
+  const { signal } = context;
+  const opening = connect(connection, { applicationName: `pgark check ${run.id}`, signal });
+  return withSession(opening, signal, async (session) => {
+    const server = await readServerFacts(session);
+    const database = await readDatabaseFacts(session, server);
+    const properties = await readOwnProperties(session, database.name);
+    await checkReadPrivileges(session);
+    return { server, database, properties, pgDump: chooseProgram('pg_dump', await programs, server.major) };
+  });
+}

@@ -1,0 +1,93 @@
+import type { Seal } from '../formats/sealed-object.ts';
+import type { ConnectionParameters } from '../postgres/client/connection-parameters.ts';
+import type { OwnProperties } from '../postgres/client/database-properties.ts';
+import type { RunId } from '../repository/ids.ts';
+import type { Manifest, ManifestObject, ManifestProperties } from '../repository/manifest.ts';
+import type { Preparation } from './backup-checks.ts';
+import type { BackupName } from './backup-format.ts';
+
+/** Everything of a manifest that is the same in every destination. */
+export interface ManifestFacts {
+  readonly format: Manifest['format'];
+  readonly name: BackupName;
+  readonly source: string;
+  readonly connection: ConnectionParameters;
+  readonly preparation: Preparation;
+  readonly seal: Seal;
+  readonly excludeTableData: readonly string[];
+  readonly runId: RunId;
+  readonly pgarkVersion: string;
+}
+
+/** What each destination has of its own. */
+export interface DestinationFacts {
+  /** Those that the manifest names. */
+  readonly objects: readonly ManifestObject[];
+  /** Of all objects, if the manifest does not name all. */
+  readonly totals?: Manifest['totals'];
+  readonly endedAt: Date;
+  readonly storeTime: Date;
+}
+
+export function makeManifest(facts: ManifestFacts, own: DestinationFacts): Manifest {
+  const { server, database, properties, pgDump } = facts.preparation;
+  const { compression, sealer } = facts.seal;
+  return {
+    layout: 1,
+    id: facts.name.id,
+    format: facts.format,
+    source: facts.source,
+    database: {
+      name: database.name,
+      oid: database.oid,
+      owner: database.owner,
+      encoding: database.encoding,
+      collation: database.collation,
+      ctype: database.ctype,
+      localeProvider: database.localeProvider,
+      ...(database.locale === undefined ? {} : { locale: database.locale }),
+      ...(database.icuRules === undefined ? {} : { icuRules: database.icuRules }),
+      ...(database.collationVersion === undefined ? {} : { collationVersion: database.collationVersion }),
+      bytes: database.bytes,
+      ...(properties === undefined ? {} : { properties: shownProperties(properties, sealer !== undefined) }),
+    },
+    server: {
+      host: facts.connection.host,
+      port: facts.connection.port,
+      version: server.version,
+      versionNum: server.versionNum,
+      inRecovery: server.inRecovery,
+      ...(server.systemIdentifier === undefined ? {} : { systemIdentifier: server.systemIdentifier }),
+    },
+    client: { program: 'pg_dump', version: pgDump.version },
+    startedAt: facts.name.startedAt.toISOString(),
+    endedAt: own.endedAt.toISOString(),
+    storeTime: own.storeTime.toISOString(),
+    runId: facts.runId,
+    objects: [...own.objects],
+    ...(own.totals === undefined ? {} : { totals: own.totals }),
+    compression: { algorithm: compression.algorithm, level: compression.level },
+    ...(sealer === undefined
+      ? {}
+      : { encryption: { ...sealer.record, keyFingerprints: [...sealer.record.keyFingerprints] } }),
+    parents: [],
+    // What names tables is not for the open part of an encrypted backup.
+    excluded: sealer === undefined ? [...facts.excludeTableData] : [],
+    unreadable: [],
+    pgarkVersion: facts.pgarkVersion,
+  };
+}
+
+/** Settings and comment are free text of the user's: not for the open part of an encrypted backup. */
+function shownProperties(
+  { settings, grants, comment, ...rest }: OwnProperties,
+  encrypted: boolean,
+): ManifestProperties {
+  const rights = grants === undefined ? {} : { grants: grants.map((grant) => ({ ...grant })) };
+  if (encrypted) {
+    const leftOut = [...(settings.length > 0 ? ['settings'] : []), ...(comment === undefined ? [] : ['comment'])];
+    return { ...rest, ...rights, settings: [], leftOut };
+  }
+  const words = comment === undefined ? {} : { comment };
+  return { ...rest, ...rights, ...words, settings: settings.map((setting) => ({ ...setting })), leftOut: [] };
+}

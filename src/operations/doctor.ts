@@ -1,0 +1,122 @@
+import { formatBytes } from '../common/bytes.ts';
+import { asPgarkError, type PgarkError } from '../common/errors.ts';
+import { connect, type Session } from '../postgres/client/connect.ts';
+import { type ConnectionParameters, describeConnection } from '../postgres/client/connection-parameters.ts';
+import {
+  checkReadPrivileges,
+  readDatabaseFacts,
+  readServerFacts,
+  type ServerFacts,
+} from '../postgres/client/preflight.ts';
+import { chooseProgram, findPrograms, knowsRestrict } from '../postgres/client/programs.ts';
+import { withSession } from '../postgres/client/with-session.ts';
+import { Repository } from '../repository/repository.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import type { OperationContext } from './context.ts';
+import { withinStall } from './within-stall.ts';
+
+/** One thing that was looked at: what was found, or what is wrong with it. */
+export type Finding =
+  | { readonly subject: string; readonly state: 'ok' | 'note'; readonly found: string }
+  | { readonly subject: string; readonly state: 'failed'; readonly error: PgarkError };
+
+/** Looks at a source as a backup and a restore will need it. Never rejects but for an interrupt. */
+export async function examineSource(connection: ConnectionParameters, context: OperationContext): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  // Found out while the connection is open, told after it.
+  const privileges: Finding[] = [];
+  const server = await look(findings, `connection ${describeConnection(connection)}`, context, async () => {
+    const readFrom = async (session: Session): Promise<readonly [string, ServerFacts]> => {
+      const facts = await readServerFacts(session);
+      const database = await readDatabaseFacts(session, facts);
+      await look(privileges, `privileges of ${connection.user}`, context, async () => {
+        await checkReadPrivileges(session);
+        return ['may read every table, sequence and row', undefined];
+      });
+      const size = `database ${database.name}: ${formatBytes(database.bytes)}, ${database.encoding}`;
+      return [`PostgreSQL ${facts.version}${facts.inRecovery ? ' (standby)' : ''}, ${size}`, facts];
+    };
+    return withinStall({ ...context, connection }, (signal) =>
+      withSession(connect(connection, { applicationName: 'pgark doctor', signal }), signal, readFrom),
+    );
+  });
+  findings.push(...privileges);
+  if (server !== undefined) await examinePrograms(server, findings, context);
+  return findings;
+}
+
+async function examinePrograms(server: ServerFacts, findings: Finding[], context: OperationContext): Promise<void> {
+  await look(findings, 'pg_dump', context, async () => {
+    const chosen = chooseProgram('pg_dump', await findPrograms('pg_dump'), server.major);
+    return [`${chosen.version} at ${chosen.path}`, undefined];
+  });
+  await look(findings, 'psql', context, async () => {
+    const chosen = chooseProgram('psql', await findPrograms('psql'), server.major);
+    if (!knowsRestrict(chosen)) {
+      findings.push({
+        subject: 'psql',
+        state: 'note',
+        found: `${chosen.version} is older than the fix of CVE-2025-8714: pgark will not restore with it`,
+      });
+    }
+    return [`${chosen.version} at ${chosen.path}`, undefined];
+  });
+}
+
+/** Looks at a storage: reachable, writable, deletable where retention needs it, and what it can do. */
+export async function examineStore(
+  store: ObjectStore,
+  needsDelete: boolean,
+  context: OperationContext,
+): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  const profile = await look(findings, `storage ${store.location}`, context, async () => {
+    const probed = await store.probe({ write: true, delete: needsDelete, signal: context.signal });
+    return [
+      `readable and writable${needsDelete ? ', deletable' : ''}; parts confirmed by ${probed.partChecksum}`,
+      probed,
+    ];
+  });
+  if (profile === undefined) return findings;
+  findings.push({
+    subject: 'conditional writes',
+    state: profile.conditionalWrites ? 'ok' : 'note',
+    found: profile.conditionalWrites
+      ? 'work: leases keep runs on different hosts apart'
+      : 'do not work here: only the lock on the database server keeps runs apart, and only one host may prune',
+  });
+  if (Math.abs(profile.clockSkewMs) > 60_000) {
+    findings.push({
+      subject: 'clock',
+      state: 'note',
+      found: `this machine's clock is ${Math.round(-profile.clockSkewMs / 1_000)} s away from the store's`,
+    });
+  }
+  await look(findings, 'repository', context, async () => {
+    const repository = new Repository(store, context);
+    const exists = await repository.checkLayout({ signal: context.signal });
+    const { manifests, damaged } = await repository.backups({}, { signal: context.signal });
+    if (damaged[0]) throw damaged[0].error;
+    const last = manifests.at(-1);
+    if (!exists || last === undefined) return ['no backup yet', undefined];
+    return [`backups: ${manifests.length}, the newest of ${last.startedAt}`, undefined];
+  });
+  return findings;
+}
+
+async function look<T>(
+  findings: Finding[],
+  subject: string,
+  context: OperationContext,
+  examine: () => Promise<readonly [string, T]>,
+): Promise<T | undefined> {
+  try {
+    const [found, value] = await examine();
+    findings.push({ subject, state: 'ok', found });
+    return value;
+  } catch (error) {
+    context.signal.throwIfAborted();
+    findings.push({ subject, state: 'failed', error: asPgarkError(error) });
+    return undefined;
+  }
+}

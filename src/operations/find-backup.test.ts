@@ -1,0 +1,223 @@
+import { describe, expect, test } from 'vitest';
+import { FaultyStore, type StoreCall } from '../../test/support/faulty-store.ts';
+import { MemoryStore } from '../../test/support/memory-store.ts';
+import { systemClock } from '../common/clock.ts';
+import { isPgarkError } from '../common/errors.ts';
+import { systemRandom } from '../common/random.ts';
+import { makeBackupId } from '../repository/ids.ts';
+import { keys } from '../repository/keys.ts';
+import { serialiseManifest } from '../repository/manifest.ts';
+import { type BackupFilter, Repository } from '../repository/repository.ts';
+import { type BackupSelector, findBackup } from './find-backup.ts';
+
+const SHA256 = 'a'.repeat(64);
+
+/** A storage with backups; `calls` is what finding one costs. */
+class Place {
+  readonly memory = new MemoryStore();
+  readonly calls: StoreCall[] = [];
+  readonly store = new FaultyStore(this.memory, { before: (call) => void this.calls.push(call) });
+  readonly repository = new Repository(this.store, { clock: systemClock, random: systemRandom });
+
+  /** Adds a backup and gives its id. */
+  async add(
+    startedAt: string,
+    options: { source?: string; database?: string; key?: string; id?: string; format?: 'plain' | 'directory' } = {},
+  ) {
+    const { source = 'shop', database = 'shop', format = 'plain' } = options;
+    const id = makeBackupId(new Date(startedAt), format === 'plain' ? 'p' : 'd', systemRandom);
+    const key = options.key ?? `${database}_${startedAt}_${id.slice(-6)}.sql.gz`;
+    const manifest = {
+      layout: 1 as const,
+      id,
+      format,
+      source,
+      database: {
+        name: database,
+        oid: '5',
+        owner: 'o',
+        encoding: 'UTF8',
+        collation: 'C',
+        ctype: 'C',
+        localeProvider: 'libc',
+        bytes: 1,
+      },
+      server: { host: 'h', port: 5432, version: '15.1', versionNum: 150_001, inRecovery: false },
+      client: { program: 'pg_dump', version: '15.1' },
+      startedAt,
+      endedAt: startedAt,
+      storeTime: startedAt,
+      runId: 'r',
+      objects: [{ key, role: 'dump', storedBytes: 1, storedSha256: SHA256, plainBytes: 1, plainSha256: SHA256 }],
+      compression: { algorithm: 'gzip' as const, level: 6 },
+      parents: [],
+      excluded: [],
+      unreadable: [],
+      pgarkVersion: '0',
+    };
+    const manifestKey = keys.manifest(source, database, id);
+    await this.memory.putSmall(manifestKey, serialiseManifest(manifest));
+    await this.memory.putSmall(key, new Uint8Array(1));
+    return { id, key, manifestKey };
+  }
+
+  async find(selector: BackupSelector, filter: BackupFilter = {}): Promise<string> {
+    this.calls.length = 0;
+    const found = await findBackup(this.repository, selector, filter, {});
+    return found.kind === 'own' ? found.manifest.id : found.key;
+  }
+
+  named(name: string, filter: BackupFilter = {}): Promise<string> {
+    return this.find({ kind: 'name', name }, filter);
+  }
+
+  at(time: string): Promise<string> {
+    return this.find({ kind: 'at', time: new Date(time) });
+  }
+
+  /** Calls beside the one that reads the repository's own record. */
+  get cost(): readonly string[] {
+    return this.calls.filter(({ key }) => key !== keys.repository).map(({ method }) => method);
+  }
+}
+
+async function failure(work: Promise<unknown>): Promise<{ code: string; message: string; hint: string }> {
+  const error = await work.then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  );
+  if (!isPgarkError(error)) throw new Error(`no error of pgark: ${String(error)}`);
+  return error;
+}
+
+describe('finding a backup', () => {
+  test('an id, latest and a time each cost one list and one read, however many there are', async () => {
+    const place = new Place();
+    const ids = [];
+    for (let day = 1; day <= 28; day++) {
+      ids.push((await place.add(`2026-01-${String(day).padStart(2, '0')}T02:00:00.000Z`)).id);
+    }
+    expect(await place.named(ids[3] ?? '')).toBe(ids[3]);
+    expect(place.cost).toEqual(['list', 'get']);
+    expect(await place.find({ kind: 'latest' })).toBe(ids[27]);
+    expect(place.cost).toEqual(['list', 'get']);
+    expect(await place.at('2026-01-10T12:00:00Z')).toBe(ids[9]);
+    expect(place.cost).toEqual(['list', 'get']);
+  });
+
+  test('a name may be an id, a file name, a key, a URL or the key of the manifest', async () => {
+    const place = new Place();
+    await place.add('2026-01-02T00:00:00.000Z');
+    const backup = await place.add('2026-01-01T00:00:00.000Z', { key: 'folder/a b.sql.gz' });
+    for (const name of [
+      backup.id,
+      'a b.sql.gz',
+      'folder/a b.sql.gz',
+      'memory:/folder/a b.sql.gz',
+      backup.manifestKey,
+    ]) {
+      expect([name, await place.named(name)]).toEqual([name, backup.id]);
+    }
+  });
+
+  test('an archive may also be named by its folder, and by a file in it', async () => {
+    const place = new Place();
+    await place.add('2026-01-01T02:00:00.000Z');
+    const archive = await place.add('2026-01-02T02:00:00.000Z', { format: 'directory', key: 'shop/archive/x/toc.dat' });
+    for (const name of [`shop/archive/${archive.id}`, `shop/archive/${archive.id}/`, archive.key]) {
+      expect([name, await place.named(name)]).toEqual([name, archive.id]);
+    }
+  });
+
+  test('a time means the newest not after it, by the second unless it says less', async () => {
+    const place = new Place();
+    const first = await place.add('2026-01-01T02:00:00.700Z');
+    const second = await place.add('2026-01-02T02:00:00.000Z');
+    for (const [time, id] of [
+      ['2026-01-01T02:00:00Z', first.id],
+      ['2026-01-01T02:00:00.700Z', first.id],
+      ['2026-01-02T01:59:59Z', first.id],
+      ['2026-01-02T02:00:00Z', second.id],
+      ['2099-01-01T00:00:00Z', second.id],
+    ] as const) {
+      expect([time, await place.at(time)]).toEqual([time, id]);
+    }
+    for (const early of ['2026-01-01T02:00:00.600Z', '2026-01-01T01:59:59Z']) {
+      const error = await failure(place.at(early));
+      expect(error.code).toBe('backup-not-found');
+      expect(error.hint).toContain(first.id);
+    }
+  });
+
+  test('of two backups in one second, the later one is the latest, whatever its id', async () => {
+    for (let attempt = 0; attempt < 8; attempt++) {
+      const place = new Place();
+      await place.add('2026-01-01T02:00:00.100Z');
+      const later = await place.add('2026-01-01T02:00:00.900Z');
+      await place.add('2026-01-01T02:00:00.500Z');
+      expect(await place.find({ kind: 'latest' })).toBe(later.id);
+    }
+  });
+
+  test('a backup that is removed between the listing and the reading gives way to the one before', async () => {
+    const place = new Place();
+    const older = await place.add('2026-01-01T02:00:00.000Z');
+    const newest = await place.add('2026-01-02T02:00:00.000Z');
+    place.store.faults = {
+      before: ({ method, key }) => {
+        if (method === 'get' && key === newest.manifestKey) place.memory.objects.delete(key);
+      },
+    };
+    expect(await place.find({ kind: 'latest' })).toBe(older.id);
+  });
+
+  test('without a database named, several are a question, and a name that both have too', async () => {
+    const place = new Place();
+    const shop = await place.add('2026-01-01T02:00:00.000Z', { key: 'a/same.sql.gz' });
+    const other = await place.add('2026-01-02T02:00:00.000Z', { source: 'eu', database: 'shop', key: 'b/same.sql.gz' });
+    for (const selector of [{ kind: 'latest' } as const, { kind: 'at', time: new Date() } as const]) {
+      const error = await failure(place.find(selector));
+      expect(error).toMatchObject({ code: 'usage', message: 'there are backups of 2 databases: eu/shop, shop' });
+    }
+    expect(await place.find({ kind: 'latest' }, { source: 'shop', database: 'shop' })).toBe(shop.id);
+    expect(await place.find({ kind: 'latest' }, { source: 'eu' })).toBe(other.id);
+    expect((await failure(place.named('same.sql.gz'))).hint).toContain(shop.id);
+    expect(await place.named('b/same.sql.gz')).toBe(other.id);
+    expect((await failure(place.named(other.id, { source: 'shop', database: 'shop' }))).code).toBe('backup-not-found');
+  });
+
+  test('what is not there is said with its name and what may have been meant', async () => {
+    const place = new Place();
+    const backup = await place.add('2026-01-01T02:00:00.000Z', { database: 'shop', key: 'shop_2026-01-01.sql.gz' });
+    await place.memory.putSmall('theirs/old.sql', new Uint8Array(1));
+    for (const [name, hint] of [
+      [`${backup.id.slice(0, -1)}_`, backup.id],
+      ['shop_2026-01-02.sql.gz', 'shop_2026-01-01.sql.gz'],
+      ['shop_2026', 'shop_2026-01-01.sql.gz'],
+      ['shop', 'shop latest'],
+      ['oldd.sql', 'pgark list'],
+      ['theirs/odl.sql', 'theirs/old.sql'],
+      ['../etc/passwd', 'pgark list'],
+      ['/', 'pgark list'],
+      ['.pgark/repository.json', 'pgark list'],
+      ['s3://elsewhere/shop_2026-01-01.sql.gz', 'the storage is memory:'],
+    ] as const) {
+      const error = await failure(place.named(name));
+      expect([name, error.code, error.message]).toEqual([name, 'backup-not-found', `Backup not found: ${name}`]);
+      expect(error.hint).toContain(hint);
+    }
+    expect(await place.named('old.sql')).toBe('theirs/old.sql');
+  });
+
+  test('a damaged manifest is an error where it is meant, and none where another one is', async () => {
+    const place = new Place();
+    const good = await place.add('2026-01-01T02:00:00.000Z');
+    const bad = await place.add('2026-01-02T02:00:00.000Z');
+    await place.memory.putSmall(bad.manifestKey, new TextEncoder().encode('{'));
+    expect(await place.named(good.id)).toBe(good.id);
+    expect(await place.named(good.key)).toBe(good.id);
+    expect((await failure(place.named(bad.id))).code).toBe('repository-damaged');
+    expect((await failure(place.find({ kind: 'latest' }))).message).toContain(bad.manifestKey);
+    expect(await place.named(bad.key)).toBe(bad.key);
+  });
+});

@@ -1,0 +1,47 @@
+import { PgarkError } from '../common/errors.ts';
+import type { Manifest } from '../repository/manifest.ts';
+import type { OverHalf } from '../retention/plan.ts';
+import type { PruneOutcome } from './prune.ts';
+
+/** Of some databases more than half would have gone: nothing of them was deleted. `outcome` is what was done otherwise. */
+export class PruneRefused extends PgarkError {
+  readonly outcome: PruneOutcome;
+
+  constructor(outcome: PruneOutcome) {
+    super('prune-refused', refusalMessage(outcome.refused), { hint: HINT });
+    this.outcome = outcome;
+  }
+}
+
+const HINT = 'look at it with pgark prune --dry-run; if it is right, run pgark prune --force';
+
+/** What there is to say of one of the databases that a prune refused. */
+export function refusalOf(refused: OverHalf): PgarkError {
+  return new PgarkError('prune-refused', refusalMessage([refused]), { hint: HINT });
+}
+
+/** `5 of 8 backups of shop and 2 of 3 backups of other`. */
+export function describeOverHalf(refused: readonly OverHalf[]): string {
+  return refused
+    .map(
+      ({ removeCount, totalCount, ...each }) => `${removeCount} of ${totalCount} backups of ${describeDatabase(each)}`,
+    )
+    .join(' and ');
+}
+
+export function describeDatabase({ source, database }: Pick<OverHalf, 'source' | 'database'>): string {
+  return source === database ? database : `${source}/${database}`;
+}
+
+/** Those of the backups that are not of a refused database. */
+export function withoutRefused(planned: readonly Manifest[], refused: readonly OverHalf[]): readonly Manifest[] {
+  return planned.filter(
+    (manifest) =>
+      !refused.some(({ source, database }) => source === manifest.source && database === manifest.database.name),
+  );
+}
+
+function refusalMessage(refused: readonly OverHalf[]): string {
+  const each = refused.length > 1 ? ' of each' : '';
+  return `the retention policy would delete ${describeOverHalf(refused)}, more than half${each}; none of them was deleted`;
+}

@@ -1,0 +1,161 @@
+import { describe, expect, test } from 'vitest';
+import { FaultyStore } from '../../test/support/faulty-store.ts';
+import { MemoryStore } from '../../test/support/memory-store.ts';
+import { seedBackups } from '../../test/support/seed.ts';
+import { PgarkError } from '../common/errors.ts';
+import { type Logger, silentLogger } from '../common/log.ts';
+import { keys } from '../repository/keys.ts';
+import type { Manifest } from '../repository/manifest.ts';
+import { operationContext } from './context.ts';
+import { prune } from './prune.ts';
+
+const DAY_MS = 86_400_000;
+
+test('the newest backup that was proven to restore stays, by the newest proof of each that can be read', async () => {
+  const store = new MemoryStore();
+  const now = Date.now();
+  const times = [10, 9, 8, 7, 6, 5].map((days) => new Date(now - days * DAY_MS));
+  const backups = await seedBackups(store, { source: 'main', database: 'shop', times, withData: true });
+  // A neighbour whose name begins the same has proofs of its own.
+  const neighbours = await seedBackups(store, { source: 'main', database: 'shop-eu', times, withData: true });
+  const [proven, disproven, damaged, alsoProven] = backups;
+  const prove = async (backup: Manifest | undefined, hour: number, text?: string): Promise<void> => {
+    if (backup === undefined) throw new Error('there is no such backup');
+    const at = new Date(now + hour * 3_600_000);
+    const proof = text ?? JSON.stringify({ layout: 1, at: at.toISOString(), passed: true });
+    await store.putSmall(keys.proof('main', backup.database.name, backup.id, at), Buffer.from(proof));
+  };
+  const failed = JSON.stringify({ layout: 1, at: new Date(now).toISOString(), passed: false });
+  await prove(proven, 1, failed);
+  await prove(proven, 2);
+  await prove(disproven, 1);
+  await prove(disproven, 2, failed);
+  await prove(damaged, 1, '{');
+  await prove(neighbours[1], 1);
+  const kept = async (): Promise<unknown> => {
+    const { plan } = await prune(
+      {
+        store,
+        filter: {},
+        policyOf: () => ({ keep: { last: 1 }, minBackups: 1 }),
+        timezone: 'UTC',
+        leaseTermMs: 60_000,
+        dryRun: true,
+        force: false,
+      },
+      operationContext(),
+    );
+    return Object.fromEntries(plan.keep.map(({ id, reasons }) => [id, reasons]));
+  };
+  const always = Object.fromEntries(
+    [backups, neighbours].map((each) => [each.at(-1)?.id, expect.arrayContaining(['newest'])]),
+  );
+  const lastProven = (backup: Manifest | undefined) => ({ [backup?.id ?? '']: ['last-proven'] });
+  expect(await kept()).toEqual({ ...always, ...lastProven(proven), ...lastProven(neighbours[1]) });
+  await prove(alsoProven, 1);
+  expect(await kept()).toEqual({ ...always, ...lastProven(alsoProven), ...lastProven(neighbours[1]) });
+});
+
+test('a store without room for a lease: the error names what can be deleted by hand, and that is what a prune deletes', async () => {
+  const store = new MemoryStore();
+  const now = Date.now();
+  const times = [5, 4, 3, 2].map((days) => new Date(now - days * DAY_MS));
+  const [oldest] = await seedBackups(store, { source: 'main', database: 'shop', times, withData: true });
+  if (oldest === undefined) throw new Error('there is no backup');
+  const faulty = new FaultyStore(store);
+  const run = (keepLast: number) =>
+    prune(
+      {
+        store: faulty,
+        filter: {},
+        policyOf: () => ({ keep: { last: keepLast }, minBackups: 1 }),
+        timezone: 'UTC',
+        leaseTermMs: 60_000,
+        dryRun: false,
+        force: false,
+      },
+      operationContext(),
+    );
+  const full = ({ method, key }: { readonly method: string; readonly key: string }): void => {
+    if (method === 'putSmall' && !key.startsWith('.pgark/leases/')) throw new PgarkError('store-full', 'no room');
+  };
+  const manifest = keys.manifest('main', 'shop', oldest.id);
+  const data = oldest.objects[0]?.key ?? '';
+  const before = [...store.objects.keys()].filter((key) => !key.startsWith('.pgark/leases/'));
+  const named = { code: 'store-full', hint: expect.stringContaining(`${manifest}, then ${data}`) };
+  // No room for a lease, and no room for the note of a deletion.
+  faulty.faults = {
+    before: (call) => (call.key.startsWith('.pgark/leases/') ? full({ ...call, key: '' }) : full(call)),
+  };
+  await expect(run(3)).rejects.toMatchObject(named);
+  faulty.faults = { before: full };
+  await expect(run(3)).rejects.toMatchObject(named);
+  // What a prune would refuse, or not do, is not advised.
+  await expect(run(1)).rejects.toMatchObject({ code: 'prune-refused' });
+  faulty.faults = { before: (call) => full({ ...call, key: '' }) };
+  await expect(run(1)).rejects.toMatchObject({ code: 'store-full', hint: expect.not.stringContaining(data) });
+  await expect(run(4)).rejects.toMatchObject({ hint: expect.stringContaining('retention lets no backup go') });
+  expect([...store.objects.keys()].filter((key) => !key.startsWith('.pgark/leases/'))).toEqual(before);
+  faulty.faults = {};
+  expect((await run(3)).removed.map(({ id }) => id)).toEqual([oldest.id]);
+});
+
+describe('where one of two databases would lose more than half', () => {
+  async function scene() {
+    const store = new MemoryStore();
+    const now = Date.now();
+    const seed = (database: string, days: readonly number[]): Promise<Manifest[]> => {
+      const times = days.map((each) => new Date(now - each * DAY_MS));
+      return seedBackups(store, { source: 'main', database, times, withData: true });
+    };
+    const shop = await seed('shop', [9, 8, 7, 6, 5, 4]);
+    const other = await seed('other', [9, 8, 7]);
+    const warnings: string[] = [];
+    const logger: Logger = {
+      ...silentLogger,
+      warning: (_event, message) => void warnings.push(message),
+      child: () => logger,
+    };
+    const run = (how: { readonly dryRun: boolean; readonly force: boolean }) =>
+      prune(
+        {
+          store,
+          filter: {},
+          policyOf: (_source, database) => ({ keep: { last: database === 'shop' ? 3 : 1 }, minBackups: 1 }),
+          timezone: 'UTC',
+          leaseTermMs: 60_000,
+          ...how,
+        },
+        operationContext({ logger }),
+      );
+    const left = () => [...store.objects.keys()].filter((key) => key.endsWith('.sql.gz')).length;
+    return { run, shop, other, warnings, left };
+  }
+  const refused = [{ source: 'main', database: 'other', removeCount: 2, totalCount: 3 }];
+
+  test('a prune refuses that one with its name and its counts, and prunes the other', async () => {
+    const { run, shop, left, warnings } = await scene();
+    const error: unknown = await run({ dryRun: false, force: false }).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({
+      code: 'prune-refused',
+      message:
+        'the retention policy would delete 2 of 3 backups of main/other, more than half; none of them was deleted',
+      outcome: { refused, removed: shop.slice(0, 3).map(({ id }) => ({ id })) },
+    });
+    expect(left()).toBe(6);
+    expect(warnings).toEqual([]);
+  });
+
+  test('a dry run warns of it, and force carries it out', async () => {
+    const { run, left, warnings } = await scene();
+    expect(await run({ dryRun: true, force: false })).toMatchObject({ refused, removed: [] });
+    expect(warnings).toEqual([
+      expect.stringMatching(/2 of 3 backups of main\/other, more than half: .*without --force/),
+    ]);
+    expect(await run({ dryRun: true, force: true })).toMatchObject({ refused: [] });
+    expect(warnings).toHaveLength(1);
+    expect(left()).toBe(9);
+    expect((await run({ dryRun: false, force: true })).removed).toHaveLength(5);
+    expect(left()).toBe(4);
+  });
+});

@@ -1,0 +1,246 @@
+import { messageOf } from '../common/errors.ts';
+import { type GlobalsRecord, removeGlobals } from '../repository/globals.ts';
+import { Leases } from '../repository/leases.ts';
+import { type Manifest, sizesOf } from '../repository/manifest.ts';
+import { OwnedObjects } from '../repository/owned-objects.ts';
+import { removeBackup } from '../repository/remove-backup.ts';
+import { type BackupFilter, Repository } from '../repository/repository.ts';
+import { sweep } from '../repository/sweep.ts';
+import {
+  databasesOverHalf,
+  type OverHalf,
+  planRetention,
+  type RetainableBackup,
+  type RetentionPlan,
+} from '../retention/plan.ts';
+import type { RetentionPolicy } from '../retention/policy.ts';
+import { compactRuns } from '../runs/compact-runs.ts';
+import { type Run, runEnveloped } from '../runs/run.ts';
+import type { ObjectKey, ObjectStore } from '../storage/object-store.ts';
+import type { OperationContext } from './context.ts';
+import { provenTimes } from './proofs.ts';
+import { planGlobals } from './prune-globals.ts';
+import { explainFullStore } from './prune-full.ts';
+import { describeOverHalf, PruneRefused, withoutRefused } from './prune-refusal.ts';
+
+export interface PruneRequest {
+  readonly store: ObjectStore;
+  /** What to plan over: everything, or one source or database. */
+  readonly filter: BackupFilter;
+  /** Which policy holds for which backup: by source and database, exactly. Undefined: nothing of it is ever pruned. */
+  readonly policyOf: (source: string, database: string) => RetentionPolicy | undefined;
+  readonly timezone: string;
+  readonly leaseTermMs: number;
+  readonly dryRun: boolean;
+  /** Carry out a plan that removes more than half of a database's backups. */
+  readonly force: boolean;
+}
+
+export interface PruneOutcome {
+  readonly plan: RetentionPlan;
+  /** Removed, with what each took. Empty in a dry run. */
+  readonly removed: readonly Manifest[];
+  readonly removedBytes: number;
+  /** What the plan removes, also of databases in `refused`. */
+  readonly planned: readonly Manifest[];
+  /** Databases of which more than half would go, which only force does; empty with force. */
+  readonly refused: readonly OverHalf[];
+  /** Globals that no backup needs when these are gone: removed with them, or to be removed in a dry run. */
+  readonly globals: readonly GlobalsRecord[];
+  /** Kept as the last ones of a server that is not the one backed up last: plan reason `other-server`. */
+  readonly ofOtherServers: readonly Manifest[];
+}
+
+const nothingPruned: PruneOutcome = {
+  plan: { keep: [], remove: [] },
+  planned: [],
+  refused: [],
+  globals: [],
+  ofOtherServers: [],
+  removed: [],
+  removedBytes: 0,
+};
+
+/** The one who prunes: two prunes of the same storage never overlap. */
+const PRUNE_LEASE = 'prune';
+
+/**
+ * Removes what retention lets go: plan → lease looked at again → manifest first, then data. Only committed backups are
+ * planned over; what is not pgark's is never looked at. Globals go with the last backup that needs them. What dead runs
+ * left is swept on the way. Errors: `prune-refused` (`PruneRefused`, with what was done) where more than half of a
+ * database's would go, of which then none goes, while the other databases are pruned; `locked`, `repository-damaged` where a
+ * manifest cannot be read, since a plan over a part of the truth is no plan.
+ */
+export async function prune(request: PruneRequest, context: OperationContext): Promise<PruneOutcome> {
+  const { store } = request;
+  return runEnveloped<PruneOutcome>({ ...context, store }, { kind: 'prune' }, async (run) => {
+    const repository = new Repository(store, context);
+    if (request.dryRun) {
+      const outcome = await planFor(repository, request, context);
+      if (outcome.refused.length > 0) {
+        const what = `the retention policy would delete ${describeOverHalf(outcome.refused)}, more than half`;
+        run.logger.warning('prune.would_refuse', `${what}: pgark prune refuses that without --force`);
+      }
+      return { value: { ...outcome, removed: [], removedBytes: 0 }, result: {} };
+    }
+    // Where nobody has ever written there is nothing to delete, and nothing to write a lease into.
+    if (!(await repository.checkLayout({ signal: context.signal }))) return { value: nothingPruned, result: {} };
+    await run.open();
+    const leases = new Leases(store, {
+      clock: context.clock,
+      random: context.random,
+      logger: run.logger,
+      termMs: request.leaseTermMs,
+      holder: { host: context.host, pid: context.pid, runId: run.id, command: 'pgark prune' },
+    });
+    const explained = async (error: unknown): Promise<never> => {
+      throw await explainFullStore(error, () => planFor(repository, request, context));
+    };
+    const lease = await leases.acquire(PRUNE_LEASE, { signal: context.signal }).catch(explained);
+    try {
+      const signal = AbortSignal.any([context.signal, lease.lost]);
+      await run.span.span('sweep', {}, () => sweep({ repository, leases, logger: run.logger, held: [lease], signal }));
+      const planned = await run.span.span('plan', {}, () => planFor(repository, request, context));
+      const { plan, refused, globals } = planned;
+      await lease.confirm();
+      const owned = new OwnedObjects(repository);
+      const removed: Manifest[] = [];
+      await run.span.span('remove', {}, async () => {
+        for (const manifest of withoutRefused(planned.planned, refused)) {
+          await lease.confirm();
+          const { foreign } = await removeBackup(repository, manifest, { owned, signal }).catch(explained);
+          removed.push(manifest);
+          logRemoval(run, manifest, plan);
+          for (const key of foreign) logForeign(run, manifest, key);
+        }
+        for (const record of globals) {
+          await lease.confirm();
+          await removeGlobals(store, record, { signal });
+          logGlobalsRemoval(run, record);
+        }
+      });
+      await run.span.span('compact', {}, () => compactHistory(store, context, run, signal));
+      const removedBytes = removed.reduce((sum, manifest) => sum + sizesOf(manifest).storedBytes, 0);
+      const outcome = { ...planned, removed, removedBytes };
+      if (refused.length > 0) throw new PruneRefused(outcome);
+      return {
+        value: outcome,
+        result: { removed: removed.length, removedBytes, kept: plan.keep.length },
+      };
+    } finally {
+      await lease.release();
+    }
+  });
+}
+
+/** The history of runs is kept small on the way. Its failure is none of the prune's. */
+async function compactHistory(
+  store: ObjectStore,
+  context: OperationContext,
+  run: Run,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    const now = await store.now({ signal });
+    const { compacted, dropped, logsDeleted } = await compactRuns(store, {
+      now,
+      random: context.random,
+      logger: run.logger,
+      signal,
+    });
+    if (compacted + dropped + logsDeleted === 0) return;
+    run.logger.info(
+      'runs.compacted',
+      `compacted the records of ${compacted} runs, let go of ${dropped}, deleted ${logsDeleted} old logs`,
+      { compacted, dropped, logsDeleted },
+    );
+  } catch (error) {
+    run.logger.warning('runs.compaction_failed', `the history of runs could not be compacted: ${messageOf(error)}`);
+  }
+}
+
+async function planFor(
+  repository: Repository,
+  request: PruneRequest,
+  context: OperationContext,
+): Promise<Omit<PruneOutcome, 'removed' | 'removedBytes'>> {
+  const { signal } = context;
+  const [{ manifests, damaged }, pins] = await Promise.all([
+    repository.backups(request.filter, { signal }),
+    repository.pins({ signal }),
+  ]);
+  const [unreadable] = damaged;
+  if (unreadable) throw unreadable.error;
+  const now = await repository.store.now({ signal });
+  const keep: RetentionPlan['keep'][number][] = [];
+  const remove: RetentionPlan['remove'][number][] = [];
+  const groups = Map.groupBy(manifests, (manifest) => JSON.stringify([manifest.source, manifest.database.name]));
+  for (const group of groups.values()) {
+    const [first] = group;
+    if (first === undefined) continue;
+    const policy = request.policyOf(first.source, first.database.name);
+    if (policy === undefined) continue;
+    const proven = await provenTimes(repository.store, group, { signal });
+    const plan = planRetention(
+      group.map((manifest) => retainable(manifest, pins, proven.get(manifest.id))),
+      policy,
+      now,
+      { timezone: request.timezone },
+    );
+    keep.push(...plan.keep);
+    remove.push(...plan.remove);
+  }
+  const byId = new Map(manifests.map((manifest) => [manifest.id as string, manifest]));
+  const planned = remove.flatMap((row) => byId.get(row.id) ?? []);
+  const { filter } = request;
+  const isPruned = (source: string, database: string): boolean => request.policyOf(source, database) !== undefined;
+  const refused = request.force ? [] : databasesOverHalf({ keep, remove });
+  const removing = new Set<string>(withoutRefused(planned, refused).map(({ id }) => id));
+  // They go with all databases of their source: whoever prunes one of many leaves them to the next globals stored.
+  const globals =
+    filter.database === undefined
+      ? await planGlobals(repository, { source: filter.source, isPruned, removing }, { signal })
+      : [];
+  const ofOtherServers = keep.flatMap(({ id, reasons }) =>
+    reasons.includes('other-server') ? (byId.get(id) ?? []) : [],
+  );
+  return { plan: { keep, remove }, planned, refused, ofOtherServers, globals };
+}
+
+function retainable(manifest: Manifest, pins: ReadonlySet<string>, provenAt: Date | undefined): RetainableBackup {
+  return {
+    id: manifest.id,
+    source: manifest.source,
+    database: manifest.database.name,
+    ...(manifest.server.systemIdentifier === undefined ? {} : { systemIdentifier: manifest.server.systemIdentifier }),
+    takenAt: new Date(manifest.storeTime),
+    bytes: sizesOf(manifest).storedBytes,
+    pinned: pins.has(manifest.id),
+    parents: manifest.parents,
+    ...(provenAt === undefined ? {} : { provenAt }),
+  };
+}
+
+function logRemoval(run: Run, manifest: Manifest, plan: RetentionPlan): void {
+  const row = plan.remove.find((each) => each.id === manifest.id);
+  run.logger.info('prune.removed', `removed backup ${manifest.id} of ${manifest.database.name}`, {
+    backupId: manifest.id,
+    reason: row?.reason,
+    storedBytes: sizesOf(manifest).storedBytes,
+  });
+}
+
+function logForeign(run: Run, { id }: Manifest, key: ObjectKey): void {
+  run.logger.warning(
+    'prune.foreign_kept',
+    `${key} is not what backup ${id} stored there: it was replaced by somebody, and stays`,
+    { key, backupId: id },
+  );
+}
+
+function logGlobalsRemoval(run: Run, { id, source, object }: GlobalsRecord): void {
+  run.logger.info('prune.globals_removed', `removed globals ${id} of ${source}, which no backup needs`, {
+    globalsId: id,
+    storedBytes: object.storedBytes,
+  });
+}

@@ -1,0 +1,197 @@
+import { PgarkError } from '../common/errors.ts';
+import type { LoadSource, PreparedLoad } from '../formats/load-source.ts';
+import type { LeftOut } from '../formats/plain/left-out.ts';
+import { isEmptyDatabase } from '../postgres/client/empty-database.ts';
+import { connect, type Session } from '../postgres/client/connect.ts';
+import type { ConnectionParameters } from '../postgres/client/connection-parameters.ts';
+import { readServerFacts, type ServerFacts } from '../postgres/client/preflight.ts';
+import { connectForMaintenance, databaseExists, mayCreateDatabases } from '../postgres/client/target-database.ts';
+import type { Run } from '../runs/run.ts';
+import type { OperationContext } from './context.ts';
+import { areOtherServers, describeServer } from './other-server.ts';
+
+/** Where a restore goes. None of them destroys anything that was not named. */
+export type RestoreTarget =
+  /** A database of that name on the server: a new one, or one that is there and empty (or may be emptied: `clean`). */
+  | { readonly kind: 'database'; readonly connection: ConnectionParameters; readonly clean: boolean }
+  /** The database itself: loaded beside it and put into its place in one step; the old one is kept under another name. */
+  | {
+      readonly kind: 'in-place';
+      readonly connection: ConnectionParameters;
+      readonly clean: boolean;
+      readonly dropOld: boolean;
+      /** A backup that was taken from another server may be put in place. Default: it is refused. */
+      readonly fromOtherServer?: boolean;
+    };
+
+/** What to load, into what, and how. */
+export interface LoadOrder {
+  readonly source: LoadSource;
+  readonly target: RestoreTarget;
+  readonly leaveOut: LeftOut | undefined;
+  /** Connections at once, for formats that are loaded by several. */
+  readonly jobs: number;
+  readonly analyse: boolean;
+  readonly planOnly: boolean;
+  /** Called when every check has passed and nothing has been changed yet. */
+  readonly beforeTouching: () => Promise<void>;
+}
+
+/** What loads the dump, and into which server. */
+interface Means {
+  readonly prepared: PreparedLoad;
+  readonly server: ServerFacts;
+}
+
+/** A database of its own, made for the load and renamed when it is whole. */
+export interface BesideApproach extends Means {
+  readonly kind: 'beside';
+  readonly replaces: boolean;
+  readonly maintenance: Session;
+}
+
+/** A database that is there: in one transaction, or, where the backup cannot, one that is empty, and empty again if it fails. */
+export interface WithinApproach extends Means {
+  readonly kind: 'within';
+  readonly empties: boolean;
+}
+
+/** How the target will be filled, found out before anything is touched. */
+export type Approach = BesideApproach | WithinApproach;
+
+/**
+ * Every check of the target and of what fills it, before anything of the backup is loaded and anything is made. Errors:
+ * `client-missing`, `target-not-empty`, `postgres-…`, `restore-failed`.
+ */
+export async function chooseApproach(order: LoadOrder, run: Run, context: OperationContext): Promise<Approach> {
+  const { target } = order;
+  const { connection } = target;
+  const options = { applicationName: `pgark restore ${run.id}`, signal: context.signal };
+  const maintenance = await connectForMaintenance(connection, options);
+  let keep = false;
+  let means: Means;
+  try {
+    const server = await readServerFacts(maintenance);
+    means = { prepared: await order.source.prepare(server.major), server };
+    const exists = await databaseExists(maintenance, connection.database);
+    const mayCreate = await mayCreateDatabases(maintenance);
+    if (!exists && !mayCreate) {
+      throw new PgarkError(
+        'postgres-privileges',
+        `database "${connection.database}" does not exist, and role ${connection.user} may not create it`,
+        {
+          hint: 'create it, empty, with a role that may; then restore again',
+        },
+      );
+    }
+    if (!exists || (target.kind === 'in-place' && mayCreate && !target.clean)) {
+      keep = true;
+      return { kind: 'beside', replaces: exists, maintenance, ...means };
+    }
+    if (target.kind === 'in-place' && !target.clean) {
+      throw new PgarkError(
+        'postgres-privileges',
+        `role ${connection.user} may not create databases, so nothing can be loaded beside "${connection.database}" and take its place`,
+        {
+          hint: 'restore with a role that has CREATEDB; or say --clean as well, to drop the content of the database and load the backup in one transaction',
+        },
+      );
+    }
+  } finally {
+    if (!keep) await maintenance.close();
+  }
+  const session = await connect(connection, options);
+  try {
+    const empty = await isEmptyDatabase(session);
+    if (empty) return { kind: 'within', empties: false, ...means };
+    if (target.clean) {
+      refuseCleanArchive(order);
+      return { kind: 'within', empties: true, ...means };
+    }
+    throw new PgarkError('target-not-empty', `database "${connection.database}" on ${connection.host} is not empty`, {
+      hint: 'restore into a new one with --to-db NAME, replace the configured one with --in-place --yes NAME, or drop what this one holds with --clean',
+    });
+  } finally {
+    await session.close();
+  }
+}
+
+/** What empties a database is SQL that runs in the transaction of the load; pg_restore takes no SQL. */
+function refuseCleanArchive({ source }: LoadOrder): void {
+  if (source.oneTransaction === 'sql-and-load') return;
+  throw new PgarkError(
+    'restore-failed',
+    `${source.name} is an archive of pg_dump, which cannot be combined with --clean`,
+    { hint: 'restore it into a new database with --to-db NAME' },
+  );
+}
+
+/** Of which server the backup is and which it would go to, if these are known to be two. */
+function otherServers({ source, target }: LoadOrder, { server }: Approach): { from: string; to: string } | undefined {
+  if (source.server === undefined || !areOtherServers(source.server, server)) return undefined;
+  const { host, port } = target.connection;
+  return {
+    from: describeServer(source.server),
+    to: describeServer({ host, port, systemIdentifier: server.systemIdentifier }),
+  };
+}
+
+function needsConfirmation(target: RestoreTarget): boolean {
+  return target.kind === 'in-place' && target.fromOtherServer !== true;
+}
+
+/**
+ * Two servers that share a name share a history: what is the latest there may be the other's. Nobody puts it in place
+ * without having been told. Error: `confirmation-needed`.
+ */
+export function confirmServer(order: LoadOrder, approach: Approach): void {
+  const { source, target } = order;
+  const others = otherServers(order, approach);
+  if (others === undefined || !needsConfirmation(target)) return;
+  throw new PgarkError(
+    'confirmation-needed',
+    `${source.name} is of another server, ${others.from}, and would take the place of "${target.connection.database}" on ${others.to}`,
+    {
+      hint: 'pgark list shows of which server each backup is; if this is the one, because the server was upgraded, moved or made anew, repeat it with --from-other-server',
+    },
+  );
+}
+
+/** What would be done, a line for each step. */
+export function describePlan(order: LoadOrder, approach: Approach, keepAs: string): string[] {
+  const others = otherServers(order, approach);
+  if (others === undefined) return describeSteps(order, approach, keepAs);
+  const wanted = needsConfirmation(order.target) ? ' (wants --from-other-server)' : '';
+  return [
+    `take ${order.source.name}, a backup of ${others.from}, to another server, ${others.to}${wanted}`,
+    ...describeSteps(order, approach, keepAs),
+  ];
+}
+
+function describeSteps(order: LoadOrder, approach: Approach, keepAs: string): string[] {
+  const { source, target } = order;
+  const { database } = target.connection;
+  const where = `on ${target.connection.host}:${target.connection.port}`;
+  if (approach.kind === 'within') {
+    return [
+      ...(approach.empties
+        ? [
+            `drop everything that database "${database}" ${where} holds (extensions stay), in one transaction with the load`,
+          ]
+        : []),
+      source.oneTransaction === 'none'
+        ? `load ${source.name} into database "${database}" ${where} on several connections; if that fails, drop all of it again`
+        : `load ${source.name} into database "${database}" ${where} in one transaction`,
+    ];
+  }
+  return [
+    `create a database beside it ${where} and load ${source.name} into it`,
+    ...(approach.replaces
+      ? [
+          `give it the owner, grants and settings of "${database}"`,
+          `end the sessions that use "${database}" and rename both in one transaction: the old one becomes "${keepAs}"`,
+          ...(target.kind === 'in-place' && target.dropOld ? [`drop "${keepAs}"`] : []),
+        ]
+      : [`rename it to "${database}"`]),
+  ];
+}

@@ -1,0 +1,376 @@
+import { messageOf, PgarkError } from '../common/errors.ts';
+import type { LoadHow } from '../formats/load-source.ts';
+import { connect, quoteIdentifier, type Session } from '../postgres/client/connect.ts';
+import { type ConnectionParameters, describeConnection } from '../postgres/client/connection-parameters.ts';
+import { readOwnProperties } from '../postgres/client/database-properties.ts';
+import { DROP_SUBSCRIPTIONS_SQL, EMPTY_DATABASE_SQL } from '../postgres/client/empty-database.ts';
+import { readDatabaseForm } from '../postgres/client/preflight.ts';
+import {
+  checkMayReplace,
+  connectForMaintenance,
+  createDatabase,
+  type DatabaseProperties,
+  databaseSettings,
+  dropDatabase,
+  knowsProvider,
+  nameWithSuffix,
+  renameDatabase,
+  subscriptionsOf,
+} from '../postgres/client/target-database.ts';
+import { refusePrepared, swapDatabases } from '../postgres/client/swap-databases.ts';
+import type { Run } from '../runs/run.ts';
+import type { OperationContext } from './context.ts';
+import {
+  type Approach,
+  type BesideApproach,
+  chooseApproach,
+  confirmServer,
+  describePlan,
+  type LoadOrder,
+  type WithinApproach,
+} from './restore-approach.ts';
+import { emptyAgain, readEmptiness } from './restore-emptiness.ts';
+import { closeLikeOld, giveProperties, markTemplate, standingOf, usableTablespace } from './restore-properties.ts';
+
+export type { RestoreTarget } from './restore-approach.ts';
+
+export interface LoadResult {
+  readonly done: boolean;
+  readonly plan: readonly string[];
+  readonly database: string;
+  readonly keptAs: string | undefined;
+}
+
+/** Fills the target in the way that leaves it as it was if anything fails. */
+export async function loadIntoTarget(order: LoadOrder, run: Run, context: OperationContext): Promise<LoadResult> {
+  const { target } = order;
+  const { database } = target.connection;
+  const approach = await chooseApproach(order, run, context);
+  try {
+    warnOfOlderTarget(order, approach, run);
+    const keepAs = nameWithSuffix(database, `_before_${run.id}`);
+    const plan = describePlan(order, approach, keepAs);
+    if (order.planOnly) return { done: false, plan, database, keptAs: undefined };
+    confirmServer(order, approach);
+    await order.beforeTouching();
+    if (approach.kind === 'within') {
+      await loadWithin(order, approach, run, context);
+      return { done: true, plan, database, keptAs: undefined };
+    }
+    const kept = await loadBeside(order, approach, keepAs, run, context);
+    return { done: true, plan, database, keptAs: kept ? keepAs : undefined };
+  } finally {
+    if (approach.kind === 'beside') await approach.maintenance.close();
+  }
+}
+
+/** What an older server does not know stops the load, and nothing is kept; it is better to know that before. */
+function warnOfOlderTarget({ source }: LoadOrder, { server }: Approach, run: Run): void {
+  const dumpMajor = source.sourceMajor;
+  if (dumpMajor === undefined || dumpMajor <= server.major) return;
+  run.logger.warning(
+    'restore.older_target',
+    `${source.name} is of PostgreSQL ${dumpMajor}, and the target is ${server.major}: whatever the target does not know will stop the restore`,
+    { dumpMajor, serverMajor: server.major },
+  );
+}
+
+async function loadWithin(
+  order: LoadOrder,
+  approach: WithinApproach,
+  run: Run,
+  context: OperationContext,
+): Promise<void> {
+  const { connection } = order.target;
+  const session = await connect(connection, { applicationName: `pgark restore ${run.id}`, signal: context.signal });
+  try {
+    const singleTransaction = order.source.oneTransaction !== 'none';
+    const before = singleTransaction ? undefined : await readEmptiness(session);
+    const preamble = approach.empties ? EMPTY_DATABASE_SQL : undefined;
+    try {
+      await load(order, approach, connection, { singleTransaction, preamble }, run, context);
+    } catch (error) {
+      await endSessionsOf(session, run);
+      if (before !== undefined) await emptyAgain(connection, before, run);
+      throw error;
+    }
+    await noteSubscriptions(session, connection.database, run);
+    if (order.analyse) await analyse(session, connection, run, context);
+  } finally {
+    await session.close();
+  }
+}
+
+/** pg_dump writes subscriptions so that they are made without a look at their publisher, and disabled. */
+async function noteSubscriptions(session: Session, database: string, run: Run): Promise<void> {
+  const names = await subscriptionsOf(session, database);
+  if (names.length === 0) return;
+  run.logger.warning(
+    'restore.subscriptions_disabled',
+    `subscriptions are restored disabled: ${names.join(', ')}; see to their slots on the publisher before ALTER SUBSCRIPTION … ENABLE`,
+    { subscriptions: names },
+  );
+}
+
+/**
+ * The server's end of a load that was broken off goes on with its statement until it looks for its client, and holds the
+ * transaction's locks as long.
+ */
+async function endSessionsOf(session: Session, run: Run): Promise<void> {
+  await session
+    .query(
+      'select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1 and pid <> pg_backend_pid()',
+      [`pgark restore ${run.id}`],
+    )
+    .catch((error: unknown) => {
+      run.logger.warning(
+        'restore.cleanup_failed',
+        `the session of the load may go on for a while: ${messageOf(error)}`,
+      );
+    });
+}
+
+/** Resolves with whether the database that was replaced is still there. */
+async function loadBeside(
+  order: LoadOrder,
+  approach: BesideApproach,
+  keepAs: string,
+  run: Run,
+  context: OperationContext,
+): Promise<boolean> {
+  const { target } = order;
+  const { replaces, maintenance, server } = approach;
+  const { connection } = target;
+  const { database } = connection;
+  const options = { applicationName: `pgark restore ${run.id}`, signal: context.signal };
+  const like = await propertiesOf(order, approach, run);
+  if (!knowsProvider(like.localeProvider, server.major)) {
+    run.logger.warning(
+      'restore.locale_provider',
+      `PostgreSQL ${server.major} has no databases of locale provider ${like.localeProvider} (${like.locale ?? ''}): ${database} is made with libc's ${like.collation}, and text may sort in another order`,
+      { localeProvider: like.localeProvider, collation: like.collation },
+    );
+  }
+  const beside = nameWithSuffix(database, `_restoring_${run.id}`);
+  await maintenance.query('select pg_advisory_lock(hashtextextended($1, 0))', [run.id]);
+  await dropLeftovers(maintenance, beside.slice(0, -run.id.length), connection, run);
+  await createDatabase(maintenance, beside, like, server.major);
+  let inPlace = false;
+  try {
+    await maintenance.query(
+      `COMMENT ON DATABASE ${quoteIdentifier(beside)} IS 'pgark restore of ${run.id}, not complete'`,
+    );
+    const names = { current: database, loaded: beside, keepAs };
+    if (replaces) {
+      await refusePrepared(maintenance, database);
+      await checkMayReplace(maintenance, names);
+    }
+    const besideConnection = { ...connection, database: beside };
+    await load(order, approach, besideConnection, { singleTransaction: false }, run, context);
+    if (order.analyse) {
+      const session = await connect(besideConnection, options);
+      try {
+        await analyse(session, connection, run, context);
+      } finally {
+        await session.close();
+      }
+    }
+    context.signal.throwIfAborted();
+    await run.span.span('put in place', {}, () => putInPlace(names, order, approach, options, run));
+    inPlace = true;
+  } finally {
+    if (!inPlace) await dropHalfLoaded(beside, connection, run);
+  }
+  if (!replaces || target.kind !== 'in-place' || !target.dropOld) return replaces;
+  return !(await dropReplaced(keepAs, connection, run));
+}
+
+type SessionOptions = Parameters<typeof connectForMaintenance>[1];
+
+/** Works in sessions of its own: one that was idle while the data was loaded may be gone. */
+async function putInPlace(
+  names: { readonly current: string; readonly loaded: string; readonly keepAs: string },
+  { source: { like }, target: { connection }, leaveOut }: LoadOrder,
+  { replaces }: BesideApproach,
+  options: SessionOptions,
+  run: Run,
+): Promise<void> {
+  const { current, loaded } = names;
+  const session = await connectForMaintenance(connection, options);
+  const helper = await connectForMaintenance(connection, options);
+  try {
+    await noteSubscriptions(session, loaded, run);
+    await session.query(`COMMENT ON DATABASE ${quoteIdentifier(loaded)} IS NULL`);
+    if (!replaces) {
+      const wanted = leaveOut?.privileges === true ? withoutGrants(like) : like;
+      await giveProperties(session, wanted, { ...connection, database: loaded }, run);
+      await renameDatabase(session, loaded, current);
+      if (like?.properties?.isTemplate === true) await markTemplate(session, current, run);
+      return;
+    }
+    const standing = await standingOf(session, current);
+    for (const statement of await databaseSettings(session, current, loaded)) await session.query(statement);
+    if (!standing.takesConnections) await closeLikeOld(session, loaded, current, run);
+    await swapDatabases(session, helper, names);
+    if (standing.isTemplate) await markTemplate(helper, current, run);
+  } finally {
+    await Promise.all([session.close(), helper.close()]);
+  }
+}
+
+function withoutGrants(like: LoadOrder['source']['like']): LoadOrder['source']['like'] {
+  if (like?.properties === undefined) return like;
+  const { grants: _, ...properties } = like.properties;
+  return { ...like, properties };
+}
+
+/** Its failure never hides that of the restore. Not bound to the run's signal: an interrupted run cleans up too. */
+async function dropHalfLoaded(beside: string, connection: ConnectionParameters, run: Run): Promise<void> {
+  try {
+    await inOwnSession(connection, run, (session) => dropUnfinished(session, beside, connection, run));
+  } catch (error) {
+    run.logger.warning(
+      'restore.cleanup_failed',
+      `the half-loaded database "${beside}" could not be dropped, the next restore will try again: ${messageOf(error)}`,
+    );
+  }
+}
+
+/** The restore is done by now; an old database that stays is a warning. */
+async function dropReplaced(keepAs: string, connection: ConnectionParameters, run: Run): Promise<boolean> {
+  try {
+    await inOwnSession(connection, run, (session) => dropDatabase(session, keepAs));
+    return true;
+  } catch (error) {
+    run.logger.warning(
+      'restore.drop_old_failed',
+      `the old database "${keepAs}" could not be dropped: ${messageOf(error)}`,
+    );
+    return false;
+  }
+}
+
+async function inOwnSession(
+  connection: ConnectionParameters,
+  run: Run,
+  work: (session: Session) => Promise<void>,
+): Promise<void> {
+  const session = await connectForMaintenance(connection, { applicationName: `pgark restore ${run.id}` });
+  try {
+    await work(session);
+  } finally {
+    await session.close();
+  }
+}
+
+/** Subscriptions that a dump made, which are disabled and hold no slot, would keep the database from being dropped. */
+async function dropUnfinished(
+  maintenance: Session,
+  name: string,
+  connection: ConnectionParameters,
+  run: Run,
+): Promise<void> {
+  if ((await subscriptionsOf(maintenance, name)).length > 0) {
+    const inside = await connect({ ...connection, database: name }, { applicationName: `pgark restore ${run.id}` });
+    try {
+      await inside.query(DROP_SUBSCRIPTIONS_SQL);
+    } finally {
+      await inside.close();
+    }
+  }
+  await dropDatabase(maintenance, name);
+}
+
+/** In place, the new database is made like the old one; else like the one that was backed up; else like template1. */
+async function propertiesOf(
+  { source: { like }, target, leaveOut }: LoadOrder,
+  { replaces, maintenance, server }: BesideApproach,
+  run: Run,
+): Promise<DatabaseProperties> {
+  const { database } = target.connection;
+  if (!replaces && like !== undefined) {
+    const owner = leaveOut?.owners === true ? undefined : like.owner;
+    return { ...like, owner, tablespace: await usableTablespace(maintenance, like.properties?.tablespace, run) };
+  }
+  const template = replaces ? database : 'template1';
+  const form = await readDatabaseForm(maintenance, server, template);
+  if (form === undefined) throw new PgarkError('postgres-database-missing', `database "${template}" is gone`);
+  if (!replaces) return { ...form, owner: undefined };
+  const old = await readOwnProperties(maintenance, database);
+  return { ...form, tablespace: await usableTablespace(maintenance, old?.tablespace, run) };
+}
+
+/**
+ * Drops what an earlier, killed restore of the same database left half-loaded: nobody uses it, and nobody holds the lock
+ * that a restore holds while it lives.
+ */
+async function dropLeftovers(
+  maintenance: Session,
+  prefix: string,
+  connection: ConnectionParameters,
+  run: Run,
+): Promise<void> {
+  const rows = await maintenance.query<{ name: string }>(
+    `select datname as name from pg_database d
+      where shobj_description(oid, 'pg_database') ~ '^pgark restore of [0-9A-Z]+, not complete$'
+        and starts_with(datname, $1)
+        and pg_try_advisory_xact_lock(hashtextextended(substring(shobj_description(oid, 'pg_database') from 'of ([0-9A-Z]+),'), 0))
+        and not exists (select from pg_stat_activity a where a.datid = d.oid)`,
+    [prefix],
+  );
+  for (const { name } of rows) {
+    run.logger.info('restore.leftover_dropped', `dropping "${name}", which a killed restore left`);
+    await dropUnfinished(maintenance, name, connection, run);
+  }
+}
+
+async function load(
+  { source, leaveOut, jobs }: LoadOrder,
+  { prepared }: Approach,
+  connection: ConnectionParameters,
+  how: Pick<LoadHow, 'singleTransaction' | 'preamble'>,
+  run: Run,
+  context: OperationContext,
+): Promise<void> {
+  run.logger.info('load.started', `loading ${source.name} into ${describeConnection(connection)}`, {
+    program: prepared.programVersion,
+  });
+  await run.span.span('load', {}, () =>
+    prepared.load({
+      ...how,
+      connection,
+      leaveOut,
+      jobs,
+      applicationName: `pgark restore ${run.id}`,
+      logger: run.logger,
+      clock: context.clock,
+      random: context.random,
+      signal: context.signal,
+      onStoredBytes: (bytes) =>
+        context.onProgress({ phase: 'loading', subject: connection.database, bytes, bytesTotal: source.storedBytes }),
+    }),
+  );
+}
+
+/**
+ * Fresh statistics, so that the first queries after a restore are planned well. The data is there without them: what
+ * goes wrong is a warning.
+ */
+async function analyse(
+  session: Session,
+  connection: ConnectionParameters,
+  run: Run,
+  context: OperationContext,
+): Promise<void> {
+  context.onProgress({ phase: 'analysing', subject: connection.database, bytes: 0 });
+  const end = (): void => void session.close();
+  context.signal.addEventListener('abort', end, { once: true });
+  try {
+    context.signal.throwIfAborted();
+    await run.span.span('analyse', {}, () => session.query('ANALYZE'));
+  } catch (error) {
+    run.logger.warning('analyse.failed', `statistics were not gathered, run ANALYZE by hand: ${messageOf(error)}`);
+  } finally {
+    context.signal.removeEventListener('abort', end);
+  }
+}

@@ -1,0 +1,175 @@
+import { availableParallelism } from 'node:os';
+import { GIB } from '../common/bytes.ts';
+import { PgarkError } from '../common/errors.ts';
+import type { LoadSource, Selection } from '../formats/load-source.ts';
+import { openBackup } from '../formats/open-backup.ts';
+import { openForeignDump } from '../formats/plain/dump-source.ts';
+import type { LeftOut } from '../formats/plain/left-out.ts';
+import type { DecryptionKeys } from '../pipeline/encryption/sealer.ts';
+import type { BackupFilter } from '../repository/repository.ts';
+import { Repository } from '../repository/repository.ts';
+import { type Run, runEnveloped } from '../runs/run.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import type { OperationContext } from './context.ts';
+import { explainMissingRoles } from './missing-roles.ts';
+import { type BackupSelector, findBackup, type FoundBackup } from './find-backup.ts';
+import { loadIntoTarget, type RestoreTarget } from './restore-into.ts';
+
+export type { SectionName } from '../formats/load-source.ts';
+
+export interface RestoreRequest {
+  readonly store: ObjectStore;
+  readonly filter: BackupFilter;
+  readonly selector: BackupSelector;
+  readonly target: RestoreTarget;
+  /** A backup of another database is refused. A dump of another tool's says of no database that it is from it. */
+  readonly expectedDatabase?: string;
+  readonly keys: DecryptionKeys;
+  /** Read and check everything before the target is touched; by default where that is affordable. */
+  readonly verifyFirst: boolean | undefined;
+  /** What is not taken over from the old server. Default: nothing is left out. */
+  readonly leaveOut?: LeftOut;
+  /** A part of the backup, into a database of its own. Default: all of it. */
+  readonly selection?: Selection;
+  /** Connections at once, for a backup that is loaded by several. Default: one a processor, at most 8. */
+  readonly jobs?: number;
+  readonly analyse: boolean;
+  /** Find, check, say what would be done, and stop. */
+  readonly planOnly: boolean;
+}
+
+export interface RestoreOutcome {
+  readonly backup: FoundBackup;
+  readonly plan: readonly string[];
+  readonly done: boolean;
+  readonly database: string;
+  /** Name of the database that was replaced, if it is still there. */
+  readonly keptAs: string | undefined;
+  readonly plainBytes: number;
+  readonly durationMs: number;
+}
+
+const JOBS_DEFAULT_MAX = 8;
+
+/** Below this a separate pass of reading costs little against loading the data and building its indexes. */
+const VERIFY_FIRST_BYTES_MAX = GIB;
+
+/**
+ * Restores one backup: found → whole in the store → readable with the keys given → target fit → (read and checked) →
+ * loaded beside → checked again → put in place. A failure at any point leaves the target as it was.
+ */
+export async function restore(request: RestoreRequest, context: OperationContext): Promise<RestoreOutcome> {
+  const { store, target } = request;
+  return runEnveloped({ ...context, store }, { kind: 'restore', database: target.connection.database }, async (run) => {
+    const startedMs = context.clock.monotonicMs();
+    const { found, source } = await run.span.span('checks', {}, () => findReadable(request, context));
+    run.span.note({ 'pgark.format': source.format });
+    const verifyFirst = request.verifyFirst ?? source.storedBytes < VERIFY_FIRST_BYTES_MAX;
+    let plainBytes = 0;
+    const loaded = await loadIntoTarget(
+      {
+        source,
+        target,
+        leaveOut: request.leaveOut,
+        jobs: request.jobs ?? Math.min(availableParallelism(), JOBS_DEFAULT_MAX),
+        analyse: request.analyse,
+        planOnly: request.planOnly,
+        beforeTouching: async () => {
+          await run.open();
+          if (!verifyFirst) return;
+          // Damage is found before the first statement runs.
+          plainBytes = await run.span.span('verify', {}, () =>
+            source.readThrough((bytes) =>
+              context.onProgress({ phase: 'verifying', subject: source.name, bytes, bytesTotal: source.storedBytes }),
+            ),
+          );
+        },
+      },
+      run,
+      context,
+    ).catch(async (error: unknown) => {
+      const { keys } = request;
+      if (found.kind === 'foreign') throw error;
+      const connection = target.connection;
+      throw await explainMissingRoles(error, {
+        store,
+        manifest: found.manifest,
+        connection,
+        keys,
+        signal: context.signal,
+      });
+    });
+    const durationMs = Math.round(context.clock.monotonicMs() - startedMs);
+    const outcome: RestoreOutcome = {
+      backup: found,
+      plan: [...(verifyFirst ? [`read ${source.name} once and check it before anything else`] : []), ...loaded.plan],
+      done: loaded.done,
+      database: loaded.database,
+      keptAs: loaded.keptAs,
+      plainBytes,
+      durationMs,
+    };
+    if (loaded.done) report(outcome, run, source);
+    return { value: outcome, result: { backup: source.name, database: loaded.database, durationMs } };
+  });
+}
+
+async function findReadable(
+  request: RestoreRequest,
+  context: OperationContext,
+): Promise<{ readonly found: FoundBackup; readonly source: LoadSource }> {
+  const { store, selector, filter, selection, target } = request;
+  const repository = new Repository(store, context);
+  const found = await findBackup(repository, selector, filter, { signal: context.signal });
+  checkDatabase(found, request);
+  const subject = found.kind === 'foreign' ? found.key : found.manifest.id;
+  context.onProgress({ phase: 'checking', subject, bytes: 0 });
+  const source = await openFound(found, request, context);
+  return { found, source: selection === undefined ? source : source.only(checkSelection(selection, target)) };
+}
+
+/** Rows go into tables that exist, and a part never takes the place of a whole. Error: `usage`. */
+function checkSelection(selection: Selection, target: RestoreTarget): Selection {
+  if (target.kind === 'in-place') {
+    throw new PgarkError('usage', `a part of a backup does not replace "${target.connection.database}"`, {
+      hint: 'restore it into a database of its own with --to-db NAME, and copy from there',
+    });
+  }
+  if (selection.sections.length === 0 || selection.sections.includes('pre-data')) return selection;
+  throw new PgarkError('usage', `section ${selection.sections.join(', ')} needs what section pre-data makes`, {
+    hint: 'say --section pre-data as well: a restore goes into a new or empty database',
+  });
+}
+
+function checkDatabase(found: FoundBackup, { expectedDatabase, target }: RestoreRequest): void {
+  if (expectedDatabase === undefined || found.kind === 'foreign') return;
+  const { id, database } = found.manifest;
+  if (database.name === expectedDatabase) return;
+  throw new PgarkError(
+    'confirmation-needed',
+    `${id} is a backup of database "${database.name}", and would replace "${target.connection.database}"`,
+    {
+      hint: `if that is what you want, name the database before the backup: pgark restore ${database.name} ${id} …`,
+    },
+  );
+}
+
+function report(outcome: RestoreOutcome, run: Run, source: LoadSource): void {
+  const kept = outcome.keptAs === undefined ? '' : `; the old database is kept as ${outcome.keptAs}`;
+  run.logger.success('restore.done', `restored ${source.name} into ${outcome.database}${kept}`, {
+    backup: source.name,
+    database: outcome.database,
+    keptAs: outcome.keptAs,
+    durationMs: outcome.durationMs,
+  });
+}
+
+/** The backup as something to load, whoever wrote it. Errors: `corrupt`, `wrong-key`, `key-missing`, `store-…`. */
+function openFound(
+  found: FoundBackup,
+  { store, keys }: RestoreRequest,
+  { signal }: OperationContext,
+): Promise<LoadSource> {
+  const access = { store, keys, signal };
+  return found.kind === 'foreign' ? openForeignDump(found, access) : openBackup(found.manifest, access);
+}

@@ -1,0 +1,187 @@
+import { asPgarkError, PgarkError } from '../common/errors.ts';
+import type { Span } from '../common/tracer.ts';
+import { checkOf } from '../formats/check-backup.ts';
+import { isOfKeys } from '../formats/key-failure.ts';
+import type { DecryptionKeys } from '../pipeline/encryption/sealer.ts';
+import { keys as repositoryKeys } from '../repository/keys.ts';
+import type { Manifest } from '../repository/manifest.ts';
+import { type BackupFilter, type DamagedManifest, Repository } from '../repository/repository.ts';
+import { runEnveloped } from '../runs/run.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import type { OperationContext } from './context.ts';
+import { type BackupSelector, findBackup } from './find-backup.ts';
+
+export { isOfKeys } from '../formats/key-failure.ts';
+
+export interface VerifyRequest {
+  readonly store: ObjectStore;
+  readonly filter: BackupFilter;
+  /** One backup, read whole. Without it: all, each looked at, and the newest of each database read whole. */
+  readonly selector: BackupSelector | undefined;
+  /** Read every one of them whole. */
+  readonly deep: boolean;
+  readonly keys: DecryptionKeys;
+  /**
+   * Whether a backup that none of the keys opens has failed: so where somebody names the key. Else it is no fault of the
+   * backup's: whoever only makes backups needs no key to decrypt them, and can still compare what is stored. Default: false.
+   */
+  readonly mustOpen?: boolean;
+}
+
+/**
+ * `present`: every object is there with its size. `stored`: and every stored byte was read and compared, but no key opens
+ * them. `read`: and they were decrypted, decompressed, compared.
+ */
+export type VerifyDepth = 'present' | 'stored' | 'read';
+
+interface Verdict {
+  readonly depth: VerifyDepth;
+  readonly failure: PgarkError | undefined;
+}
+
+export interface VerifiedBackup extends Verdict {
+  readonly manifest: Manifest;
+}
+
+export interface Verification {
+  readonly backups: readonly VerifiedBackup[];
+  /** Manifests that cannot be read: nothing can be said of their backups. */
+  readonly damaged: readonly DamagedManifest[];
+}
+
+/** Proves that backups are what their manifests say. The outcome lists every one; nothing is changed but the proof's record. */
+export async function verify(request: VerifyRequest, context: OperationContext): Promise<Verification> {
+  const { store } = request;
+  return runEnveloped<Verification>({ ...context, store }, { kind: 'verify' }, async (run) => {
+    const repository = new Repository(store, context);
+    const { chosen, damaged } = await choose(repository, request, context);
+    for (const { key, error } of damaged) run.logger.error('verify.failed', error.message, { key, code: error.code });
+    const verified: VerifiedBackup[] = [];
+    for (const { manifest, whole } of chosen) {
+      const facts = { 'pgark.backup_id': manifest.id, 'pgark.database': manifest.database.name };
+      const look = (): Promise<Verdict> => verifyOne(store, manifest, whole, request, context);
+      // A look is one request; of those there may be thousands.
+      const verdict = whole ? run.span.span('read', facts, (span) => noting(span, look)) : look();
+      const { depth, failure } = await verdict;
+      verified.push({ manifest, depth, failure });
+      const fields = { backupId: manifest.id, depth };
+      if (failure)
+        run.logger.error('verify.failed', `${manifest.id}: ${failure.message}`, { ...fields, code: failure.code });
+      else run.logger.debug('verify.passed', `${manifest.id} is whole`, fields);
+      // Without the key nothing was proven, neither that it restores nor that it does not.
+      const proven = failure === undefined ? depth === 'read' : !isOfKeys(failure);
+      if (whole && proven) await recordProof(store, manifest, failure, run.id, context);
+    }
+    return {
+      value: { backups: verified, damaged },
+      result: {
+        verified: verified.length,
+        failed: verified.filter((each) => each.failure).length + damaged.length,
+      },
+    };
+  });
+}
+
+async function choose(
+  repository: Repository,
+  request: VerifyRequest,
+  context: OperationContext,
+): Promise<{
+  readonly chosen: readonly { readonly manifest: Manifest; readonly whole: boolean }[];
+  readonly damaged: readonly DamagedManifest[];
+}> {
+  const options = { signal: context.signal };
+  if (request.selector !== undefined) {
+    const found = await findBackup(repository, request.selector, request.filter, options);
+    if (found.kind === 'own') return { chosen: [{ manifest: found.manifest, whole: true }], damaged: [] };
+    throw new PgarkError(
+      'backup-not-found',
+      `${found.key} was written by another tool and has no manifest to verify it by`,
+      {
+        hint: 'restore it into a scratch database to try it',
+      },
+    );
+  }
+  await repository.checkLayout(options);
+  const { manifests, damaged } = await repository.backups(request.filter, options);
+  const newest = new Set<Manifest>();
+  for (const group of Map.groupBy(manifests, (manifest) =>
+    JSON.stringify([manifest.source, manifest.database.name]),
+  ).values()) {
+    const last = group.at(-1);
+    if (last) newest.add(last);
+  }
+  const chosen = manifests.map((manifest) => ({ manifest, whole: request.deep || newest.has(manifest) }));
+  return { chosen, damaged };
+}
+
+async function noting(span: Span, look: () => Promise<Verdict>): Promise<Verdict> {
+  const verdict = await look();
+  span.note({ 'pgark.depth': verdict.depth });
+  if (verdict.failure !== undefined) span.fail(verdict.failure);
+  return verdict;
+}
+
+async function verifyOne(
+  store: ObjectStore,
+  manifest: Manifest,
+  whole: boolean,
+  request: Pick<VerifyRequest, 'keys' | 'mustOpen'>,
+  context: OperationContext,
+): Promise<Verdict> {
+  const { signal } = context;
+  let keyFailure: PgarkError | undefined;
+  // What is missing or has the wrong length fails before a byte is read.
+  let isReading = false;
+  const reached = (): VerifyDepth => (!isReading ? 'present' : keyFailure ? 'stored' : 'read');
+  try {
+    const check = checkOf(manifest, { store, keys: request.keys, signal });
+    await check.presence();
+    if (whole) {
+      isReading = true;
+      await check.content({
+        onStoredBytes: (progress) => context.onProgress({ phase: 'verifying', ...progress }),
+        onLocked: (why) => {
+          keyFailure = why;
+        },
+      });
+    }
+    return { depth: reached(), failure: request.mustOpen === true ? keyFailure : undefined };
+  } catch (error) {
+    signal.throwIfAborted();
+    const failure = asPgarkError(error);
+    // Only what says something about the backup is a result; a store that is away is not.
+    if (['corrupt', 'object-not-found', 'repository-damaged'].includes(failure.code))
+      return { depth: reached(), failure };
+    throw failure;
+  }
+}
+
+/** Appends the result to the proofs of the backup. A store that may only be read keeps none. */
+async function recordProof(
+  store: ObjectStore,
+  manifest: Manifest,
+  failure: PgarkError | undefined,
+  runId: string,
+  context: OperationContext,
+): Promise<void> {
+  const at = context.clock.now();
+  const proof = {
+    layout: 1,
+    kind: 'verify',
+    backupId: manifest.id,
+    at: at.toISOString(),
+    runId,
+    passed: failure === undefined,
+    ...(failure === undefined ? {} : { error: { code: failure.code, message: failure.message } }),
+    pgarkVersion: context.pgarkVersion,
+  };
+  const key = repositoryKeys.proof(manifest.source, manifest.database.name, manifest.id, at);
+  try {
+    await store.putSmall(key, new TextEncoder().encode(`${JSON.stringify(proof, undefined, 2)}\n`), {
+      contentType: 'application/json',
+    });
+  } catch (error) {
+    context.logger.debug('verify.proof_not_recorded', asPgarkError(error).message);
+  }
+}

@@ -1,0 +1,80 @@
+import { createHash } from 'node:crypto';
+import { assert, PgarkError } from '../common/errors.ts';
+import type { Transform } from './transform.ts';
+
+/** What a stream of bytes is recognised by. */
+export interface ContentDigest {
+  readonly bytes: number;
+  /** 64 lower-case hexadecimal digits. */
+  readonly sha256: string;
+}
+
+/** Measures the one stream that is piped through its `tap`. */
+export class Digest implements ContentDigest {
+  readonly #hash = createHash('sha256');
+  #bytes = 0;
+  #tapped = false;
+  #sha256: string | undefined;
+
+  /** Passes every block unchanged. For one stream, once. */
+  readonly tap: Transform = (source) => {
+    assert(!this.#tapped, 'a Digest measures one stream');
+    this.#tapped = true;
+    return this.#measured(source);
+  };
+
+  async *#measured(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    for await (const block of source) {
+      this.#hash.update(block);
+      this.#bytes += block.length;
+      yield block;
+    }
+    this.#sha256 = this.#hash.digest('hex');
+  }
+
+  /** Bytes that have passed so far. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Of the whole stream: asking for it before the stream has come to its end is a defect. */
+  get sha256(): string {
+    assert(this.#sha256 !== undefined, 'the digest is known only when the stream has ended');
+    return this.#sha256;
+  }
+}
+
+/**
+ * Lets a stream pass only if it is the expected one, and throws `corrupt` otherwise: as soon as it is longer, and before
+ * its end if it is shorter or differs. The block that completes the expected length is held back until the source has
+ * ended and the digest is right, so a consumer never has all bytes of a stream that is not proven.
+ *
+ * `what` names the data in the error's sentence: `the object appdb.sql.gz`.
+ */
+export function verifyDigest(expected: ContentDigest, what: string): Transform {
+  return async function* verified(source) {
+    const hash = createHash('sha256');
+    let bytes = 0;
+    let heldBack: Uint8Array | undefined;
+    for await (const block of source) {
+      if (block.length === 0) continue;
+      hash.update(block);
+      bytes += block.length;
+      if (bytes > expected.bytes) {
+        throw new PgarkError('corrupt', `${what} is longer than the ${expected.bytes} bytes that were recorded for it`);
+      }
+      if (bytes < expected.bytes) yield block;
+      else heldBack = block;
+    }
+    if (bytes < expected.bytes) {
+      throw new PgarkError('corrupt', `${what} is truncated: ${bytes} bytes of the ${expected.bytes} recorded for it`);
+    }
+    const sha256 = hash.digest('hex');
+    if (sha256 !== expected.sha256) {
+      throw new PgarkError('corrupt', `${what} is damaged: its content has not the SHA-256 that was recorded for it`, {
+        details: { sha256, sha256Expected: expected.sha256 },
+      });
+    }
+    if (heldBack !== undefined) yield heldBack;
+  };
+}

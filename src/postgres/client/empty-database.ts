@@ -1,0 +1,117 @@
+import type { Session } from './connect.ts';
+
+/** Whether the database of this session holds nothing of a user's: no relation, routine, type, schema or large object. */
+export async function isEmptyDatabase(session: Session): Promise<boolean> {
+  const [row] = await session.query<{ empty: boolean }>(`
+    with own as (
+      select oid from pg_namespace
+       where nspname !~ '^pg_' and nspname <> 'information_schema'
+         and not exists (select from pg_depend e where e.classid = 'pg_namespace'::regclass and e.objid = pg_namespace.oid and e.deptype = 'e'))
+    select not exists (select from pg_namespace where oid in (select oid from own) and nspname <> 'public')
+       and not exists (select from pg_class c where c.relnamespace in (select oid from own)
+                         and not exists (select from pg_depend e where e.classid = 'pg_class'::regclass and e.objid = c.oid and e.deptype = 'e'))
+       and not exists (select from pg_proc p where p.pronamespace in (select oid from own)
+                         and not exists (select from pg_depend e where e.classid = 'pg_proc'::regclass and e.objid = p.oid and e.deptype = 'e'))
+       and not exists (select from pg_type t where t.typnamespace in (select oid from own)
+                         and not exists (select from pg_depend e where e.classid = 'pg_type'::regclass and e.objid = t.oid and e.deptype in ('e', 'i')))
+       and not exists (select from pg_publication)
+       and not exists (select from pg_subscription s where s.subdbid = (select oid from pg_database where datname = current_database()))
+       and not exists (select from pg_event_trigger t
+                        where not exists (select from pg_depend e where e.classid = 'pg_event_trigger'::regclass and e.objid = t.oid and e.deptype = 'e'))
+       and not exists (select from pg_foreign_server s
+                        where not exists (select from pg_depend e where e.classid = 'pg_foreign_server'::regclass and e.objid = s.oid and e.deptype = 'e'))
+       and not exists (select from pg_largeobject_metadata) as empty`);
+  return row?.empty === true;
+}
+
+/**
+ * Drops the subscriptions of the session's database. Without a slot of theirs, nothing is asked of the publisher: the
+ * slot there stays, since it may serve the same subscription in another copy of the database.
+ */
+const DROP_SUBSCRIPTIONS = `FOR item IN SELECT subname AS name FROM pg_catalog.pg_subscription
+    WHERE subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+  LOOP
+    EXECUTE pg_catalog.format('ALTER SUBSCRIPTION %I DISABLE', item.name);
+    EXECUTE pg_catalog.format('ALTER SUBSCRIPTION %I SET (slot_name = NONE)', item.name);
+    EXECUTE pg_catalog.format('DROP SUBSCRIPTION %I', item.name);
+  END LOOP;`;
+
+/** SQL that takes away what keeps a database from being dropped, besides sessions. */
+export const DROP_SUBSCRIPTIONS_SQL = `DO $pgark$
+DECLARE
+  item record;
+BEGIN
+  ${DROP_SUBSCRIPTIONS}
+END $pgark$`;
+
+/**
+ * SQL that removes everything of users' from a database, for a load in the same transaction. Extensions stay, and what
+ * belongs to them: a dump's CREATE EXTENSION IF NOT EXISTS finds them. Those in a schema of their own are dropped with it
+ * where the role may, since the dump makes that schema anew.
+ */
+export const EMPTY_DATABASE_SQL = `DO $pgark$
+DECLARE
+  item record;
+  search_path_before constant text := pg_catalog.current_setting('search_path');
+BEGIN
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog', true);
+  FOR item IN SELECT evtname AS name FROM pg_event_trigger t
+    WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_event_trigger'::regclass AND d.objid = t.oid AND d.deptype = 'e')
+  LOOP EXECUTE format('DROP EVENT TRIGGER %I CASCADE', item.name); END LOOP;
+  ${DROP_SUBSCRIPTIONS}
+  FOR item IN SELECT pubname AS name FROM pg_publication
+  LOOP EXECUTE format('DROP PUBLICATION %I', item.name); END LOOP;
+  FOR item IN
+    SELECT x.extname AS name FROM pg_extension x JOIN pg_namespace n ON n.oid = x.extnamespace
+     WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'public') AND pg_has_role(x.extowner, 'USAGE')
+       AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_namespace'::regclass AND e.objid = n.oid AND e.deptype = 'e')
+  LOOP EXECUTE format('DROP EXTENSION IF EXISTS %I CASCADE', item.name); END LOOP;
+  FOR item IN SELECT nspname AS name FROM pg_namespace n
+    WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'public')
+      AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_namespace'::regclass AND e.objid = n.oid AND e.deptype = 'e')
+      AND NOT EXISTS (SELECT FROM pg_extension x WHERE x.extnamespace = n.oid)
+  LOOP EXECUTE format('DROP SCHEMA %I CASCADE', item.name); END LOOP;
+  -- What is left lies in public and in schemas of extensions. A cascade may take what comes later in the list.
+  FOR item IN
+    SELECT d.classid, d.objid FROM pg_namespace n
+      JOIN pg_depend d ON d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid AND d.deptype = 'n' AND d.objsubid = 0
+     WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND d.classid <> 'pg_extension'::regclass
+       AND d.classid <> 'pg_default_acl'::regclass
+       AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = d.classid AND e.objid = d.objid AND e.objsubid = 0 AND e.deptype IN ('e', 'i'))
+     ORDER BY d.classid, d.objid
+  LOOP
+    IF EXISTS (SELECT FROM pg_depend e WHERE e.classid = item.classid AND e.objid = item.objid AND e.refclassid = 'pg_namespace'::regclass) THEN
+      EXECUTE (SELECT format('DROP %s %s CASCADE', CASE o.type WHEN 'statistics object' THEN 'statistics' ELSE o.type END, o.identity)
+                 FROM pg_identify_object(item.classid, item.objid, 0) o);
+    END IF;
+  END LOOP;
+  FOR item IN SELECT srvname AS name FROM pg_foreign_server s
+    WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_foreign_server'::regclass AND d.objid = s.oid AND d.deptype = 'e')
+  LOOP EXECUTE format('DROP SERVER %I CASCADE', item.name); END LOOP;
+  FOR item IN SELECT fdwname AS name FROM pg_foreign_data_wrapper f
+    WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_foreign_data_wrapper'::regclass AND d.objid = f.oid AND d.deptype = 'e')
+  LOOP EXECUTE format('DROP FOREIGN DATA WRAPPER %I CASCADE', item.name); END LOOP;
+  -- Default privileges go back to PostgreSQL's own, or they would be added to what the dump grants.
+  FOR item IN
+    SELECT r.rolname AS role, n.nspname AS schema, t.objects, t.public_right,
+           (SELECT string_agg(DISTINCT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END, ', ')
+              FROM aclexplode(d.defaclacl) a) AS grantees
+      FROM pg_default_acl d JOIN pg_roles r ON r.oid = d.defaclrole LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
+      JOIN (VALUES ('r', 'TABLES', NULL), ('S', 'SEQUENCES', NULL), ('f', 'FUNCTIONS', 'EXECUTE'), ('T', 'TYPES', 'USAGE'),
+                   ('n', 'SCHEMAS', NULL), ('L', 'LARGE OBJECTS', NULL)) t (kind, objects, public_right) ON t.kind = d.defaclobjtype::text
+  LOOP
+    IF item.grantees IS NOT NULL THEN
+      EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE %I %s REVOKE ALL ON %s FROM %s', item.role,
+                     CASE WHEN item.schema IS NULL THEN '' ELSE format('IN SCHEMA %I', item.schema) END, item.objects, item.grantees);
+    END IF;
+    IF item.schema IS NULL THEN
+      EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE %I GRANT ALL ON %s TO %I', item.role, item.objects, item.role);
+      IF item.public_right IS NOT NULL THEN
+        EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE %I GRANT %s ON %s TO PUBLIC', item.role, item.public_right, item.objects);
+      END IF;
+    END IF;
+  END LOOP;
+  PERFORM lo_unlink(oid) FROM pg_largeobject_metadata;
+  PERFORM set_config('search_path', search_path_before, true);
+END $pgark$;
+`;

@@ -1,0 +1,71 @@
+import type { CallOptions, ObjectKey } from '../storage/object-store.ts';
+import { keys } from './keys.ts';
+import { type Manifest, serialiseManifest } from './manifest.ts';
+import { OwnedObjects } from './owned-objects.ts';
+import { dataFolderOf, type Repository } from './repository.ts';
+
+interface RemovalOptions extends CallOptions {
+  /** Shared where many are removed, so that what it has to read is read once. */
+  readonly owned?: OwnedObjects;
+}
+
+export interface Removal {
+  readonly objectsDeleted: number;
+  /** Keys of the backup under which somebody else's objects lie now. They stay. */
+  readonly foreign: readonly ObjectKey[];
+}
+
+/**
+ * Removes a backup: the manifest is copied to `deleted/` and removed first, so that it stops being a backup in one
+ * step; then its data; then the copy. What a crash leaves of it, the next sweep finishes.
+ */
+export async function removeBackup(
+  repository: Repository,
+  manifest: Manifest,
+  options: RemovalOptions = {},
+): Promise<Removal> {
+  await repository.store.putSmall(keys.deleted(manifest.id), serialiseManifest(manifest), {
+    ...options,
+    contentType: 'application/json',
+  });
+  return finishRemoval(repository, manifest, options);
+}
+
+/** All that follows the copy of the manifest, from wherever an earlier removal got to. */
+export async function finishRemoval(
+  repository: Repository,
+  manifest: Manifest,
+  { owned = new OwnedObjects(repository), ...call }: RemovalOptions,
+): Promise<Removal> {
+  const { store } = repository;
+  const { id, source, database, companion } = manifest;
+  await store.delete(keys.manifest(source, database.name, id), call);
+  let objectsDeleted = 0;
+  const foreign: ObjectKey[] = [];
+  for (const recorded of companion ? [...manifest.objects, companion] : manifest.objects) {
+    const deletion = await owned.delete(recorded.key, id, { ...call, recorded });
+    if (deletion === 'deleted') objectsDeleted += 1;
+    if (deletion === 'foreign') foreign.push(recorded.key);
+  }
+  const folder = dataFolderOf(manifest);
+  if (folder !== undefined) {
+    for await (const info of store.list(folder, call)) {
+      if ((await owned.deleteFound(info, id, call)) === 'deleted') objectsDeleted += 1;
+      else foreign.push(info.key);
+    }
+  }
+  await removeProofs(repository, manifest, call);
+  await store.delete(keys.deleted(id), call);
+  return { objectsDeleted, foreign };
+}
+
+/** What verifications have said of a backup goes with it. */
+async function removeProofs(
+  { store }: Repository,
+  { source, database, id }: Manifest,
+  call: CallOptions,
+): Promise<void> {
+  for await (const proof of store.list(keys.proofsOf(source, database.name, id), call)) {
+    await store.delete(proof.key, call);
+  }
+}

@@ -1,0 +1,224 @@
+import { z } from 'zod';
+import type { Clock } from '../common/clock.ts';
+import { isPgarkError, PgarkError } from '../common/errors.ts';
+import type { Random } from '../common/random.ts';
+import type { CallOptions, ObjectInfo, ObjectKey, ObjectStore } from '../storage/object-store.ts';
+import { isGlobalsData } from './globals.ts';
+import { readStateBytes } from './state-object.ts';
+import { keys, parseManifestKey, STATE_END, STATE_PREFIX } from './keys.ts';
+import { LAYOUT, parseManifest, refuseHigherLayout, serialiseManifest, type Manifest } from './manifest.ts';
+
+/** Manifests read at once while listing. */
+const READS_IN_FLIGHT_MAX = 16;
+
+const repositoryRecord = z.object({ layout: z.number().int(), id: z.string(), createdAt: z.string() });
+
+export interface BackupFilter {
+  readonly source?: string;
+  readonly database?: string;
+}
+
+/** A manifest that is there but cannot be read. Listings go on without it and say so. */
+export interface DamagedManifest {
+  readonly key: string;
+  readonly error: PgarkError;
+}
+
+/**
+ * One repository: what lies under a prefix of a store. It knows where manifests and pins are;
+ * data objects pass through the store itself.
+ */
+export class Repository {
+  readonly store: ObjectStore;
+  readonly #clock: Clock;
+  readonly #random: Random;
+
+  constructor(store: ObjectStore, options: { readonly clock: Clock; readonly random: Random }) {
+    this.store = store;
+    this.#clock = options.clock;
+    this.#random = options.random;
+  }
+
+  /** Creates `repository.json` if this is the first write ever; refuses a layout of a newer version. */
+  async initialise(options: CallOptions & { readonly pgarkVersion: string }): Promise<void> {
+    if (await this.checkLayout(options)) return;
+    const id = Buffer.from(this.#random.bytes(16)).toString('hex');
+    const record = {
+      layout: LAYOUT,
+      id,
+      createdAt: this.#clock.now().toISOString(),
+      pgarkVersion: options.pgarkVersion,
+    };
+    try {
+      await this.store.putSmall(keys.repository, encode(record), { ...options, condition: { ifAbsent: true } });
+    } catch (error) {
+      if (!isPgarkError(error, 'store-condition-failed')) throw error;
+      await this.checkLayout(options);
+    }
+  }
+
+  /** Whether this is a repository already. Rejects with `repository-unknown-layout` if a newer version wrote it. */
+  async checkLayout(options: CallOptions = {}): Promise<boolean> {
+    const bytes = await this.#readSmall(keys.repository, options);
+    if (bytes === undefined) return false;
+    let value: unknown;
+    try {
+      value = JSON.parse(new TextDecoder().decode(bytes));
+    } catch (error) {
+      throw new PgarkError('repository-damaged', `${keys.repository} in ${this.store.location} is no JSON`, {
+        cause: error,
+      });
+    }
+    refuseHigherLayout(value, keys.repository);
+    if (!repositoryRecord.safeParse(value).success) {
+      throw new PgarkError(
+        'repository-damaged',
+        `${keys.repository} in ${this.store.location} is not what pgark writes`,
+      );
+    }
+    return true;
+  }
+
+  /** The commit point: after this resolves, the backup exists. Rejects with `store-condition-failed` if the id is taken. */
+  async commit(manifest: Manifest, options: CallOptions = {}): Promise<void> {
+    const key = keys.manifest(manifest.source, manifest.database.name, manifest.id);
+    await this.store.putSmall(key, serialiseManifest(manifest), {
+      ...options,
+      condition: { ifAbsent: true },
+      contentType: 'application/json',
+    });
+  }
+
+  /** Manifest by its key, as a listing gave it; undefined if it has been removed since. */
+  async manifestAt(key: string, options: CallOptions = {}): Promise<Manifest | undefined> {
+    const bytes = await this.#readSmall(key, options);
+    return bytes === undefined ? undefined : parseOwnManifest(bytes, key);
+  }
+
+  /** Keys of manifests, oldest first within each database, without reading them. */
+  async *manifestKeys(
+    filter: BackupFilter = {},
+    options: CallOptions = {},
+  ): AsyncIterable<ObjectInfo & { readonly id: string }> {
+    for await (const info of this.store.list(prefixOf(filter), options)) {
+      const parsed = parseManifestKey(info.key);
+      if (parsed === undefined) continue;
+      if (filter.database !== undefined && parsed.database !== filter.database) continue;
+      yield { ...info, id: parsed.id };
+    }
+  }
+
+  /** All backups that match, oldest first by their start, and those manifests that cannot be read. */
+  async backups(
+    filter: BackupFilter = {},
+    options: CallOptions = {},
+  ): Promise<{ readonly manifests: readonly Manifest[]; readonly damaged: readonly DamagedManifest[] }> {
+    const manifests: Manifest[] = [];
+    const damaged: DamagedManifest[] = [];
+    let batch: string[] = [];
+    const readBatch = async (): Promise<void> => {
+      await Promise.all(
+        batch.map(async (key) => {
+          try {
+            const bytes = await this.#readSmall(key, options);
+            // Removed between the listing and now: it is no backup any more.
+            if (bytes !== undefined) manifests.push(parseOwnManifest(bytes, key));
+          } catch (error) {
+            if (!isPgarkError(error, 'repository-damaged')) throw error;
+            damaged.push({ key, error });
+          }
+        }),
+      );
+      batch = [];
+    };
+    for await (const info of this.manifestKeys(filter, options)) {
+      batch.push(info.key);
+      if (batch.length === READS_IN_FLIGHT_MAX) await readBatch();
+    }
+    await readBatch();
+    manifests.sort(byStart);
+    return { manifests, damaged };
+  }
+
+  /** Ids that are held and never pruned. */
+  async pins(options: CallOptions = {}): Promise<ReadonlySet<string>> {
+    const ids = new Set<string>();
+    for await (const info of this.store.list(keys.pinsPrefix, options)) {
+      ids.add(info.key.slice(keys.pinsPrefix.length).replace(/\.json$/, ''));
+    }
+    return ids;
+  }
+
+  /** Every object that is neither pgark's state nor globals nor named by one of the given manifests, ascending by key. */
+  async *unclaimedObjects(manifests: readonly Manifest[], options: CallOptions = {}): AsyncIterable<ObjectInfo> {
+    const claimed = new Set(manifests.flatMap(dataKeysOf));
+    const globals = new Set<string>();
+    for await (const { key } of this.store.list(keys.globalsRecordsPrefix, options)) globals.add(key);
+    const folders = new Set(manifests.flatMap((manifest) => dataFolderOf(manifest) ?? []));
+    const isForeign = ({ key }: ObjectInfo): boolean =>
+      !claimed.has(key) && !folders.has(folderOf(key)) && !isGlobalsData(key, globals);
+    let reachedState = false;
+    for await (const info of this.store.list('', options)) {
+      reachedState = info.key.startsWith(STATE_PREFIX);
+      if (reachedState) break;
+      if (isForeign(info)) yield info;
+    }
+    if (!reachedState) return;
+    // The state may be millions of objects: they are leapt over, not read past.
+    for await (const info of this.store.list('', { ...options, startAfter: STATE_END })) {
+      if (!info.key.startsWith(STATE_PREFIX) && isForeign(info)) yield info;
+    }
+  }
+
+  async #readSmall(key: string, options: CallOptions): Promise<Uint8Array | undefined> {
+    return (await readStateBytes(this.store, key, options))?.bytes;
+  }
+}
+
+/** The manifest that belongs under this key: one of another backup was copied there by somebody, and proves nothing. */
+function parseOwnManifest(bytes: Uint8Array, key: string): Manifest {
+  const manifest = parseManifest(bytes, key);
+  if (keys.manifest(manifest.source, manifest.database.name, manifest.id) === key) return manifest;
+  throw new PgarkError('repository-damaged', `the manifest ${key} is that of another backup: ${manifest.id}`);
+}
+
+/** The folder that is a backup's own, named by its id: all in it goes with the backup. A plain one has none. */
+export function dataFolderOf({ format, source, id }: Pick<Manifest, 'format' | 'source' | 'id'>): string | undefined {
+  switch (format) {
+    case 'plain':
+      return undefined;
+    case 'directory':
+      return keys.archivePrefix(source, id);
+    case 'physical':
+      return keys.basePrefix(source, id);
+    default:
+      return format satisfies never;
+  }
+}
+
+/** With its slash at the end; of an object at the top the empty one. */
+function folderOf(key: ObjectKey): string {
+  return key.slice(0, key.lastIndexOf('/') + 1);
+}
+
+/** Keys of everything that a manifest names; what else lies in its folder, `dataFolderOf`, is the backup's too. */
+export function dataKeysOf(manifest: Manifest): string[] {
+  const objects = manifest.companion ? [...manifest.objects, manifest.companion] : manifest.objects;
+  return objects.map((object) => object.key);
+}
+
+function prefixOf(filter: BackupFilter): string {
+  if (filter.source === undefined) return keys.manifestsPrefix;
+  return filter.database === undefined
+    ? keys.manifestsOfSource(filter.source)
+    : keys.manifestsOf(filter.source, filter.database);
+}
+
+function byStart(a: Manifest, b: Manifest): number {
+  const difference = Date.parse(a.startedAt) - Date.parse(b.startedAt);
+  return difference !== 0 ? difference : a.id < b.id ? -1 : 1;
+}
+
+function encode(value: unknown): Uint8Array {
+  return new TextEncoder().encode(`${JSON.stringify(value, undefined, 2)}\n`);
+}

@@ -1,0 +1,294 @@
+import type { Config } from '../config/model.ts';
+import { describeConfig } from '../config/describe.ts';
+import { asPgarkError, messageOf, type PgarkError } from '../common/errors.ts';
+import type { Logger } from '../common/log.ts';
+import { type HttpServer, startHttpServer } from '../http/server.ts';
+import type { OperationContext } from '../operations/context.ts';
+import { logConnectivity } from './connectivity.ts';
+import { runDue } from './due-run.ts';
+import { Generation } from './generation.ts';
+import { lastStarts } from './last-starts.ts';
+import { type Observation, startObserving } from './observe.ts';
+import { RunProgress } from './run-progress.ts';
+import { runTeller } from './run-teller.ts';
+import { type Fired, type RunNews, type ScheduledJob, Scheduler } from './scheduler.ts';
+import { Turns } from './turns.ts';
+import { WatchedSources } from './watched-sources.ts';
+import type { Adapters } from './stores.ts';
+import { Teller } from './tell.ts';
+
+/** Beyond a lease's term: the store's clock may tell whole seconds, and a run notes its end after giving its lease back. */
+const LEASE_MARGIN_MS = 5_000;
+
+export interface DaemonOptions {
+  /** Reads the configuration: for the start, and again for each reload. */
+  readonly readConfig: () => Promise<Config>;
+  readonly adapters: Adapters;
+  /** The world that work with this configuration runs in. Its signal is one for the daemon to end the work by. */
+  readonly contextOf: (config: Config, signal: AbortSignal) => OperationContext;
+  /** Aborted: no run begins any more, and what runs has the grace period to end. */
+  readonly signal: AbortSignal;
+  /** Calls back at each request to reload; the function returned takes it back. */
+  readonly onReload: (listener: () => void) => () => void;
+  /** Of this process; hooks are given what programs need of it. */
+  readonly environment: Readonly<Record<string, string | undefined>>;
+}
+
+/**
+ * Runs the configuration's jobs when they are due, until the signal is aborted; then what runs may end within the grace
+ * period, is aborted after it, and this resolves. Rejects only at the start: with what is wrong with the configuration or
+ * its jobs, or `listen-failed`. Listens for requests to reload from the moment of the call, before it returns.
+ */
+export async function runDaemon(options: DaemonOptions): Promise<void> {
+  const made = Promise.withResolvers<Daemon>();
+  const stopListening = options.onReload(() => void made.promise.then((daemon) => daemon.reload()));
+  try {
+    const daemon = new Daemon(await options.readConfig(), options);
+    made.resolve(daemon);
+    await daemon.start();
+    await aborted(options.signal);
+    await daemon.stop();
+  } finally {
+    stopListening();
+  }
+}
+
+class Daemon {
+  readonly #options: DaemonOptions;
+  /** Ends the work that is still going on when the grace period is over. */
+  readonly #abort = new AbortController();
+  readonly #turns: Turns;
+  #generation: Generation;
+  #scheduler: Scheduler | undefined;
+  #server: HttpServer | undefined;
+  #observation: Observation | undefined;
+  /** The one before, of a configuration that was replaced: it answers until the new one knows what is in the storages. */
+  #observed: Observation | undefined;
+  readonly #teller: Teller;
+  readonly #progress = new RunProgress();
+  readonly #watched = new WatchedSources();
+  readonly #started = Promise.withResolvers<void>();
+  #reloading: Promise<void> = this.#started.promise;
+  /** Configurations that were replaced, until the last of their runs has ended. */
+  readonly #retiring = new Set<Promise<void>>();
+  #runs = 0;
+
+  constructor(config: Config, options: DaemonOptions) {
+    this.#options = options;
+    this.#turns = new Turns(config.concurrency);
+    this.#generation = this.#generationOf(config);
+    const { clock, random, logger } = this.#generation.context;
+    this.#teller = new Teller({
+      clock,
+      random,
+      logger,
+      openStore: (storage) => this.#generation.stores.open(storage),
+      hurry: options.signal,
+    });
+  }
+
+  async start(): Promise<void> {
+    const { config, logger, context } = this.#generation;
+    logger.info('daemon.starting', `pgark ${context.pgarkVersion} starts on ${context.host}, pid ${context.pid}`, {
+      version: context.pgarkVersion,
+      host: context.host,
+      pid: context.pid,
+    });
+    logConfiguration(config, logger);
+    this.#server = await this.#listen(config);
+    this.#observation = this.#observe(this.#generation);
+    const scheduler = new Scheduler({
+      clock: context.clock,
+      logger,
+      timezone: config.timezone,
+      jobs: await this.#schedule(this.#generation),
+      resumeAfterMs: config.leaseTermMs + LEASE_MARGIN_MS,
+      run: (fired) => this.#run(fired),
+    });
+    this.#scheduler = scheduler;
+    this.#logNextRuns();
+    void logConnectivity(this.#generation);
+    scheduler.start();
+    this.#started.resolve();
+  }
+
+  /** Reads the configuration again, after the start and after an earlier reload. */
+  reload(): void {
+    this.#reloading = this.#reloading.then(() => this.#reload());
+  }
+
+  /** Resolves when nothing runs any more. */
+  async stop(): Promise<void> {
+    await this.#reloading;
+    const { logger, config, context } = this.#generation;
+    const running = this.#scheduler?.runningCount ?? 0;
+    const { stopGraceMs } = config.server;
+    const what = running === 0 ? 'nothing is running' : `${running} running, with ${stopGraceMs / 1_000} s to end`;
+    logger.info('daemon.stopping', `stopping: ${what}`, { running, stopGraceMs });
+    const ended = new AbortController();
+    const grace = context.clock.sleep(stopGraceMs, ended.signal).then(
+      () => this.#abort.abort(new Error('pgark is being stopped')),
+      () => undefined,
+    );
+    await this.#scheduler?.stop();
+    ended.abort();
+    await grace;
+    this.#abort.abort(new Error('pgark has been stopped'));
+    await this.#server?.close();
+    await this.#observation?.close();
+    this.#retire(this.#generation);
+    await Promise.all(this.#retiring);
+    logger.info('daemon.stopped', 'stopped');
+  }
+
+  async #run(fired: Fired): Promise<RunNews> {
+    const generation = this.#generation;
+    const job = generation.jobs.find(({ id }) => id === fired.id);
+    if (job === undefined) return {};
+    return generation.use(async () => {
+      const news = await runDue(job, fired, {
+        world: {
+          ...generation.world(runTeller(generation.config, this.#teller, () => generation.context.clock.now())),
+          progress: this.#progress,
+        },
+        turns: this.#turns,
+        retry: generation.config.retry,
+        stopping: this.#options.signal,
+        nextRunNumber: () => (this.#runs += 1),
+      });
+      this.#observation?.refresh();
+      const next = this.#scheduler?.nextRuns().get(fired.id);
+      if (next !== undefined) logNextRun(generation.logger, fired.id, next);
+      return news;
+    });
+  }
+
+  /** Applies the configuration as it is now; whatever is wrong with it leaves the one before as it is. */
+  async #reload(): Promise<void> {
+    const { signal, readConfig } = this.#options;
+    if (signal.aborted) return;
+    const before = this.#generation;
+    before.logger.info('daemon.reloading', 'reading the configuration again');
+    try {
+      const config = await readConfig();
+      const after = this.#generationOf(config);
+      const isMoved = JSON.stringify(config.server.listen) !== JSON.stringify(before.config.server.listen);
+      const server = isMoved ? await this.#listen(config) : undefined;
+      const jobs = await this.#schedule(after);
+      this.#generation = after;
+      this.#turns.resize(config.concurrency);
+      this.#scheduler?.replace(jobs, config.timezone);
+      if (server !== undefined) {
+        await this.#server?.close();
+        this.#server = server;
+      }
+    } catch (error) {
+      logKept(before.logger, asPgarkError(error));
+      return;
+    }
+    const { logger, config } = this.#generation;
+    await this.#observation?.close();
+    if (this.#observation?.state() !== undefined) this.#observed = this.#observation;
+    this.#observation = this.#observe(this.#generation);
+    logConfiguration(config, logger);
+    logger.info('daemon.reloaded', 'the new configuration is in effect; what runs ends under the old one');
+    this.#logNextRuns();
+    void logConnectivity(this.#generation);
+    this.#retire(before);
+  }
+
+  /** Not waited for: what runs under a configuration must hold up neither the next reload nor the end. */
+  #retire(generation: Generation): void {
+    const retiring = generation
+      .retire()
+      .catch((error: unknown) =>
+        generation.logger.warning('daemon.close_failed', `a storage could not be closed: ${messageOf(error)}`),
+      )
+      .finally(() => this.#retiring.delete(retiring));
+    this.#retiring.add(retiring);
+  }
+
+  #generationOf(config: Config): Generation {
+    return new Generation(config, {
+      adapters: this.#options.adapters,
+      context: this.#options.contextOf(config, this.#abort.signal),
+      environment: this.#options.environment,
+    });
+  }
+
+  #observe({ config, context, stores }: Generation): Observation {
+    const { clock, random, logger } = context;
+    return startObserving({
+      config,
+      clock,
+      random,
+      logger,
+      openStore: (storage) => stores.open(storage),
+      teller: this.#teller,
+      progressRatios: () => this.#progress.ratios,
+      watchedSince: this.#watched.since(config, clock.now()),
+    });
+  }
+
+  async #schedule(generation: Generation): Promise<readonly ScheduledJob[]> {
+    const scheduled = generation.jobs.flatMap((job) => {
+      const { schedule, jitterMs } = job.settings;
+      return schedule === undefined ? [] : [{ job, schedule, jitterMs }];
+    });
+    const last = await lastStarts(
+      scheduled.map(({ job }) => job),
+      generation,
+      this.#options.signal,
+    );
+    return scheduled.map(({ job, schedule, jitterMs }) => ({ id: job.id, schedule, jitterMs, last: last.get(job.id) }));
+  }
+
+  #listen(config: Config): Promise<HttpServer> {
+    const { context } = this.#generation;
+    return startHttpServer({
+      ...config.server.listen,
+      state: () => this.#observation?.state() ?? this.#observed?.state(),
+      version: context.pgarkVersion,
+      logger: this.#generation.logger,
+    });
+  }
+
+  #logNextRuns(): void {
+    const { logger, jobs } = this.#generation;
+    const next = this.#scheduler?.nextRuns() ?? new Map<string, Date>();
+    for (const job of jobs) {
+      const at = next.get(job.id);
+      if (at !== undefined) logNextRun(logger, job.id, at);
+    }
+    if (next.size === 0) logger.warning('schedule.empty', 'no job has a schedule: nothing will run');
+  }
+}
+
+function logNextRun(logger: Logger, job: string, at: Date): void {
+  logger.info('schedule.next', `next run of ${job}: ${at.toISOString()}`, { job, nextRunAt: at.toISOString() });
+}
+
+/** What is in effect, one event for each part of the configuration; secrets are redacted. */
+function logConfiguration(config: Config, logger: Logger): void {
+  const parts = Map.groupBy(describeConfig(config), ({ path }) => path.split('.').slice(0, 2).join('.'));
+  for (const [part, rows] of parts) {
+    const settings = Object.fromEntries(rows.map(({ path, value }) => [path, value]));
+    const text = rows.map(({ path, value }) => `${path}=${value}`).join(' ');
+    logger.info('daemon.configuration', `configuration: ${text}`, { part, settings });
+  }
+}
+
+function logKept(logger: Logger, error: PgarkError): void {
+  logger.error(
+    'daemon.reload_failed',
+    `the configuration is not applied, and the one before stays in effect: ${error.message}; ${error.hint}`,
+    { code: error.code, hint: error.hint },
+  );
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}

@@ -1,0 +1,277 @@
+import { asPgarkError, messageOf, type PgarkError } from '../common/errors.ts';
+import type { RetryConfig } from '../config/model.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import { claimDue, type ClaimAnswer, endClaim } from './claims.ts';
+import { spacingOf } from './due-times.ts';
+import { type JobReport, type JobResult, stateOf } from './job-report.ts';
+import type { Job } from './jobs.ts';
+import { canPass } from './passing-errors.ts';
+import { type JobRequest, type JobWorld, runJob } from './run-job.ts';
+import type { Fired, RunNews } from './scheduler.ts';
+import { timeLimit } from './time-limit.ts';
+import type { Turns } from './turns.ts';
+
+/** A storage that takes longer over a claim, while there is another one to ask, is as good as away. */
+const CLAIM_MS_MAX = 10_000;
+/** Doublings beyond this are at the policy's longest pause in any case. */
+const DOUBLINGS_MAX = 40;
+
+export interface DueRunOptions {
+  readonly world: JobWorld;
+  /** Shared by all jobs. A run that waits for its next try holds none. */
+  readonly turns: Turns;
+  readonly retry: RetryConfig;
+  /** Aborted: nothing begins any more, neither what waits for a slot nor a further try. What runs goes on. */
+  readonly stopping: AbortSignal;
+  /** Counts the runs of this process, for the log. */
+  readonly nextRunNumber: () => number;
+}
+
+/**
+ * Carries out what is due: claims the due time, so that no other host does it too, runs the job, and tries again what
+ * failed and can pass, as the policy says and never beyond the next due time. Never rejects: everything is logged, and
+ * interrupted, it ends.
+ */
+export async function runDue(job: Job, fired: Fired, options: DueRunOptions): Promise<RunNews> {
+  const { context } = options.world;
+  try {
+    return await new DueRun(job, fired, options).run();
+  } catch (error) {
+    const { logger, signal } = context;
+    if (options.stopping.aborted && !signal.aborted) {
+      logger.info('job.not_begun', `${job.id} is due and is left to the next start`, { job: job.id });
+    } else if (signal.aborted) {
+      logger.warning('job.interrupted', `${job.id} was interrupted; nothing half-done was kept`, { job: job.id });
+    } else {
+      logFailure(job, asPgarkError(error), options.world);
+    }
+    return {};
+  }
+}
+
+/** What of a job an attempt is about. */
+type Part = Required<Pick<JobRequest, 'storages'>> & Pick<JobRequest, 'databases'>;
+
+class DueRun {
+  readonly #job: Job;
+  readonly #fired: Fired;
+  readonly #options: DueRunOptions;
+  /** Attempts that failed in a way that can pass. */
+  #failures = 0;
+  #claim: { readonly store: ObjectStore; readonly token: string } | undefined;
+
+  constructor(job: Job, fired: Fired, options: DueRunOptions) {
+    this.#job = job;
+    this.#fired = fired;
+    this.#options = options;
+  }
+
+  async run(): Promise<RunNews> {
+    const { world, turns, stopping } = this.#options;
+    const { clock } = world.context;
+    let part: Part = { storages: this.#job.storages };
+    for (let attempt = 1; ; attempt += 1) {
+      const report = await turns.within(this.#job, stopping, () => this.#attempt(attempt, part));
+      if ('last' in report) return report;
+      if (report.nextTryAt === undefined) {
+        await this.#endClaim();
+        return {};
+      }
+      await clock.sleep(Math.max(0, report.nextTryAt.getTime() - clock.now().getTime()), stopping);
+      part = this.#failedPart(
+        part,
+        report.results.filter((result) => this.#isAgain(result)),
+      );
+    }
+  }
+
+  /** Where it failed, and of which databases if that is known of all. */
+  #failedPart({ storages }: Part, failed: readonly JobResult[]): Part {
+    const again = new Set(failed.map(({ storage }) => storage));
+    const part = { storages: storages.filter(({ name }) => again.has(name)) };
+    const isKnown = this.#job.source.databases !== undefined && failed.every(({ location }) => location !== undefined);
+    return isKnown ? { ...part, databases: failed.flatMap(({ database }) => database ?? []) } : part;
+  }
+
+  async #attempt(attempt: number, part: Part): Promise<JobReport | Required<RunNews>> {
+    const { world, nextRunNumber } = this.#options;
+    const { logger, clock } = world.context;
+    const { id, settings } = this.#job;
+    const taken = this.#claim === undefined ? await this.#takeClaim() : undefined;
+    if (taken !== undefined) {
+      logger.info('job.skipped', `${id}: ${taken.host} (pid ${taken.pid}) has begun what is due; skipped`, {
+        job: id,
+        dueAt: this.#fired.dueAt.toISOString(),
+        host: taken.host,
+        pid: taken.pid,
+      });
+      return { last: taken.dueAt };
+    }
+    const run = nextRunNumber();
+    const again = attempt === 1 ? '' : `, attempt ${attempt}`;
+    logger.info('job.started', `run ${run}: ${id}${again}`, {
+      job: id,
+      run,
+      attempt,
+      dueAt: this.#fired.dueAt.toISOString(),
+    });
+    const report = await runJob(
+      {
+        job: this.#job,
+        ...part,
+        retention: settings.retention,
+        readBack: false,
+        dryRun: false,
+        nextTryAt: (results) => this.#nextTryAt(results, clock.now()),
+      },
+      world,
+    );
+    logReport(report, run, world);
+    return report;
+  }
+
+  /**
+   * Undefined once the due time is this run's, or if no storage can be asked: then the run itself will say what is wrong.
+   * Only the last storage to ask is given the time that its own retries take: nothing is to begin late for one that is away.
+   */
+  async #takeClaim(): Promise<Extract<ClaimAnswer, { kind: 'taken' }> | undefined> {
+    const { stores, context } = this.#options.world;
+    const { source, settings, storages } = this.#job;
+    const { clock, random, host, pid, signal, logger } = context;
+    for (const storage of storages) {
+      const isLast = storage === storages.at(-1);
+      const limit = isLast
+        ? undefined
+        : timeLimit(clock, CLAIM_MS_MAX, `no answer within ${CLAIM_MS_MAX / 1_000} s`, signal);
+      try {
+        const store = await stores.open(storage);
+        const answer = await claimDue(
+          store,
+          {
+            source: source.name,
+            job: settings.name,
+            dueAt: this.#fired.dueAt,
+            spacingMs: settings.schedule === undefined ? 1 : spacingOf(settings.schedule),
+            resumes: this.#fired.resumes,
+            now: clock.now(),
+            host,
+            pid,
+            random,
+          },
+          { signal: limit?.signal ?? signal },
+        );
+        if (answer.kind === 'taken') return answer;
+        this.#claim = { store, token: answer.token };
+        return undefined;
+      } catch (error) {
+        signal.throwIfAborted();
+        const message = messageOf(error);
+        logger.warning(
+          'schedule.claim_failed',
+          `${this.#job.id}: ${storage.name} cannot be told of this run: ${message}`,
+          {
+            job: this.#job.id,
+            storage: storage.name,
+          },
+        );
+      } finally {
+        limit?.end();
+      }
+    }
+    return undefined;
+  }
+
+  /** A claim that stays open is taken for a run that died: it is done anew after the next start. */
+  async #endClaim(): Promise<void> {
+    const { clock, logger } = this.#options.world.context;
+    const { id, source, settings } = this.#job;
+    if (this.#claim === undefined) return;
+    const { store, token } = this.#claim;
+    try {
+      await endClaim(store, { source: source.name, job: settings.name, token, now: clock.now() });
+    } catch (error) {
+      logger.warning('schedule.claim_failed', `${id}: the end of this run could not be noted: ${messageOf(error)}`, {
+        job: id,
+      });
+    }
+  }
+
+  #nextTryAt(results: readonly JobResult[], now: Date): Date | undefined {
+    if (results.some(isPassing)) this.#failures += 1;
+    if (!results.some((result) => this.#isAgain(result))) return undefined;
+    const { delayMs, delayMsMax } = this.#options.retry;
+    const pauseMs = results.some(isPassing)
+      ? Math.min(delayMsMax, delayMs * 2 ** Math.min(this.#failures - 1, DOUBLINGS_MAX))
+      : this.#options.world.config.leaseTermMs;
+    const at = new Date(now.getTime() + pauseMs);
+    const { nextFireAt } = this.#fired;
+    return nextFireAt !== undefined && at >= nextFireAt ? undefined : at;
+  }
+
+  /**
+   * What failed and can pass, as often as the policy says. And what another run holds: the due time is this run's alone, so
+   * that one is about something else, another job of the database or a backup by hand, and its end is waited for. But a
+   * run that was taken for dead, and holds the lock, is not.
+   */
+  #isAgain(result: JobResult): boolean {
+    if (isLocked(result)) return this.#claim !== undefined && !this.#fired.resumes;
+    return isPassing(result) && this.#failures <= this.#options.retry.retriesMax;
+  }
+}
+
+function isPassing({ error }: JobResult): boolean {
+  return error !== undefined && canPass(error);
+}
+
+function isLocked({ error }: JobResult): boolean {
+  return error?.code === 'locked';
+}
+
+/** One line for the run as a whole, and one for each part that failed. */
+function logReport(report: JobReport, run: number, world: JobWorld): void {
+  const { logger } = world.context;
+  const { job, results, nextTryAt } = report;
+  const durationMs = report.endedAt.getTime() - report.startedAt.getTime();
+  const state = stateOf(report);
+  const next = nextTryAt && nextTryAt.toISOString();
+  const fields = { job: job.id, run, state, durationMs, ...(next === undefined ? {} : { nextTryAt: next }) };
+  for (const result of results) {
+    const { error } = result;
+    if (error !== undefined && !isLocked(result)) logFailure(job, error, world, result);
+  }
+  const tries = next === undefined ? '' : `; tried again at ${next}`;
+  switch (state) {
+    case 'succeeded':
+      logger.success('job.succeeded', `run ${run}: ${job.id} done in ${(durationMs / 1_000).toFixed(1)} s`, fields);
+      return;
+    case 'locked':
+      logger.info('job.skipped', `run ${run}: ${job.id} skipped: ${results[0]?.error?.message ?? ''}${tries}`, fields);
+      return;
+    case 'partial':
+    case 'failed': {
+      const failed = results.filter(({ error }) => error !== undefined).length;
+      logger.error(`job.${state}`, `run ${run}: ${job.id} failed, ${failed} of ${results.length}${tries}`, fields);
+      return;
+    }
+    default:
+      state satisfies never;
+  }
+}
+
+function logFailure(
+  job: Job,
+  error: PgarkError,
+  world: JobWorld,
+  { database, storage }: Partial<Pick<JobResult, 'database' | 'storage'>> = {},
+): void {
+  const ofOne = job.source.databases === undefined || database === undefined ? '' : ` of ${database}`;
+  const where = storage === undefined ? '' : `${ofOne} to ${storage}`;
+  world.context.logger.error('backup.failed', `${job.id}${where}: ${error.message}; ${error.hint}`, {
+    job: job.id,
+    code: error.code,
+    hint: error.hint,
+    ...(database === undefined ? {} : { database }),
+    ...(storage === undefined ? {} : { storage }),
+    ...(error.code === 'internal' ? { stack: error.stack } : {}),
+  });
+}

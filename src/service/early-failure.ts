@@ -1,0 +1,25 @@
+import type { PgarkError } from '../common/errors.ts';
+import type { StorageConfig } from '../config/model.ts';
+import { runSpread } from '../runs/run.ts';
+import type { Job } from './jobs.ts';
+import type { JobWorld } from './run-job.ts';
+
+/**
+ * Leaves a record of a job that failed before any backup of it began, in those of the storages that can be opened: what
+ * keeps backups from beginning is a failure that the history is to tell of like any other. Never rejects.
+ */
+export async function recordEarlyFailure(
+  { source }: Job,
+  storages: readonly StorageConfig[],
+  error: PgarkError,
+  { context, stores }: Pick<JobWorld, 'context' | 'stores'>,
+): Promise<void> {
+  const opened = await Promise.allSettled(storages.map((storage) => stores.open(storage)));
+  const database = source.databases === undefined ? source.connection.database : undefined;
+  const spec = { kind: 'backup', source: source.name, database, recordsEarlyFailure: true } as const;
+  const run = runSpread(context, spec, ({ recordIn }) => {
+    for (const each of opened) if (each.status === 'fulfilled') recordIn(each.value);
+    return Promise.reject(error);
+  });
+  await run.catch(() => undefined);
+}

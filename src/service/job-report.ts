@@ -1,0 +1,65 @@
+import { PgarkError } from '../common/errors.ts';
+import type { DatabaseFacts } from '../postgres/client/preflight.ts';
+import type { InstalledProgram } from '../postgres/client/programs.ts';
+import type { Manifest } from '../repository/manifest.ts';
+import type { ObjectKey } from '../storage/object-store.ts';
+import type { Job } from './jobs.ts';
+
+/** What there is in one storage now, or would be. */
+export type JobOutcome =
+  | { readonly kind: 'committed'; readonly manifest: Manifest; readonly durationMs: number }
+  | {
+      readonly kind: 'checked';
+      readonly key: ObjectKey;
+      readonly pgDump: InstalledProgram;
+      readonly database: DatabaseFacts;
+    };
+
+/** What came of one database in one storage. */
+export interface JobResult {
+  /** Undefined if it is about all databases of a source with patterns, whichever they are. */
+  readonly database: string | undefined;
+  /** The storage's name. */
+  readonly storage: string;
+  /** Where the storage is, for people; undefined if it could not be opened. */
+  readonly location: string | undefined;
+  /** Undefined if there is an error. */
+  readonly outcome: JobOutcome | undefined;
+  readonly error: PgarkError | undefined;
+  /** What pruning the old backups there came to, if it was tried. It never makes a good backup a failed one. */
+  readonly pruned: { readonly error: PgarkError | undefined } | undefined;
+}
+
+/** One run of a job, when it is over. */
+export interface JobReport {
+  readonly job: Job;
+  readonly startedAt: Date;
+  readonly endedAt: Date;
+  /** Of the run that made the backup; undefined if none began. */
+  readonly runId: string | undefined;
+  /** The last part of what the run said. */
+  readonly log: string;
+  /** For each database and storage one. */
+  readonly results: readonly JobResult[];
+  /** When the same will be tried again before its next due time, if it will. */
+  readonly nextTryAt: Date | undefined;
+}
+
+/** `locked`: nothing was done, since another run is at work on the same. */
+export type JobState = 'succeeded' | 'partial' | 'failed' | 'locked';
+
+export function stateOf({ results }: Pick<JobReport, 'results'>): JobState {
+  const failed = results.filter(({ error }) => error !== undefined);
+  if (failed.length === 0) return 'succeeded';
+  if (failed.length < results.length) return 'partial';
+  return failed.every(({ error }) => error?.code === 'locked') ? 'locked' : 'failed';
+}
+
+/**
+ * The error that a command ends with: none if all is done, the first one if nothing is, `partial` for anything between.
+ */
+export function failureOf(results: readonly JobResult[]): PgarkError | undefined {
+  const errors = results.flatMap(({ error }) => (error === undefined ? [] : [error]));
+  if (errors.length === 0 || errors.length === results.length) return errors[0];
+  return new PgarkError('partial', `${errors.length} of ${results.length} backups failed`);
+}

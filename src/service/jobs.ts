@@ -1,0 +1,165 @@
+import { assert, PgarkError } from '../common/errors.ts';
+import type { Logger } from '../common/log.ts';
+import { sameRetention } from '../config/check-retention.ts';
+import type { Config, JobConfig, SourceConfig, StorageConfig } from '../config/model.ts';
+import { checkPlainNameTemplate, PLAIN_NAME_TEMPLATE } from '../repository/plain-name.ts';
+
+/** What a job of the configuration says, for its source, with the storages that it writes to. */
+export interface Job {
+  /** `shop/nightly`: the source's and the job's name, as logs show them. */
+  readonly id: string;
+  readonly source: SourceConfig;
+  readonly settings: JobConfig;
+  /** At least one. */
+  readonly storages: readonly StorageConfig[];
+}
+
+/** A format that this version makes backups in. */
+export type MadeFormat = Exclude<JobConfig['format'], 'physical'>;
+
+export interface JobSelection {
+  readonly sources: readonly SourceConfig[];
+  /** Instead of the storages that the jobs name. */
+  readonly to?: readonly StorageConfig[];
+  /** Only jobs of this format; of a source that has none, its jobs in this format. Default: all, as they are. */
+  readonly format?: MadeFormat;
+  /** Instead of what the jobs say of connections. */
+  readonly parallel?: number;
+  /** Whether the jobs' own retention is carried out afterwards: then they must not delete what another keeps. */
+  readonly prunes: boolean;
+}
+
+/** What of the configuration is to be done. Error: `config-invalid` if that cannot be done as it is configured. */
+export function planJobs(config: Config, selection: JobSelection, logger: Logger): readonly Job[] {
+  const { sources } = selection;
+  const jobs = sources.flatMap((source) => jobsOf(config, source, selection));
+  if (jobs.length === 0) {
+    throw new PgarkError(
+      'config-invalid',
+      'none of the databases asked for has a job of format plain or directory, and this version makes no other',
+      {
+        hint:
+          config.source === 'environment'
+            ? 'set BACKUP_FORMAT to plain or directory, or leave it out'
+            : 'add a job with format: directory, see docs/configuration.md',
+      },
+    );
+  }
+  checkNames(config, jobs);
+  if (selection.prunes) checkRetentions(config, jobs);
+  warnOfUnused(config, sources, logger);
+  return jobs;
+}
+
+function jobsOf(
+  config: Config,
+  source: SourceConfig,
+  { to, format, parallel }: Pick<JobSelection, 'to' | 'format' | 'parallel'> = {},
+): readonly Job[] {
+  const made = [...source.jobs.values()].filter((settings) => settings.format !== 'physical');
+  const wanted = made.filter((settings) => format === undefined || settings.format === format);
+  const chosen = wanted.length > 0 ? wanted : made;
+  return chosen.map((settings) => ({
+    id: `${source.name}/${settings.name}`,
+    source,
+    settings: {
+      ...settings,
+      ...(format === undefined ? {} : { format }),
+      ...(parallel === undefined ? {} : { parallel }),
+    },
+    storages: to ?? settings.to.map((name) => storageOf(config, name)),
+  }));
+}
+
+function storageOf(config: Config, name: string): StorageConfig {
+  const storage = config.storages.get(name);
+  assert(storage !== undefined, `a job's storage ${name} is configured`);
+  return storage;
+}
+
+/** Backups of several sources in one storage must not be named alike, whether or not all of them are made in this run. */
+function checkNames(config: Config, jobs: readonly Job[]): void {
+  const all = [...jobs, ...[...config.databases.values()].flatMap((source) => jobsOf(config, source))];
+  for (const job of jobs) {
+    if (job.settings.format !== 'plain') continue;
+    const template = templateOf(job.settings);
+    const severalDatabases = all.some(
+      (other) =>
+        other.source !== job.source &&
+        other.settings.format === 'plain' &&
+        templateOf(other.settings) === template &&
+        sharedStorage(other, job) !== undefined,
+    );
+    checkPlainNameTemplate(template, { severalDatabases });
+  }
+}
+
+/** What plain backups of the job are named by. */
+export function templateOf(settings: JobConfig): string {
+  return settings.filename ?? PLAIN_NAME_TEMPLATE;
+}
+
+/** Of a job that was planned. */
+export function madeFormat({ name, format }: JobConfig): MadeFormat {
+  assert(format !== 'physical', `the job ${name} is of a format that is made`);
+  return format;
+}
+
+/** What the configuration may not say, other storages may not bring about: jobs that prune each other's backups. */
+function checkRetentions(config: Config, jobs: readonly Job[]): void {
+  for (const job of jobs) {
+    for (const other of [...jobs, ...jobsOf(config, job.source)]) {
+      if (other.source !== job.source || sameRetention(other.settings.retention, job.settings.retention)) continue;
+      const storage = sharedStorage(other, job);
+      if (storage === undefined) continue;
+      throw new PgarkError(
+        'config-conflict',
+        `the jobs ${job.settings.name} and ${other.settings.name} of ${job.source.name} would both write to the storage ` +
+          `${storage} and keep different backups: one would delete what the other must keep`,
+        { hint: 'say --no-prune, or another storage' },
+      );
+    }
+  }
+}
+
+/** Name of a storage that both write to. */
+function sharedStorage(one: Job, other: Job): string | undefined {
+  return one.storages.find(({ name }) => other.storages.some((storage) => storage.name === name))?.name;
+}
+
+/** Says what is configured and not done, so that nobody counts on it. */
+function warnOfUnused(config: Config, sources: readonly SourceConfig[], logger: Logger): void {
+  const warn = (message: string, setting: string, source?: string): void =>
+    logger.warning('config.unused', message, { source, setting });
+  for (const source of sources) {
+    const { name } = source;
+    if (source.jobs.size === 0) warn(`${name} has no jobs: no backup of it is made`, 'jobs', name);
+    for (const job of source.jobs.values()) {
+      if (job.format !== 'physical') continue;
+      const why = `this version makes no backups of format ${job.format}`;
+      warn(`the job ${job.name} of ${name} is skipped: ${why}`, `jobs.${job.name}`, name);
+    }
+    for (const setting of unusedSettings(source)) {
+      warn(`the setting ${setting} of ${name} is not carried out by this version`, setting, name);
+    }
+  }
+  if (config.bandwidthBytesPerSecond !== undefined) {
+    warn('the setting bandwidth is not carried out by this version', 'bandwidth');
+  }
+  for (const channel of config.notifications.values()) {
+    if (channel.type !== 'email' || channel.digest === undefined) continue;
+    const setting = `notifications.${channel.name}.digest`;
+    warn(`the setting ${setting} is not carried out by this version`, setting);
+  }
+}
+
+function unusedSettings(source: SourceConfig): readonly string[] {
+  const isSet = {
+    wal: source.wal !== undefined,
+    verify: source.verify !== undefined,
+    drill: source.drill !== undefined,
+    'expect.min_size': source.expect?.minSizeBytes !== undefined,
+    'expect.size_change': source.expect?.sizeChangeRatio !== undefined,
+  };
+  return Object.entries(isSet).flatMap(([setting, set]) => (set ? [setting] : []));
+}

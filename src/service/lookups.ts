@@ -1,0 +1,63 @@
+import { z } from 'zod';
+import type { Clock } from '../common/clock.ts';
+import { isPgarkError } from '../common/errors.ts';
+import type { Random } from '../common/random.ts';
+import { keys } from '../repository/keys.ts';
+import { Repository } from '../repository/repository.ts';
+import { readState } from '../repository/state-object.ts';
+import type { CallOptions, ObjectKey, ObjectStore } from '../storage/object-store.ts';
+
+const READS_IN_FLIGHT_MAX = 16;
+const proofRecord = z.object({ passed: z.boolean() });
+
+/** When the newest backup of a database (or of a source, all its databases) in a storage was begun; no manifest is read. */
+export async function newestBackupAt(
+  store: ObjectStore,
+  { source, database }: { readonly source: string; readonly database: string | undefined },
+  world: { readonly clock: Clock; readonly random: Random },
+  call: CallOptions,
+): Promise<Date | 'never'> {
+  const filter = { source, ...(database === undefined ? {} : { database }) };
+  let newest = '';
+  for await (const { id } of new Repository(store, world).manifestKeys(filter, call)) if (id > newest) newest = id;
+  // `20261120T020000Z-p7k2m4x`
+  const [, year, month, day, hour, minute, second] = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z/.exec(newest) ?? [];
+  if (second === undefined) return 'never';
+  return new Date(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
+}
+
+/** Of the backups named, those whose newest proof says that they are damaged. */
+export async function damagedByProofs(
+  store: ObjectStore,
+  of: { readonly source: string; readonly database: string },
+  ids: ReadonlySet<string>,
+  call: CallOptions,
+): Promise<ReadonlySet<string>> {
+  const prefix = keys.proofsOfDatabase(of.source, of.database);
+  const newest = new Map<string, ObjectKey>();
+  for await (const { key } of store.list(prefix, call)) {
+    const [id = ''] = key.slice(prefix.length).split('/');
+    // Keys end in their time: the last is the newest.
+    if (ids.has(id)) newest.set(id, key);
+  }
+  const damaged = new Set<string>();
+  const found = [...newest];
+  for (let start = 0; start < found.length; start += READS_IN_FLIGHT_MAX) {
+    await Promise.all(
+      found.slice(start, start + READS_IN_FLIGHT_MAX).map(async ([id, key]) => {
+        if (await hasFailed(store, key, call)) damaged.add(id);
+      }),
+    );
+  }
+  return damaged;
+}
+
+async function hasFailed(store: ObjectStore, key: ObjectKey, call: CallOptions): Promise<boolean> {
+  try {
+    return (await readState(store, key, proofRecord, call))?.value.passed === false;
+  } catch (error) {
+    // A proof that cannot be read proves nothing.
+    if (isPgarkError(error, 'repository-damaged') || isPgarkError(error, 'repository-unknown-layout')) return false;
+    throw error;
+  }
+}

@@ -1,0 +1,226 @@
+import type { Clock } from '../common/clock.ts';
+import { messageOf } from '../common/errors.ts';
+import type { Logger } from '../common/log.ts';
+import type { Random } from '../common/random.ts';
+import type { Config, StorageConfig } from '../config/model.ts';
+import { planBackups } from '../observability/expectations.ts';
+import {
+  type BackupProtection,
+  buildProtectionState,
+  isOverdue,
+  type Probe,
+  type ProtectionState,
+} from '../observability/protection-state.ts';
+import { readStorageHistory, type StorageHistory } from '../observability/storage-history.ts';
+import { Repository } from '../repository/repository.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import type { DatabaseChoice } from './database-patterns.ts';
+import { overdueEvent } from './overdue.ts';
+import { probeDatabases, probeStorage } from './probes.ts';
+import type { Teller } from './tell.ts';
+import { timeLimit } from './time-limit.ts';
+import { wantedDatabases } from './wanted-databases.ts';
+
+const READ_EVERY_MS = 60_000;
+const PROBE_EVERY_MS = 300_000;
+const JUDGE_EVERY_MS = 60_000;
+/** A storage with a long history takes its time at first; one that hangs is given up and tried again. */
+const READ_MS_MAX = 10 * 60_000;
+/** Metrics and health do not wait longer than this for a storage that has not been read yet. */
+const FIRST_READ_MS_MAX = 60_000;
+/** What stays overdue is handed on again this often: for reminders, and for messages that could not be delivered. */
+const TELL_AGAIN_MS = 15 * 60_000;
+
+export interface ObserveOptions {
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+  /** Whoever opens a storage closes it, after `close`; asked for several times. */
+  readonly openStore: (storage: StorageConfig) => Promise<ObjectStore>;
+  /** Is told what is overdue; its failures are counted in the state. */
+  readonly teller: Teller;
+  /** How far the runs of this process are, by their ids, 0 to 1. Default: nothing is known. */
+  readonly progressRatios?: () => ReadonlyMap<string, number>;
+  /** Since when sources have been wanted as they are, by their names. Default: since now. */
+  readonly watchedSince?: ReadonlyMap<string, Date>;
+}
+
+export interface Observation {
+  /** How well everything is protected at this moment; undefined until every storage was tried once, or a minute passed. */
+  state(): ProtectionState | undefined;
+  /** A run has ended: reads the storages again now. */
+  refresh(): void;
+  /** Ends what is under way, and resolves when all of it has. */
+  close(): Promise<void>;
+}
+
+/**
+ * Watches over what is protected, for as long as a process lives: reads the storages' histories each minute and after runs,
+ * tries servers, which say what databases they have, and storages every five minutes, and tells of backups that are overdue. None of it depends on whether any
+ * backup runs. For a changed configuration, close it and start another.
+ */
+export function startObserving(options: ObserveOptions): Observation {
+  const observer = new Observer(options);
+  return { state: () => observer.state(), refresh: () => observer.refresh(), close: () => observer.close() };
+}
+
+class Observer {
+  readonly #options: ObserveOptions;
+  readonly #closing = new AbortController();
+  readonly #startedAt: Date;
+  readonly #startedMs: number;
+  readonly #histories = new Map<string, StorageHistory | undefined>();
+  readonly #tried = new Set<string>();
+  readonly #toldMs = new Map<string, number>();
+  #probes: readonly Probe[] = [];
+  /** Of each source with patterns, by its name, what they chose when its server answered last. */
+  readonly #chosen = new Map<string, DatabaseChoice>();
+  /** Resolved by `refresh`; a new one takes its place. */
+  #wanted = Promise.withResolvers<void>();
+  readonly #loops: Promise<unknown>;
+
+  constructor(options: ObserveOptions) {
+    this.#options = options;
+    this.#startedAt = options.clock.now();
+    this.#startedMs = options.clock.monotonicMs();
+    for (const name of options.config.storages.keys()) this.#histories.set(name, undefined);
+    this.#loops = Promise.all([
+      ...[...options.config.storages.values()].map((storage) =>
+        this.#every(READ_EVERY_MS, () => this.#read(storage), { wakes: true }),
+      ),
+      this.#every(PROBE_EVERY_MS, () => this.#probe()),
+      this.#every(JUDGE_EVERY_MS, () => this.#judge()),
+    ]);
+  }
+
+  state(): ProtectionState | undefined {
+    const { config, clock, progressRatios, watchedSince, teller } = this.#options;
+    const waitedMs = clock.monotonicMs() - this.#startedMs;
+    if (this.#tried.size < config.storages.size && waitedMs < FIRST_READ_MS_MAX) return undefined;
+    return buildProtectionState({
+      now: clock.now(),
+      watchedSince: this.#startedAt,
+      sourcesWatchedSince: watchedSince,
+      timezone: config.timezone,
+      plans: planBackups(config, (source) => wantedDatabases(source, this.#histories, this.#chosen.get(source.name))),
+      histories: this.#histories,
+      progressRatios: progressRatios?.() ?? new Map(),
+      probes: this.#probes,
+      notificationFailures: teller.failures,
+    });
+  }
+
+  refresh(): void {
+    this.#wanted.resolve();
+    this.#wanted = Promise.withResolvers();
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort(new Error('the watch over backups ends'));
+    await this.#loops;
+  }
+
+  /** Works, waits, works again until `close`. What goes wrong is logged, and tried again next time. */
+  async #every(ms: number, work: () => Promise<void>, { wakes = false } = {}): Promise<void> {
+    const { clock, logger } = this.#options;
+    const { signal } = this.#closing;
+    while (!signal.aborted) {
+      // Taken before the work: what is wanted while it goes on is wanted after it.
+      const wanted = this.#wanted.promise;
+      try {
+        await work();
+      } catch (error) {
+        if (!signal.aborted) logger.error('observe.failed', `the watch over backups failed: ${messageOf(error)}`);
+      }
+      const waiting = timeLimit(clock, ms, 'time to work again', signal);
+      const passed = new Promise<void>((resolve) => {
+        if (waiting.signal.aborted) resolve();
+        waiting.signal.addEventListener('abort', () => resolve(), { once: true });
+      });
+      await Promise.race(wakes ? [passed, wanted] : [passed]);
+      waiting.end();
+    }
+  }
+
+  async #read(storage: StorageConfig): Promise<void> {
+    const { clock, random, logger, openStore } = this.#options;
+    const { name } = storage;
+    const limit = timeLimit(
+      clock,
+      READ_MS_MAX,
+      `it took longer than ${READ_MS_MAX / 60_000} min`,
+      this.#closing.signal,
+    );
+    try {
+      const repository = new Repository(await openStore(storage), { clock, random });
+      const previous = this.#histories.get(name);
+      const now = clock.now();
+      this.#histories.set(name, await readStorageHistory(repository, { now, previous, signal: limit.signal }));
+    } catch (error) {
+      if (this.#closing.signal.aborted) return;
+      // What was known stands, so that deadlines go on passing; health says how old it is.
+      const sentence = `the storage ${name} could not be read: ${messageOf(error)}`;
+      logger.warning('observe.storage_unread', sentence, { storage: name });
+    } finally {
+      limit.end();
+      this.#tried.add(name);
+    }
+  }
+
+  async #probe(): Promise<void> {
+    const { config, clock, logger, openStore } = this.#options;
+    const world = { clock, signal: this.#closing.signal };
+    const [sources, storages] = await Promise.all([
+      probeDatabases(config.databases.values(), world),
+      Promise.all(
+        [...config.storages.values()].map((storage) => probeStorage(storage.name, () => openStore(storage), world)),
+      ),
+    ]);
+    const before = new Map(this.#probes.map((known) => [probeKey(known), known.failure]));
+    this.#probes = [...sources, ...storages].map(({ probe }) => probe);
+    for (const { probe, chosen } of sources) if (chosen !== undefined) this.#chosen.set(probe.name, chosen);
+    for (const probe of this.#probes) {
+      const { kind, name, failure } = probe;
+      if (failure === before.get(probeKey(probe))) continue;
+      if (failure === undefined) logger.info('probe.recovered', `${kind} ${name} answers again`, { kind, name });
+      else logger.warning('probe.failed', `${kind} ${name}: ${failure}`, { kind, name });
+    }
+  }
+
+  /** Tells what is overdue, wherever the reason lies: in a scheduler that hangs as well as in a run that fails. */
+  async #judge(): Promise<void> {
+    const { config, clock, logger, teller } = this.#options;
+    const state = this.state();
+    if (state === undefined) return;
+    const overdue = state.backups.filter((backup) => isOverdue(backup, state.at));
+    const keysNow = new Set(overdue.map(overdueKey));
+    for (const key of this.#toldMs.keys()) if (!keysNow.has(key)) this.#toldMs.delete(key);
+    const nowMs = clock.monotonicMs();
+    const due = overdue.filter(
+      (backup) => nowMs - (this.#toldMs.get(overdueKey(backup)) ?? -Infinity) >= TELL_AGAIN_MS,
+    );
+    for (const backup of due) {
+      const { source, database, storage } = backup;
+      if (!this.#toldMs.has(overdueKey(backup)))
+        logger.error('backup.overdue', `the backup of ${source}/${database} to ${storage} is overdue`, {
+          source,
+          database,
+          storage,
+        });
+      this.#toldMs.set(overdueKey(backup), nowMs);
+    }
+    await teller.tell(
+      config,
+      due.map((backup) => overdueEvent(config, state, backup)),
+    );
+  }
+}
+
+function probeKey({ kind, name }: Probe): string {
+  return JSON.stringify([kind, name]);
+}
+
+function overdueKey({ source, database, format, storage }: BackupProtection): string {
+  return JSON.stringify([source, database, format, storage]);
+}

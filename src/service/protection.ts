@@ -1,0 +1,92 @@
+import type { Clock } from '../common/clock.ts';
+import { asPgarkError, type PgarkError } from '../common/errors.ts';
+import type { Random } from '../common/random.ts';
+import type { Config, SourceConfig, StorageConfig } from '../config/model.ts';
+import { planBackups } from '../observability/expectations.ts';
+import { buildProtectionState, type ProtectionState } from '../observability/protection-state.ts';
+import { readStorageHistory, type StorageHistory } from '../observability/storage-history.ts';
+import { Repository } from '../repository/repository.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import { probeDatabases } from './probes.ts';
+import { wantedDatabases } from './wanted-databases.ts';
+
+export interface ProtectionWorld {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly signal: AbortSignal;
+  readonly openStore: (storage: StorageConfig) => Promise<ObjectStore>;
+}
+
+export interface Protection {
+  readonly state: ProtectionState;
+  /** Why servers do not answer, or storages could not be read; the state says the same in its own words. */
+  readonly failures: readonly PgarkError[];
+}
+
+/**
+ * Looks at servers and storages now, and works out how well the sources given are protected. Nothing is remembered and no
+ * daemon is needed. Nobody knows here since when a source is configured: one without any backup is taken for overdue if
+ * a backup of it is wanted at any time. Rejects with the signal's reason only.
+ */
+export async function examineProtection(
+  config: Config,
+  sources: readonly SourceConfig[],
+  world: ProtectionWorld,
+): Promise<Protection> {
+  const { clock, signal } = world;
+  const used = new Set(sources.flatMap((source) => [...source.jobs.values()].flatMap((job) => job.to)));
+  const storages = [...config.storages.values()].filter(({ name }) => used.has(name));
+  const [probes, reads] = await Promise.all([
+    probeDatabases(sources, world),
+    Promise.all(storages.map((storage) => readHistory(storage, world))),
+  ]);
+  signal.throwIfAborted();
+  const histories = new Map(reads.map(({ name, history }) => [name, history]));
+  const failedReads = reads.flatMap(({ name, error }) => (error === undefined ? [] : [{ name, error }]));
+  const byName = new Map(sources.map((source) => [source.name, source]));
+  const chosen = new Map(probes.map((examined) => [examined.probe.name, examined.chosen]));
+  const state = buildProtectionState({
+    now: clock.now(),
+    watchedSince: new Date(0),
+    timezone: config.timezone,
+    plans: planBackups({ databases: byName }, (source) => wantedDatabases(source, histories, chosen.get(source.name))),
+    histories,
+    progressRatios: new Map(),
+    probes: [
+      ...probes.map((examined) => examined.probe),
+      ...failedReads.map(({ name, error }) => ({
+        kind: 'storage' as const,
+        name,
+        at: clock.now(),
+        failure: error.message,
+      })),
+    ],
+    notificationFailures: 0,
+  });
+  // Of a storage that was not read nothing is known, neither that there is a backup nor that there is none.
+  const backups = state.backups.filter(
+    ({ source, storage }) => byName.has(source) && histories.get(storage) !== undefined,
+  );
+  return {
+    state: { ...state, backups },
+    failures: [
+      ...probes.flatMap(({ error }) => (error === undefined ? [] : [error])),
+      ...failedReads.map(({ error }) => error),
+    ],
+  };
+}
+
+async function readHistory(
+  storage: StorageConfig,
+  world: ProtectionWorld,
+): Promise<{ readonly name: string; readonly history: StorageHistory | undefined; readonly error?: PgarkError }> {
+  const { name } = storage;
+  try {
+    const store = await world.openStore(storage);
+    const options = { now: world.clock.now(), signal: world.signal };
+    return { name, history: await readStorageHistory(new Repository(store, world), options) };
+  } catch (error) {
+    world.signal.throwIfAborted();
+    return { name, history: undefined, error: asPgarkError(error) };
+  }
+}

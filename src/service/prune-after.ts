@@ -1,0 +1,56 @@
+import { formatBytes } from '../common/bytes.ts';
+import { asPgarkError } from '../common/errors.ts';
+import { prune } from '../operations/prune.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import type { JobResult } from './job-report.ts';
+import type { DatabaseRequest, JobWorld } from './run-job.ts';
+
+/** Retention never makes a good backup a failed one: what goes wrong here is a warning. */
+export async function pruneAfter(
+  store: ObjectStore,
+  request: DatabaseRequest,
+  world: JobWorld,
+): Promise<JobResult['pruned']> {
+  const { source: configured } = request.job;
+  const { retention } = request;
+  const { config, context } = world;
+  if (retention === undefined) return undefined;
+  const filter = { source: configured.name, database: request.database.name };
+  try {
+    const { plan, removed, removedBytes } = await world.stores.whilePruning(store, context.signal, () =>
+      prune(
+        {
+          store,
+          filter,
+          policyOf: (source, database) =>
+            source === filter.source && database === filter.database ? retention : undefined,
+          timezone: config.timezone,
+          leaseTermMs: config.leaseTermMs,
+          dryRun: false,
+          force: false,
+        },
+        context,
+      ),
+    );
+    if (removed.length > 0) {
+      context.logger.info(
+        'prune.done',
+        `pruned ${removed.length} old ${removed.length === 1 ? 'backup' : 'backups'}, ${formatBytes(removedBytes)}; kept ${plan.keep.length}`,
+        { ...filter, removed: removed.length, removedBytes, kept: plan.keep.length },
+      );
+    }
+    return { error: undefined };
+  } catch (error) {
+    const failure = asPgarkError(error);
+    if (failure.code === 'locked') {
+      context.logger.info('prune.skipped', `old backups are left to the next run: ${failure.message}`, filter);
+      return undefined;
+    }
+    context.logger.warning(
+      'prune.failed',
+      `the backup is safe, but old ones were not pruned: ${failure.message}; ${failure.hint}`,
+      { ...filter, code: failure.code },
+    );
+    return { error: failure };
+  }
+}

@@ -1,0 +1,308 @@
+import { assert, asPgarkError, isPgarkError, messageOf, PgarkError } from '../common/errors.ts';
+import { silentLogger } from '../common/log.ts';
+import type { Config, StorageConfig } from '../config/model.ts';
+import { backup, type BackupOutcome } from '../operations/backup.ts';
+import type { OperationContext, Progress } from '../operations/context.ts';
+import type { Sealer } from '../pipeline/encryption/sealer.ts';
+import type { RetentionPolicy } from '../retention/policy.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import { type ResolvedDatabase, resolveDatabases } from './databases.ts';
+import { recordEarlyFailure } from './early-failure.ts';
+import { backupGlobalsOf } from './globals.ts';
+import { type HookFacts, type HookMoment, runHooks } from './hooks.ts';
+import { type JobOutcome, type JobReport, type JobResult, stateOf } from './job-report.ts';
+import { type Job, madeFormat, templateOf } from './jobs.ts';
+import { LogExcerpt } from './log-excerpt.ts';
+import { pruneAfter } from './prune-after.ts';
+import { type RunListener, tellEnded, tellStarted } from './run-listener.ts';
+import type { RunProgress } from './run-progress.ts';
+import type { Adapters, Stores } from './stores.ts';
+import { sizesOf } from '../repository/manifest.ts';
+
+export interface JobRequest {
+  readonly job: Job;
+  /** Only these of the job's storages. Default: all. */
+  readonly storages?: readonly StorageConfig[];
+  /** Only these of the source's databases. Default: all that it has now. */
+  readonly databases?: readonly string[];
+  /** What is pruned by afterwards; undefined deletes nothing. */
+  readonly retention: RetentionPolicy | undefined;
+  /** Read each stored object back before the commit. */
+  readonly readBack: boolean;
+  /** Make every check, then stop. */
+  readonly dryRun: boolean;
+  /** When what failed will be tried again, for the report. Default: it will not. */
+  readonly nextTryAt?: (results: readonly JobResult[]) => Date | undefined;
+}
+
+/** What jobs are carried out with. */
+export interface JobWorld {
+  readonly config: Pick<Config, 'timezone' | 'leaseTermMs'>;
+  readonly stores: Stores;
+  readonly adapters: Pick<Adapters, 'sealerOf'>;
+  readonly context: OperationContext;
+  /** Of this process; hooks are given what programs need of it. */
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly listener?: RunListener | undefined;
+  /** Is told how far its runs are. */
+  readonly progress?: RunProgress | undefined;
+}
+
+/** A job for one of its source's databases. */
+export interface DatabaseRequest extends JobRequest {
+  readonly database: ResolvedDatabase;
+}
+
+/** Stands for a database in reports: what belongs to the server as a whole. */
+export const GLOBALS = '(globals)';
+
+/** A storage that is open. */
+interface Destination {
+  readonly name: string;
+  readonly store: ObjectStore;
+}
+
+/**
+ * Carries a job out once: hooks before, backup, prune, hooks after. What fails is in the report and stops nothing else.
+ * Rejects only with the reason of the context's signal, after which nothing half-done is left.
+ */
+export async function runJob(request: JobRequest, world: JobWorld): Promise<JobReport> {
+  const { job, dryRun } = request;
+  const { context, listener } = world;
+  const startedAt = context.clock.now();
+  const excerpt = new LogExcerpt(context.clock);
+  const onProgress = (progress: Progress): void => {
+    if (excerpt.runId !== undefined) world.progress?.note(excerpt, excerpt.runId, progress);
+    context.onProgress(progress);
+  };
+  const heard = { ...world, context: { ...context, onProgress, logger: excerpt.wrap(context.logger) } };
+  if (!dryRun) await tellStarted(listener, job, context.logger);
+  const results = await workOf(request, heard, excerpt);
+  world.progress?.end(excerpt);
+  for (const { error } of results)
+    if (error !== undefined) excerpt.wrap(silentLogger).error('backup.failed', `${error.message}; ${error.hint}`);
+  const nextTryAt = context.signal.aborted ? undefined : request.nextTryAt?.(results);
+  const ended = { endedAt: context.clock.now(), runId: excerpt.runId, log: excerpt.text() };
+  const report = { job, startedAt, ...ended, results, nextTryAt };
+  if (!dryRun) await tellEnded(listener, report, context.logger);
+  // Whoever is told of runs is told of one that was cut off too; whoever asked for it wanted its end.
+  context.signal.throwIfAborted();
+  return report;
+}
+
+async function workOf(request: JobRequest, world: JobWorld, excerpt: LogExcerpt): Promise<readonly JobResult[]> {
+  const { dryRun } = request;
+  try {
+    if (!dryRun) await callHooks('before_backup', request, world);
+  } catch (error) {
+    return failedBefore(request, error, world);
+  }
+  const results = await backUp(request, world);
+  if (dryRun) return results;
+  try {
+    await callHooks('after_backup', request, world, { results, runId: excerpt.runId });
+  } catch (error) {
+    // What is stored is stored, whatever a program made of it.
+    if (!world.context.signal.aborted)
+      world.context.logger.error('hook.failed', `${messageOf(error)}; the backups are not touched by that`);
+  }
+  return results;
+}
+
+async function callHooks(
+  when: HookMoment & ('before_backup' | 'after_backup'),
+  { job, storages }: JobRequest,
+  { context, environment }: JobWorld,
+  after?: { readonly results: readonly JobResult[]; readonly runId: string | undefined },
+): Promise<void> {
+  const { source, settings } = job;
+  const hooks = when === 'before_backup' ? source.hooks?.beforeBackup : source.hooks?.afterBackup;
+  if (hooks === undefined || hooks.length === 0) return;
+  const facts: HookFacts = {
+    source: source.name,
+    database: source.connection.database,
+    job: settings.name,
+    storages: (storages ?? job.storages).map(({ name }) => name),
+    ...(after === undefined ? {} : resultFacts(after.results, after.runId)),
+  };
+  const { clock, logger, signal } = context;
+  await runHooks(hooks, when, facts, { clock, logger, signal, environment });
+}
+
+function resultFacts(results: readonly JobResult[], runId: string | undefined): Partial<HookFacts> {
+  const manifests = results.flatMap(({ outcome }) => (outcome?.kind === 'committed' ? [outcome.manifest] : []));
+  const [manifest] = manifests;
+  const error = results.find((each) => each.error !== undefined)?.error;
+  const state = stateOf({ results });
+  return {
+    result: error?.code === 'interrupted' ? 'interrupted' : state === 'locked' ? 'failed' : state,
+    runId,
+    error,
+    backupId: manifest?.id,
+    storedBytes: manifest && sizesOf(manifest).storedBytes,
+  };
+}
+
+async function backUp(request: JobRequest, world: JobWorld): Promise<readonly JobResult[]> {
+  const { job } = request;
+  const storages = request.storages ?? job.storages;
+  let sealer: Sealer | undefined;
+  let databases: readonly ResolvedDatabase[];
+  try {
+    sealer = await world.adapters.sealerOf(job.settings.encryption);
+    databases = await resolveDatabases(job.source, world.context);
+  } catch (error) {
+    return failedBefore(request, error, world);
+  }
+  const destinations: Destination[] = [];
+  const results: JobResult[] = [];
+  for (const storage of storages) {
+    try {
+      destinations.push({ name: storage.name, store: await world.stores.open(storage) });
+    } catch (error) {
+      results.push(...failedIn(job, [storage], asPgarkError(error)));
+    }
+  }
+  if (destinations.length === 0) return results;
+  for (const database of databases) {
+    if (world.context.signal.aborted) break;
+    if (request.databases?.includes(database.name) === false) continue;
+    results.push(...(await backUpTo(destinations, sealer, { ...request, database }, world)));
+  }
+  // Roles are of use with data only; and a server that is away is told of once.
+  const reached = new Set(results.filter(({ outcome }) => outcome?.kind === 'committed').map(({ storage }) => storage));
+  const served = destinations.filter(({ name }) => reached.has(name));
+  results.push(...(await backUpGlobals(served, sealer, request, world)));
+  return results;
+}
+
+/** What belongs to no database. Its failure is told of and stops nothing; its success needs no words. */
+async function backUpGlobals(
+  destinations: readonly Destination[],
+  sealer: Sealer | undefined,
+  { job, retention }: JobRequest,
+  { config, context }: JobWorld,
+): Promise<readonly JobResult[]> {
+  const how = { leaseTermMs: config.leaseTermMs, prune: retention !== undefined };
+  const seal = { compression: job.settings.compression, sealer };
+  const results: JobResult[] = [];
+  for (const { name, store } of destinations) {
+    if (context.signal.aborted) break;
+    try {
+      await backupGlobalsOf(job.source, { store, seal, ...how }, context);
+    } catch (error) {
+      // Another job of the same source stores them at this moment.
+      if (isPgarkError(error, 'locked')) continue;
+      const base = { database: GLOBALS, storage: name, location: store.location };
+      results.push({ ...base, outcome: undefined, error: asPgarkError(error), pruned: undefined });
+    }
+  }
+  return results;
+}
+
+/** Whatever kept the whole job from beginning, and the record of it. */
+async function failedBefore(request: JobRequest, thrown: unknown, world: JobWorld): Promise<readonly JobResult[]> {
+  const { job, storages = job.storages, dryRun } = request;
+  const error = world.context.signal.aborted ? interrupted(thrown) : asPgarkError(thrown);
+  if (!dryRun) await recordEarlyFailure(job, storages, error, world);
+  return failedIn(job, storages, error);
+}
+
+function failedIn(
+  { source }: Job,
+  storages: readonly Pick<StorageConfig, 'name'>[],
+  error: PgarkError,
+): readonly JobResult[] {
+  return storages.map(({ name }) => ({
+    // The connection's database of a source with patterns is one to ask, not one to back up: nothing would ever end it.
+    database: source.databases === undefined ? source.connection.database : undefined,
+    storage: name,
+    location: undefined,
+    outcome: undefined,
+    error,
+    pruned: undefined,
+  }));
+}
+
+/** One dump into all storages, each of which has its own outcome. The only place that knows how `backup` is called. */
+async function backUpTo(
+  destinations: readonly Destination[],
+  sealer: Sealer | undefined,
+  request: DatabaseRequest,
+  world: JobWorld,
+): Promise<readonly JobResult[]> {
+  const { source, settings } = request.job;
+  const errors = new Map<string, PgarkError>();
+  const failed = ({ name, store }: Destination, error: PgarkError): JobResult => ({
+    ...resultIn(name, store, request),
+    outcome: undefined,
+    error,
+    pruned: undefined,
+  });
+  let outcome: BackupOutcome;
+  try {
+    outcome = await backup(
+      {
+        source: source.name,
+        connection: request.database.connection,
+        destinations: destinations.map(({ name, store }) => ({
+          name,
+          store,
+          needsDelete: request.retention !== undefined,
+        })),
+        seal: { compression: settings.compression, sealer },
+        format: madeFormat(settings),
+        nameTemplate: templateOf(settings),
+        jobs: settings.parallel,
+        excludeTableData: settings.excludeTableData,
+        leaseTermMs: world.config.leaseTermMs,
+        readBack: request.readBack,
+        dryRun: request.dryRun,
+        onDestination: ({ name, error }) => {
+          if (error !== undefined) errors.set(name, error);
+        },
+      },
+      world.context,
+    );
+  } catch (error) {
+    return destinations.map((destination) => failed(destination, errors.get(destination.name) ?? asPgarkError(error)));
+  }
+  const results: JobResult[] = [];
+  for (const destination of destinations) {
+    const { name, store } = destination;
+    const done = outcomeIn(name, outcome);
+    if (done instanceof PgarkError) results.push(failed(destination, done));
+    else {
+      const pruned = done.kind === 'committed' ? await pruneAfter(store, request, world) : undefined;
+      results.push({ ...resultIn(name, store, request), outcome: done, error: undefined, pruned });
+    }
+  }
+  return results;
+}
+
+function resultIn(
+  name: string,
+  store: ObjectStore,
+  { database }: DatabaseRequest,
+): Pick<JobResult, 'database' | 'storage' | 'location'> {
+  return { database: database.name, storage: name, location: store.location };
+}
+
+/** What has come of one of a backup's destinations. */
+function outcomeIn(name: string, outcome: BackupOutcome): JobOutcome | PgarkError {
+  if (outcome.kind === 'checked') {
+    const { key, pgDump, database } = outcome;
+    const error = outcome.destinations.find((each) => each.name === name)?.error;
+    return error ?? { kind: 'checked', key, pgDump, database };
+  }
+  const ended = outcome.destinations.find((each) => each.name === name);
+  assert(ended !== undefined, 'each destination has its outcome');
+  if (ended.error !== undefined) return ended.error;
+  const { manifest } = ended;
+  const durationMs = Date.parse(manifest.endedAt) - Date.parse(manifest.startedAt);
+  return { kind: 'committed', manifest, durationMs };
+}
+
+function interrupted(cause: unknown): PgarkError {
+  return new PgarkError('interrupted', 'the backup was interrupted; nothing half-done was kept', { cause });
+}

@@ -1,0 +1,71 @@
+import type { NotificationEvent } from '../notify/message.ts';
+import type { Config } from '../config/model.ts';
+import { ANY_DATABASE } from '../observability/expectations.ts';
+import type { JobReport } from './job-report.ts';
+import type { Job } from './jobs.ts';
+import type { BackupReport } from './reports.ts';
+import { GLOBALS } from './run-job.ts';
+import type { RunListener } from './run-listener.ts';
+import type { Teller } from './tell.ts';
+import { sizesOf } from '../repository/manifest.ts';
+
+/** Tells the channels of the configuration of each run of a job, whoever started it. */
+export function runTeller(config: Config, teller: Teller, now: () => Date): RunListener {
+  const starting = new Map<string, Promise<void>>();
+  return {
+    onRunStarted({ id, source, settings }: Job) {
+      const start = {
+        source: source.name,
+        database: source.databases === undefined ? source.connection.database : ANY_DATABASE,
+        job: settings.name,
+        startedAt: now(),
+      };
+      // Nobody waits for it before the end: a watchdog that is away delays no backup.
+      starting.set(id, teller.starts(config, [start]));
+    },
+    async onRunEnded(report) {
+      await starting.get(report.job.id);
+      starting.delete(report.job.id);
+      await teller.backups(config, reportsOf(report));
+      await teller.tell(config, globalsResolved(report));
+    },
+  };
+}
+
+function reportsOf({ job, startedAt, endedAt, results, nextTryAt, runId, log }: JobReport): readonly BackupReport[] {
+  return results.map(({ database, storage, outcome, error, pruned }) => {
+    const manifest = outcome?.kind === 'committed' ? outcome.manifest : undefined;
+    return {
+      source: job.source.name,
+      database,
+      job: job.settings.name,
+      storage,
+      startedAt,
+      endedAt,
+      error,
+      pruned,
+      log,
+      runId,
+      nextTryAt,
+      backupId: manifest?.id,
+      storedBytes: manifest && sizesOf(manifest).storedBytes,
+    };
+  });
+}
+
+/** Globals that were stored are told of only where their failure was. */
+function globalsResolved({ job, endedAt, results, runId }: JobReport): readonly NotificationEvent[] {
+  if (job.source.globals === 'none') return [];
+  const failed = new Set(results.filter(({ database }) => database === GLOBALS).map(({ storage }) => storage));
+  const reached = new Set(results.filter(({ outcome }) => outcome?.kind === 'committed').map(({ storage }) => storage));
+  return [...reached.difference(failed)].map((storage) => ({
+    event: 'resolved' as const,
+    of: 'failure' as const,
+    at: endedAt,
+    source: job.source.name,
+    database: GLOBALS,
+    job: job.settings.name,
+    storage,
+    ...(runId === undefined ? {} : { runId }),
+  }));
+}

@@ -1,0 +1,176 @@
+import { expect, test, vi } from 'vitest';
+import { MIB } from '../../src/common/bytes.ts';
+import { type Logger, silentLogger } from '../../src/common/log.ts';
+import type { BackupDestination } from '../../src/operations/backup.ts';
+import { contentsOf } from '../support/archives.ts';
+import { filler, untilActivity } from '../support/backups.ts';
+import {
+  backUp,
+  backupsIn,
+  errorOf,
+  fileDestination,
+  keysOf,
+  outcomesOf,
+  recordsIn,
+  s3Destination,
+} from '../support/destinations.ts';
+import { postgresFacts } from '../support/facts.ts';
+import { FaultyStore } from '../support/faulty-store.ts';
+import { createDatabase, type TestDatabase } from '../support/postgres.ts';
+import { startTcpProxy } from '../support/tcp-proxy.ts';
+
+vi.setConfig({ testTimeout: 180_000 });
+
+const IN_PIECES = { format: 'directory', pieceBytes: 256 * 1024, jobs: 3 } as const;
+const ROWS = 20_000;
+const ROWS_SQL = `CREATE TABLE data AS SELECT n, repeat(md5(n::text), 8) AS text FROM generate_series(1, ${ROWS}) n;`;
+const CLEAN = { leftovers: [] };
+
+/** Keeps the events of what is warned of. */
+function warningsTo(warnings: string[]): Logger {
+  const logger: Logger = { ...silentLogger, warning: (event) => void warnings.push(event), child: () => logger };
+  return logger;
+}
+
+/** No backup, no object, no intent, and a record that says why. */
+async function expectNothing(destination: BackupDestination['store'], code: string): Promise<void> {
+  expect(await backupsIn(destination)).toEqual({ count: 0, ...CLEAN });
+  expect((await keysOf(destination)).filter((key) => key.startsWith('shop/'))).toEqual([]);
+  expect((await recordsIn(destination)).at(-1)).toMatchObject({ state: 'failed', error: { code } });
+}
+
+/** Ends the sessions of the dump that the condition names, once there are some; says how many. */
+async function endSessions(database: TestDatabase, condition: string): Promise<number> {
+  for (;;) {
+    const ended = await database.query(
+      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name LIKE 'pgark backup %' AND ${condition}`,
+    );
+    if (ended.length > 0) return ended.length;
+  }
+}
+
+async function rowsIn(outcome: Awaited<ReturnType<typeof backUp>>, store: BackupDestination['store']) {
+  const { manifest } = Object.values(outcomesOf(outcome))[0] ?? {};
+  if (manifest === undefined) throw new Error('nothing was committed');
+  const { tables } = await contentsOf(store, manifest);
+  return Object.fromEntries(tables.map(({ name, rows }) => [name, rows]));
+}
+
+test('a connection that breaks in the middle of a piece costs that piece alone', async () => {
+  await using database = await createDatabase({ sql: filler(24) });
+  await using place = await fileDestination('place');
+  await using postgres = await startTcpProxy(postgresFacts());
+  const warnings: string[] = [];
+  const logger = warningsTo(warnings);
+  // More than any session is told that does not read the table.
+  const held = postgres.holdAfter(12 * MIB);
+  const running = backUp(database, [place], { format: 'directory', jobs: 2, port: postgres.port, logger });
+  (await held).cut();
+  expect(await rowsIn(await running, place.store)).toEqual({ filler: 24 * 32 });
+  expect(warnings).toContain('dump.piece_retried');
+  expect((await backupsIn(place.store)).leftovers).toEqual([]);
+});
+
+test('without the session that holds the snapshot nothing is kept', async () => {
+  await using database = await createDatabase({ sql: ROWS_SQL });
+  await using place = await fileDestination('place');
+  let ended: Promise<number> | undefined;
+  const store = new FaultyStore(place.store, {
+    before: async ({ method, key }) => {
+      if (method !== 'putStream' || !key.includes('.dat')) return;
+      ended ??= endSessions(database, `state = 'idle in transaction'`);
+      await ended;
+    },
+  });
+  const error = await errorOf(
+    backUp(database, [{ destination: { name: 'place', store, needsDelete: false } }], IN_PIECES),
+  );
+  expect(error).toMatchObject({
+    code: 'postgres-unreachable',
+    message: expect.stringContaining('the connection that holds the snapshot'),
+  });
+  await expectNothing(place.store, 'postgres-unreachable');
+});
+
+test('a table that somebody waits for is read by the session that has its lock', async () => {
+  await using database = await createDatabase({ sql: `${ROWS_SQL} CREATE TABLE small AS SELECT 1 AS one;` });
+  await using place = await fileDestination('place');
+  const waiters: Promise<unknown>[] = [];
+  const clients = await Promise.all([database.connect(), database.connect()]);
+  const store = new FaultyStore(place.store, {
+    before: async ({ method, key }) => {
+      if (method !== 'putStream' || waiters.length > 0 || !key.includes('.dat')) return;
+      waiters.push(
+        ...clients.map(async (client, index) => {
+          await client.query(`ALTER TABLE ${index === 0 ? 'data' : 'small'} ADD COLUMN added int`);
+          await client.end();
+        }),
+      );
+      while ((await waitingFor(database)) < 2);
+    },
+  });
+  const destination = { destination: { name: 'place', store, needsDelete: false } };
+  expect(await rowsIn(await backUp(database, [destination], IN_PIECES), place.store)).toEqual({ data: ROWS, small: 1 });
+  await Promise.all(waiters);
+});
+
+async function waitingFor(database: TestDatabase): Promise<number> {
+  const rows = await database.query(
+    `SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'ALTER TABLE%' AND wait_event_type = 'Lock'`,
+  );
+  return rows.length;
+}
+
+test('a storage that refuses a file drops out alone, and leaves nothing', async () => {
+  await using database = await createDatabase({ sql: ROWS_SQL });
+  await using bucket = await s3Destination('bucket');
+  await using folder = await fileDestination('folder');
+  let puts = 0;
+  bucket.proxy.setFaults(({ operation, url }) => {
+    if (operation !== 'PutObject' || !url.pathname.includes('.dat')) return undefined;
+    puts += 1;
+    return puts > 3 ? { kind: 'answer', status: 403, code: 'AccessDenied' } : undefined;
+  });
+  const outcomes = outcomesOf(await backUp(database, [bucket, folder], IN_PIECES));
+  expect(outcomes['bucket']?.error?.code).toBe('store-access-denied');
+  expect(outcomes['folder']?.error).toBeUndefined();
+  await expectNothing(bucket.store, 'store-access-denied');
+});
+
+const fill = (table: string) => `INSERT INTO ${table} SELECT n, 'x' FROM generate_series(1, 100) n;`;
+const make = (table: string) => `CREATE TABLE ${table} (n int, text text); ${fill(table)}`;
+
+test.each<[what: string, before: readonly string[], change: string, after: readonly string[], anew: boolean]>([
+  [
+    'emptied and rewritten',
+    ['emptied', 'rewritten'],
+    `TRUNCATE emptied; ${fill('emptied')} ALTER TABLE rewritten ALTER COLUMN n TYPE bigint;`,
+    ['emptied', 'rewritten'],
+    false,
+  ],
+  [
+    'replaced, dropped and made',
+    ['first', 'replaced', 'swapped', 'dropped'],
+    `LOCK TABLE first; DROP TABLE replaced; ${make('replaced')} ALTER TABLE swapped RENAME TO other; ${make('swapped')}
+     DROP TABLE other, dropped; ${make('made')}`,
+    ['first', 'made', 'replaced', 'swapped'],
+    true,
+  ],
+])(
+  'tables that are %s while the dump waits for them have all their rows',
+  async (_what, before, change, after, anew) => {
+    await using database = await createDatabase({ sql: before.map(make).join('') });
+    await using place = await fileDestination('place');
+    const client = await database.connect();
+    await client.query(`BEGIN; ${change}`);
+    const warnings: string[] = [];
+    const running = backUp(database, [place], { ...IN_PIECES, logger: warningsTo(warnings) });
+    await untilActivity(database, `application_name LIKE 'pgark backup %' AND wait_event_type = 'Lock'`);
+    await client.query('COMMIT');
+    await client.end();
+    expect(await rowsIn(await running, place.store)).toEqual(Object.fromEntries(after.map((name) => [name, 100])));
+    // A snapshot from before the locks would have made it begin anew, or would have no rows.
+    expect(warnings.includes('dump.begun_anew')).toBe(anew);
+  },
+);

@@ -1,0 +1,16 @@
+CREATE SCHEMA "odd ""name";
+CREATE TABLE customer (id int PRIMARY KEY, name text NOT NULL, twice int GENERATED ALWAYS AS (id * 2) STORED);
+CREATE TABLE "order" (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, customer_id int NOT NULL REFERENCES customer);
+CREATE TABLE "odd ""name"."t (a) FROM stdin;
+" (a int, "b, c) FROM stdin;
+" text, "Grün" int UNIQUE);
+CREATE TABLE nothing ();
+CREATE FUNCTION touched() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+CREATE TRIGGER touch BEFORE INSERT ON customer FOR EACH ROW EXECUTE FUNCTION touched();
+CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM customer;
+COMMENT ON TABLE customer IS '';
+INSERT INTO customer VALUES (1, 'one'), (2, 'two');
+INSERT INTO "order" (customer_id) VALUES (1), (2), (2);
+INSERT INTO "odd ""name"."t (a) FROM stdin;
+" VALUES (1, 'x', 1);
+SELECT lo_from_bytea(77001, 'large');

@@ -1,0 +1,156 @@
+import { generateX25519Identity, identityToRecipient } from 'age-encryption';
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { describe, expect, test, vi } from 'vitest';
+import { Secret } from '../../src/common/secret.ts';
+import { operationContext } from '../../src/operations/context.ts';
+import { download } from '../../src/operations/download.ts';
+import { verify } from '../../src/operations/verify.ts';
+import { ageSealer } from '../../src/pipeline/encryption/age-sealer.ts';
+import { opensslSealer } from '../../src/pipeline/encryption/openssl-sealer.ts';
+import { runProgram } from '../support/cli.ts';
+import { filePlace, linesOf, NO_KEYS, restoreInto } from '../support/archive-restoring.ts';
+import { createDatabase } from '../support/postgres.ts';
+import { futureDatabase } from '../support/restoring.ts';
+import { RICH_SQL } from '../support/rich-database.ts';
+import { makeStockArchive } from '../support/stock-archive.ts';
+import { makeTempDirectory } from '../support/temp.ts';
+
+vi.setConfig({ testTimeout: 180_000 });
+
+describe('a backup of format directory', () => {
+  test('of a rich database comes back the same, with one connection and with four, in pieces and whole', async () => {
+    await using place = await filePlace();
+    await using source = await createDatabase({ sql: RICH_SQL });
+    const expected = await linesOf(source);
+    for (const options of [{ pieceRows: 7, jobs: 4 }, { jobs: 1 }]) {
+      await using restored = futureDatabase();
+      await makeStockArchive(source, place.store, {
+        ...options,
+        seal: { compression: { algorithm: 'zstd', level: 3 } },
+      });
+      await restoreInto(restored, place.store, { jobs: options.jobs });
+      expect(await linesOf(restored)).toEqual(expected);
+    }
+  });
+
+  test.each(['age', 'openssl'] as const)(
+    'that %s has encrypted opens with the key, and with no other',
+    async (scheme) => {
+      await using place = await filePlace();
+      await using source = await createDatabase({ sql: 'CREATE TABLE t AS SELECT generate_series(1, 1000) AS a' });
+      await using restored = futureDatabase();
+      const identity = await generateX25519Identity();
+      const passphrase = new Secret('a passphrase of more than thirty-two characters');
+      const sealer =
+        scheme === 'age'
+          ? await ageSealer({ recipients: [await identityToRecipient(identity)] })
+          : await opensslSealer({ passphrase });
+      await makeStockArchive(source, place.store, { seal: { compression: { algorithm: 'gzip', level: 1 }, sealer } });
+      await expect(restoreInto(restored, place.store)).rejects.toMatchObject({ code: 'key-missing' });
+      const wrong =
+        scheme === 'age'
+          ? { identities: [new Secret(await generateX25519Identity())], passphrases: [] }
+          : { identities: [], passphrases: [new Secret('another one of more than thirty-two characters')] };
+      await expect(restoreInto(restored, place.store, { keys: wrong })).rejects.toMatchObject({ code: 'wrong-key' });
+      const keys = { identities: [new Secret(identity)], passphrases: [passphrase] };
+      await restoreInto(restored, place.store, { keys });
+      expect(await linesOf(restored)).toEqual(await linesOf(source));
+      // Without a key the stored bytes are proven all the same.
+      const request = { store: place.store, filter: {}, selector: undefined, deep: true };
+      const context = operationContext();
+      expect((await verify({ ...request, keys }, context)).backups).toMatchObject([
+        { depth: 'read', failure: undefined },
+      ]);
+      const locked = await verify({ ...request, keys: NO_KEYS }, context);
+      expect(locked.backups).toMatchObject([{ depth: 'stored', failure: undefined }]);
+    },
+  );
+
+  test('of another encoding keeps every character, also in names', async () => {
+    await using place = await filePlace();
+    await using source = await createDatabase({
+      createOptions: `TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'`,
+      sql: `CREATE TABLE "Größe" ("Maß" text); INSERT INTO "Größe" SELECT chr(i) FROM generate_series(1, 255) i`,
+    });
+    await using restored = futureDatabase();
+    await makeStockArchive(source, place.store);
+    await restoreInto(restored, place.store);
+    expect(await linesOf(restored)).toEqual(await linesOf(source));
+  });
+
+  test('is loaded into an existing database that is empty; one that is not is left alone', async () => {
+    await using place = await filePlace();
+    await using source = await createDatabase({ sql: 'CREATE TABLE t AS SELECT generate_series(1, 1000) AS a' });
+    await using empty = await createDatabase({ createOptions: 'TEMPLATE template0' });
+    await makeStockArchive(source, place.store);
+    const planned = await restoreInto(empty, place.store, { planOnly: true });
+    expect(planned.plan.join('\n')).toContain('on several connections; if that fails, drop all of it again');
+    await restoreInto(empty, place.store);
+    expect(await linesOf(empty)).toEqual(await linesOf(source));
+    await expect(restoreInto(empty, place.store)).rejects.toMatchObject({ code: 'target-not-empty' });
+  });
+
+  test('gives one table, with its indexes, rights and partitions, to a database of its own', async () => {
+    await using place = await filePlace();
+    await using source = await createDatabase({ sql: RICH_SQL });
+    await using restored = futureDatabase();
+    await makeStockArchive(source, place.store);
+    const selection = { tables: ['measure', 'public.lines'], schemas: [], sections: [] };
+    await restoreInto(restored, place.store, { selection });
+    const tables = `SELECT oid::regclass::text AS name FROM pg_class
+      WHERE relkind IN ('r', 'p', 'm', 'v') AND relnamespace = 'public'::regnamespace ORDER BY 1`;
+    expect((await restored.query<{ name: string }>(tables)).map(({ name }) => name)).toEqual([
+      'lines',
+      'measure',
+      'measure_25',
+      'measure_25_0',
+      'measure_25_1',
+      'measure_rest',
+    ]);
+    for (const sql of [
+      'SELECT at, v, tableoid::regclass FROM measure ORDER BY 1, 2',
+      'SELECT line FROM lines ORDER BY 1',
+      `SELECT indexdef FROM pg_indexes WHERE tablename ~ '^(lines|measure)' ORDER BY 1`,
+      `SELECT polname, pg_get_expr(polqual, polrelid) FROM pg_policy`,
+    ]) {
+      expect({ sql, rows: await restored.query(sql) }).toEqual({ sql, rows: await source.query(sql) });
+    }
+    const sections = { tables: [], schemas: [], sections: ['data'] as const };
+    await expect(restoreInto(futureDatabase(), place.store, { selection: sections })).rejects.toMatchObject({
+      code: 'usage',
+    });
+  });
+
+  test('is downloaded as the folder that pg_restore reads, for this user alone', async () => {
+    await using place = await filePlace();
+    await using directory = await makeTempDirectory();
+    await using source = await createDatabase({ sql: RICH_SQL });
+    await using restored = await createDatabase({ createOptions: 'TEMPLATE template0' });
+    const identity = await generateX25519Identity();
+    const sealer = await ageSealer({ recipients: [await identityToRecipient(identity)] });
+    await makeStockArchive(source, place.store, { seal: { compression: { algorithm: 'zstd', level: 3 }, sealer } });
+    const folder = directory.join('made/by it');
+    const request = {
+      store: place.store,
+      filter: {},
+      selector: { kind: 'latest' } as const,
+      keys: { identities: [new Secret(identity)], passphrases: [] },
+      folder,
+    };
+    const outcome = await download(request, operationContext());
+    expect(outcome.command).toMatch(/^pg_restore .* -d NEW_DATABASE '.*\/made\/by it'$/);
+    for (const name of await readdir(folder)) expect((await stat(`${folder}/${name}`)).mode & 0o777).toBe(0o600);
+    expect((await readFile(`${folder}/toc.dat`)).subarray(0, 5).toString()).toBe('PGDMP');
+    const command = outcome.command.replace('-d NEW_DATABASE', '-d ""');
+    const stock = await runProgram(
+      'sh',
+      ['-euc', `cd '${folder}'; sha256sum --check --strict --quiet SHA256SUMS; ${command}`],
+      {
+        env: restored.env,
+      },
+    );
+    expect(stock).toMatchObject({ exitCode: 0, stderr: '' });
+    expect(await linesOf(restored)).toEqual(await linesOf(source));
+    await expect(download(request, operationContext())).rejects.toMatchObject({ code: 'target-not-empty' });
+  });
+});

@@ -1,0 +1,48 @@
+import { describe, expect, test } from 'vitest';
+import { Secret } from '../../src/common/secret.ts';
+import { connect, type Session } from '../../src/postgres/client/connect.ts';
+import { swapDatabases } from '../../src/postgres/client/swap-databases.ts';
+import { postgresFacts } from '../support/facts.ts';
+import { createDatabase, openDatabase } from '../support/postgres.ts';
+import { databaseNames } from '../support/restoring.ts';
+
+async function maintenance(): Promise<Session & AsyncDisposable> {
+  const { password, ...server } = postgresFacts();
+  const session = await connect(
+    { ...server, password: new Secret(password), database: 'postgres', sslMode: 'disable' },
+    { applicationName: 'pgark test' },
+  );
+  return Object.assign(session, { [Symbol.asyncDispose]: () => session.close() });
+}
+
+/** The session is cut at COMMIT, before the server has seen it or after the server has carried it out. */
+function cutAtCommit(session: Session, when: 'before' | 'after'): Session {
+  const query: Session['query'] = async (sql, values) => {
+    if (sql !== 'COMMIT') return session.query(sql, values);
+    if (when === 'after') await session.query(sql);
+    await session.close();
+    throw new Error('the connection was cut');
+  };
+  return { parameters: session.parameters, query } as Session;
+}
+
+describe('the exchange of two databases', { timeout: 300_000 }, () => {
+  test.each([
+    ['before', false],
+    ['after', true],
+  ] as const)('whose session is cut %s the server commits: %s', async (when, exchanged) => {
+    await using current = await createDatabase({ name: 'current', sql: 'CREATE TABLE old AS SELECT 1' });
+    await using loaded = await createDatabase({ name: 'loaded', sql: 'CREATE TABLE new AS SELECT 1' });
+    await using kept = openDatabase(`${current.name} kept`);
+    await using session = await maintenance();
+    await using helper = await maintenance();
+    const names = { current: current.name, loaded: loaded.name, keepAs: kept.name };
+    const swapped = swapDatabases(cutAtCommit(session, when), helper, names);
+    if (exchanged) await swapped;
+    else await expect(swapped).rejects.toThrow('the connection was cut');
+    expect(await databaseNames(current.name)).toEqual(exchanged ? [current.name, kept.name] : [current.name]);
+    expect(await databaseNames(loaded.name)).toEqual(exchanged ? [] : [loaded.name]);
+    const tables = await current.query('SELECT FROM pg_tables WHERE tablename = $1', [exchanged ? 'new' : 'old']);
+    expect(tables).toHaveLength(1);
+  });
+});

@@ -1,0 +1,56 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { expect } from 'vitest';
+import { type ArchiveContents, parseContents } from '../../src/formats/directory/contents.ts';
+import type { Manifest } from '../../src/repository/manifest.ts';
+import { dataFolderOf } from '../../src/repository/repository.ts';
+import type { ObjectStore } from '../../src/storage/object-store.ts';
+import { runProgram } from './cli.ts';
+import type { TestDatabase } from './postgres.ts';
+import { dumpOf } from './restoring.ts';
+
+/** How stock tools restore a directory. */
+export type StockWay = 'serial' | 'four at once' | 'as SQL';
+
+async function bytesOf(store: ObjectStore, key: string): Promise<Buffer> {
+  const { body } = await store.get(key);
+  const blocks: Uint8Array[] = [];
+  for await (const block of body) blocks.push(Buffer.from(block));
+  return Buffer.concat(blocks);
+}
+
+/** Copies the folder of an archive, as `aws s3 cp --recursive` would. */
+export async function copyFolder(store: ObjectStore, manifest: Manifest, target: string): Promise<void> {
+  const folder = dataFolderOf(manifest) ?? '';
+  await mkdir(target, { recursive: true });
+  for await (const { key } of store.list(folder)) {
+    await writeFile(path.join(target, key.slice(folder.length)), await bytesOf(store, key));
+  }
+}
+
+/** Of a backup that is neither compressed nor encrypted. */
+export async function contentsOf(store: ObjectStore, manifest: Manifest): Promise<ArchiveContents> {
+  const key = manifest.objects.find(({ role }) => role === 'contents')?.key ?? '';
+  return parseContents(await bytesOf(store, key), key);
+}
+
+/** Each command has to succeed, in this folder. */
+export async function shell(script: string, cwd: string, env: Readonly<Record<string, string>> = {}): Promise<void> {
+  const result = await runProgram('sh', ['-euc', script], { cwd, env });
+  expect(result).toMatchObject({ exitCode: 0, stderr: expect.not.stringMatching(/error/i) });
+}
+
+export async function stockRestore(way: StockWay, folder: string, target: TestDatabase): Promise<void> {
+  const commands: Readonly<Record<StockWay, string>> = {
+    serial: 'pg_restore --exit-on-error --dbname="" .',
+    'four at once': 'pg_restore --exit-on-error --jobs=4 --dbname="" .',
+    'as SQL': 'pg_restore --file=- . > ../script.sql; psql -X -q -v ON_ERROR_STOP=1 -f ../script.sql; rm ../script.sql',
+  };
+  await shell(commands[way], folder, target.env);
+}
+
+/** What pg_dump says of a database, whatever the order of its rows: sessions that load at once mix them. */
+export async function unorderedDumpOf(database: TestDatabase): Promise<readonly string[]> {
+  const text = await dumpOf(database);
+  return text.split('\n').sort();
+}

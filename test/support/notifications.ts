@@ -1,0 +1,154 @@
+import { systemClock } from '../../src/common/clock.ts';
+import { createLogger } from '../../src/common/log-writer.ts';
+import type { Channel, Subscription } from '../../src/notify/channel.ts';
+import type { NotifyContext } from '../../src/notify/dispatcher.ts';
+import type { NotificationMessage } from '../../src/notify/message.ts';
+
+const at = new Date('2026-11-20T02:00:05.250Z');
+const about = {
+  at,
+  source: 'shop',
+  database: 'shop',
+  storage: 'r2',
+  job: 'nightly',
+  runId: '01KAFZJHDJ6YV1T1Y2Z3A4B5C6',
+} as const;
+
+export const everyEvent: readonly Subscription[] = [
+  'start',
+  'success',
+  'failure',
+  'recovery',
+  'overdue',
+  'verify_failed',
+  'drill_failed',
+];
+
+const failure = {
+  ...about,
+  event: 'failure',
+  error: { code: 'store-access-denied', message: 'AccessDenied', hint: 'grant s3:PutObject' },
+  startedAt: new Date('2026-11-20T02:00:00Z'),
+  lastGoodAt: new Date('2026-11-19T02:00:00Z'),
+  nextTryAt: new Date('2026-11-20T02:10:00Z'),
+} as const;
+
+/** Calls everybody, in every markup there is, and breaks out of lines, attributes and headers. */
+export const hostileName = '<!channel> *x* _y_ @everyone';
+const hostileText =
+  'permission denied for "<img src=x onerror=alert(1)>"\r\nBcc: all@example.com\n[click](https://evil.example) `a` ~b~ ||c|| <@123456789012345678> @here & \u202etxt.exe\u0000';
+
+/** One message of each kind, and those that are hard to write down. */
+export const sampleMessages = {
+  start: { ...about, event: 'start' },
+  success: {
+    ...about,
+    event: 'success',
+    startedAt: new Date('2026-11-20T01:57:00Z'),
+    backupId: '20261120T015700Z-pp7k2m4',
+    storedBytes: 1_288_490_189,
+    nextTryAt: new Date('2026-11-21T02:00:00Z'),
+  },
+  failure,
+  'failure-first': {
+    at,
+    source: 'crm',
+    database: 'orders',
+    event: 'failure',
+    error: failure.error,
+    lastGoodAt: 'never',
+  },
+  overdue: {
+    at,
+    source: 'shop',
+    event: 'overdue',
+    lastGoodAt: new Date('2026-11-17T01:00:00Z'),
+    maxAgeMs: 26 * 3_600_000,
+    nextTryAt: new Date('2026-11-23T02:00:00Z'),
+  },
+  verify_failed: {
+    ...about,
+    event: 'verify_failed',
+    backupId: '20261119T020000Z-pabcdef',
+    error: {
+      code: 'corrupt',
+      message: 'the stored bytes are not those that were written',
+      hint: 'restore another backup',
+    },
+    lastPassedAt: new Date('2026-11-13T02:00:00Z'),
+  },
+  drill_failed: {
+    ...about,
+    event: 'drill_failed',
+    error: {
+      code: 'restore-failed',
+      message: 'select count(*) from orders gave 12, at least 100000 are expected',
+      hint: '',
+    },
+    lastPassedAt: 'never',
+  },
+  prune_refused: {
+    ...about,
+    event: 'prune_refused',
+    error: {
+      code: 'prune-refused',
+      message: 'it would delete 12 of 14 backups',
+      hint: 'look at pgark prune --dry-run, then repeat with --force',
+    },
+  },
+  recovery: {
+    ...about,
+    event: 'recovery',
+    of: 'failure',
+    since: new Date('2026-11-18T02:00:03Z'),
+    timesSeen: 3,
+    startedAt: new Date('2026-11-20T01:57:00Z'),
+    storedBytes: 1_288_490_189,
+  },
+  hostile: {
+    ...failure,
+    source: hostileName,
+    database: hostileName,
+    storage: '@channel #general',
+    error: { code: 'postgres-privileges', message: hostileText, hint: 'grant SELECT on "a<b>&c" to \'backup\'.' },
+  },
+  long: {
+    ...failure,
+    source: '*'.repeat(200),
+    error: { code: 'dump-failed', message: '<&>_'.repeat(700), hint: '@'.repeat(400) },
+  },
+  test: { event: 'test', at, channel: 'ops' },
+} as const satisfies Readonly<Record<string, NotificationMessage>>;
+
+/** A channel's settings that have nothing to do with its type. */
+export function subscribed(name: string, on: readonly Subscription[] = everyEvent): Pick<Channel, 'name' | 'on'> {
+  return { name, on };
+}
+
+/** A context in which pauses pass at once and are written down, as are all lines of the log. */
+export interface WatchedContext extends NotifyContext {
+  readonly pausesMs: readonly number[];
+  readonly lines: readonly string[];
+}
+
+export function watchedContext(changes: Partial<NotifyContext> = {}): WatchedContext {
+  const pausesMs: number[] = [];
+  const lines: string[] = [];
+  return {
+    clock: {
+      ...systemClock,
+      monotonicMs: () => pausesMs.reduce((sum, ms) => sum + ms, 0),
+      sleep: async (ms, signal) => {
+        signal?.throwIfAborted();
+        pausesMs.push(ms);
+        await Promise.resolve();
+      },
+    },
+    random: { bytes: (count) => new Uint8Array(count), fraction: () => 1 },
+    logger: createLogger({ format: 'json', level: 'debug', write: (line) => lines.push(line) }),
+    timeoutMs: 5_000,
+    pausesMs,
+    lines,
+    ...changes,
+  };
+}

@@ -1,0 +1,174 @@
+import { silentLogger } from '../../src/common/log.ts';
+import { systemRandom } from '../../src/common/random.ts';
+import { parseSchedule, type Schedule } from '../../src/config/schedule.ts';
+import type { PlannedBackup } from '../../src/observability/expectations.ts';
+import type { ProtectionInputs } from '../../src/observability/protection-state.ts';
+import { readStorageHistory, type StorageHistory } from '../../src/observability/storage-history.ts';
+import { makeBackupId, makeRunId } from '../../src/repository/ids.ts';
+import { keys } from '../../src/repository/keys.ts';
+import { Leases } from '../../src/repository/leases.ts';
+import type { Manifest } from '../../src/repository/manifest.ts';
+import { Repository } from '../../src/repository/repository.ts';
+import { type RunRecord, serialiseRunRecord } from '../../src/runs/run-record.ts';
+import { ManualClock } from './manual-clock.ts';
+import { MemoryStore } from './memory-store.ts';
+
+export const HOUR_MS = 3_600_000;
+
+/** `2026-11-20T02:00Z` and the like. */
+export function at(text: string): Date {
+  return new Date(text);
+}
+
+function schedule(text: string): Schedule {
+  const parsed = parseSchedule(text);
+  if (typeof parsed === 'string') throw new Error(parsed);
+  return parsed;
+}
+
+/** What the configuration wants: shop, plain, to r2, each night at two, if nothing else is said. */
+export function plan(said: Partial<PlannedBackup> & { readonly every?: string } = {}): PlannedBackup {
+  const { every = '0 2 * * *', ...rest } = said;
+  const schedules = every === '' ? [] : [schedule(every)];
+  return { source: 'shop', database: 'shop', format: 'plain', storage: 'r2', schedules, jitterMs: 0, ...rest };
+}
+
+/** A storage in memory with a history that tests write. */
+export class HistoryPlace {
+  readonly clock: ManualClock;
+  readonly store: MemoryStore;
+  readonly repository: Repository;
+
+  constructor(start: Date) {
+    this.clock = new ManualClock(start);
+    this.store = new MemoryStore({ clock: this.clock });
+    this.repository = new Repository(this.store, { clock: this.clock, random: systemRandom });
+  }
+
+  /** A committed backup with the record of its run. */
+  async backup(
+    startedAt: Date,
+    said: { minutes?: number; bytes?: number; source?: string; database?: string; storeTime?: Date } = {},
+  ): Promise<Manifest> {
+    const { minutes = 10, bytes = 1_000, source = 'shop', database = 'shop' } = said;
+    const endedAt = new Date(startedAt.getTime() + minutes * 60_000);
+    const record = await this.run('succeeded', startedAt, endedAt, { source, database });
+    const manifest = manifestOf({ startedAt, endedAt, bytes, source, database, runId: record.id });
+    const made = { ...manifest, storeTime: (said.storeTime ?? endedAt).toISOString() };
+    await this.repository.commit(made);
+    return made;
+  }
+
+  /** The record of a run; `endedAt` is left out of one that is running. */
+  async run(
+    state: RunRecord['state'],
+    startedAt: Date,
+    endedAt?: Date,
+    said: Partial<RunRecord> = {},
+  ): Promise<RunRecord> {
+    const failed = { code: 'dump-failed', message: 'pg_dump was killed', hint: 'look at its last words', exit: 1 };
+    const record: RunRecord = {
+      layout: 1,
+      id: makeRunId(startedAt, systemRandom),
+      kind: 'backup',
+      state,
+      source: 'shop',
+      database: 'shop',
+      host: 'tester',
+      pid: 1,
+      startedAt: startedAt.toISOString(),
+      ...(endedAt === undefined ? {} : { endedAt: endedAt.toISOString() }),
+      ...(state === 'failed' ? { error: failed } : {}),
+      pgarkVersion: '0.0.0',
+      ...said,
+    };
+    await this.write(record);
+    return record;
+  }
+
+  async write(record: RunRecord): Promise<void> {
+    await this.store.putSmall(keys.run(new Date(record.startedAt), record.id), serialiseRunRecord(record));
+  }
+
+  /** The lease of a run, as its process holds it. */
+  leasesOf(runId: string): Leases {
+    const holder = { host: 'tester', pid: 1, runId, command: 'pgark backup' };
+    const { clock } = this;
+    return new Leases(this.store, {
+      clock,
+      random: systemRandom,
+      logger: silentLogger,
+      termMs: 90_000,
+      timers: { after: (ms, callback) => clock.after(ms, callback) },
+      holder,
+    });
+  }
+
+  async history(previous?: StorageHistory): Promise<StorageHistory> {
+    return readStorageHistory(this.repository, { now: this.clock.now(), previous });
+  }
+
+  /** All that a state is made of, at the clock's time, with this storage as r2. */
+  async inputs(said: Partial<ProtectionInputs> = {}): Promise<ProtectionInputs> {
+    return {
+      now: this.clock.now(),
+      watchedSince: this.clock.now(),
+      timezone: 'UTC',
+      plans: [plan()],
+      histories: new Map([['r2', await this.history()]]),
+      progressRatios: new Map(),
+      probes: [],
+      notificationFailures: 0,
+      ...said,
+    };
+  }
+}
+
+function manifestOf(made: {
+  readonly startedAt: Date;
+  readonly endedAt: Date;
+  readonly bytes: number;
+  readonly source: string;
+  readonly database: string;
+  readonly runId: string;
+}): Manifest {
+  const sha256 = '0'.repeat(64);
+  const id = makeBackupId(made.startedAt, 'p', systemRandom);
+  return {
+    layout: 1,
+    id,
+    format: 'plain',
+    source: made.source,
+    database: {
+      name: made.database,
+      oid: '1',
+      owner: 'app',
+      encoding: 'UTF8',
+      collation: 'C',
+      ctype: 'C',
+      localeProvider: 'libc',
+      bytes: 1,
+    },
+    server: { host: 'db', port: 5432, version: '15.1', versionNum: 150001, inRecovery: false },
+    client: { program: 'pg_dump', version: '15.1' },
+    startedAt: made.startedAt.toISOString(),
+    endedAt: made.endedAt.toISOString(),
+    storeTime: made.endedAt.toISOString(),
+    runId: made.runId,
+    objects: [
+      {
+        key: `${id}.sql`,
+        role: 'dump',
+        storedBytes: made.bytes,
+        storedSha256: sha256,
+        plainBytes: 1,
+        plainSha256: sha256,
+      },
+    ],
+    compression: { algorithm: 'none', level: 0 },
+    parents: [],
+    excluded: [],
+    unreadable: [],
+    pgarkVersion: '0.0.0',
+  };
+}

@@ -1,0 +1,25 @@
+import { availableParallelism } from 'node:os';
+import { defineConfig } from 'vitest/config';
+
+const shared = { testTimeout: 240_000, hookTimeout: 300_000, pool: 'forks' as const };
+
+export default defineConfig({
+  test: {
+    // Integration tests mostly wait for servers and child processes: one file for each core, two at the least.
+    maxWorkers: Math.max(2, availableParallelism()),
+    projects: [
+      { test: { ...shared, name: 'unit', include: ['src/**/*.test.ts'] } },
+      {
+        test: {
+          ...shared,
+          name: 'integration',
+          include: ['test/**/*.test.ts'],
+          exclude: ['test/soak/**'],
+          globalSetup: ['test/support/global-setup.ts'],
+        },
+      },
+      // On request only: it needs servers of several versions (scripts/soak.mjs).
+      { test: { ...shared, name: 'soak', include: ['test/soak/**/*.test.ts'] } },
+    ],
+  },
+});
