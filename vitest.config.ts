@@ -15,11 +15,19 @@ export default defineConfig({
           name: 'integration',
           include: ['test/**/*.test.ts'],
           exclude: ['test/soak/**'],
+          setupFiles: ['test/support/clean-environment.ts'],
           globalSetup: ['test/support/global-setup.ts'],
         },
       },
       // On request only: it needs servers of several versions (scripts/soak.mjs).
-      { test: { ...shared, name: 'soak', include: ['test/soak/**/*.test.ts'] } },
+      {
+        test: {
+          ...shared,
+          name: 'soak',
+          include: ['test/soak/**/*.test.ts'],
+          setupFiles: ['test/support/clean-environment.ts'],
+        },
+      },
     ],
   },
 });

@@ -1,5 +1,7 @@
 import { spawn } from 'node:child_process';
 import path from 'node:path';
+import { runCli } from '../../src/cli/program.ts';
+import { cliWorld, recordingTerminal } from './cli-world.ts';
 import { expectNoSecrets } from './secrets.ts';
 import { makeTempDirectory } from './temp.ts';
 
@@ -17,7 +19,12 @@ export interface RunOptions {
   readonly onStarted?: (program: { readonly pid: number; kill(signal: NodeJS.Signals): void }) => void;
   /** Gets stderr as it comes. */
   readonly onStderr?: (text: string) => void;
+  /** Whether it matters that bin/pgark itself is started; it costs half a second. */
+  readonly ownProcess?: boolean;
 }
+
+/** What a process has once for all that runs in it: other values need a process of their own. */
+const PROCESS_WIDE = /^(PATH|HOME|LANG|TZ|TMPDIR|PGARK_CLIENT_DIR)$|^(NODE|UV|AWS|OTEL|RCLONE|SSL|LC)_|_PROXY$/i;
 
 export interface RunResult {
   readonly exitCode: number | null;
@@ -27,13 +34,43 @@ export interface RunResult {
 }
 
 /**
- * Runs bin/pgark as a user does, in an environment and a home directory without settings. Never rejects for its outcome,
- * but if it showed a secret that it was given.
+ * Runs a command line of pgark, in an environment and a directory without settings: within this process, as bin/pgark
+ * would in its own, or as bin/pgark where that matters. Never rejects for its outcome, but if it showed a secret that it
+ * was given.
  */
 export async function runPgark(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
-  const result = await runProgram(pgarkPath, args, options);
+  const result = await (wantsProcess(options) ? runProgram(pgarkPath, args, options) : runWithin(args, options));
   expectNoSecrets(result.stdout + result.stderr, `the output of pgark ${args.join(' ')}`, options.env);
   return result;
+}
+
+function wantsProcess({ ownProcess, onStarted, input, env = {} }: RunOptions): boolean {
+  return (
+    ownProcess === true ||
+    onStarted !== undefined ||
+    input !== undefined ||
+    Object.keys(env).some((name) => PROCESS_WIDE.test(name))
+  );
+}
+
+async function runWithin(args: readonly string[], options: RunOptions): Promise<RunResult> {
+  await using home = await makeTempDirectory();
+  const terminal = recordingTerminal({ tableColumns: Number.POSITIVE_INFINITY });
+  const interrupt = new AbortController();
+  const end = () => interrupt.abort(new Error('received SIGTERM'));
+  if (options.signal?.aborted) end();
+  else options.signal?.addEventListener('abort', end, { once: true });
+  const world = cliWorld(terminal, { CI: 'true', ...options.env }, options.cwd ?? home.path);
+  const err = (text: string) => {
+    terminal.err(text);
+    options.onStderr?.(text);
+  };
+  try {
+    const exitCode = await runCli(args, { ...world, terminal: { ...terminal, err }, signal: interrupt.signal });
+    return { exitCode, signal: null, stdout: terminal.stdout(), stderr: terminal.stderr() };
+  } finally {
+    options.signal?.removeEventListener('abort', end);
+  }
 }
 
 /** Runs any program in the same clean environment: psql, gunzip, age. */

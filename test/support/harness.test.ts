@@ -118,7 +118,7 @@ describe('the search for secrets in whatever pgark writes', () => {
 
 describe('running programs', () => {
   test('pgark starts from the checkout in an environment without settings', async () => {
-    const result = await runPgark(['--version']);
+    const result = await runPgark(['--version'], { ownProcess: true });
     expect(result).toMatchObject({ exitCode: 0, signal: null });
   });
 
