@@ -43,14 +43,22 @@ afterAll(() => old.stop());
 
 const SHOP = `sh'op $pgark$ "Ü`;
 
-async function run(
+async function connect(
   server: ThrowawayServer,
-  sql: string,
   { database = server.database, password = server.password } = {},
-): Promise<Record<string, unknown>[]> {
+): Promise<Client> {
   const { host, port, user } = server;
   const client = new Client({ host, port, user, database, password: password.reveal() });
   await client.connect();
+  return client;
+}
+
+async function run(
+  server: ThrowawayServer,
+  sql: string,
+  login?: Parameters<typeof connect>[1],
+): Promise<Record<string, unknown>[]> {
+  const client = await connect(server, login);
   try {
     const { rows } = await client.query<Record<string, unknown>>(sql);
     return rows;
@@ -281,9 +289,21 @@ describe('globals beside backups', () => {
   test('go with the backups that needed them, by a prune or when newer ones are stored', async () => {
     await using storage = await fileStorage();
     const unneeded = present((await store(storage)).outcome).record.id;
-    // Ids of backups tell the second of their start, and what is of the same second stays.
-    await systemClock.sleep(1_000 - (Date.now() % 1_000));
-    await succeed(['backup'], { ...env(storage), BACKUP_RETENTION_DAYS: 'forever' });
+    // Ids of backups tell the second of their start, and globals that were stored in the same second stay.
+    await nextSecond();
+    const holder = await connect(old, { database: SHOP });
+    await holder.query('CREATE TABLE held ()');
+    await holder.query('BEGIN; LOCK TABLE held');
+    const backup = succeed(['backup'], { ...env(storage), BACKUP_RETENTION_DAYS: 'forever' });
+    await vi.waitFor(
+      async () => expect(await run(old, 'SELECT 1 FROM pg_locks WHERE NOT granted')).not.toEqual([]),
+      60_000,
+    );
+    await nextSecond();
+    await holder.query('COMMIT');
+    await backup;
+    await holder.query('DROP TABLE held');
+    await holder.end();
     const needed = (await idsIn(storage)).find((id) => id !== unneeded) ?? '';
     const newest = present((await store(storage)).outcome).record.id;
     const dry = await pgarkJson<{ readonly storages: readonly { readonly globals: readonly string[] }[] }>(
@@ -323,3 +343,7 @@ describe('globals beside backups', () => {
     await succeed(['restore', 'latest', '--to-url', url.href], env(storage));
   });
 });
+
+async function nextSecond(): Promise<void> {
+  await systemClock.sleep(1_000 - (Date.now() % 1_000));
+}
