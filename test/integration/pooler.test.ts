@@ -1,6 +1,10 @@
 import { describe, expect, test } from 'vitest';
+import { Secret } from '../../src/common/secret.ts';
+import { connect } from '../../src/postgres/client/connect.ts';
+import { refuseSharedSessions } from '../../src/postgres/client/pooler.ts';
 import { expectFailure, expectRestores, fileStorage, succeed, urlOf } from '../support/backups.ts';
 import { runPgark } from '../support/cli.ts';
+import { postgresFacts } from '../support/facts.ts';
 import { startPgBouncer } from '../support/pgbouncer.ts';
 import { createDatabase } from '../support/postgres.ts';
 
@@ -20,16 +24,31 @@ describe('a server behind PgBouncer', () => {
     expect(await storage.keys()).toEqual([]);
   });
 
-  test('that hands out its sessions in turn is refused, and so is restoring through it', async () => {
-    await using pooler = await startPgBouncer('transaction', { server_round_robin: '1', min_pool_size: '8' });
+  test.each([0, 1])('that hands out two sessions in turn is found out after %i more questions', async (questions) => {
+    await using pooler = await startPgBouncer('transaction', { server_round_robin: '1', default_pool_size: '2' });
+    await using database = await createDatabase();
+    const { host, user, password } = postgresFacts();
+    const parameters = { host, port: pooler.port, user, password: new Secret(password), database: database.name };
+    const open = () => connect({ ...parameters, sslMode: 'disable' }, { applicationName: 'pgark test' });
+    const [session, other] = await Promise.all([open(), open()]);
+    // Transactions at the same time, so that both of the server's sessions are there.
+    for (const each of [session, other]) await each.query('BEGIN');
+    for (const each of [session, other]) await each.query('COMMIT');
+    await other.close();
+    const [row] = await session.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
+    for (let question = 0; question < questions; question++) await session.query('SELECT 1');
+    await expect(refuseSharedSessions(session, row?.pid ?? 0)).rejects.toMatchObject({ code: 'postgres-pooler' });
+    await session.close();
+  });
+
+  test('is refused for a restore too', async () => {
+    await using pooler = await startPgBouncer('transaction');
     await using database = await createDatabase({ sql: 'CREATE TABLE filler AS SELECT 1 AS n' });
     await using storage = await fileStorage();
     await succeed(['backup'], { ...storage.env, DATABASE_URL: database.url });
     const url = urlOf(`${database.name} 2`, { port: pooler.port });
-    for (const args of [['restore', 'latest', '--to-url', url], ['backup']]) {
-      const env = { ...storage.env, DATABASE_URL: urlOf(database.name, { port: pooler.port }) };
-      expectFailure(await runPgark(args, { env }), refusal);
-    }
+    const env = { ...storage.env, DATABASE_URL: urlOf(database.name, { port: pooler.port }) };
+    expectFailure(await runPgark(['restore', 'latest', '--to-url', url], { env }), refusal);
   });
 
   test('that keeps sessions is as good as the server itself', async () => {

@@ -2,8 +2,13 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { PgarkError } from '../../common/errors.ts';
 import { connect, type Session } from './connect.ts';
 
-/** Turns of asking on two sessions who serves them. A pooler that shares its sessions shows it in the first, as a rule. */
+/**
+ * Turns of asking on two sessions who serves them, each twice running: a pooler that gives the session used last shows
+ * itself by serving both with one, and one that goes round by serving the second question of the same session with
+ * another, although in turns of one question each two sessions out of two would never change places.
+ */
 const ROUNDS = 4;
+const QUESTIONS_RUNNING = 2;
 /** A pooler without a free session lets the second one wait; pgark needs two at once for a backup. */
 const ANSWER_TIMEOUT_MS = 10_000;
 
@@ -22,10 +27,14 @@ export async function refuseSharedSessions(session: Session, servedBy: number): 
   try {
     let secondServedBy: number | undefined;
     for (let round = 0; round < ROUNDS; round++) {
-      const pid = await withinTimeout(askPid(second), session);
-      secondServedBy ??= pid;
-      if (pid === servedBy || pid !== secondServedBy) throw shared(session);
-      if ((await askPid(session)) !== servedBy) throw shared(session);
+      for (let question = 0; question < QUESTIONS_RUNNING; question++) {
+        const pid = await withinTimeout(askPid(second), session);
+        secondServedBy ??= pid;
+        if (pid === servedBy || pid !== secondServedBy) throw shared(session);
+      }
+      for (let question = 0; question < QUESTIONS_RUNNING; question++) {
+        if ((await askPid(session)) !== servedBy) throw shared(session);
+      }
     }
   } finally {
     await second.close();
