@@ -27,7 +27,11 @@ async function once(
     databases: { shop: { url: database.url, jobs: { nightly: { format: 'plain' } }, hooks } },
   };
   await writeFile(folder.join('pgark.yaml'), JSON.stringify(config));
-  const result = await runPgark(['once', '--config', 'pgark.yaml', '-o', 'json'], { cwd: folder.path });
+  // Hooks begin in the directory of the process.
+  const result = await runPgark(['once', '--config', 'pgark.yaml', '-o', 'json'], {
+    cwd: folder.path,
+    ownProcess: true,
+  });
   const { results } = JSON.parse(result.stdout) as Pick<Awaited<ReturnType<typeof once>>, 'results'>;
   return { ...result, results };
 }

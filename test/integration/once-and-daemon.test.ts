@@ -59,7 +59,8 @@ databases:
   for (const storage of [near, far])
     expectExit(await runPgark(['backup'], { env: { ...storage.env, DATABASE_URL: other, BACKUP_NAME: 'other' } }), 0);
   if (mode === 'once') {
-    const { exitCode } = await runPgark(['once', ...CONFIG], options);
+    // Hooks begin in the directory of the process.
+    const { exitCode } = await runPgark(['once', ...CONFIG], { ...options, ownProcess: true });
     expect(exitCode === 0).toBe(outcome === 'succeeded');
   }
   // After a run by hand nothing is due, and the daemon only tells.
@@ -200,7 +201,7 @@ databases:
     jobs: { often: { format: plain, schedule: 1h } }
 `,
       );
-    const run = () => runPgark(['backup', ...CONFIG], { cwd: folder.path });
+    const run = () => runPgark(['backup', ...CONFIG], { cwd: folder.path, ownProcess: true });
     const manifests = async (): Promise<number> =>
       (await storage.keys()).filter((key) => key.startsWith('.pgark/backups/')).length;
     await configure('abort');
