@@ -65,3 +65,11 @@ export async function withScriptedRclone(folder: string, script: string): Promis
   });
   return { ...process.env, PATH: `${folder}${path.delimiter}${process.env['PATH'] ?? ''}` };
 }
+
+/** A process for each step takes its time: fewer objects than a page has, which is rclone's business. */
+export const rcloneContract = {
+  pageObjects: 40,
+  keepsMetadata: false,
+  conditionalWrites: false,
+  namesOneByOne: false,
+} as const;
