@@ -1,8 +1,8 @@
 import { availableParallelism } from 'node:os';
 import { type ByteStream, MIB } from '../../common/bytes.ts';
-import { assert } from '../../common/errors.ts';
 import { compressionSuffix } from '../../pipeline/compression.ts';
 import type { Session } from '../../postgres/client/connect.ts';
+import { clientEncodingOf } from '../../postgres/toc/client-encoding.ts';
 import type { CustomToc } from '../../postgres/toc/toc.ts';
 import { writeToc } from '../../postgres/toc/write-toc.ts';
 import type { Seal } from '../sealed-object.ts';
@@ -104,7 +104,7 @@ class ArchiveDump {
     this.#toc = begun.toc;
     this.#jobs = begun.jobs;
     this.#signal = AbortSignal.any([request.signal, begun.leader.lost]);
-    this.#encoding = encodingOf(begun.toc);
+    this.#encoding = clientEncodingOf(begun.toc);
     this.#plan = planDump({
       toc: begun.toc,
       tables: begun.leader.facts,
@@ -242,12 +242,4 @@ function nameOf(file: string, { compression, sealer }: Seal): string {
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes;
-}
-
-/** The client encoding in which the archive's strings and rows are. */
-function encodingOf(toc: CustomToc): string {
-  const entry = toc.entries.find(({ description }) => description === 'ENCODING');
-  const encoding = /^SET client_encoding = '(\w+)';$/m.exec(entry?.definition ?? '')?.[1];
-  assert(encoding !== undefined, 'pg_dump names the encoding of its archive');
-  return encoding;
 }

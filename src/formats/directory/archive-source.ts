@@ -2,6 +2,7 @@ import { PgarkError } from '../../common/errors.ts';
 import { chooseLoader, findPrograms } from '../../postgres/client/programs.ts';
 import { tallyOf } from '../../pipeline/meter.ts';
 import { makePrivateFile } from '../../common/private-file.ts';
+import { clientEncodingOf } from '../../postgres/toc/client-encoding.ts';
 import { readToc } from '../../postgres/toc/read-toc.ts';
 import { type CustomToc, TABLE_DATA_END, type TocEntry } from '../../postgres/toc/toc.ts';
 import { type Manifest, sizesOf } from '../../repository/manifest.ts';
@@ -193,17 +194,9 @@ async function load(
   const tally = tallyOf(onStoredBytes);
   await loadData(tasks, {
     ...how,
-    encoding: encodingOf(toc),
+    encoding: clientEncodingOf(toc),
     read: (file) =>
       objects.read(objects.objectOf(file), { onStoredBytes: tally(), blocksInFlightMax: BLOCKS_IN_FLIGHT }),
   });
   await restoreEntries(phases.after, jobs);
-}
-
-/** What pg_restore sets first (`processEncodingEntry`). */
-function encodingOf({ entries }: CustomToc): string {
-  const definition = entries.find(({ description }) => description === 'ENCODING')?.definition;
-  const encoding = /^SET client_encoding = '([^'\\]+)';/.exec(definition ?? '')?.[1];
-  if (encoding !== undefined) return encoding;
-  throw new PgarkError('corrupt', 'the archive’s table of contents does not say in which encoding it is');
 }
