@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { formatBytes } from '../common/bytes.ts';
+import type { CompressionAlgorithm } from '../common/compression-levels.ts';
 import { PgarkError } from '../common/errors.ts';
 import { download } from '../operations/download.ts';
 import { action, chooseStorage, type CliWorld } from './command.ts';
@@ -8,6 +9,8 @@ import { addExamples } from './help.ts';
 import { manifestJson } from './json.ts';
 import { filterFor } from './list.ts';
 import { keysOf } from './restore.ts';
+
+const COMPRESSIONS: readonly CompressionAlgorithm[] = ['none', 'gzip', 'zstd'];
 
 export function registerDownload(program: Command, world: CliWorld): void {
   const command = program
@@ -19,6 +22,12 @@ export function registerDownload(program: Command, world: CliWorld): void {
     .argument('<backup>', 'latest, an id or a file name')
     .argument('<folder>', 'a folder that is empty or does not exist yet')
     .option('--database <name>', 'of this source or database, where the storage holds several')
+    .addOption(
+      new Option(
+        '--compression <algorithm>',
+        'of what is written (default: as it is stored, if pg_restore of the backup’s own version reads that)',
+      ).choices(COMPRESSIONS),
+    )
     .option('--identity <file>', 'age identity file to decrypt with')
     .option('--passphrase-file <file>', 'file that holds the passphrase to decrypt with')
     .option('--storage <name>', 'the storage to look in (needed if there are several)');
@@ -35,6 +44,7 @@ export function registerDownload(program: Command, world: CliWorld): void {
         selector: name === 'latest' ? { kind: 'latest' } : { kind: 'name', name },
         filter: filterFor(config, typeof options.database === 'string' ? options.database : undefined),
         keys: await keysOf(config, options),
+        compression: COMPRESSIONS.find((each) => each === options.compression),
         folder: resolve(world.cwd, given),
       },
       run.context(config),

@@ -1,4 +1,10 @@
 import type { ByteStream } from '../common/bytes.ts';
+import type { CompressionAlgorithm } from '../common/compression-levels.ts';
+
+export interface DownloadHow {
+  /** Of the files that hold data. Default: as they are, or none where the backup's own version of PostgreSQL reads no such. */
+  readonly compression: CompressionAlgorithm | undefined;
+}
 
 /** A backup of whatever format as the files that stock tools of PostgreSQL restore. */
 export interface DownloadSource {

@@ -1,17 +1,21 @@
 import type { Manifest } from '../repository/manifest.ts';
 import { archiveDownload } from './directory/download-archive.ts';
-import type { DownloadSource } from './download-source.ts';
+import type { DownloadHow, DownloadSource } from './download-source.ts';
 import type { SourceAccess } from './load-source.ts';
 import { dumpDownload } from './plain/download-dump.ts';
 import { unknownFormat } from './unknown-format.ts';
 
 /** Errors: `corrupt`, `wrong-key`, `key-missing`, `store-…`; `restore-failed` for a format that this version does not know. */
-export async function downloadSource(manifest: Manifest, access: SourceAccess): Promise<DownloadSource> {
+export async function downloadSource(
+  manifest: Manifest,
+  access: SourceAccess,
+  how: DownloadHow,
+): Promise<DownloadSource> {
   switch (manifest.format) {
     case 'plain':
-      return dumpDownload(manifest, access);
+      return dumpDownload(manifest, access, how);
     case 'directory':
-      return archiveDownload(manifest, access);
+      return archiveDownload(manifest, access, how);
     case 'physical':
       throw unknownFormat(manifest, 'read');
     default:

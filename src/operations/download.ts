@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { mkdir, open, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { CompressionAlgorithm } from '../common/compression-levels.ts';
 import { inParallel } from '../common/in-parallel.ts';
 import { messageOf, PgarkError, systemCodeOf } from '../common/errors.ts';
 import type { DownloadFile } from '../formats/download-source.ts';
@@ -20,6 +21,8 @@ export interface DownloadRequest {
   readonly keys: DecryptionKeys;
   /** A folder that is empty, or is made. */
   readonly folder: string;
+  /** Of the files that hold data. Default: as they are, or none where the backup's own version of pg_restore reads no such. */
+  readonly compression?: CompressionAlgorithm | undefined;
 }
 
 export interface DownloadOutcome {
@@ -36,8 +39,8 @@ const WRITERS = 4;
 const SUMS = 'SHA256SUMS';
 
 /**
- * Writes a backup into a folder as the files that PostgreSQL's own tools restore: decrypted, readable to this user alone,
- * with a `SHA256SUMS` that comes last. A failure leaves the folder as it was. Errors: `target-not-empty`, `restore-failed`
+ * Writes a backup into a folder as the files that PostgreSQL's own tools restore: decrypted, compressed as is wanted,
+ * readable to this user alone, with a `SHA256SUMS` that comes last. A failure leaves the folder as it was. Errors: `target-not-empty`, `restore-failed`
  * where the disk does not take it, `corrupt`, `wrong-key`, `key-missing`, `backup-not-found`, `store-…`.
  */
 export async function download(request: DownloadRequest, context: OperationContext): Promise<DownloadOutcome> {
@@ -51,7 +54,7 @@ export async function download(request: DownloadRequest, context: OperationConte
   }
   const { manifest } = found;
   context.onProgress({ phase: 'checking', subject: manifest.id, bytes: 0 });
-  const source = await downloadSource(manifest, { store, keys, signal });
+  const source = await downloadSource(manifest, { store, keys, signal }, { compression: request.compression });
   const isNew = await makeFolder(folder);
   const tally = tallyOf((bytes) =>
     context.onProgress({ phase: 'downloading', subject: folder, bytes, bytesTotal: source.storedBytes }),

@@ -1,19 +1,15 @@
 import { generateX25519Identity, identityToRecipient } from 'age-encryption';
-import { readdir, readFile, stat } from 'node:fs/promises';
 import { describe, expect, test, vi } from 'vitest';
 import { Secret } from '../../src/common/secret.ts';
 import { operationContext } from '../../src/operations/context.ts';
-import { download } from '../../src/operations/download.ts';
 import { verify } from '../../src/operations/verify.ts';
 import { ageSealer } from '../../src/pipeline/encryption/age-sealer.ts';
 import { opensslSealer } from '../../src/pipeline/encryption/openssl-sealer.ts';
-import { runProgram } from '../support/cli.ts';
 import { filePlace, linesOf, NO_KEYS, restoreInto } from '../support/archive-restoring.ts';
 import { createDatabase } from '../support/postgres.ts';
 import { futureDatabase } from '../support/restoring.ts';
 import { RICH_SQL } from '../support/rich-database.ts';
 import { makeStockArchive } from '../support/stock-archive.ts';
-import { makeTempDirectory } from '../support/temp.ts';
 
 vi.setConfig({ testTimeout: 180_000 });
 
@@ -119,38 +115,5 @@ describe('a backup of format directory', () => {
     await expect(restoreInto(futureDatabase(), place.store, { selection: sections })).rejects.toMatchObject({
       code: 'usage',
     });
-  });
-
-  test('is downloaded as the folder that pg_restore reads, for this user alone', async () => {
-    await using place = await filePlace();
-    await using directory = await makeTempDirectory();
-    await using source = await createDatabase({ sql: RICH_SQL });
-    await using restored = await createDatabase({ createOptions: 'TEMPLATE template0' });
-    const identity = await generateX25519Identity();
-    const sealer = await ageSealer({ recipients: [await identityToRecipient(identity)] });
-    await makeStockArchive(source, place.store, { seal: { compression: { algorithm: 'zstd', level: 3 }, sealer } });
-    const folder = directory.join('made/by it');
-    const request = {
-      store: place.store,
-      filter: {},
-      selector: { kind: 'latest' } as const,
-      keys: { identities: [new Secret(identity)], passphrases: [] },
-      folder,
-    };
-    const outcome = await download(request, operationContext());
-    expect(outcome.command).toMatch(/^pg_restore .* -d NEW_DATABASE '.*\/made\/by it'$/);
-    for (const name of await readdir(folder)) expect((await stat(`${folder}/${name}`)).mode & 0o777).toBe(0o600);
-    expect((await readFile(`${folder}/toc.dat`)).subarray(0, 5).toString()).toBe('PGDMP');
-    const command = outcome.command.replace('-d NEW_DATABASE', '-d ""');
-    const stock = await runProgram(
-      'sh',
-      ['-euc', `cd '${folder}'; sha256sum --check --strict --quiet SHA256SUMS; ${command}`],
-      {
-        env: restored.env,
-      },
-    );
-    expect(stock).toMatchObject({ exitCode: 0, stderr: '' });
-    expect(await linesOf(restored)).toEqual(await linesOf(source));
-    await expect(download(request, operationContext())).rejects.toMatchObject({ code: 'target-not-empty' });
   });
 });

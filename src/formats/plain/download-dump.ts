@@ -1,8 +1,10 @@
 import { join } from 'node:path';
+import { compress } from '../../pipeline/compress.ts';
+import { compressionOf, compressionSuffix } from '../../pipeline/compression.ts';
 import type { Manifest } from '../../repository/manifest.ts';
-import { type DownloadSource, shellWord } from '../download-source.ts';
+import { type DownloadHow, type DownloadSource, shellWord } from '../download-source.ts';
 import type { SourceAccess } from '../load-source.ts';
-import { readDecrypted } from '../sealed-object.ts';
+import { readDecrypted, readSealed } from '../sealed-object.ts';
 
 const UNPACK: Readonly<Record<Manifest['compression']['algorithm'], string>> = {
   none: 'cat',
@@ -11,14 +13,27 @@ const UNPACK: Readonly<Record<Manifest['compression']['algorithm'], string>> = {
   lz4: 'lz4 -dc',
 };
 
-/** The SQL text, compressed as it is. */
-export function dumpDownload(manifest: Manifest, { store, keys, signal }: SourceAccess): DownloadSource {
+/** The SQL text, compressed as it is or as is wanted. */
+export function dumpDownload(
+  manifest: Manifest,
+  { store, keys, signal }: SourceAccess,
+  { compression }: DownloadHow,
+): DownloadSource {
+  const stored = manifest.compression.algorithm;
+  const changed = compression === stored ? undefined : compression;
   const files = manifest.objects.map((object) => {
-    const name = object.key.slice(object.key.lastIndexOf('/') + 1);
+    const last = object.key.slice(object.key.lastIndexOf('/') + 1);
+    const name = manifest.encryption === undefined ? last : last.replace(/\.(age|enc)$/, '');
+    if (changed === undefined) {
+      const open = (onStoredBytes: (bytesTotal: number) => void) =>
+        readDecrypted(store, manifest, object, { keys, signal, onStoredBytes });
+      return { name, open };
+    }
+    const bare = stored === 'none' ? name : name.replace(/\.(gz|zst|lz4)$/, '');
     return {
-      name: manifest.encryption === undefined ? name : name.replace(/\.(age|enc)$/, ''),
+      name: `${bare}${compressionSuffix(changed)}`,
       open: (onStoredBytes: (bytesTotal: number) => void) =>
-        readDecrypted(store, manifest, object, { keys, signal, onStoredBytes }),
+        compress(compressionOf(changed))(readSealed(store, manifest, object, { keys, signal, onStoredBytes })),
     };
   });
   return {
@@ -26,7 +41,7 @@ export function dumpDownload(manifest: Manifest, { store, keys, signal }: Source
     storedBytes: manifest.objects.reduce((sum, { storedBytes }) => sum + storedBytes, 0),
     command: (folder) => {
       const paths = files.map(({ name }) => shellWord(join(folder, name)));
-      return `${UNPACK[manifest.compression.algorithm]} ${paths.join(' ')} | psql -X -v ON_ERROR_STOP=1 -d NEW_DATABASE`;
+      return `${UNPACK[changed ?? stored]} ${paths.join(' ')} | psql -X -v ON_ERROR_STOP=1 -d NEW_DATABASE`;
     },
   };
 }

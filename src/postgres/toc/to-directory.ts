@@ -27,6 +27,11 @@ export function toDirectory(toc: CustomToc, compression: CompressionName): Direc
   };
 }
 
+/** Of the same files, but that their data is compressed otherwise. */
+export function withCompression(toc: DirectoryToc, compression: CompressionName): DirectoryToc {
+  return { ...toc, compression: compressionField(compression, toc.version) };
+}
+
 /** Of the data of one table. */
 export function tableDataFile(dumpId: number): string {
   return `${dumpId}.dat`;
