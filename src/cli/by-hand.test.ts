@@ -30,7 +30,6 @@ describe('the commands for an archive', () => {
 
   test.each([
     ['age', ['age1…'], '.age', 'age -d -i KEY_FILE "$f"'],
-    ['age', ['passphrase'], '.age', 'age -d "$f"'],
     ['openssl', ['…'], '.enc', 'openssl enc -d -aes-256-cbc -pbkdf2 -iter 10000 -pass file:KEY_FILE -in "$f"'],
   ] as const)('decrypt each file, by %s for %j', (scheme, keyFingerprints, ending, command) => {
     const encryption = { scheme, keyFingerprints: [...keyFingerprints] };
@@ -38,6 +37,22 @@ describe('the commands for an archive', () => {
       `for f in *${ending}; do ${command} > "\${f%${ending}}" && rm "$f" || break; done`,
     );
   });
+});
+
+test('the commands for an archive by a passphrase ask for it once', () => {
+  const key = `main/archive/${id}/identity.age`;
+  const { objects } = manifestOf(id, 'shop', [key]);
+  const manifest = archive({
+    encryption: { scheme: 'age', keyFingerprints: ['passphrase'] },
+    objects: objects.map((object) => ({ ...object, role: 'key' })),
+    client: { program: 'pg_dump', version: '15.18' },
+  });
+  expect(commandsByHand(manifest, 'file:///b')?.slice(2, -1)).toEqual([
+    'age -d -o identity identity.age && rm identity.age',
+    'for f in *.age; do age -d -i identity "$f" > "${f%.age}" && rm "$f" || break; done',
+    'rm identity',
+    'zstd -d --rm *.zst',
+  ]);
 });
 
 test('a single file of SQL text has one command line, and no steps', () => {

@@ -10,13 +10,19 @@ export function stockCommand(
   object: ManifestObject,
   psql = 'psql -X -v ON_ERROR_STOP=1 -d NEW_DATABASE',
 ): string {
-  const file = `'${object.key.slice(object.key.lastIndexOf('/') + 1).replaceAll("'", `'\\''`)}'`;
+  const file = `'${fileOf(object.key).replaceAll("'", `'\\''`)}'`;
   const decrypt = decryption(manifest);
   const stages = decrypt === undefined ? [] : [`${decrypt} ${file}`];
   const input = stages.length === 0 ? ` ${file}` : '';
   if (manifest.compression.algorithm === 'gzip') stages.push(`gunzip -c${input}`);
   if (manifest.compression.algorithm === 'zstd') stages.push(`zstd -dc${input}`);
   return stages.length === 0 ? `${psql} -f ${file}` : `${stages.join(' | ')} | ${psql}`;
+}
+
+const IDENTITY = 'identity';
+
+function fileOf(key: string): string {
+  return key.slice(key.lastIndexOf('/') + 1);
 }
 
 /** The first pg_restore that reads files compressed with zstd. */
@@ -26,16 +32,20 @@ const READS_ZSTD_SINCE = 16;
 export function commandsByHand(manifest: Manifest, location: string): readonly string[] | undefined {
   const folder = dataFolderOf(manifest);
   if (manifest.format !== 'directory' || folder === undefined) return undefined;
-  const decrypt = decryption(manifest);
+  const key = manifest.objects.find(({ role }) => role === 'key')?.key;
+  const decrypt = key === undefined ? decryption(manifest) : `age -d -i ${IDENTITY}`;
   const [, ending = ''] = decrypt === undefined ? [] : (/(\.age|\.enc)$/.exec(manifest.objects[0]?.key ?? '') ?? []);
   const major = Number.parseInt(manifest.client.version, 10);
   const unpacks = manifest.compression.algorithm === 'zstd' && major < READS_ZSTD_SINCE;
   return [
     `copy all of ${location.replace(/\/$/, '')}/${folder} into a folder DIR, or: pgark download ${manifest.id} DIR`,
     'cd DIR && sha256sum -c SHA256SUMS',
+    // One that the passphrase opens is in the folder; it opens the rest.
+    ...(key === undefined ? [] : [`age -d -o ${IDENTITY} ${fileOf(key)} && rm ${fileOf(key)}`]),
     ...(decrypt === undefined
       ? []
       : [`for f in *${ending}; do ${decrypt} "$f" > "\${f%${ending}}" && rm "$f" || break; done`]),
+    ...(key === undefined ? [] : [`rm ${IDENTITY}`]),
     ...(unpacks ? ['zstd -d --rm *.zst'] : []),
     `createdb -T template0 NEW_DATABASE && pg_restore --exit-on-error -j 4 -d NEW_DATABASE .`,
   ];

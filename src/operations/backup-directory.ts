@@ -1,12 +1,10 @@
-import { PgarkError } from '../common/errors.ts';
 import { dumpArchive, type DumpedFile } from '../formats/directory/archive-dump.ts';
-import { PASSPHRASE_FINGERPRINT } from '../pipeline/encryption/sealer.ts';
 import { keys } from '../repository/keys.ts';
 import type { BackupFile, BackupFormat } from './backup-format.ts';
 import type { BackupRequest } from './backup-request.ts';
 
 /** Roles of the files that a manifest names; the rest is in the one of role `contents`. */
-const LISTED: ReadonlySet<DumpedFile['role']> = new Set(['toc', 'custom-toc', 'contents', 'sums'] as const);
+const LISTED: ReadonlySet<DumpedFile['role']> = new Set(['toc', 'custom-toc', 'contents', 'sums', 'key'] as const);
 
 /** An archive as pg_dump's directory format has it, in a folder of its own; dumped by several sessions at once. */
 export function directoryFormat(
@@ -20,14 +18,7 @@ export function directoryFormat(
     name: 'directory',
     letter: 'd',
     sender: 'the server',
-    check() {
-      if (seal.sealer?.record.keyFingerprints.includes(PASSPHRASE_FINGERPRINT) !== true) return;
-      throw new PgarkError(
-        'config-conflict',
-        'format directory has many files, and age asks for the passphrase, and a second of work, for each of them',
-        { hint: 'use keys of age (pgark key generate), encryption openssl, or format plain' },
-      );
-    },
+    check() {},
     place({ id }) {
       const folder = keys.archivePrefix(source, id);
       return { key: folder, keys: [], prefixes: [folder] };

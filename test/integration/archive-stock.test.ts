@@ -1,8 +1,10 @@
-import { generateX25519Identity, identityToRecipient } from 'age-encryption';
-import { writeFile } from 'node:fs/promises';
+import { Decrypter, generateX25519Identity, identityToRecipient } from 'age-encryption';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { expect, test, vi } from 'vitest';
+import { Secret } from '../../src/common/secret.ts';
 import { ageSealer } from '../../src/pipeline/encryption/age-sealer.ts';
+import type { Sealer } from '../../src/pipeline/encryption/sealer.ts';
 import type { Manifest } from '../../src/repository/manifest.ts';
 import { contentsOf, copyFolder, shell, type StockWay, stockRestore, unorderedDumpOf } from '../support/archives.ts';
 import {
@@ -86,30 +88,57 @@ test.each<[algorithm: 'none' | 'gzip', place: string, ways: readonly StockWay[]]
   },
 );
 
-test('an archive that is compressed with zstd and encrypted opens with age, zstd and pg_restore', async () => {
-  await using directory = await makeTempDirectory();
-  await using database = await createDatabase({ sql: RICH_SQL });
-  await using place = await fileDestination('place');
-  const identity = await generateX25519Identity();
-  await writeFile(`${directory.path}/key`, `${identity}\n`, { mode: 0o600 });
-  const sealer = await ageSealer({ recipients: [await identityToRecipient(identity)] });
-  const seal = { compression: { algorithm: 'zstd', level: 1 }, sealer } as const;
-  const manifest = await backedUp(database, place, { seal });
-  // Nothing that lies open names a table.
-  expect(JSON.stringify(manifest)).not.toContain('measure');
+const PASSPHRASE = 'correct horse battery staple';
 
-  const folder = path.join(directory.path, 'archive');
-  await copyFolder(place.store, manifest, folder);
-  await shell(
-    `sha256sum --check --strict --quiet SHA256SUMS
-     for file in *.age; do age -d -i ../key -o "\${file%.age}" "$file"; rm "$file"; done
-     zstd --decompress --rm --quiet *.zst`,
-    folder,
-  );
-  await using restored = await createDatabase({ createOptions: 'TEMPLATE template0' });
-  await stockRestore('four at once', folder, restored);
-  expect(await unorderedDumpOf(restored)).toEqual(await unorderedDumpOf(database));
-});
+/** What encrypts, and what makes a file `../key` for `age -d -i` of it, in the folder of the archive. */
+const AGE_KEYS: Readonly<Record<string, () => Promise<{ sealer: Sealer; writeKey(folder: string): Promise<void> }>>> = {
+  recipients: async () => {
+    const identity = await generateX25519Identity();
+    return {
+      sealer: await ageSealer({ recipients: [await identityToRecipient(identity)] }),
+      writeKey: (folder) => writeFile(`${folder}/../key`, `${identity}\n`, { mode: 0o600 }),
+    };
+  },
+  // age itself asks for it at the terminal; it opens one file, which opens the others.
+  'a passphrase': async () => ({
+    sealer: await ageSealer({ passphrase: new Secret(PASSPHRASE), workFactor: 4 }),
+    async writeKey(folder) {
+      const decrypter = new Decrypter();
+      decrypter.addPassphrase(PASSPHRASE);
+      const file = `${folder}/identity.age`;
+      await writeFile(`${folder}/../key`, await decrypter.decrypt(await readFile(file)), { mode: 0o600 });
+      await rm(file);
+    },
+  }),
+};
+
+test.each(Object.keys(AGE_KEYS))(
+  'an archive that is compressed with zstd and encrypted for %s opens with age, zstd and pg_restore',
+  async (keyKind) => {
+    await using directory = await makeTempDirectory();
+    await using database = await createDatabase({ sql: RICH_SQL });
+    await using place = await fileDestination('place');
+    const key = await AGE_KEYS[keyKind]?.();
+    if (key === undefined) throw new Error('there is no such key');
+    const seal = { compression: { algorithm: 'zstd', level: 1 }, sealer: key.sealer } as const;
+    const manifest = await backedUp(database, place, { seal });
+    // Nothing that lies open names a table.
+    expect(JSON.stringify(manifest)).not.toContain('measure');
+
+    const folder = path.join(directory.path, 'archive');
+    await copyFolder(place.store, manifest, folder);
+    await shell('sha256sum --check --strict --quiet SHA256SUMS', folder);
+    await key.writeKey(folder);
+    await shell(
+      `for file in *.age; do age -d -i ../key -o "\${file%.age}" "$file"; rm "$file"; done
+       zstd --decompress --rm --quiet *.zst`,
+      folder,
+    );
+    await using restored = await createDatabase({ createOptions: 'TEMPLATE template0' });
+    await stockRestore('four at once', folder, restored);
+    expect(await unorderedDumpOf(restored)).toEqual(await unorderedDumpOf(database));
+  },
+);
 
 test('rows and names of another encoding are kept in it', async () => {
   await using directory = await makeTempDirectory();

@@ -42,7 +42,7 @@ export interface ArchiveDumpRequest extends BeginRequest {
 export interface DumpedFile {
   /** With all endings. */
   readonly name: string;
-  readonly role: 'toc' | 'custom-toc' | 'contents' | 'sums' | ArchiveContents['files'][number]['role'];
+  readonly role: 'toc' | 'custom-toc' | 'contents' | 'sums' | 'key' | ArchiveContents['files'][number]['role'];
   readonly source: ByteStream;
   readonly seal: Seal;
   /** Upper estimate of the stored size. */
@@ -71,10 +71,15 @@ type StoredDigests = Pick<
  * Errors: `dump-failed`, `archive-unsupported`, `postgres-…`, and those of the sink.
  */
 export async function dumpArchive(request: ArchiveDumpRequest, sink: ArchiveSink): Promise<DumpedFile> {
+  const key = await request.seal.sealer?.forMany?.();
   const { leader, toc } = await begin(request);
   try {
     const jobs = request.jobs ?? Math.min(availableParallelism(), JOBS_MAX);
-    return await new ArchiveDump(request, sink, { leader, toc, jobs }).run();
+    const seal = key === undefined ? request.seal : { ...request.seal, sealer: key.sealer };
+    const dump = new ArchiveDump({ ...request, seal }, sink, { leader, toc, jobs });
+    return await dump.run(
+      key && { content: key.identityFile.reveal(), seal: { ...OPEN, sealer: request.seal.sealer } },
+    );
   } finally {
     await leader.close();
   }
@@ -115,7 +120,8 @@ class ArchiveDump {
     });
   }
 
-  async run(): Promise<DumpedFile> {
+  /** `key` is what opens the other files, if they are sealed for a key of the backup's own. */
+  async run(key: { readonly content: string; readonly seal: Seal } | undefined): Promise<DumpedFile> {
     const { pieces, cutTables, smallFiles } = this.#plan;
     await readAll({
       leader: this.#leader,
@@ -135,6 +141,7 @@ class ArchiveDump {
       const name = nameOf(file, seal);
       this.#files.set(name, { name, role, ...(await this.#putText(name, role, content, seal)) });
     }
+    if (key !== undefined) await this.#putText(nameOf(IDENTITY_FILE, key.seal), 'key', key.content, key.seal);
     await this.#putTocs();
     const contents = nameOf('contents.json', this.#request.seal);
     await this.#putText(contents, 'contents', serialiseContents(this.#contents()), this.#request.seal);
@@ -234,6 +241,8 @@ class ArchiveDump {
   }
 }
 
+/** Without what encryption adds to the name. */
+const IDENTITY_FILE = 'identity';
 const OPEN: Seal = { compression: { algorithm: 'none', level: 0 } };
 
 function nameOf(file: string, { compression, sealer }: Seal): string {

@@ -1,7 +1,7 @@
 import { type ByteStream, MIB } from '../../common/bytes.ts';
 import { PgarkError } from '../../common/errors.ts';
 import { verifyDigest } from '../../pipeline/digest.ts';
-import type { DecryptionKeys } from '../../pipeline/encryption/sealer.ts';
+import type { DecryptionKeys, EncryptionScheme } from '../../pipeline/encryption/sealer.ts';
 import { meter } from '../../pipeline/meter.ts';
 import { keys } from '../../repository/keys.ts';
 import type { Manifest, ManifestObject } from '../../repository/manifest.ts';
@@ -23,6 +23,8 @@ export class ArchiveObjects {
   readonly #store: ObjectStore;
   readonly #keys: DecryptionKeys;
   readonly #signal: AbortSignal;
+  /** Of a backup that has a key of its own, once that was read. */
+  #own: Promise<Opening> | undefined;
 
   constructor(
     manifest: Manifest,
@@ -68,18 +70,16 @@ export class ArchiveObjects {
   }
 
   /** The plain bytes of an object, checked as `readSealed` does. */
-  read(object: ManifestObject, options: Omit<ReadSealedOptions, 'keys' | 'signal'> = {}): ByteStream {
-    return readSealed(this.#store, this.#formOf(object), object, {
-      ...options,
-      keys: this.#keys,
-      signal: this.#signal,
-    });
+  async *read(object: ManifestObject, options: Omit<ReadSealedOptions, 'keys' | 'signal'> = {}): ByteStream {
+    const { encryption, keys: opening } = await this.#openingOf(object);
+    const form = { compression: this.#compressionOf(object), encryption };
+    yield* readSealed(this.#store, form, object, { ...options, keys: opening, signal: this.#signal });
   }
 
   /** The same as it was compressed. */
-  readDecrypted(object: ManifestObject, options: Omit<ReadSealedOptions, 'keys' | 'signal'> = {}): ByteStream {
-    const access = { ...options, keys: this.#keys, signal: this.#signal };
-    return readDecrypted(this.#store, this.#formOf(object), object, access);
+  async *readDecrypted(object: ManifestObject, options: Omit<ReadSealedOptions, 'keys' | 'signal'> = {}): ByteStream {
+    const { encryption, keys: opening } = await this.#openingOf(object);
+    yield* readDecrypted(this.#store, { encryption }, object, { ...options, keys: opening, signal: this.#signal });
   }
 
   /** The bytes that lie in the store, without a key, of what `SHA256SUMS` names. Errors: `corrupt`, `object-not-found`. */
@@ -123,14 +123,48 @@ export class ArchiveObjects {
     }
   }
 
-  /** How one object is stored: that is told by its name, since some are what stock tools want uncompressed. */
-  #formOf({ key, role }: ManifestObject): Pick<Manifest, 'compression' | 'encryption'> {
-    if (role === ('sums' satisfies NamedRole)) return { compression: { algorithm: 'none', level: 0 } };
-    const { encryption } = this.manifest;
+  /** That is told by its name, since some are what stock tools want uncompressed. */
+  #compressionOf({ key }: ManifestObject): Manifest['compression'] {
     const [, ending = ''] = COMPRESSED.exec(this.decryptedName(key)) ?? [];
-    return { compression: { algorithm: ALGORITHMS[ending] ?? 'none', level: 0 }, encryption };
+    return { algorithm: ALGORITHMS[ending] ?? 'none', level: 0 };
+  }
+
+  /** A backup by a passphrase has a key of its own, which the passphrase opens, and that key opens the rest. */
+  async #openingOf({ role }: ManifestObject): Promise<Opening> {
+    if (role === ('sums' satisfies NamedRole)) return { encryption: undefined, keys: this.#keys };
+    const { encryption, objects } = this.manifest;
+    const key = objects.find((object) => object.role === KEY_ROLE);
+    if (encryption === undefined || key === undefined || role === KEY_ROLE) return { encryption, keys: this.#keys };
+    this.#own ??= this.#openingBy(key, encryption.scheme);
+    return this.#own;
+  }
+
+  async #openingBy(key: ManifestObject, scheme: EncryptionScheme): Promise<Opening> {
+    if (key.plainBytes > IDENTITY_BYTES_MAX) throw new PgarkError('corrupt', `${key.key} is no identity file of age`);
+    const text = await textOf(this.read(key));
+    // Loaded where it is needed: who encrypts nothing starts without its library.
+    const { fingerprintOfIdentity, parseIdentityFile } = await import('../../pipeline/encryption/age-keys.ts');
+    const identities = parseIdentityFile(text);
+    const keyFingerprints = await Promise.all(identities.map(fingerprintOfIdentity));
+    return { encryption: { scheme, keyFingerprints }, keys: { identities, passphrases: [] } };
   }
 }
+
+async function textOf(stream: ByteStream): Promise<string> {
+  const blocks: Uint8Array[] = [];
+  for await (const block of stream) blocks.push(block);
+  return Buffer.concat(blocks).toString();
+}
+
+/** How an object was encrypted, and what may open it. */
+interface Opening {
+  readonly encryption: Manifest['encryption'];
+  readonly keys: DecryptionKeys;
+}
+
+const KEY_ROLE = 'key';
+/** Far more than one line of a key and one of a comment. */
+const IDENTITY_BYTES_MAX = 4096;
 
 const COMPRESSED = /\.(gz|zst|lz4)$/;
 const ALGORITHMS: Readonly<Record<string, Manifest['compression']['algorithm']>> = {

@@ -2,13 +2,13 @@ import { randomBytes } from 'node:crypto';
 import { Encrypter, type Recipient } from 'age-encryption';
 import { releaseBlock } from '../../common/block-memory.ts';
 import { assert, PgarkError } from '../../common/errors.ts';
-import type { Secret } from '../../common/secret.ts';
+import { Secret } from '../../common/secret.ts';
 import type { Transform } from '../transform.ts';
-import { checkRecipient, fingerprintOfRecipient, KEYS_MAX } from './age-keys.ts';
+import { checkRecipient, fingerprintOfRecipient, generateAgeIdentity, KEYS_MAX } from './age-keys.ts';
 import { PAYLOAD_NONCE_BYTES, PayloadSealer } from './age-payload.ts';
 import { SCRYPT_WORK_FACTOR, SCRYPT_WORK_FACTOR_MAX, scryptRecipient } from './age-scrypt.ts';
 import { usablePassphrase } from './passphrase.ts';
-import { PASSPHRASE_FINGERPRINT, type Sealer } from './sealer.ts';
+import { PASSPHRASE_FINGERPRINT, type Sealer, type SealerForMany } from './sealer.ts';
 
 /** The nonce and the one empty chunk that the package writes behind the header of an empty file. */
 const EMPTY_PAYLOAD_BYTES = PAYLOAD_NONCE_BYTES + 16;
@@ -34,7 +34,8 @@ export async function ageSealer(options: AgeSealerOptions): Promise<Sealer> {
       `scrypt work factor between 1 and ${SCRYPT_WORK_FACTOR_MAX}`,
     );
     const recipient = scryptRecipient(usablePassphrase(options.passphrase, 1), workFactor);
-    return sealerFor([recipient], [PASSPHRASE_FINGERPRINT]);
+    const sealer = sealerFor([recipient], [PASSPHRASE_FINGERPRINT]);
+    return { ...sealer, forMany: () => sealerForMany(sealer) };
   }
   const recipients = [...new Set(options.recipients)];
   checkRecipients(recipients);
@@ -70,6 +71,18 @@ function checkRecipients(recipients: readonly string[]): void {
 
 function sealerFor(recipients: readonly (string | Recipient)[], keyFingerprints: readonly string[]): Sealer {
   return { suffix: '.age', record: { scheme: 'age', keyFingerprints }, seal: () => sealAge(recipients) };
+}
+
+/**
+ * A key pair for one backup. Its recipient stands nowhere: whoever does not have the passphrase can neither read the files
+ * nor make others that would be taken for the backup's.
+ */
+async function sealerForMany({ record }: Sealer): Promise<SealerForMany> {
+  const { identity, recipient } = await generateAgeIdentity();
+  return {
+    sealer: { ...sealerFor([recipient], []), record },
+    identityFile: new Secret(`# opens the other files of this backup\n${identity.reveal()}\n`),
+  };
 }
 
 function sealAge(recipients: readonly (string | Recipient)[]): Transform {

@@ -26,6 +26,16 @@ export interface Sealer {
   readonly record: EncryptionRecord;
   /** A stage for one object: each has a file key, salt and nonce of its own. */
   seal(): Transform;
+  /** There where an object by itself costs too much for a backup of many. */
+  readonly forMany?: () => Promise<SealerForMany>;
+}
+
+/** A key made for one backup, and what encrypts for it. */
+export interface SealerForMany {
+  /** Its record is that of the sealer which it was made by: what a restore needs is that one's key. */
+  readonly sealer: Sealer;
+  /** An age identity file: the secret that opens all. To be sealed by the sealer which it was made by. */
+  readonly identityFile: Secret;
 }
 
 /** Everything that a restore may try. */
