@@ -47,7 +47,7 @@ export type {
   StorageConfig,
   TracesConfig,
 } from './config/model.ts';
-export type { SectionName, Selection } from './formats/load-source.ts';
+export type { Exclusion, NewName, SectionName, Selection } from './formats/load-source.ts';
 export type { Seal } from './formats/sealed-object.ts';
 export {
   backup,

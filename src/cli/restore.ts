@@ -7,7 +7,7 @@ import { Secret } from '../common/secret.ts';
 import type { Config, SourceConfig } from '../config/model.ts';
 import type { BackupSelector } from '../operations/find-backup.ts';
 import { describeServer } from '../operations/other-server.ts';
-import { restore, type RestoreOutcome, type RestoreRequest, type SectionName } from '../operations/restore.ts';
+import { restore, type RestoreOutcome } from '../operations/restore.ts';
 import type { RestoreTarget } from '../operations/restore-into.ts';
 import type { DecryptionKeys } from '../pipeline/encryption/sealer.ts';
 import type { BackupFilter } from '../repository/repository.ts';
@@ -17,6 +17,7 @@ import { addExamples } from './help.ts';
 import { manifestJson } from './json.ts';
 import { filterFor, filterOfSource } from './list.ts';
 import { parallelOf } from './parallel.ts';
+import { selectionOf, selectionOptions } from './restore-selection.ts';
 import { parseTime } from './time.ts';
 
 type Options = Readonly<Record<string, unknown>>;
@@ -40,14 +41,14 @@ export function registerRestore(program: Command, world: CliWorld): void {
     .option('--identity <file>', 'age identity file to decrypt with')
     .option('--passphrase-file <file>', 'file that holds the passphrase to decrypt with')
     .option('--verify-first', 'read and check all before the target is touched (default below 1 GiB)')
-    .option('--no-verify-first', 'do not; damage is then found before the restore ends')
-    .option('--table <name>', 'only this table, with what belongs to it (repeatable; format directory)', several)
-    .option('--schema <name>', 'only what lies in this schema (repeatable; format directory)', several)
-    .option('--section <name>', 'only pre-data, data or post-data (repeatable; format directory)', sections)
+    .option('--no-verify-first', 'do not; damage is then found before the restore ends');
+  for (const option of selectionOptions()) command.addOption(option);
+  command
     .option(
       '--jobs <number>',
       'connections to load by, for a backup of format directory (default: one a processor, at most 8)',
     )
+    .option('--role <name>', 'work as this role after the login, from the first statement on (SET ROLE)')
     .option('--no-owner', 'leave out who owned what: all belongs to the role that restores')
     .option('--no-privileges', 'leave out grants and default privileges')
     .option('--no-analyze', 'do not gather statistics at the end')
@@ -67,7 +68,7 @@ export function registerRestore(program: Command, world: CliWorld): void {
     const config = await run.config(needsDatabase ? ['database', 'storage'] : ['storage']);
     const storage = chooseStorage(config, text(options.storage));
     const { source, isNamed, filter, selector } = choose(config, args, options);
-    const target = targetOf(source, config, options, world.environment);
+    const target = actingAs(text(options.role), targetOf(source, config, options, world.environment));
     const outcome = await restore(
       {
         store: await run.open(storage, config),
@@ -120,26 +121,6 @@ function checkUsage(args: readonly string[], options: Options): void {
   if (options.dropOld === true && options.clean === true) {
     throw new PgarkError('usage', '--clean empties the database itself, so there is no old one for --drop-old to drop');
   }
-}
-
-const SECTIONS = ['pre-data', 'data', 'post-data'] as const satisfies readonly SectionName[];
-
-function several(value: string, before: readonly string[] = []): readonly string[] {
-  return [...before, value];
-}
-
-function sections(value: string, before: readonly string[] = []): readonly string[] {
-  if (SECTIONS.some((name) => name === value)) return [...before, value];
-  throw new PgarkError('usage', `there is no section ${value}`, { hint: `sections are ${SECTIONS.join(', ')}` });
-}
-
-function selectionOf(options: Options): Pick<RestoreRequest, 'selection'> {
-  const [tables = [], schemas = [], named = []] = [options.table, options.schema, options.section].map(
-    (value) => value as readonly string[] | undefined,
-  );
-  const wanted = SECTIONS.filter((name) => named.includes(name));
-  const isWhole = tables.length === 0 && schemas.length === 0 && wanted.length === 0;
-  return isWhole ? {} : { selection: { tables, schemas, sections: wanted } };
 }
 
 /** PostgreSQL's NAMEDATALEN, less the zero at the end; it cuts longer names without a word. */
@@ -232,6 +213,15 @@ function targetOf(
     dropOld: options.dropOld === true,
     fromOtherServer: options.fromOtherServer === true,
   };
+}
+
+function actingAs(role: string | undefined, target: RestoreTarget): RestoreTarget {
+  if (role === '') {
+    throw new PgarkError('usage', '--role needs the name of a role, and was given an empty one', {
+      hint: 'if the name comes from a variable of your shell, see whether it is set',
+    });
+  }
+  return role === undefined ? target : { ...target, connection: { ...target.connection, role } };
 }
 
 function quoteForShell(name: string): string {

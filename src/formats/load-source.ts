@@ -18,12 +18,28 @@ export interface SourceAccess {
 /** The sections of pg_dump and pg_restore. */
 export type SectionName = 'pre-data' | 'data' | 'post-data';
 
-/** What of a backup is loaded; an empty list leaves nothing out. */
+/** What of a backup is loaded; an empty list chooses all. Tables are named `orders`, of any schema, or `crm.orders`. */
 export interface Selection {
-  /** `orders` of any schema, or `crm.orders`. */
   readonly tables: readonly string[];
   readonly schemas: readonly string[];
   readonly sections: readonly SectionName[];
+  /** Left out of what was chosen. Default: nothing. */
+  readonly excluding?: Exclusion;
+  /** Other names for tables and schemas, given when all is restored. Default: none. */
+  readonly renames?: readonly NewName[];
+}
+
+/** `orders`, `crm.orders` or a schema, and its name from then on; a table stays in its schema. */
+export interface NewName {
+  readonly from: string;
+  readonly to: string;
+}
+
+export interface Exclusion {
+  readonly tables: readonly string[];
+  readonly schemas: readonly string[];
+  /** Tables that are made, and get no rows. */
+  readonly tableData: readonly string[];
 }
 
 /**
@@ -43,6 +59,8 @@ export interface LoadSource {
   readonly server: Manifest['server'] | undefined;
   /** What one transaction can hold: SQL of ours and the load after it, the load by itself, or not even that. */
   readonly oneTransaction: 'sql-and-load' | 'load' | 'none';
+  /** What nobody left out, and what cannot be without what was: for people, `VIEW public.totals`. */
+  readonly alsoLeftOut: readonly string[];
   /** A part of it. Error: `restore-failed` for a format that is loaded whole, and for what is not there. */
   only(selection: Selection): LoadSource;
   /** Reads it to its end and checks it as far as can be; resolves with the bytes of its content. */

@@ -3,7 +3,7 @@ import type { LoadSource, PreparedLoad } from '../formats/load-source.ts';
 import type { LeftOut } from '../formats/plain/left-out.ts';
 import { isEmptyDatabase } from '../postgres/client/empty-database.ts';
 import { connect, type Session } from '../postgres/client/connect.ts';
-import type { ConnectionParameters } from '../postgres/client/connection-parameters.ts';
+import { actingRole, type ConnectionParameters } from '../postgres/client/connection-parameters.ts';
 import { readServerFacts, type ServerFacts } from '../postgres/client/preflight.ts';
 import { connectForMaintenance, databaseExists, mayCreateDatabases } from '../postgres/client/target-database.ts';
 import type { Run } from '../runs/run.ts';
@@ -78,7 +78,7 @@ export async function chooseApproach(order: LoadOrder, run: Run, context: Operat
     if (!exists && !mayCreate) {
       throw new PgarkError(
         'postgres-privileges',
-        `database "${connection.database}" does not exist, and role ${connection.user} may not create it`,
+        `database "${connection.database}" does not exist, and role ${actingRole(connection)} may not create it`,
         {
           hint: 'create it, empty, with a role that may; then restore again',
         },
@@ -91,7 +91,7 @@ export async function chooseApproach(order: LoadOrder, run: Run, context: Operat
     if (target.kind === 'in-place' && !target.clean) {
       throw new PgarkError(
         'postgres-privileges',
-        `role ${connection.user} may not create databases, so nothing can be loaded beside "${connection.database}" and take its place`,
+        `role ${actingRole(connection)} may not create databases, so nothing can be loaded beside "${connection.database}" and take its place`,
         {
           hint: 'restore with a role that has CREATEDB; or say --clean as well, to drop the content of the database and load the backup in one transaction',
         },

@@ -117,11 +117,10 @@ async function noteSubscriptions(session: Session, database: string, run: Run): 
  * transaction's locks as long.
  */
 async function endSessionsOf(session: Session, run: Run): Promise<void> {
+  const sql =
+    'select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1 and pid <> pg_backend_pid()';
   await session
-    .query(
-      'select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1 and pid <> pg_backend_pid()',
-      [`pgark restore ${run.id}`],
-    )
+    .asUser(() => session.query(sql, [`pgark restore ${run.id}`]))
     .catch((error: unknown) => {
       run.logger.warning(
         'restore.cleanup_failed',

@@ -15,7 +15,7 @@ import { explainMissingRoles } from './missing-roles.ts';
 import { type BackupSelector, findBackup, type FoundBackup } from './find-backup.ts';
 import { loadIntoTarget, type RestoreTarget } from './restore-into.ts';
 
-export type { SectionName } from '../formats/load-source.ts';
+export type { NewName, SectionName } from '../formats/load-source.ts';
 
 export interface RestoreRequest {
   readonly store: ObjectStore;
@@ -64,6 +64,7 @@ export async function restore(request: RestoreRequest, context: OperationContext
     const startedMs = context.clock.monotonicMs();
     const { found, source } = await run.span.span('checks', {}, () => findReadable(request, context));
     run.span.note({ 'pgark.format': source.format });
+    if (source.alsoLeftOut.length > 0) warnOfLeftOut(source, run);
     const verifyFirst = request.verifyFirst ?? source.storedBytes < VERIFY_FIRST_BYTES_MAX;
     let plainBytes = 0;
     const loaded = await loadIntoTarget(
@@ -131,9 +132,13 @@ async function findReadable(
 /** Rows go into tables that exist, and a part never takes the place of a whole. Error: `usage`. */
 function checkSelection(selection: Selection, target: RestoreTarget): Selection {
   if (target.kind === 'in-place') {
-    throw new PgarkError('usage', `a part of a backup does not replace "${target.connection.database}"`, {
-      hint: 'restore it into a database of its own with --to-db NAME, and copy from there',
-    });
+    throw new PgarkError(
+      'usage',
+      `a part of a backup, or one with other names, does not replace "${target.connection.database}"`,
+      {
+        hint: 'restore it into a database of its own with --to-db NAME, and copy from there',
+      },
+    );
   }
   if (selection.sections.length === 0 || selection.sections.includes('pre-data')) return selection;
   throw new PgarkError('usage', `section ${selection.sections.join(', ')} needs what section pre-data makes`, {
@@ -152,6 +157,16 @@ function checkDatabase(found: FoundBackup, { expectedDatabase, target }: Restore
       hint: `if that is what you want, name the database before the backup: pgark restore ${database.name} ${id} …`,
     },
   );
+}
+
+const NAMES_SHOWN_MAX = 10;
+
+function warnOfLeftOut({ alsoLeftOut }: LoadSource, run: Run): void {
+  const shown = alsoLeftOut.slice(0, NAMES_SHOWN_MAX).join(', ');
+  const more = alsoLeftOut.length > NAMES_SHOWN_MAX ? ` and ${alsoLeftOut.length - NAMES_SHOWN_MAX} more` : '';
+  run.logger.warning('restore.left_out', `left out as well, since they need what is left out: ${shown}${more}`, {
+    objects: alsoLeftOut,
+  });
 }
 
 function report(outcome: RestoreOutcome, run: Run, source: LoadSource): void {

@@ -1,4 +1,6 @@
-import { PgarkError } from '../../common/errors.ts';
+import { isPgarkError, PgarkError } from '../../common/errors.ts';
+import { connect } from '../../postgres/client/connect.ts';
+import { withSession } from '../../postgres/client/with-session.ts';
 import { chooseLoader, findPrograms } from '../../postgres/client/programs.ts';
 import { tallyOf } from '../../pipeline/meter.ts';
 import { makePrivateFile } from '../../common/private-file.ts';
@@ -10,9 +12,11 @@ import type { LoadHow, LoadSource, PreparedLoad, Selection, SourceAccess } from 
 import { DUMP_HEAD_BYTES, isOutOfStep, readDumpHead } from '../plain/dump-head.ts';
 import { loadArchiveFile } from '../plain/load.ts';
 import type { ArchiveContents, ArchiveFile } from './contents.ts';
+import { describeEntry, qualifiedName } from './find-entries.ts';
 import { inParallel } from '../../common/in-parallel.ts';
-import { describeEntry, loadData, type LargeObjectFile, type LoadTask, planTasks } from './load-data.ts';
+import { loadData, type LargeObjectFile, type LoadTask, planTasks } from './load-data.ts';
 import { ArchiveObjects } from './read-archive.ts';
+import { renameStatements } from './rename-plan.ts';
 import { phasesOf, type RestorePhases, useList } from './restore-phases.ts';
 
 /** A backup whose every part is in the store, and whose TOC and list of contents were read and belong together. */
@@ -23,6 +27,8 @@ interface OpenedArchive {
   readonly toc: CustomToc;
   readonly phases: RestorePhases;
   readonly tasks: readonly LoadTask[];
+  /** Statements that give other names to what is restored. */
+  readonly renames: readonly string[];
   /** Those that are read to check it. */
   readonly files: readonly ArchiveFile[];
 }
@@ -50,6 +56,7 @@ function sourceOf(archive: OpenedArchive, name: string, storedBytes: number, sig
     sourceMajor,
     server: manifest.server,
     oneTransaction: 'none',
+    alsoLeftOut: archive.phases.alsoLeftOut.map(describeEntry),
     only: (selection) => {
       const part = partOf(archive, selection);
       const bytes = part.files.reduce((sum, file) => sum + file.storedBytes, 0);
@@ -70,14 +77,21 @@ function partOf(archive: OpenedArchive, selection: Selection): OpenedArchive {
     return objects.length === 0 ? [] : [{ ...task, objects }];
   });
   const files = tasks.flatMap((task) => (task.kind === 'rows' ? [task.file] : task.objects.map(({ file }) => file)));
-  return { ...archive, phases, tasks, files };
+  const restored = [...phases.before, ...phases.tables, ...phases.after];
+  const settings = archive.objects.manifest.database.properties?.settings ?? [];
+  const renames = renameStatements(selection.renames ?? [], restored, settings);
+  return { ...archive, phases, tasks, files, renames };
 }
 
-function describeSelection({ tables, schemas, sections }: Selection): string {
+function describeSelection({ tables, schemas, sections, excluding, renames = [] }: Selection): string {
   const lists = [
     ['table', tables],
     ['schema', schemas],
     ['section', sections],
+    ['without table', excluding?.tables ?? []],
+    ['without schema', excluding?.schemas ?? []],
+    ['without rows of', excluding?.tableData ?? []],
+    ['renamed', renames.map(({ from, to }) => `${from} to ${to}`)],
   ] as const;
   return lists.flatMap(([what, names]) => (names.length === 0 ? [] : [`${what} ${names.join(', ')}`])).join('; ');
 }
@@ -92,7 +106,8 @@ export async function openArchive(objects: ArchiveObjects): Promise<OpenedArchiv
     throw new PgarkError('corrupt', `${objects.named('custom-toc').key} is no archive in custom format`);
   }
   const phases = phasesOf(toc);
-  return { objects, contents, tocBytes, toc, phases, tasks: tasksOf(contents, phases, objects), files: contents.files };
+  const tasks = tasksOf(contents, phases, objects);
+  return { objects, contents, tocBytes, toc, phases, tasks, renames: [], files: contents.files };
 }
 
 /**
@@ -115,7 +130,7 @@ function tasksOf(contents: ArchiveContents, phases: RestorePhases, { manifest }:
   for (const entry of phases.tables) {
     const [count, evidence] = [counted.get(entry.dumpId), recorded.get(entry.dumpId)];
     if (count !== undefined && count === evidence) continue;
-    throw corrupt(`${describeEntry(entry)} has ${count ?? 'no'} rows in its files, and ${evidence ?? 'no'} recorded`);
+    throw corrupt(`${qualifiedName(entry)} has ${count ?? 'no'} rows in its files, and ${evidence ?? 'no'} recorded`);
   }
   return planTasks(rows, largeObjectsOf(contents, phases.largeObjects, corrupt));
 }
@@ -179,7 +194,7 @@ async function prepare(archive: OpenedArchive, sourceMajor: number, serverMajor:
  * in one transaction.
  */
 async function load(
-  { objects, tocBytes, toc, phases, tasks }: OpenedArchive,
+  { objects, tocBytes, toc, phases, tasks, renames }: OpenedArchive,
   means: Omit<Parameters<typeof loadArchiveFile>[1], keyof LoadHow | 'useList'>,
   how: LoadHow,
 ): Promise<void> {
@@ -199,4 +214,20 @@ async function load(
       objects.read(objects.objectOf(file), { onStoredBytes: tally(), blocksInFlightMax: BLOCKS_IN_FLIGHT }),
   });
   await restoreEntries(phases.after, jobs);
+  if (renames.length > 0) await renameAll(renames, how);
+}
+
+/** All of them or none. Error: `restore-failed`. */
+async function renameAll(renames: readonly string[], { connection, applicationName, signal }: LoadHow): Promise<void> {
+  try {
+    await withSession(connect(connection, { applicationName, signal }), signal, (session) =>
+      session.query(['BEGIN', ...renames, 'COMMIT'].join('; ')),
+    );
+  } catch (cause) {
+    if (!isPgarkError(cause, 'postgres-failed') && !isPgarkError(cause, 'postgres-privileges')) throw cause;
+    throw new PgarkError('restore-failed', `what is restored cannot be renamed: ${cause.message}`, {
+      cause,
+      hint: 'nothing was kept; correct the cause and restore again',
+    });
+  }
 }

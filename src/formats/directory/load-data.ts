@@ -3,11 +3,11 @@ import { type ByteStream, MIB } from '../../common/bytes.ts';
 import { isPgarkError, PgarkError } from '../../common/errors.ts';
 import { describeConnection } from '../../postgres/client/connection-parameters.ts';
 import { quoteLiteral, type Session } from '../../postgres/client/connect.ts';
-import { readable } from '../../postgres/toc/byte-string.ts';
 import { readCopyStatement } from '../../postgres/toc/copy-statement.ts';
 import type { TocEntry } from '../../postgres/toc/toc.ts';
 import type { ArchiveFile } from './contents.ts';
 import { withoutEndMark } from './end-mark.ts';
+import { qualifiedName } from './find-entries.ts';
 import { inParallel } from '../../common/in-parallel.ts';
 import { LoadSession, type LoadSessionOptions } from './load-session.ts';
 
@@ -77,7 +77,7 @@ async function loadRows(
   { entry, file, rows }: Extract<LoadTask, { kind: 'rows' }>,
   load: DataLoad,
 ): Promise<void> {
-  const table = describeEntry(entry);
+  const table = qualifiedName(entry);
   const open = (): ByteStream => withoutEndMark(file.plainBytes, `${file.name}, of ${table},`)(load.read(file));
   try {
     await session.copy(
@@ -140,11 +140,6 @@ async function writeLargeObject(session: Session, { oid, file }: LargeObjectFile
     await session.query('select pg_catalog.lo_put($1, $2, $3)', [oid, offset, bytes]);
     offset += block.length;
   }
-}
-
-/** `public.orders`, for people. */
-export function describeEntry({ namespace, tag }: TocEntry): string {
-  return namespace === null ? readable(tag) : `${readable(namespace)}.${readable(tag)}`;
 }
 
 /** What the server said of a table's rows; what the store or the file is to blame for passes as it is. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { toByteString } from '../../postgres/toc/byte-string.ts';
+import { tocEntry } from '../../../test/support/toc-entry.ts';
 import { SECTION, type TocEntry } from '../../postgres/toc/toc.ts';
 import { phasesOf, useList } from './restore-phases.ts';
 
@@ -7,25 +7,7 @@ let lastId = 0;
 
 function entry(description: string, section: TocEntry['section'], hasData = false): TocEntry {
   lastId += 1;
-  return {
-    dumpId: lastId,
-    hasData,
-    tableOid: 0,
-    oid: 0,
-    tag: toByteString('t'),
-    description: toByteString(description),
-    section,
-    definition: null,
-    dropStatement: null,
-    copyStatement: null,
-    namespace: null,
-    tablespace: null,
-    tableAccessMethod: null,
-    relkind: undefined,
-    owner: null,
-    withOids: false,
-    dependencies: [],
-  };
+  return { ...tocEntry(lastId, description, 't'), section, hasData };
 }
 
 const { none, preData, data, postData } = SECTION;

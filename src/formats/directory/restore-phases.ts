@@ -1,7 +1,8 @@
 import { PgarkError } from '../../common/errors.ts';
 import { readable } from '../../postgres/toc/byte-string.ts';
 import { LARGE_OBJECTS, SECTION, TABLE_DATA, type TocEntry } from '../../postgres/toc/toc.ts';
-import type { SectionName, Selection } from '../load-source.ts';
+import type { Exclusion, SectionName, Selection } from '../load-source.ts';
+import { excludeEntries } from './exclude-entries.ts';
 import { selectEntries } from './select-entries.ts';
 
 /** Which entries of a TOC are restored when, each in the order of the TOC. */
@@ -14,6 +15,8 @@ export interface RestorePhases {
   readonly largeObjects: readonly TocEntry[];
   /** All else: values of sequences, indexes, constraints, triggers, rights. */
   readonly after: readonly TocEntry[];
+  /** What is not restored since it needs what was left out. */
+  readonly alsoLeftOut: readonly TocEntry[];
 }
 
 /** Of PostgreSQL 17 and newer: makes many large objects, with their owner; it counts as data, and has none. */
@@ -36,13 +39,15 @@ const SECTION_NAMES = new Map<TocEntry['section'], SectionName>([
   [SECTION.postData, 'post-data'],
 ]);
 
-/** Errors: `archive-unsupported` for data of a kind that is not known; as `selectEntries`. */
+const NOTHING: Exclusion = { tables: [], schemas: [], tableData: [] };
+
+/** Errors: `archive-unsupported` for data of a kind that is not known; as `selectEntries` and `excludeEntries`. */
 export function phasesOf(
   { entries }: { readonly entries: readonly TocEntry[] },
   selection: Selection = { tables: [], schemas: [], sections: [] },
 ): RestorePhases {
-  const selected = selectEntries(entries, selection);
-  const { sections } = selection;
+  const { sections, excluding = NOTHING } = selection;
+  const { kept: selected, alsoLeftOut } = excludeEntries(entries, selectEntries(entries, selection), excluding);
   const before: TocEntry[] = [];
   const tables: TocEntry[] = [];
   const largeObjects: TocEntry[] = [];
@@ -58,7 +63,7 @@ export function phasesOf(
     else if (section === SECTION.preData && !LATE.has(entry.description)) before.push(entry);
     else after.push(entry);
   }
-  return { before, tables, largeObjects, after };
+  return { before, tables, largeObjects, after, alsoLeftOut };
 }
 
 function dataOf(entry: TocEntry, tables: TocEntry[], largeObjects: TocEntry[]): TocEntry[] {

@@ -1,56 +1,31 @@
 import { describe, expect, test } from 'vitest';
-import { toByteString } from '../../postgres/toc/byte-string.ts';
-import { SECTION, type TocEntry } from '../../postgres/toc/toc.ts';
+import { tocEntry } from '../../../test/support/toc-entry.ts';
 import { selectEntries } from './select-entries.ts';
 
-/** `TABLE public.orders` that depends on the entries at these places. */
-function entry(dumpId: number, description: string, name: string, ...dependencies: readonly number[]): TocEntry {
-  const [namespace, tag = ''] = name.includes('.') ? name.split('.') : [null, name];
-  return {
-    dumpId,
-    hasData: description === 'TABLE DATA',
-    tableOid: 0,
-    oid: 0,
-    tag: toByteString(tag),
-    description: toByteString(description),
-    section: SECTION.none,
-    definition: null,
-    dropStatement: null,
-    copyStatement: null,
-    namespace: namespace === null || namespace === undefined ? null : toByteString(namespace),
-    tablespace: null,
-    tableAccessMethod: null,
-    relkind: undefined,
-    owner: null,
-    withOids: false,
-    dependencies,
-  };
-}
-
 const ENTRIES = [
-  entry(1, 'SCHEMA', 'crm'),
-  entry(2, 'TYPE', 'public.mood'),
-  entry(3, 'FUNCTION', 'public.touch()'),
-  entry(4, 'ACL', 'public.FUNCTION touch()', 3),
-  entry(10, 'TABLE', 'crm.customer', 1, 2),
-  entry(11, 'SEQUENCE', 'crm.customer_id_seq', 1, 10),
-  entry(12, 'SEQUENCE OWNED BY', 'crm.customer_id_seq', 11),
-  entry(13, 'DEFAULT', 'crm.customer id', 11, 10),
-  entry(14, 'COMMENT', 'crm.TABLE customer', 10),
-  entry(20, 'TABLE', 'public.invoice'),
-  entry(21, 'TABLE', 'public.log'),
-  entry(22, 'TABLE', 'public.log_25'),
-  entry(23, 'TABLE ATTACH', 'public.log_25', 21, 22),
-  entry(24, 'VIEW', 'public.both', 10, 20),
-  entry(30, 'TABLE DATA', 'crm.customer', 10),
-  entry(31, 'TABLE DATA', 'public.invoice', 20),
-  entry(32, 'TABLE DATA', 'public.log_25', 22),
-  entry(33, 'SEQUENCE SET', 'crm.customer_id_seq', 11),
-  entry(40, 'CONSTRAINT', 'crm.customer customer_pkey', 10, 10),
-  entry(41, 'CONSTRAINT', 'public.invoice invoice_pkey', 20),
-  entry(42, 'COMMENT', 'crm.CONSTRAINT customer_pkey', 40),
-  entry(43, 'TRIGGER', 'crm.customer touch', 3, 10),
-  entry(44, 'FK CONSTRAINT', 'public.invoice invoice_customer_fkey', 40, 20, 10),
+  tocEntry(1, 'SCHEMA', 'crm'),
+  tocEntry(2, 'TYPE', 'public.mood'),
+  tocEntry(3, 'FUNCTION', 'public.touch()'),
+  tocEntry(4, 'ACL', 'public.FUNCTION touch()', 3),
+  tocEntry(10, 'TABLE', 'crm.customer', 1, 2),
+  tocEntry(11, 'SEQUENCE', 'crm.customer_id_seq', 1, 10),
+  tocEntry(12, 'SEQUENCE OWNED BY', 'crm.customer_id_seq', 11),
+  tocEntry(13, 'DEFAULT', 'crm.customer id', 11, 10),
+  tocEntry(14, 'COMMENT', 'crm.TABLE customer', 10),
+  tocEntry(20, 'TABLE', 'public.invoice'),
+  tocEntry(21, 'TABLE', 'public.log'),
+  tocEntry(22, 'TABLE', 'public.log_25'),
+  tocEntry(23, 'TABLE ATTACH', 'public.log_25', 21, 22),
+  tocEntry(24, 'VIEW', 'public.both', 10, 20),
+  tocEntry(30, 'TABLE DATA', 'crm.customer', 10),
+  tocEntry(31, 'TABLE DATA', 'public.invoice', 20),
+  tocEntry(32, 'TABLE DATA', 'public.log_25', 22),
+  tocEntry(33, 'SEQUENCE SET', 'crm.customer_id_seq', 11),
+  tocEntry(40, 'CONSTRAINT', 'crm.customer customer_pkey', 10, 10),
+  tocEntry(41, 'CONSTRAINT', 'public.invoice invoice_pkey', 20),
+  tocEntry(42, 'COMMENT', 'crm.CONSTRAINT customer_pkey', 40),
+  tocEntry(43, 'TRIGGER', 'crm.customer touch', 3, 10),
+  tocEntry(44, 'FK CONSTRAINT', 'public.invoice invoice_customer_fkey', 40, 20, 10),
 ];
 
 function select(selection: { tables?: readonly string[]; schemas?: readonly string[] }): string[] {

@@ -11,7 +11,7 @@ import {
 import { peek } from '../../pipeline/peek.ts';
 import { pipe } from '../../pipeline/transform.ts';
 import { feedProgram, ProgramFailure, type ProgramSpec, throughProgram } from '../../common/child-process.ts';
-import { quoteIdentifier } from '../../postgres/client/connect.ts';
+import { quoteIdentifier, setRoleSql } from '../../postgres/client/connect.ts';
 import { type InstalledProgram, requireRestrict } from '../../postgres/client/programs.ts';
 import { TIMEOUTS_OFF_SQL } from '../../postgres/client/timeouts.ts';
 import { withoutNewerSettings } from './newer-settings.ts';
@@ -56,7 +56,8 @@ export async function loadScript(body: ByteStream, request: LoadRequest): Promis
   const { first, stream } = await peek(body, DUMP_HEAD_BYTES);
   const fitted = preambleFor(readDumpHead(first) ?? { kind: 'sql' }, serverMajor);
   // psql is idle while it waits for the storage, outside of any transaction.
-  const preamble = `${TIMEOUTS_OFF_SQL};\n${request.preamble ?? ''}${fitted}`;
+  const setRole = setRoleSql(request.connection);
+  const preamble = `${TIMEOUTS_OFF_SQL};\n${setRole === undefined ? '' : `${setRole};\n`}${request.preamble ?? ''}${fitted}`;
   const guard = { preamble, singleTransaction };
   const linesBefore = guardPrefix(key, guard).split('\n').length - 1;
   const edits = [...editsAtLoad(serverMajor), ...editsLeavingOut(request.leaveOut)];
@@ -114,8 +115,12 @@ export async function loadArchiveFile(
 /** The name stands in PGDATABASE; an empty connection string says no more than "connect". */
 const CONNECT = '--dbname=';
 
-function optionsOf({ leaveOut, useList }: LoadRequest): readonly string[] {
-  return [...optionsLeavingOut(leaveOut), ...(useList === undefined ? [] : [`--use-list=${useList}`])];
+function optionsOf({ leaveOut, useList, connection: { role } }: LoadRequest): readonly string[] {
+  return [
+    ...optionsLeavingOut(leaveOut),
+    ...(useList === undefined ? [] : [`--use-list=${useList}`]),
+    ...(role === undefined ? [] : [`--role=${role}`]),
+  ];
 }
 
 async function* nothing(): ByteStream {}

@@ -81,6 +81,19 @@ export class Session {
     }
   }
 
+  /**
+   * Asks as the user who has logged in, and not as the role that the session works as: a role need not be allowed to see
+   * or to end the user's other sessions.
+   */
+  async asUser<T>(ask: () => Promise<T>): Promise<T> {
+    const setRole = setRoleSql(this.parameters);
+    if (setRole === undefined) return ask();
+    await this.query('SET ROLE NONE');
+    const result = await ask();
+    await this.query(setRole);
+    return result;
+  }
+
   /** Reads the rows of a `COPY … TO STDOUT` in text format without HEADER. */
   copyOut(sql: string, options: CopyOutOptions = {}): CopyOut {
     return copyOut(this.#converse(sql), options);
@@ -151,6 +164,7 @@ export async function connect(parameters: ConnectionParameters, options: Connect
       options.signal?.throwIfAborted();
       await client.connect();
       session.prepare();
+      await takeOnRole(session);
       return session;
     } catch (error) {
       await client.end().catch(() => {});
@@ -162,6 +176,27 @@ export async function connect(parameters: ConnectionParameters, options: Connect
     }
   }
   throw classify(failure, parameters);
+}
+
+/** What makes a session work as the role of its parameters, if they have one. */
+export function setRoleSql({ role }: ConnectionParameters): string | undefined {
+  return role === undefined ? undefined : `SET ROLE ${quoteIdentifier(role)}`;
+}
+
+async function takeOnRole(session: Session): Promise<void> {
+  const { parameters } = session;
+  const setRole = setRoleSql(parameters);
+  if (setRole === undefined) return;
+  try {
+    await session.query(setRole);
+  } catch (error) {
+    if (sqlStateOf(error) !== '22023' && sqlStateOf(error) !== '42501') throw error;
+    throw new PgarkError(
+      'postgres-privileges',
+      `user ${parameters.user} cannot work as role ${parameters.role ?? ''}: ${messageOf(error)}`,
+      { cause: error, hint: 'name a role that there is, and GRANT it to the user' },
+    );
+  }
 }
 
 /** Whether each attempt uses TLS, in libpq's order for the mode. Unix sockets never do. */

@@ -17,6 +17,8 @@ export interface ConnectionParameters {
   readonly sslCert?: string | undefined;
   readonly sslKey?: string | undefined;
   readonly passFile?: string | undefined;
+  /** The role that sessions work as once they have logged in (`SET ROLE`). Default: the user. */
+  readonly role?: string | undefined;
   /** Command-line options for the server (`-c statement_timeout=0`). */
   readonly options?: string | undefined;
   readonly connectTimeoutSeconds?: number | undefined;
@@ -46,6 +48,11 @@ const CONNECT_TIMEOUT_SECONDS = 15;
 
 export function connectTimeoutOf(parameters: ConnectionParameters): number {
   return parameters.connectTimeoutSeconds ?? CONNECT_TIMEOUT_SECONDS;
+}
+
+/** Whose rights a session has. */
+export function actingRole({ user, role }: Pick<ConnectionParameters, 'user' | 'role'>): string {
+  return role ?? user;
 }
 
 /** `user@host:5432/database`, without the password: for messages. */

@@ -99,7 +99,7 @@ async function identityOf(session: Session, database: string): Promise<LoadedDat
 /** Whether the database has the name, once the server's process that was to give it to it has ended. */
 async function hasBecome(helper: Session, { oid, backend }: LoadedDatabase, name: string): Promise<boolean> {
   try {
-    await helper.query('select pg_terminate_backend($1)', [backend]);
+    await helper.asUser(() => helper.query('select pg_terminate_backend($1)', [backend]));
     await helper.query(
       `do $$ begin
          while exists (select from pg_stat_activity where pid = ${backend}) loop

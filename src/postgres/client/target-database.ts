@@ -1,6 +1,6 @@
 import { messageOf, PgarkError } from '../../common/errors.ts';
 import { connect, quoteIdentifier as q, quoteLiteral, type Session, sqlStateOf } from './connect.ts';
-import type { ConnectionParameters } from './connection-parameters.ts';
+import { actingRole, type ConnectionParameters } from './connection-parameters.ts';
 import { propertyStatements, readOwnProperties } from './database-properties.ts';
 
 const NAME_BYTES_MAX = 63;
@@ -74,7 +74,7 @@ export async function createDatabase(
     if (sqlStateOf(error) === '42501') {
       throw new PgarkError(
         'postgres-privileges',
-        `role ${session.parameters.user} may not create the database on ${session.parameters.host}: ${messageOf(error)}`,
+        `role ${actingRole(session.parameters)} may not create the database on ${session.parameters.host}: ${messageOf(error)}`,
         {
           cause: error,
           hint: 'ALTER ROLE … CREATEDB, or restore with --to-url into an empty database that exists',
@@ -190,7 +190,7 @@ export async function checkMayReplace(
   if (row?.owns === false) {
     throw new PgarkError(
       'postgres-privileges',
-      `role ${session.parameters.user} may not rename database "${current}", which belongs to ${row.owner}`,
+      `role ${actingRole(session.parameters)} may not rename database "${current}", which belongs to ${row.owner}`,
       { hint: `restore with role ${row.owner} or a superuser, or into a new database with --to-db NAME` },
     );
   }
@@ -201,7 +201,7 @@ export async function checkMayReplace(
   } catch (error) {
     throw new PgarkError(
       'postgres-privileges',
-      `role ${session.parameters.user} may not give the new database all grants and settings of "${current}": ${messageOf(error)}`,
+      `role ${actingRole(session.parameters)} may not give the new database all grants and settings of "${current}": ${messageOf(error)}`,
       { cause: error, hint: 'restore in place with a superuser, or into a new database with --to-db NAME' },
     );
   } finally {

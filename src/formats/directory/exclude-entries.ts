@@ -1,0 +1,111 @@
+import { PgarkError } from '../../common/errors.ts';
+import type { TocEntry } from '../../postgres/toc/toc.ts';
+import type { Exclusion } from '../load-source.ts';
+import { addPartitions, describeEntry, entriesOfSchema, RELATIONS, tablesNamed } from './find-entries.ts';
+import { COMPANIONS, PARTS } from './select-entries.ts';
+
+export interface Remaining {
+  readonly kept: ReadonlySet<TocEntry>;
+  /** What nobody named, and what cannot be without what was left out: views, functions, foreign keys of other tables. */
+  readonly alsoLeftOut: readonly TocEntry[];
+}
+
+/** Rows lie in these, or come out of them: they are never left out without being named. */
+const TABLES: ReadonlySet<string> = new Set(['TABLE', 'FOREIGN TABLE']);
+
+/**
+ * What is left of a selection without some tables, schemas, or rows of tables: a table goes with what is a part of it and
+ * with its partitions, and with it go the definitions that need it. Errors: `restore-failed` for a name that is not there,
+ * and for a table that would be left out or be incomplete, though it was not named.
+ */
+export function excludeEntries(
+  entries: readonly TocEntry[],
+  selected: ReadonlySet<TocEntry>,
+  { tables, schemas, tableData }: Exclusion,
+): Remaining {
+  const byId = new Map(entries.map((entry) => [entry.dumpId, entry]));
+  const excluded = new Set<TocEntry>();
+  for (const name of tables) for (const entry of tablesNamed(name, entries)) excluded.add(entry);
+  for (const name of schemas) for (const entry of entriesOfSchema(name, entries)) excluded.add(entry);
+  addPartitions(excluded, entries, byId);
+  const alsoLeftOut = addDependents(excluded, selected, byId);
+
+  const emptied = new Set<TocEntry>();
+  for (const name of tableData) for (const entry of tablesNamed(name, entries)) emptied.add(entry);
+  addPartitions(emptied, entries, byId);
+  const isOfEmptied = (entry: TocEntry): boolean =>
+    entry.description.endsWith(' DATA') && isIn(emptied, wholeOf(entry, byId));
+
+  const kept = [...selected].filter((entry) => !excluded.has(entry) && !isOfEmptied(entry));
+  return { kept: new Set(kept), alsoLeftOut };
+}
+
+/** Until nothing that is left needs what is left out. Returns what a person would want to be told of. */
+function addDependents(
+  excluded: Set<TocEntry>,
+  selected: ReadonlySet<TocEntry>,
+  byId: ReadonlyMap<number, TocEntry>,
+): readonly TocEntry[] {
+  const told: TocEntry[] = [];
+  for (let before = -1; before < excluded.size; ) {
+    before = excluded.size;
+    for (const entry of selected) {
+      if (excluded.has(entry)) continue;
+      const missing = entry.dependencies.map((dumpId) => byId.get(dumpId)).find((each) => isIn(excluded, each));
+      if (missing === undefined) continue;
+      const whole = wholeOf(entry, byId);
+      // A view is nothing without its rules, and goes with them.
+      const lost = !isIn(excluded, whole) && PARTS.has(entry.description) && isView(whole) ? [whole, entry] : [entry];
+      for (const each of lost) {
+        const isOfMissing = isIn(excluded, wholeOf(each, byId));
+        if (!isOfMissing && !isLoose(each)) throw neededBy(each, missing);
+        if (!isOfMissing && !isSaidOf(each)) told.push(each);
+        excluded.add(each);
+      }
+    }
+  }
+  return told;
+}
+
+/** Whether nothing else is incomplete without it. */
+function isLoose({ description }: TocEntry): boolean {
+  return !TABLES.has(description) && !PARTS.has(description);
+}
+
+function isView(entry: TocEntry | undefined): entry is TocEntry {
+  return entry !== undefined && (entry.description === 'VIEW' || entry.description === 'MATERIALIZED VIEW');
+}
+
+/** Whether it only says something of another object. */
+function isSaidOf({ description }: TocEntry): boolean {
+  return COMPANIONS.has(description) && description !== 'FK CONSTRAINT';
+}
+
+/**
+ * What an entry is a part of: the only relation that it depends on; of several, the one whose name its own begins with, as
+ * those of constraints, policies, rules, triggers and defaults do.
+ */
+function wholeOf(
+  { description, dependencies, tag, namespace }: TocEntry,
+  byId: ReadonlyMap<number, TocEntry>,
+): TocEntry | undefined {
+  if (!PARTS.has(description) && description !== 'FK CONSTRAINT') return undefined;
+  const needed = dependencies.flatMap((dumpId) => byId.get(dumpId) ?? []);
+  const relations = needed.filter((each) => RELATIONS.has(each.description));
+  const candidates = [...new Set(relations.length === 0 ? needed : relations)];
+  if (candidates.length === 1) return candidates[0];
+  return candidates
+    .filter((each) => each.namespace === namespace && (tag === each.tag || tag.startsWith(`${each.tag} `)))
+    .toSorted((a, b) => b.tag.length - a.tag.length)[0];
+}
+
+function isIn(set: ReadonlySet<TocEntry>, entry: TocEntry | undefined): boolean {
+  return entry !== undefined && set.has(entry);
+}
+
+function neededBy(entry: TocEntry, missing: TocEntry): PgarkError {
+  const [what, lacking] = [entry, missing].map(describeEntry);
+  return new PgarkError('restore-failed', `${what} needs ${lacking}, which would be left out`, {
+    hint: 'leave out the table as well (--exclude-table), or of the other one only its rows (--exclude-table-data)',
+  });
+}
