@@ -1,4 +1,5 @@
-import { describe, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { type Clock, systemClock } from '../../src/common/clock.ts';
 import type { PgarkError } from '../../src/common/errors.ts';
 import { type Logger, silentLogger } from '../../src/common/log.ts';
 import type { ArchiveContents } from '../../src/formats/directory/contents.ts';
@@ -8,11 +9,11 @@ import { dataFolderOf } from '../../src/repository/repository.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { filePlace, linesOf, NO_KEYS, restoreInto } from '../support/archive-restoring.ts';
 import { postgresFacts } from '../support/facts.ts';
-import { createDatabase } from '../support/postgres.ts';
+import { createDatabase, type TestDatabase } from '../support/postgres.ts';
 import { databaseNames, futureDatabase } from '../support/restoring.ts';
 import { makeStockArchive } from '../support/stock-archive.ts';
 import { bytesOf } from '../support/streams.ts';
-import { startTcpProxy } from '../support/tcp-proxy.ts';
+import { type Cut, startTcpProxy } from '../support/tcp-proxy.ts';
 
 vi.setConfig({ testTimeout: 180_000 });
 
@@ -151,30 +152,64 @@ describe('a restore that does not go through', () => {
   });
 });
 
+const BREAKS: readonly [what: string, said: string, when: Cut][] = [
+  ['in the midst of rows', '\t98f13708210194c475687be6106a3b84\n', 'unheard'],
+  ['before the server hears of the end', 'COMMIT\0', 'unheard'],
+  ['that the server does not notice before the end', 'COMMIT\0', 'unnoticed'],
+  ['before the server’s word that all is done arrives', 'COMMIT\0', 'unanswered'],
+];
+
 describe('a connection that breaks while rows are loaded', () => {
-  test.each<[what: string, said: string, when: 'unheard' | 'unanswered']>([
-    ['in the midst of rows', '\t98f13708210194c475687be6106a3b84\n', 'unheard'],
-    ['before the server hears of the end', 'COMMIT\0', 'unheard'],
-    ['before the server’s word that all is done arrives', 'COMMIT\0', 'unanswered'],
-  ])('%s costs a second try at the most, and no row comes twice or not at all', async (_what, said, when) => {
-    await using place = await filePlace();
-    await using source = await createDatabase({ name: 'src', sql: SQL });
+  let place: Awaited<ReturnType<typeof filePlace>>;
+  let source: TestDatabase;
+  beforeAll(async () => {
+    place = await filePlace();
+    source = await createDatabase({ name: 'src', sql: SQL });
+    await makeStockArchive(source, place.store, { pieceRows: 5_000 });
+  });
+  afterAll(async () => {
+    await source?.drop();
+    await place?.[Symbol.asyncDispose]();
+  });
+
+  test.each(BREAKS)('%s costs a second try, and no row comes twice or not at all', async (_what, said, when) => {
     await using restored = futureDatabase();
     await using proxy = await startTcpProxy(postgresFacts());
-    await makeStockArchive(source, place.store, { pieceRows: 5_000 });
     proxy.cutAt(said, when);
-    const warnings: string[] = [];
-    const logger: Logger = {
-      ...silentLogger,
-      warning: (event) => void warnings.push(event),
-      child: () => logger,
-    };
+    const { logger, warnings } = listeningLogger();
     await restoreInto(restored, place.store, { port: proxy.port, context: { logger } });
-    expect(warnings.filter((event) => event === 'load.retried').length).toBe(when === 'unheard' ? 1 : 0);
+    expect(warnings).toEqual(['load.retried']);
     expect(proxy.hasCut).toBe(true);
     expect(await linesOf(restored)).toEqual(await linesOf(source));
   });
+
+  test.each(BREAKS)('%s, and is the last that the server takes: the others do its share', async (_what, said, when) => {
+    await using restored = futureDatabase();
+    await using proxy = await startTcpProxy(postgresFacts());
+    proxy.cutAt(said, when, { refusesNew: true });
+    const { logger, warnings } = listeningLogger((event) => {
+      if (event === 'load.fewer_connections') proxy.takeNew();
+    });
+    // Long pauses are none of what is tried here.
+    const clock: Clock = { ...systemClock, sleep: (ms, signal) => systemClock.sleep(Math.min(ms, 20), signal) };
+    await restoreInto(restored, place.store, { port: proxy.port, jobs: 2, context: { logger, clock } });
+    expect(warnings.filter((event) => event !== 'load.retried')).toEqual(['load.fewer_connections']);
+    expect(await linesOf(restored)).toEqual(await linesOf(source));
+  });
 });
+
+function listeningLogger(onWarning: (event: string) => void = () => {}) {
+  const warnings: string[] = [];
+  const logger: Logger = {
+    ...silentLogger,
+    warning(event) {
+      warnings.push(event);
+      onWarning(event);
+    },
+    child: () => logger,
+  };
+  return { logger, warnings };
+}
 
 function oneRowMore({ files, tables, ...rest }: ArchiveContents): ArchiveContents {
   return {

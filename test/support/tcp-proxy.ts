@@ -1,6 +1,12 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 
+/**
+ * Where a connection is cut: before the server hears what the client says; the same, and the server does not notice; or
+ * when it has answered, and the client has not heard it.
+ */
+export type Cut = 'unheard' | 'unnoticed' | 'unanswered';
+
 /** One connection through the proxy. */
 interface ProxiedConnection {
   /** Bytes that the server has sent on it. */
@@ -22,10 +28,10 @@ export interface TcpProxy extends AsyncDisposable {
   /** Nothing is passed on any more, in any direction, and no end hears of it: as if the cable were cut. */
   mute(): void;
   /**
-   * Resets the first connection on which the client says these bytes: before the server hears them, or when it has
-   * answered, and the client has not heard it.
+   * Resets the first connection on which the client says these bytes. With `refusesNew`, new connections are reset as well until `takeNew`.
    */
-  cutAt(said: string, when: 'unheard' | 'unanswered'): void;
+  cutAt(said: string, when: Cut, options?: { readonly refusesNew: boolean }): void;
+  takeNew(): void;
   /** Whether that has happened. */
   readonly hasCut: boolean;
   /** Resets every connection. */
@@ -50,7 +56,7 @@ function slowDown(from: Socket, chunk: Buffer, bytesPerSecond: number | undefine
 interface Listener {
   onBytes(connection: Connection): void;
   /** Whether the connection is to be cut because of what the client says. */
-  cutFor(chunk: Buffer): 'unheard' | 'unanswered' | undefined;
+  cutFor(chunk: Buffer): Cut | undefined;
 }
 
 class Connection implements ProxiedConnection {
@@ -69,6 +75,7 @@ class Connection implements ProxiedConnection {
       if (this.#muted) return;
       const cut = told.cutFor(chunk);
       if (cut === 'unheard') return this.cut();
+      if (cut === 'unnoticed') return this.#cutClient();
       if (cut === 'unanswered') this.#cutsAtAnswer = true;
       server.write(chunk);
       slowDown(client, chunk, speed.toServerBytesPerSecond);
@@ -114,6 +121,11 @@ class Connection implements ProxiedConnection {
     this.#muted = true;
   }
 
+  #cutClient(): void {
+    this.mute();
+    this.#client.resetAndDestroy();
+  }
+
   cut(): void {
     for (const end of [this.#client, this.#server]) {
       if (end.destroyed) continue;
@@ -135,9 +147,16 @@ export async function startTcpProxy(
   let reached = Promise.withResolvers<ProxiedConnection>();
   let holder: Connection | undefined;
   let hasCut = false;
-  let cutting: { readonly said: string; readonly when: 'unheard' | 'unanswered' } | undefined;
+  let cutting: { readonly said: string; readonly when: Cut; readonly refusesNew: boolean } | undefined;
+  let refusing = false;
   const server = createServer((client) => {
-    const connection = new Connection(client, connect({ host: target.host, port: target.port }), speed, {
+    if (refusing) {
+      client.on('error', () => {});
+      client.resetAndDestroy();
+      return;
+    }
+    const upstream = connect({ host: target.host, port: target.port });
+    const connection = new Connection(client, upstream, speed, {
       onBytes(each) {
         mostFromServer = Math.max(mostFromServer, each.bytesFromServer);
         if (holder !== undefined || each.bytesFromServer < limit) return;
@@ -147,15 +166,16 @@ export async function startTcpProxy(
       },
       cutFor(chunk) {
         if (cutting === undefined || !chunk.includes(cutting.said)) return undefined;
-        const { when } = cutting;
+        const { when, refusesNew } = cutting;
         cutting = undefined;
+        refusing = refusesNew;
         hasCut = true;
         return when;
       },
     });
     connections.add(connection);
     if (muted) connection.mute();
-    client.once('close', () => connections.delete(connection));
+    upstream.once('close', () => connections.delete(connection));
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -185,8 +205,11 @@ export async function startTcpProxy(
     get hasCut() {
       return hasCut;
     },
-    cutAt(said, when) {
-      cutting = { said, when };
+    cutAt(said, when, { refusesNew } = { refusesNew: false }) {
+      cutting = { said, when, refusesNew };
+    },
+    takeNew() {
+      refusing = false;
     },
     cutAll,
     async [Symbol.asyncDispose]() {

@@ -7,9 +7,17 @@ import { readCopyStatement } from '../../postgres/toc/copy-statement.ts';
 import type { TocEntry } from '../../postgres/toc/toc.ts';
 import type { ArchiveFile } from './contents.ts';
 import { withoutEndMark } from './end-mark.ts';
-import { qualifiedName } from './find-entries.ts';
 import { inParallel } from '../../common/in-parallel.ts';
-import { LoadSession, type LoadSessionOptions } from './load-session.ts';
+import { qualifiedName } from './find-entries.ts';
+import { LoadQueue } from './load-queue.ts';
+import {
+  type Attempted,
+  LoadSession,
+  type LoadSessionOptions,
+  LostBackends,
+  SessionMissing,
+  unsettledError,
+} from './load-session.ts';
 
 /** What one transaction loads: rows of a table from one file, or some large objects. */
 export type LoadTask =
@@ -55,39 +63,75 @@ export function planTasks(
   return sized.toSorted((a, b) => b.bytes - a.bytes).map(({ task }) => task);
 }
 
+/** A task, and what is left of attempts to carry it out. */
+interface Turn extends Attempted {
+  readonly task: LoadTask;
+}
+
 /**
- * Loads everything, on several connections. Each file is read to its end and proven before its rows are committed. Errors:
- * `restore-failed` with the server's words, `corrupt` for rows that are not as many as were recorded, those of `read`.
+ * Loads everything, on several connections; with fewer of them if the server gives no more. Each file is read to its end
+ * and proven before its rows are committed, and its rows are there exactly once. Errors: `restore-failed` with the server's
+ * words, `corrupt` for rows that are not as many as were recorded, those of `read`.
  */
 export async function loadData(tasks: readonly LoadTask[], load: DataLoad): Promise<void> {
-  await inParallel(tasks, load.jobs, load.signal, async (take, signal) => {
-    const session = new LoadSession({ ...load, signal });
+  const lost = new LostBackends();
+  const numbers = Array.from({ length: Math.min(load.jobs, tasks.length) }, (_, index) => index);
+  const turns = tasks.map((task): Turn => ({ task }));
+  const queue = new LoadQueue(turns, numbers.length);
+  await inParallel(numbers, numbers.length, load.signal, async (_, signal) => {
+    const session = new LoadSession({ ...load, signal }, lost);
     try {
-      for (let task = take(); task !== undefined; task = take()) {
-        await (task.kind === 'rows' ? loadRows(session, task, load) : loadLargeObjects(session, task.objects, load));
-      }
+      await loadInTurn(session, queue, { ...load, signal });
     } finally {
       await session.close();
     }
   });
 }
 
+/** One session's share. */
+async function loadInTurn(session: LoadSession, queue: LoadQueue<Turn>, load: DataLoad): Promise<void> {
+  for (let turn = await queue.take(load.signal); turn !== undefined; turn = await queue.take(load.signal)) {
+    try {
+      await carryOut(session, turn, load);
+    } catch (error) {
+      if (error instanceof SessionMissing && queue.giveBack(turn)) {
+        load.logger.warning('load.fewer_connections', `the load goes on with fewer connections: ${error.message}`);
+        return;
+      }
+      queue.done();
+      throw finalError(error, turn);
+    }
+    queue.done();
+  }
+  await session.tidyUp();
+}
+
+function carryOut(session: LoadSession, turn: Turn, load: DataLoad): Promise<void> {
+  const { task } = turn;
+  return task.kind === 'rows' ? loadRows(session, task, turn, load) : loadLargeObjects(session, task.objects, load);
+}
+
+function finalError(error: unknown, { unsettled }: Attempted): unknown {
+  const cause = error instanceof SessionMissing ? error.cause : error;
+  const isKnown = unsettled === undefined || !isPgarkError(cause, 'postgres-unreachable');
+  return isKnown ? cause : unsettledError(unsettled, cause);
+}
+
 async function loadRows(
   session: LoadSession,
   { entry, file, rows }: Extract<LoadTask, { kind: 'rows' }>,
+  attempted: Attempted,
   load: DataLoad,
 ): Promise<void> {
   const table = qualifiedName(entry);
   const open = (): ByteStream => withoutEndMark(file.plainBytes, `${file.name}, of ${table},`)(load.read(file));
+  const accept = (count: number): void => {
+    if (count === rows) return;
+    throw new PgarkError('corrupt', `${file.name} gave ${count} rows of ${table}, and ${rows} were recorded`);
+  };
   try {
-    await session.copy(
-      (connected) => copyStatement(connected, entry, load.encoding),
-      open,
-      (count) => {
-        if (count === rows) return;
-        throw new PgarkError('corrupt', `${file.name} gave ${count} rows of ${table}, and ${rows} were recorded`);
-      },
-    );
+    const statement = (connected: Session): Promise<string> => copyStatement(connected, entry, load.encoding);
+    await session.copy({ statement, open, accept }, attempted);
   } catch (error) {
     throw explain(error, table, load);
   }

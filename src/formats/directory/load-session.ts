@@ -1,6 +1,6 @@
 import type { ByteStream } from '../../common/bytes.ts';
 import type { Clock } from '../../common/clock.ts';
-import { isPgarkError, PgarkError } from '../../common/errors.ts';
+import { isPgarkError, messageOf, PgarkError } from '../../common/errors.ts';
 import type { Logger } from '../../common/log.ts';
 import type { Random } from '../../common/random.ts';
 import { withRetries } from '../../common/retry.ts';
@@ -16,7 +16,8 @@ export interface LoadSessionOptions {
   readonly signal: AbortSignal;
 }
 
-const RETRY_POLICY = { retriesMax: 3, delayMs: 500, delayMsMax: 5_000 };
+/** How often a connection that broke is made anew. */
+const RECONNECTING = { retriesMax: 3, delayMs: 500, delayMsMax: 5_000 };
 /** How often, and how long in milliseconds, the end of a lost session's server process is waited for. */
 const SETTLE_TRIES_MAX = 150;
 const SETTLE_PAUSE_MS = 200;
@@ -34,15 +35,35 @@ const SETTINGS = [
   ['client_encoding', 'UTF8'],
 ] as const;
 
+/** The server gives no session, or no further one; `cause` says why. What was to be done has not been begun. */
+export class SessionMissing extends Error {
+  override readonly name = 'SessionMissing';
+}
+
+/** Rows that go into one transaction. */
+export interface RowsToCopy {
+  readonly statement: (session: Session) => Promise<string>;
+  /** Called for each attempt; its errors are not tried again. */
+  readonly open: () => ByteStream;
+  /** What it throws of the number of rows rolls them back. */
+  readonly accept: (rows: number) => void;
+}
+
+/** What is left of an attempt: the transaction whose COMMIT got no answer. Whoever tries again asks first how it ended. */
+export interface Attempted {
+  unsettled?: string | undefined;
+}
+
 /** A session that loads data, transaction by transaction; one whose connection breaks is made anew. */
 export class LoadSession {
   readonly #options: LoadSessionOptions;
+  readonly #lost: LostBackends;
   #session: Session | undefined;
-  /** Number of the server's process whose connection broke. */
-  #lostPid: number | undefined;
 
-  constructor(options: LoadSessionOptions) {
+  /** `lost` is shared with the sessions that work at the same time. */
+  constructor(options: LoadSessionOptions, lost: LostBackends) {
     this.#options = options;
+    this.#lost = lost;
   }
 
   async close(): Promise<void> {
@@ -51,26 +72,21 @@ export class LoadSession {
 
   /**
    * Writes rows in a transaction of their own, exactly once: where the connection breaks at the end of it, the server is
-   * asked how it ended. `open` is called again for each attempt; its errors are not tried again. What `accept` throws of the
-   * number of rows rolls them back.
+   * asked how it ended. Errors: those of `RowsToCopy`, `SessionMissing`, `restore-failed` where the server cannot say how a
+   * transaction ended, `postgres-…`.
    */
-  copy(
-    statement: (session: Session) => Promise<string>,
-    open: () => ByteStream,
-    accept: (rows: number) => void,
-  ): Promise<void> {
+  copy({ statement, open, accept }: RowsToCopy, attempted: Attempted): Promise<void> {
     return this.#retrying(async (session) => {
+      const { unsettled } = attempted;
+      if (unsettled !== undefined && (await hasCommitted(session, unsettled))) return;
+      attempted.unsettled = undefined;
       const sql = await statement(session);
       await session.query('BEGIN');
       const [transaction] = await session.query<{ xid: string }>('select pg_catalog.pg_current_xact_id()::text as xid');
       accept(await session.copyIn(sql, open(), { signal: this.#options.signal }));
-      try {
-        await session.query('COMMIT');
-      } catch (error) {
-        if (!isLost(error) || transaction === undefined) throw error;
-        this.#lose(session);
-        if (!(await this.#hasCommitted(transaction.xid))) throw error;
-      }
+      attempted.unsettled = transaction?.xid;
+      await session.query('COMMIT');
+      attempted.unsettled = undefined;
     });
   }
 
@@ -83,95 +99,150 @@ export class LoadSession {
     });
   }
 
-  #retrying(work: (session: Session) => Promise<void>): Promise<void> {
-    const { clock, random, signal, logger } = this.#options;
-    return withRetries(
-      async () => {
-        const session = await this.#connected();
-        try {
-          await work(session);
-        } catch (error) {
-          // The server forgets what was begun, and nobody has to know in which state the session is.
-          if (this.#session === session) this.#lose(session);
-          await session.close();
-          throw error;
-        }
-      },
-      {
-        policy: RETRY_POLICY,
-        clock,
-        random,
-        signal,
-        isRetryable: isLost,
-        onRetry: (error, attempt) =>
-          logger.warning('load.retried', `a connection of the load broke, attempt ${attempt}: ${String(error)}`),
-      },
-    );
+  /** Sees to it, as far as can be, that nothing is left on the server of sessions whose connections broke. */
+  async tidyUp(): Promise<void> {
+    if (!this.#lost.some) return;
+    const { signal, logger } = this.#options;
+    await this.#retrying(async () => {}).catch((error: unknown) => {
+      signal.throwIfAborted();
+      logger.warning('load.cleanup_failed', `a lost session of the load may go on for a while: ${messageOf(error)}`);
+    });
   }
 
+  async #retrying(work: (session: Session) => Promise<void>): Promise<void> {
+    const { clock, random, signal, logger } = this.#options;
+    let isOpening = true;
+    try {
+      await withRetries(
+        async () => {
+          isOpening = true;
+          const session = await this.#connected();
+          isOpening = false;
+          try {
+            await work(session);
+          } catch (error) {
+            // The server forgets what was begun, and nobody has to know in which state the session is.
+            await this.#lose(session);
+            throw error;
+          }
+        },
+        {
+          policy: RECONNECTING,
+          clock,
+          random,
+          signal,
+          isRetryable: isLost,
+          onRetry: (error, attempt) =>
+            logger.warning('load.retried', `a connection of the load broke, attempt ${attempt}: ${String(error)}`),
+        },
+      );
+    } catch (error) {
+      if (!isOpening || !isLost(error)) throw error;
+      throw new SessionMissing(error.message, { cause: error });
+    }
+  }
+
+  /** Without anything left on the server of sessions that were lost. */
   async #connected(): Promise<Session> {
-    if (this.#session?.alive === true) return this.#session;
+    // One that broke while nothing was asked of it.
+    if (this.#session?.alive === false) await this.#lose(this.#session);
+    const session = this.#session ?? (await this.#connect());
+    this.#session = session;
+    try {
+      if (this.#lost.some) await this.#lost.end(session, this.#options);
+      return session;
+    } catch (error) {
+      await this.#lose(session);
+      throw error;
+    }
+  }
+
+  async #connect(): Promise<Session> {
     const { connection, applicationName, signal } = this.#options;
     const session = await connect(connection, { applicationName, signal });
     try {
       const calls = SETTINGS.map(([name, value]) => `pg_catalog.set_config('${name}', ${quoteLiteral(value)}, false)`);
       await session.query(`select ${calls.join(', ')}`);
-      await this.#endLost(session);
+      return session;
     } catch (error) {
       await session.close();
       throw error;
     }
-    this.#session = session;
-    return session;
   }
 
-  #lose(session: Session): void {
+  async #lose(session: Session): Promise<void> {
     this.#session = undefined;
-    this.#lostPid = session.announcedPid;
+    this.#lost.add(session);
+    await session.close();
+  }
+}
+
+/**
+ * Server processes whose connections broke. Each goes on until it looks for its client: it holds its locks, and keeps the
+ * database from being renamed.
+ */
+export class LostBackends {
+  readonly #pids = new Set<number>();
+
+  get some(): boolean {
+    return this.#pids.size > 0;
   }
 
-  /**
-   * The server's end of a broken connection goes on until it looks for its client: it holds its locks, and keeps the
-   * database from being renamed. One that cannot be ended is left to itself.
-   */
-  async #endLost(session: Session): Promise<void> {
-    const { clock, signal, applicationName } = this.#options;
-    for (let attempt = 0; this.#lostPid !== undefined && attempt < SETTLE_TRIES_MAX; attempt++) {
-      const rows = await session.query(
-        'select pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_stat_activity where pid = $1 and application_name = $2',
-        [this.#lostPid, applicationName],
+  add({ announcedPid }: Session): void {
+    if (announcedPid !== undefined) this.#pids.add(announcedPid);
+  }
+
+  /** Ends them, and waits until they are gone; one that cannot be ended is left to itself. */
+  async end(
+    session: Session,
+    { clock, signal, applicationName }: Pick<LoadSessionOptions, 'clock' | 'signal' | 'applicationName'>,
+  ): Promise<void> {
+    const pids = [...this.#pids];
+    for (let attempt = 0; pids.length > 0 && attempt < SETTLE_TRIES_MAX; attempt++) {
+      const rows = await session.asUser(() =>
+        session.query(
+          `select pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_stat_activity
+            where pid = any($1) and application_name = $2 and pid <> pg_catalog.pg_backend_pid()`,
+          [pids, applicationName],
+        ),
       );
       if (rows.length === 0) break;
       await clock.sleep(SETTLE_PAUSE_MS, signal);
     }
-    this.#lostPid = undefined;
-  }
-
-  /** How a transaction ended whose COMMIT got no answer. Nobody may try again who does not know. Error: `restore-failed`. */
-  async #hasCommitted(xid: string): Promise<boolean> {
-    let status: string | null | undefined;
-    let cause: unknown;
-    try {
-      await this.#retrying(async (session) => {
-        const [row] = await session.query<{ status: string | null }>(
-          'select pg_catalog.pg_xact_status($1::text::pg_catalog.xid8) as status',
-          [xid],
-        );
-        status = row?.status;
-      });
-    } catch (error) {
-      this.#options.signal.throwIfAborted();
-      cause = error;
-    }
-    if (status === 'committed' || status === 'aborted') return status === 'committed';
-    throw new PgarkError('restore-failed', `the server does not say whether its transaction ${xid} was committed`, {
-      cause,
-      hint: 'nothing was kept; see to the connection to the server and restore again',
-    });
+    for (const pid of pids) this.#pids.delete(pid);
   }
 }
 
+/**
+ * How a transaction ended whose COMMIT got no answer; its process is gone by now. Nobody may try again who does not know.
+ * Error: `restore-failed`.
+ */
+async function hasCommitted(session: Session, xid: string): Promise<boolean> {
+  let status: string | null | undefined;
+  let cause: unknown;
+  try {
+    const [row] = await session.query<{ status: string | null }>(
+      'select pg_catalog.pg_xact_status($1::text::pg_catalog.xid8) as status',
+      [xid],
+    );
+    status = row?.status;
+  } catch (error) {
+    if (isLost(error)) throw error;
+    cause = error;
+  }
+  if (status === 'committed' || status === 'aborted') return status === 'committed';
+  throw unsettledError(xid, cause);
+}
+
+/** The end of a transaction is not to be known. */
+export function unsettledError(xid: string, cause: unknown): PgarkError {
+  return new PgarkError('restore-failed', `the server does not say whether its transaction ${xid} was committed`, {
+    cause,
+    hint: 'nothing was kept; see to the connection to the server and restore again',
+  });
+}
+
 /** Whether it was the connection that failed, and nothing that was sent over it. */
-function isLost(error: unknown): boolean {
+function isLost(error: unknown): error is PgarkError {
   return isPgarkError(error, 'postgres-unreachable');
 }
