@@ -59,6 +59,8 @@ export interface LoadSource {
   readonly server: Manifest['server'] | undefined;
   /** What one transaction can hold: SQL of ours and the load after it, the load by itself, or not even that. */
   readonly oneTransaction: 'sql-and-load' | 'load' | 'none';
+  /** What was recorded of its rows, for a restore to be compared with: how many there were, or also their hash. */
+  readonly evidence: 'rows' | 'hashes' | undefined;
   /** What nobody left out, and what cannot be without what was: for people, `VIEW public.totals`. */
   readonly alsoLeftOut: readonly string[];
   /** A part of it. Error: `restore-failed` for a format that is loaded whole, and for what is not there. */
@@ -97,4 +99,6 @@ export interface LoadHow {
   readonly random: Random;
   readonly signal: AbortSignal;
   readonly onStoredBytes: (bytesTotal: number) => void;
+  /** Reads at last what was loaded, and compares it with what is recorded; for a source that has evidence. */
+  readonly verify?: { readonly onBytes: (bytesTotal: number) => void } | undefined;
 }

@@ -31,6 +31,8 @@ export interface LoadOrder {
   readonly leaveOut: LeftOut | undefined;
   /** Connections at once, for formats that are loaded by several. */
   readonly jobs: number;
+  /** Compare all rows with what was recorded, for a source that has evidence. */
+  readonly verifyRows: boolean;
   readonly analyse: boolean;
   readonly planOnly: boolean;
   /** Called when every check has passed and nothing has been changed yet. */
@@ -171,6 +173,7 @@ export function describePlan(order: LoadOrder, approach: Approach, keepAs: strin
 function describeSteps(order: LoadOrder, approach: Approach, keepAs: string): string[] {
   const { source, target } = order;
   const { database } = target.connection;
+  const comparison = order.verifyRows ? ['read all rows once more and compare them with what is recorded'] : [];
   const where = `on ${target.connection.host}:${target.connection.port}`;
   if (approach.kind === 'within') {
     return [
@@ -182,10 +185,12 @@ function describeSteps(order: LoadOrder, approach: Approach, keepAs: string): st
       source.oneTransaction === 'none'
         ? `load ${source.name} into database "${database}" ${where} on several connections; if that fails, drop all of it again`
         : `load ${source.name} into database "${database}" ${where} in one transaction`,
+      ...comparison,
     ];
   }
   return [
     `create a database beside it ${where} and load ${source.name} into it`,
+    ...comparison,
     ...(approach.replaces
       ? [
           `give it the owner, grants and settings of "${database}"`,

@@ -324,7 +324,7 @@ async function dropLeftovers(
 }
 
 async function load(
-  { source, leaveOut, jobs }: LoadOrder,
+  { source, leaveOut, jobs, verifyRows }: LoadOrder,
   { prepared }: Approach,
   connection: ConnectionParameters,
   how: Pick<LoadHow, 'singleTransaction' | 'preamble'>,
@@ -340,6 +340,9 @@ async function load(
       connection,
       leaveOut,
       jobs,
+      verify: verifyRows
+        ? { onBytes: (bytes) => context.onProgress({ phase: 'verifying', subject: connection.database, bytes }) }
+        : undefined,
       applicationName: `pgark restore ${run.id}`,
       logger: run.logger,
       clock: context.clock,

@@ -33,6 +33,11 @@ export interface RestoreRequest {
   readonly selection?: Selection;
   /** Connections at once, for a backup that is loaded by several. Default: one a processor, at most 8. */
   readonly jobs?: number;
+  /**
+   * Reads every row once more when all is loaded, and compares it with what was recorded at the dump. Default: not done.
+   * Refused for a backup that has nothing recorded.
+   */
+  readonly verifyRows?: boolean;
   readonly analyse: boolean;
   /** Find, check, say what would be done, and stop. */
   readonly planOnly: boolean;
@@ -65,6 +70,7 @@ export async function restore(request: RestoreRequest, context: OperationContext
     const { found, source } = await run.span.span('checks', {}, () => findReadable(request, context));
     run.span.note({ 'pgark.format': source.format });
     if (source.alsoLeftOut.length > 0) warnOfLeftOut(source, run);
+    if (request.verifyRows === true) checkEvidence(source, run);
     const verifyFirst = request.verifyFirst ?? source.storedBytes < VERIFY_FIRST_BYTES_MAX;
     let plainBytes = 0;
     const loaded = await loadIntoTarget(
@@ -73,6 +79,7 @@ export async function restore(request: RestoreRequest, context: OperationContext
         target,
         leaveOut: request.leaveOut,
         jobs: request.jobs ?? Math.min(availableParallelism(), JOBS_DEFAULT_MAX),
+        verifyRows: request.verifyRows === true,
         analyse: request.analyse,
         planOnly: request.planOnly,
         beforeTouching: async () => {
@@ -156,6 +163,20 @@ function checkDatabase(found: FoundBackup, { expectedDatabase, target }: Restore
     {
       hint: `if that is what you want, name the database before the backup: pgark restore ${database.name} ${id} …`,
     },
+  );
+}
+
+/** Error: `restore-failed` for a backup whose rows cannot be compared with anything. */
+function checkEvidence({ name, evidence }: LoadSource, run: Run): void {
+  if (evidence === 'hashes') return;
+  if (evidence === undefined) {
+    throw new PgarkError('restore-failed', `${name} has nothing recorded that its rows could be compared with`, {
+      hint: 'backups of format directory have; restore this one without --verify',
+    });
+  }
+  run.logger.warning(
+    'restore.rows_counted',
+    `${name} has no hashes of its rows: of each table only their number is compared`,
   );
 }
 

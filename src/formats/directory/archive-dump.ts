@@ -6,7 +6,7 @@ import { clientEncodingOf } from '../../postgres/toc/client-encoding.ts';
 import type { CustomToc } from '../../postgres/toc/toc.ts';
 import { writeToc } from '../../postgres/toc/write-toc.ts';
 import type { Seal } from '../sealed-object.ts';
-import { serialiseContents, type ArchiveContents } from './contents.ts';
+import { type ArchiveContents, evidenceOf, serialiseContents } from './contents.ts';
 import { readAll } from './crew.ts';
 import { SnapshotSession } from './dump-session.ts';
 import { type BeginRequest, begin } from './begin.ts';
@@ -95,7 +95,6 @@ class ArchiveDump {
   readonly #plan: DumpPlan;
   readonly #encoding: string;
   readonly #files = new Map<string, ArchiveContents['files'][number]>();
-  readonly #rows = new Map<number, number>();
   readonly #sums: string[] = [];
 
   constructor(
@@ -168,7 +167,7 @@ class ArchiveDump {
     const { seal, onBytesRead } = this.#request;
     const { entry, pages } = piece;
     const name = nameOf(piece.file, seal);
-    const { stream, rows } = readTablePiece(session, piece, {
+    const { stream, rows, hash } = readTablePiece(session, piece, {
       encoding: this.#encoding,
       onBytes: onBytesRead,
       signal,
@@ -183,8 +182,7 @@ class ArchiveDump {
       filesAtOnce: this.#jobs,
     });
     const range = pages === undefined ? {} : { pages: { ...pages } };
-    this.#files.set(name, { name, role: 'data', ...stored, piece: { entry, ...range, rows: rows() } });
-    this.#rows.set(entry, (this.#rows.get(entry) ?? 0) + rows());
+    this.#files.set(name, { name, role: 'data', ...stored, piece: { entry, ...range, rows: rows(), hash: hash() } });
   }
 
   async #putLargeObjects(
@@ -217,8 +215,13 @@ class ArchiveDump {
   }
 
   #contents(): ArchiveContents {
-    const tables = this.#plan.tables.map((table) => ({ ...table, rows: this.#rows.get(table.entry) ?? 0 }));
-    return { layout: 1, files: [...this.#files.values()], tables };
+    const files = [...this.#files.values()];
+    const pieces = Map.groupBy(
+      files.flatMap(({ piece }) => piece ?? []),
+      ({ entry }) => entry,
+    );
+    const tables = this.#plan.tables.map((table) => ({ ...table, ...evidenceOf(pieces.get(table.entry) ?? []) }));
+    return { layout: 1, files, tables };
   }
 
   get #uncompressed(): Seal {

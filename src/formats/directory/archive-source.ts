@@ -17,6 +17,7 @@ import { inParallel } from '../../common/in-parallel.ts';
 import { loadData, type LargeObjectFile, type LoadTask, planTasks } from './load-data.ts';
 import { ArchiveObjects } from './read-archive.ts';
 import { renameStatements } from './rename-plan.ts';
+import { verifyRows } from './verify-rows.ts';
 import { phasesOf, type RestorePhases, useList } from './restore-phases.ts';
 
 /** A backup whose every part is in the store, and whose TOC and list of contents were read and belong together. */
@@ -56,6 +57,7 @@ function sourceOf(archive: OpenedArchive, name: string, storedBytes: number, sig
     sourceMajor,
     server: manifest.server,
     oneTransaction: 'none',
+    evidence: archive.contents.tables.every(({ hash }) => hash !== undefined) ? 'hashes' : 'rows',
     alsoLeftOut: archive.phases.alsoLeftOut.map(describeEntry),
     only: (selection) => {
       const part = partOf(archive, selection);
@@ -194,11 +196,11 @@ async function prepare(archive: OpenedArchive, sourceMajor: number, serverMajor:
  * in one transaction.
  */
 async function load(
-  { objects, tocBytes, toc, phases, tasks, renames }: OpenedArchive,
+  { objects, contents, tocBytes, toc, phases, tasks, renames }: OpenedArchive,
   means: Omit<Parameters<typeof loadArchiveFile>[1], keyof LoadHow | 'useList'>,
   how: LoadHow,
 ): Promise<void> {
-  const { jobs, onStoredBytes, connection, leaveOut, applicationName, logger, signal } = how;
+  const { jobs, onStoredBytes, connection, leaveOut, applicationName, logger, signal, verify } = how;
   await using tocFile = await makePrivateFile(tocBytes);
   const restoreEntries = async (entries: readonly TocEntry[], connections: number): Promise<void> => {
     await using list = await makePrivateFile(useList(entries));
@@ -207,13 +209,22 @@ async function load(
   };
   await restoreEntries(phases.before, 1);
   const tally = tallyOf(onStoredBytes);
+  const encoding = clientEncodingOf(toc);
   await loadData(tasks, {
     ...how,
-    encoding: clientEncodingOf(toc),
+    encoding,
     read: (file) =>
       objects.read(objects.objectOf(file), { onStoredBytes: tally(), blocksInFlightMax: BLOCKS_IN_FLIGHT }),
   });
   await restoreEntries(phases.after, jobs);
+  if (verify !== undefined) {
+    let bytesTotal = 0;
+    const onBytesRead = (bytes: number): void => verify.onBytes((bytesTotal += bytes));
+    const recorded = new Map(contents.tables.map((table) => [table.entry, table]));
+    const tables = phases.tables.map((entry) => ({ rows: 0, ...recorded.get(entry.dumpId), entry }));
+    const largeObjects = tasks.flatMap((task) => (task.kind === 'large-objects' ? task.objects : []));
+    await verifyRows(tables, largeObjects, { ...how, encoding, onBytesRead });
+  }
   if (renames.length > 0) await renameAll(renames, how);
 }
 

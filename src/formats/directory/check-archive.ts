@@ -1,15 +1,16 @@
 import { PgarkError } from '../../common/errors.ts';
 import { tallyOf } from '../../pipeline/meter.ts';
+import { RowsHash } from '../../pipeline/rows-hash.ts';
 import type { Transform } from '../../pipeline/transform.ts';
 import { readable } from '../../postgres/toc/byte-string.ts';
 import { readToc } from '../../postgres/toc/read-toc.ts';
-import { TABLE_DATA_END } from '../../postgres/toc/toc.ts';
 import { type Manifest, sizesOf } from '../../repository/manifest.ts';
 import type { BackupCheck, CheckListener } from '../check-backup.ts';
 import { isOfKeys } from '../key-failure.ts';
 import type { SourceAccess } from '../load-source.ts';
 import { BLOCKS_IN_FLIGHT, openArchive, READERS } from './archive-source.ts';
-import type { ArchiveContents, ArchiveFile } from './contents.ts';
+import type { ArchiveContents, ArchiveFile, RowsEvidence } from './contents.ts';
+import { withoutEndMark } from './end-mark.ts';
 import { inParallel } from '../../common/in-parallel.ts';
 import { ArchiveObjects } from './read-archive.ts';
 import { parseSums } from './sums.ts';
@@ -103,7 +104,7 @@ export class ArchiveCheck implements BackupCheck {
         const { object, file } = next;
         const options = { onStoredBytes: tally(), blocksInFlightMax: BLOCKS_IN_FLIGHT };
         const stream = this.#objects.read(object, options);
-        const checked = file?.piece === undefined ? stream : countingRows(file, file.piece.rows)(stream);
+        const checked = file?.piece === undefined ? stream : provingRows(file, file.piece)(stream);
         for await (const _ of checked) signal.throwIfAborted();
       }
     });
@@ -128,17 +129,23 @@ export class ArchiveCheck implements BackupCheck {
 }
 
 const NEWLINE = 0x0a;
-const NEWLINES_OF_END = TABLE_DATA_END.split('\n').length - 1;
 
-/** A row is a line: newlines within values are written in another way. Error: `corrupt` for another number of rows. */
-function countingRows({ name }: ArchiveFile, rows: number): Transform {
+/**
+ * A row is a line: newlines within values are written in another way. Error: `corrupt` for rows that are not those which
+ * were recorded.
+ */
+function provingRows({ name, plainBytes }: ArchiveFile, recorded: RowsEvidence): Transform {
   return async function* (source) {
-    let newlines = 0;
-    for await (const block of source) {
-      for (let at = block.indexOf(NEWLINE); at >= 0; at = block.indexOf(NEWLINE, at + 1)) newlines++;
+    const hash = new RowsHash();
+    let rows = 0;
+    for await (const block of hash.tap(withoutEndMark(plainBytes, name)(source))) {
+      for (let at = block.indexOf(NEWLINE); at >= 0; at = block.indexOf(NEWLINE, at + 1)) rows++;
       yield block;
     }
-    if (newlines - NEWLINES_OF_END === rows) return;
-    throw new PgarkError('corrupt', `${name} holds ${newlines - NEWLINES_OF_END} rows, and ${rows} were recorded`);
+    if (rows !== recorded.rows) {
+      throw new PgarkError('corrupt', `${name} holds ${rows} rows, and ${recorded.rows} were recorded`);
+    }
+    if (recorded.hash === undefined || hash.digest() === recorded.hash) return;
+    throw new PgarkError('corrupt', `${name} holds other rows than were recorded: their hash is ${hash.digest()}`);
   };
 }

@@ -1,10 +1,14 @@
 import { z } from 'zod';
 import { PgarkError } from '../../common/errors.ts';
+import { sumOfHashes } from '../../pipeline/rows-hash.ts';
 
 const count = z.number().int().nonnegative();
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
 /** A name within the backup's folder: no path leads out of it, whoever wrote the list. */
 const fileName = z.string().regex(/^(?!\.)[\w.-]{1,200}$/);
+
+/** Of `RowsHash`: the same in any order of the rows. */
+const rowsHash = z.string().regex(/^[0-9a-f]{32}$/);
 
 /** Which rows of which table a data file holds. */
 const piece = z.object({
@@ -13,11 +17,7 @@ const piece = z.object({
   /** Heap pages, the first one and the one after the last; the last piece of a table has no end. Missing: all rows. */
   pages: z.object({ from: count, to: count.optional() }).optional(),
   rows: count,
-  /** Sum modulo 2^128 of the hashes of all rows, 32 hexadecimal digits: the same in any order of the rows. */
-  hash: z
-    .string()
-    .regex(/^[0-9a-f]{32}$/)
-    .optional(),
+  hash: rowsHash.optional(),
 });
 
 const file = z.object({
@@ -39,14 +39,14 @@ const file = z.object({
 const contentsSchema = z.object({
   layout: z.literal(1),
   files: z.array(file),
-  /** How many rows each table gave, in the order of the TOC: what a restore is compared with. */
+  /** Which rows each table gave, in the order of the TOC: what a restore is compared with. */
   tables: z.array(
     z.object({
       entry: z.number().int().positive(),
       schema: z.string(),
       name: z.string(),
       rows: count,
-      hash: z.string().optional(),
+      hash: rowsHash.optional(),
     }),
   ),
 });
@@ -58,6 +58,18 @@ const contentsSchema = z.object({
  */
 export type ArchiveContents = z.infer<typeof contentsSchema>;
 export type ArchiveFile = z.infer<typeof file>;
+
+/** What is known of the rows of some tables or pieces, of all together. Hashes are, if each has one. */
+export interface RowsEvidence {
+  readonly rows: number;
+  readonly hash?: string | undefined;
+}
+
+export function evidenceOf(parts: readonly RowsEvidence[]): RowsEvidence {
+  const rows = parts.reduce((sum, part) => sum + part.rows, 0);
+  const hashes = parts.flatMap(({ hash }) => hash ?? []);
+  return hashes.length < parts.length ? { rows } : { rows, hash: sumOfHashes(hashes) };
+}
 
 export function serialiseContents(contents: ArchiveContents): Uint8Array {
   return new TextEncoder().encode(`${JSON.stringify(contentsSchema.parse(contents))}\n`);

@@ -11,6 +11,9 @@ const SETTINGS: Readonly<Record<string, string>> = {
   row_security: 'off',
   DateStyle: 'ISO',
   IntervalStyle: 'postgres',
+  // What pg_dump leaves to the server: the same text on another one, for what is known of rows by their hash.
+  TimeZone: 'UTC',
+  bytea_output: 'hex',
   extra_float_digits: '3',
   synchronize_seqscans: 'off',
   enable_tidscan: 'on',

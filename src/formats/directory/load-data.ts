@@ -1,4 +1,3 @@
-import { isUtf8 } from 'node:buffer';
 import { type ByteStream, MIB } from '../../common/bytes.ts';
 import { isPgarkError, PgarkError } from '../../common/errors.ts';
 import { describeConnection } from '../../postgres/client/connection-parameters.ts';
@@ -6,6 +5,7 @@ import { quoteLiteral, type Session } from '../../postgres/client/connect.ts';
 import { readCopyStatement } from '../../postgres/toc/copy-statement.ts';
 import type { TocEntry } from '../../postgres/toc/toc.ts';
 import type { ArchiveFile } from './contents.ts';
+import { decodeName } from './decode-name.ts';
 import { withoutEndMark } from './end-mark.ts';
 import { inParallel } from '../../common/in-parallel.ts';
 import { qualifiedName } from './find-entries.ts';
@@ -141,25 +141,7 @@ async function loadRows(
 async function copyStatement(session: Session, entry: TocEntry, encoding: string): Promise<string> {
   const { relation, columns } = readCopyStatement(entry);
   const target = columns === '' ? relation : `${relation} (${columns})`;
-  return `COPY ${await decode(session, target, encoding)} FROM STDIN WITH (FORMAT text, ENCODING ${quoteLiteral(encoding)})`;
-}
-
-/** The server knows all encodings. `SQL_ASCII` is none: what is no UTF-8 then cannot be said. */
-async function decode(session: Session, text: string, encoding: string): Promise<string> {
-  const bytes = Buffer.from(text, 'latin1');
-  if (encoding !== 'UTF8' && encoding !== 'SQL_ASCII') {
-    const [row] = await session.query<{ text: string }>('select pg_catalog.convert_from($1, $2) as text', [
-      bytes,
-      encoding,
-    ]);
-    return row?.text ?? '';
-  }
-  if (isUtf8(bytes)) return bytes.toString();
-  throw new PgarkError(
-    'archive-unsupported',
-    `a name in ${bytes.toString()} is not in UTF-8, in an archive of encoding ${encoding}`,
-    { hint: 'restore it with pg_restore: pgark download writes the folder that it reads' },
-  );
+  return `COPY ${await decodeName(session, target, encoding)} FROM STDIN WITH (FORMAT text, ENCODING ${quoteLiteral(encoding)})`;
 }
 
 async function loadLargeObjects(

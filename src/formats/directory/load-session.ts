@@ -17,7 +17,7 @@ export interface LoadSessionOptions {
 }
 
 /** How often a connection that broke is made anew. */
-const RECONNECTING = { retriesMax: 3, delayMs: 500, delayMsMax: 5_000 };
+export const RECONNECTING = { retriesMax: 3, delayMs: 500, delayMsMax: 5_000 };
 /** How often, and how long in milliseconds, the end of a lost session's server process is waited for. */
 const SETTLE_TRIES_MAX = 150;
 const SETTLE_PAUSE_MS = 200;
@@ -243,6 +243,6 @@ export function unsettledError(xid: string, cause: unknown): PgarkError {
 }
 
 /** Whether it was the connection that failed, and nothing that was sent over it. */
-function isLost(error: unknown): error is PgarkError {
+export function isLost(error: unknown): error is PgarkError {
   return isPgarkError(error, 'postgres-unreachable');
 }

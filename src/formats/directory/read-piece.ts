@@ -2,6 +2,7 @@ import type { ByteStream } from '../../common/bytes.ts';
 import { MIB } from '../../common/bytes.ts';
 import { PgarkError } from '../../common/errors.ts';
 import { leftAtOnce } from '../../common/left-at-once.ts';
+import { RowsHash } from '../../pipeline/rows-hash.ts';
 import { quoteLiteral, type Session } from '../../postgres/client/connect.ts';
 import { TABLE_DATA_END } from '../../postgres/toc/toc.ts';
 import type { TablePiece } from './piece-plan.ts';
@@ -17,22 +18,25 @@ export interface ReadOptions {
   readonly signal: AbortSignal;
 }
 
-/** The file of a piece, and when it has come to its end, how many rows it has. */
+/** The file of a piece, and when it has come to its end, what is known of its rows. */
 export interface PieceStream {
   readonly stream: ByteStream;
   readonly rows: () => number;
+  /** As `RowsHash` makes it. */
+  readonly hash: () => string;
 }
 
 /** The rows of a piece as the data file of a directory archive has them. Read it once. Errors: `postgres-…`. */
 export function readTablePiece(session: Session, piece: TablePiece, options: ReadOptions): PieceStream {
   let rows: () => number = () => 0;
+  const hash = new RowsHash();
   const read = async function* (signal: AbortSignal): ByteStream {
     const copy = session.copyOut(copyStatement(piece, options.encoding), { signal, onBytes: options.onBytes });
     rows = () => copy.rows();
-    yield* copy.stream;
+    yield* hash.tap(copy.stream);
     yield Buffer.from(TABLE_DATA_END);
   };
-  return { stream: leftAtOnce(read, options.signal), rows: () => rows() };
+  return { stream: leftAtOnce(read, options.signal), rows: () => rows(), hash: () => hash.digest() };
 }
 
 /** A range of pages is read by `SELECT`; `COPY` of the table itself leaves out what inherits from it, as `ONLY` does. */

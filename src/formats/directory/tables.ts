@@ -35,7 +35,7 @@ export interface TableFacts {
 }
 
 /** Tables of extensions whose rows are the users'. pg_extension.extcondition has as many elements. */
-const CONFIGURED = `select u.oid, u.condition
+export const EXTENSION_ROWS_SQL = `select u.oid, u.condition
   from pg_catalog.pg_extension e, unnest(e.extconfig, e.extcondition) as u(oid, condition)`;
 
 /**
@@ -49,7 +49,7 @@ const KNOWN_SQL = `select c.oid::text as oid, pg_catalog.quote_ident(n.nspname) 
  where c.relkind in ('r', 'p') and c.relpersistence <> 't'
    and case when exists (select from pg_catalog.pg_depend d where d.classid = 'pg_catalog.pg_class'::regclass
                             and d.objid = c.oid and d.refclassid = 'pg_catalog.pg_extension'::regclass and d.deptype = 'e')
-            then c.oid in (select oid from (${CONFIGURED}) as configured)
+            then c.oid in (select oid from (${EXTENSION_ROWS_SQL}) as configured)
              and pg_catalog.has_schema_privilege(n.oid, 'USAGE') and pg_catalog.has_table_privilege(c.oid, 'SELECT')
             else n.nspname !~ '^pg_' and n.nspname <> 'information_schema' end
  order by c.oid`;
@@ -61,7 +61,7 @@ const FACTS_SQL = `select c.oid::text as oid, n.nspname as schema, c.relname as 
     coalesce(pg_catalog.pg_table_size(c.oid), 0)::text as bytes,
     (coalesce(pg_catalog.pg_relation_size(c.oid), 0) / current_setting('block_size')::int)::text as pages,
     exists (select from pg_catalog.pg_trigger t where t.tgrelid = c.oid and not t.tgisinternal) as triggers,
-    coalesce((select condition from (${CONFIGURED}) as configured where configured.oid = c.oid), '') as condition
+    coalesce((select condition from (${EXTENSION_ROWS_SQL}) as configured where configured.oid = c.oid), '') as condition
   from pg_catalog.pg_class c
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   left join pg_catalog.pg_am am on am.oid = c.relam

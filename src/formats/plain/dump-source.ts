@@ -71,6 +71,7 @@ async function describe(known: Known, open: Open): Promise<LoadSource> {
     format: known.like === undefined ? format.kind : 'plain',
     sourceMajor,
     oneTransaction: format.kind === 'sql' ? 'sql-and-load' : 'load',
+    evidence: undefined,
     alsoLeftOut: [],
     only: () => {
       throw new PgarkError('restore-failed', `${known.name} can only be restored whole`, {
