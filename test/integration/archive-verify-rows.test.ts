@@ -131,6 +131,25 @@ describe('a restore that is compared with what was dumped', () => {
     await expectNothingOf(restored);
   });
 
+  test('is not needed to find a hash that is not that of the rows stored', async () => {
+    await using place = await filePlace();
+    await using source = await createDatabase({ name: 'src', sql: 'CREATE TABLE t AS SELECT 1 AS a' });
+    const hash = '0'.repeat(32);
+    await makeStockArchive(source, place.store, {
+      falsify: ({ files, tables, ...rest }) => ({
+        ...rest,
+        files: files.map((file) => (file.piece === undefined ? file : { ...file, piece: { ...file.piece, hash } })),
+        tables: tables.map((table) => ({ ...table, hash })),
+      }),
+    });
+    const { backups } = await verify(
+      { store: place.store, filter: {}, selector: undefined, deep: true, keys: NO_KEYS },
+      operationContext(),
+    );
+    const failure = { code: 'corrupt', message: expect.stringContaining('holds other rows than were recorded') };
+    expect(backups).toMatchObject([{ failure }]);
+  });
+
   test('is refused for a backup that has nothing recorded, before anything is made', async () => {
     await using place = await fileDestination('place');
     await using source = await createDatabase({ name: 'src', sql: 'CREATE TABLE t AS SELECT 1 AS a' });
