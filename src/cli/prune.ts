@@ -1,15 +1,11 @@
 import type { Command } from 'commander';
 import { formatBytes } from '../common/bytes.ts';
-import { systemClock } from '../common/clock.ts';
-import { asPgarkError, type PgarkError } from '../common/errors.ts';
-import type { Config } from '../config/model.ts';
 import { describeServer } from '../operations/other-server.ts';
 import { prune, type PruneOutcome } from '../operations/prune.ts';
-import { describeDatabase, describeOverHalf, PruneRefused, refusalOf } from '../operations/prune-refusal.ts';
-import type { OverHalf } from '../retention/plan.ts';
-import type { PruneReport } from '../service/reports.ts';
+import { describeDatabase, describeOverHalf, PruneRefused } from '../operations/prune-refusal.ts';
 import { Teller } from '../service/tell.ts';
 import { action, chooseStorage, type CliWorld } from './command.ts';
+import { pruneReports } from './prune-reports.ts';
 import { policyFor } from './retention.ts';
 import { addExamples } from './help.ts';
 import { formatCount, formatTable, formatTime } from './table.ts';
@@ -36,9 +32,6 @@ export function registerPrune(program: Command, world: CliWorld): void {
     const refusals: PruneRefused[] = [];
     const teller = new Teller(tellWorld(run, config));
     for (const storage of storages) {
-      const tell = async (refused: readonly OverHalf[], error?: PgarkError): Promise<void> => {
-        if (!dryRun) await teller.prunes(config, reportsOf(config, storage.name, refused, error));
-      };
       const request = {
         store: await run.open(storage, config),
         filter: {},
@@ -48,15 +41,12 @@ export function registerPrune(program: Command, world: CliWorld): void {
         dryRun,
         force: options.force === true,
       };
-      const outcome = await prune(request, run.context(config)).catch(async (error: unknown) => {
-        if (error instanceof PruneRefused) {
-          refusals.push(error);
-          return error.outcome;
-        }
-        await tell([], asPgarkError(error));
-        throw error;
+      const outcome = await prune(request, run.context(config)).catch((error: unknown) => {
+        if (!(error instanceof PruneRefused)) throw error;
+        refusals.push(error);
+        return error.outcome;
       });
-      await tell(outcome.refused);
+      if (!dryRun) await teller.prunes(config, pruneReports(config, storage.name, outcome));
       outcomes.push({ storage: storage.name, outcome });
     }
     const [refusal] = refusals;
@@ -69,28 +59,6 @@ export function registerPrune(program: Command, world: CliWorld): void {
     );
     if (refusal !== undefined) throw refusal;
   });
-}
-
-/** Whoever has backups in the storage that this prune was about; `error` is that of them all. */
-function reportsOf(
-  config: Config,
-  storage: string,
-  refused: readonly OverHalf[],
-  error: PgarkError | undefined,
-): readonly PruneReport[] {
-  const endedAt = systemClock.now();
-  const isRefused = (source: string, database: string): boolean =>
-    refused.some((each) => each.source === source && each.database === database);
-  const others = [...config.databases.values()].flatMap(({ name: source, connection: { database } }) =>
-    policyFor(config, storage, source, database) === undefined || isRefused(source, database)
-      ? []
-      : [{ source, database, storage, endedAt, error }],
-  );
-  const ofRefused = refused.map((each) => {
-    const { source, database } = each;
-    return { source, database, storage, endedAt, error: refusalOf(each) };
-  });
-  return [...others, ...ofRefused];
 }
 
 function hasDoneNothing({ removed, globals }: PruneOutcome): boolean {
@@ -121,7 +89,7 @@ function outcomeJson({
 }
 
 function describe(outcome: PruneOutcome, dryRun: boolean, prefix: string): string {
-  const { plan, planned, removed, refused, globals } = outcome;
+  const { plan, planned, removed, removedBytes, refused, globals } = outcome;
   const verb = dryRun ? 'would delete' : 'deleted';
   const alsoGlobals =
     globals.length === 0 ? '' : `${prefix}${verb} the globals that none of them needs: ${globals.length}\n`;
@@ -144,7 +112,8 @@ function describe(outcome: PruneOutcome, dryRun: boolean, prefix: string): strin
     formatBytes(sizesOf(manifest).storedBytes),
     plan.remove.find((each) => each.id === manifest.id)?.reason ?? '',
   ]);
-  const bytes = gone.reduce((sum, manifest) => sum + sizesOf(manifest).storedBytes, 0);
+  const plannedBytes = planned.reduce((sum, manifest) => sum + sizesOf(manifest).storedBytes, 0);
+  const bytes = dryRun ? plannedBytes : removedBytes;
   return (
     formatTable(
       [

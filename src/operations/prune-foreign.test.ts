@@ -36,13 +36,17 @@ const stores: Readonly<Record<string, () => Promise<ObjectStore>>> = {
 
 /** What was warned of. */
 async function pruneAll(store: ObjectStore): Promise<string[]> {
+  return (await pruned(store)).warnings;
+}
+
+async function pruned(store: ObjectStore): Promise<{ warnings: string[]; removedBytes: number }> {
   const warnings: string[] = [];
   const logger: Logger = {
     ...silentLogger,
     warning: (_event: string, message: string) => void warnings.push(message),
     child: () => logger,
   };
-  await prune(
+  const { removedBytes } = await prune(
     {
       store,
       filter: {},
@@ -54,7 +58,7 @@ async function pruneAll(store: ObjectStore): Promise<string[]> {
     },
     operationContext({ logger }),
   );
-  return warnings;
+  return { warnings, removedBytes };
 }
 
 /** Key → content of everything but pgark's state. */
@@ -115,9 +119,11 @@ describe.each(Object.keys(stores))('a prune of %s', (name) => {
           // A directory has no file and folder of one name.
           await put(key, 'somebody’s').catch(() => {});
         }
-        const warnings = await pruneAll(store);
+        const { warnings, removedBytes } = await pruned(store);
         expect(await contents(store)).toEqual(expected);
         expect(warnings).toHaveLength(fates.filter((what) => what.startsWith('replaced')).length);
+        // Each was one byte; what was replaced is kept, and what was gone took no room.
+        expect(removedBytes).toBe(fates.filter((what) => what === 'as it was').length);
         const manifests: string[] = [];
         for await (const { key } of store.list(keys.manifestsPrefix)) manifests.push(key);
         expect(manifests).toHaveLength(1);

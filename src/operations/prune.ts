@@ -38,8 +38,9 @@ export interface PruneRequest {
 
 export interface PruneOutcome {
   readonly plan: RetentionPlan;
-  /** Removed, with what each took. Empty in a dry run. */
+  /** Empty in a dry run. */
   readonly removed: readonly Manifest[];
+  /** Of the data objects that were deleted: what somebody put in the place of one is kept and does not count. */
   readonly removedBytes: number;
   /** What the plan removes, also of databases in `refused`. */
   readonly planned: readonly Manifest[];
@@ -105,12 +106,16 @@ export async function prune(request: PruneRequest, context: OperationContext): P
       await lease.confirm();
       const owned = new OwnedObjects(repository);
       const removed: Manifest[] = [];
+      let removedBytes = 0;
       await run.span.span('remove', {}, async () => {
         for (const manifest of withoutRefused(planned.planned, refused)) {
           await lease.confirm();
-          const { foreign } = await removeBackup(repository, manifest, { owned, signal }).catch(explained);
+          const { foreign, bytesDeleted } = await removeBackup(repository, manifest, { owned, signal }).catch(
+            explained,
+          );
           removed.push(manifest);
-          logRemoval(run, manifest, plan);
+          removedBytes += bytesDeleted;
+          logRemoval(run, manifest, plan, bytesDeleted);
           for (const key of foreign) logForeign(run, manifest, key);
         }
         for (const record of globals) {
@@ -120,7 +125,6 @@ export async function prune(request: PruneRequest, context: OperationContext): P
         }
       });
       await run.span.span('compact', {}, () => compactHistory(store, context, run, signal));
-      const removedBytes = removed.reduce((sum, manifest) => sum + sizesOf(manifest).storedBytes, 0);
       const outcome = { ...planned, removed, removedBytes };
       if (refused.length > 0) throw new PruneRefused(outcome);
       return {
@@ -221,12 +225,12 @@ function retainable(manifest: Manifest, pins: ReadonlySet<string>, provenAt: Dat
   };
 }
 
-function logRemoval(run: Run, manifest: Manifest, plan: RetentionPlan): void {
+function logRemoval(run: Run, manifest: Manifest, plan: RetentionPlan, storedBytes: number): void {
   const row = plan.remove.find((each) => each.id === manifest.id);
   run.logger.info('prune.removed', `removed backup ${manifest.id} of ${manifest.database.name}`, {
     backupId: manifest.id,
     reason: row?.reason,
-    storedBytes: sizesOf(manifest).storedBytes,
+    storedBytes,
   });
 }
 

@@ -11,6 +11,8 @@ interface RemovalOptions extends CallOptions {
 
 export interface Removal {
   readonly objectsDeleted: number;
+  /** What the deleted objects took; without what was gone already, and without what is somebody else's. */
+  readonly bytesDeleted: number;
   /** Keys of the backup under which somebody else's objects lie now. They stay. */
   readonly foreign: readonly ObjectKey[];
 }
@@ -41,22 +43,27 @@ export async function finishRemoval(
   const { id, source, database, companion } = manifest;
   await store.delete(keys.manifest(source, database.name, id), call);
   let objectsDeleted = 0;
+  let bytesDeleted = 0;
+  const count = (bytes: number): void => {
+    objectsDeleted += 1;
+    bytesDeleted += bytes;
+  };
   const foreign: ObjectKey[] = [];
   for (const recorded of companion ? [...manifest.objects, companion] : manifest.objects) {
     const deletion = await owned.delete(recorded.key, id, { ...call, recorded });
-    if (deletion === 'deleted') objectsDeleted += 1;
+    if (deletion === 'deleted') count(recorded.storedBytes);
     if (deletion === 'foreign') foreign.push(recorded.key);
   }
   const folder = dataFolderOf(manifest);
   if (folder !== undefined) {
     for await (const info of store.list(folder, call)) {
-      if ((await owned.deleteFound(info, id, call)) === 'deleted') objectsDeleted += 1;
+      if ((await owned.deleteFound(info, id, call)) === 'deleted') count(info.bytes);
       else foreign.push(info.key);
     }
   }
   await removeProofs(repository, manifest, call);
   await store.delete(keys.deleted(id), call);
-  return { objectsDeleted, foreign };
+  return { objectsDeleted, bytesDeleted, foreign };
 }
 
 /** What verifications have said of a backup goes with it. */
