@@ -71,7 +71,7 @@ export function render(message: NotificationMessage): Rendering {
         'warning',
         `${subjectOf(message)}: prune refused`,
         reasonOf(message.storage, message.error.message),
-        ['Nothing was deleted.', ...fixOf(message.error)],
+        fixOf(message.error),
       );
     case 'recovery':
       return rendering('good', `${subjectOf(message)}: ${againWords[message.of]}`, reasonOf(message.storage), [

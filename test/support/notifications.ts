@@ -3,6 +3,7 @@ import { createLogger } from '../../src/common/log-writer.ts';
 import type { Channel, Subscription } from '../../src/notify/channel.ts';
 import type { NotifyContext } from '../../src/notify/dispatcher.ts';
 import type { NotificationMessage } from '../../src/notify/message.ts';
+import { refusalOf } from '../../src/operations/prune-refusal.ts';
 
 const at = new Date('2026-11-20T02:00:05.250Z');
 const about = {
@@ -90,11 +91,7 @@ export const sampleMessages = {
   prune_refused: {
     ...about,
     event: 'prune_refused',
-    error: {
-      code: 'prune-refused',
-      message: 'it would delete 12 of 14 backups',
-      hint: 'look at pgark prune --dry-run, then repeat with --force',
-    },
+    error: refusalOf({ source: 'shop', database: 'shop', removeCount: 12, totalCount: 14 }),
   },
   recovery: {
     ...about,
