@@ -60,6 +60,15 @@ export function selectDatabases(patterns: readonly string[], databases: readonly
   return { names: of(true), notPermitted: of(false), unmatched };
 }
 
+/** What the patterns choose of names that were databases once; and names without wildcards in any case. */
+export function selectNames(patterns: readonly string[], names: Iterable<string>): readonly string[] {
+  const ordinary = { isTemplate: false, allowsConnections: true, mayConnect: true };
+  return selectDatabases(
+    patterns,
+    [...names].map((name) => ({ name, ...ordinary })),
+  ).names;
+}
+
 /** Whether the patterns may ever choose more than one database. */
 export function mayChooseSeveral(patterns: readonly string[]): boolean {
   const including = patterns.map(parsePattern).filter(({ excludes }) => !excludes);

@@ -1,7 +1,9 @@
 import { messageOf } from '../common/errors.ts';
+import type { SourceConfig } from '../config/model.ts';
 import { listRunRecords } from '../runs/list-run-records.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { type LastStart, lastClaimed } from './claims.ts';
+import { selectNames } from './database-patterns.ts';
 import type { Generation } from './generation.ts';
 import type { Job } from './jobs.ts';
 import { Slots } from './slots.ts';
@@ -16,7 +18,7 @@ const READ_MS_MAX = 10_000;
 
 /**
  * When each job was due or begun the last time, by its id, as the storages know it: the newest due time that was claimed;
- * for a job that no daemon has run yet, the newest attempt to back up its database. A storage that cannot be read is left
+ * for a job that no daemon has run yet, the newest attempt to back up a database of its source. A storage that cannot be read is left
  * out: then what it knows is learnt when the job claims its next due time. Never rejects; ends early when it is time to stop.
  */
 export async function lastStarts(
@@ -48,7 +50,7 @@ export async function lastStarts(
         if (unknown.length === 0) return;
         const attempts = await newestAttempts(store, context.clock.now(), signal);
         for (const job of unknown) {
-          const at = attempts.get(pairOf(job.source.name, job.source.connection.database));
+          const at = newestOf(job.source, attempts);
           note(job, at && { at, isOpen: false });
         }
       } catch (error) {
@@ -66,19 +68,27 @@ export async function lastStarts(
   return last;
 }
 
-/** When the newest attempt to back up each database started, by `pairOf`. */
-async function newestAttempts(store: ObjectStore, now: Date, signal: AbortSignal): Promise<ReadonlyMap<string, Date>> {
-  const attempts = new Map<string, Date>();
+/** Of each source, by its name: when the newest attempt started to back up each database, or all (`undefined`) at once. */
+type Attempts = ReadonlyMap<string, ReadonlyMap<string | undefined, Date>>;
+
+async function newestAttempts(store: ObjectStore, now: Date, signal: AbortSignal): Promise<Attempts> {
+  const attempts = new Map<string, Map<string | undefined, Date>>();
   const since = new Date(now.getTime() - HISTORY_MS);
   for (const record of await listRunRecords(store, { since, recordsMax: RECORDS_MAX, signal })) {
     const { kind, source, database, startedAt, error } = record;
     // A run that met another one at work was no attempt.
-    if (kind !== 'backup' || source === undefined || database === undefined || error?.code === 'locked') continue;
-    attempts.set(pairOf(source, database), new Date(startedAt));
+    if (kind !== 'backup' || source === undefined || error?.code === 'locked') continue;
+    const ofSource = attempts.get(source) ?? new Map<string | undefined, Date>();
+    attempts.set(source, ofSource.set(database, new Date(startedAt)));
   }
   return attempts;
 }
 
-function pairOf(source: string, database: string): string {
-  return JSON.stringify([source, database]);
+/** Of all databases that the source's patterns choose; one that was left out since then says nothing of the job. */
+function newestOf({ name, connection, databases: patterns }: SourceConfig, attempts: Attempts): Date | undefined {
+  const known = attempts.get(name) ?? new Map<string | undefined, Date>();
+  if (patterns === undefined) return known.get(connection.database);
+  const names = [...known.keys()].filter((database) => database !== undefined);
+  const times = [undefined, ...selectNames(patterns, names)].flatMap((database) => known.get(database) ?? []);
+  return times.reduce<Date | undefined>((newest, at) => (newest !== undefined && newest > at ? newest : at), undefined);
 }

@@ -1,7 +1,7 @@
 import type { SourceConfig } from '../config/model.ts';
 import { ANY_DATABASE } from '../observability/expectations.ts';
 import type { StorageHistory } from '../observability/storage-history.ts';
-import { type DatabaseChoice, selectDatabases } from './database-patterns.ts';
+import { type DatabaseChoice, selectNames } from './database-patterns.ts';
 
 /**
  * The databases that a source is to have backups of. Without patterns that is its connection's own. With patterns it is
@@ -20,13 +20,7 @@ export function wantedDatabases(
   if (patterns === undefined) return [connection.database];
   const known = backedUpOf(source.name, histories);
   if (chosen !== undefined) return [...chosen.names, ...chosen.notPermitted.filter((name) => known.has(name))];
-  const candidates = [...known].map((name) => ({
-    name,
-    isTemplate: false,
-    allowsConnections: true,
-    mayConnect: true,
-  }));
-  const { names } = selectDatabases(patterns, candidates);
+  const names = selectNames(patterns, known);
   return names.length === 0 ? [ANY_DATABASE] : names;
 }
 
