@@ -170,18 +170,7 @@ class Daemon {
     const before = this.#generation;
     before.logger.info('daemon.reloading', 'reading the configuration again');
     try {
-      const config = await readConfig();
-      const after = this.#generationOf(config);
-      const isMoved = JSON.stringify(config.server.listen) !== JSON.stringify(before.config.server.listen);
-      const server = isMoved ? await this.#listen(config) : undefined;
-      const jobs = await this.#schedule(after);
-      this.#generation = after;
-      this.#turns.resize(config.concurrency);
-      this.#scheduler?.replace(jobs, config.timezone);
-      if (server !== undefined) {
-        await this.#server?.close();
-        this.#server = server;
-      }
+      await this.#replace(before, this.#generationOf(await readConfig()));
     } catch (error) {
       logKept(before.logger, asPgarkError(error));
       return;
@@ -195,6 +184,26 @@ class Daemon {
     this.#logNextRuns();
     void logConnectivity(this.#generation);
     this.#retire(before);
+  }
+
+  /** Puts what is configured now in the place of what was; or nothing of it, and whatever it has opened is closed. */
+  async #replace(before: Generation, after: Generation): Promise<void> {
+    const { config } = after;
+    const isMoved = JSON.stringify(config.server.listen) !== JSON.stringify(before.config.server.listen);
+    let server: HttpServer | undefined;
+    try {
+      server = isMoved ? await this.#listen(config) : undefined;
+      this.#scheduler?.replace(await this.#schedule(after), config.timezone);
+    } catch (error) {
+      await server?.close();
+      this.#retire(after);
+      throw error;
+    }
+    this.#generation = after;
+    this.#turns.resize(config.concurrency);
+    if (server === undefined) return;
+    await this.#server?.close();
+    this.#server = server;
   }
 
   /** Not waited for: what runs under a configuration must hold up neither the next reload nor the end. */

@@ -35,12 +35,13 @@ export class Generation {
     },
   ) {
     this.config = config;
+    for (const warning of config.warnings) context.logger.warning('config.warning', warning);
+    this.jobs = planJobs(config, { sources: [...config.databases.values()], prunes: true }, context.logger);
+    // From here on there is something to close.
     this.#tracing = adapters.openTracing(config.traces, context.logger);
     this.context = { ...context, tracer: this.#tracing.tracer };
     this.#adapters = adapters;
     this.#environment = environment;
-    for (const warning of config.warnings) context.logger.warning('config.warning', warning);
-    this.jobs = planJobs(config, { sources: [...config.databases.values()], prunes: true }, context.logger);
     this.stores = new Stores(adapters, context.logger);
   }
 
