@@ -91,6 +91,17 @@ describe('a hook', () => {
     expect(said('hook.output').join('\n')).not.toContain('hidden');
   });
 
+  test('learns of several databases one a line; what would read as two of them is left out', async () => {
+    const { context, said } = world();
+    const { database: _, ...ofMany } = facts;
+    const program = shell('echo "$PGARK_DATABASES"; env | grep -c "^PGARK_DATABASE="');
+    const databases = ['crm', 'my shop', 'fake\nprod'];
+    await runHooks([{ ...program, onError: 'warn' }], 'after_backup', { ...ofMany, databases }, context);
+    expect(said('hook.output')).toEqual(['crm', 'my shop', '0']);
+    const long = Array.from({ length: 4_000 }, (_name, index) => `a database of many, number ${index}`);
+    await runHooks([shell('test -z "$PGARK_DATABASES"')], 'after_backup', { ...ofMany, databases: long }, context);
+  });
+
   test('gets its arguments as they are: no shell reads them', async () => {
     const { context, said } = world();
     await runHooks(

@@ -14,7 +14,10 @@ export type HookMoment = 'before_backup' | 'after_backup' | 'before_restore' | '
 /** What a hook is told, in variables of its environment; what is not known is not set. */
 export interface HookFacts {
   readonly source: string;
-  readonly database: string;
+  /** Of a source that is one database. */
+  readonly database?: string | undefined;
+  /** Those that have a new backup. After the run only. */
+  readonly databases?: readonly string[] | undefined;
   readonly job?: string | undefined;
   readonly storages?: readonly string[] | undefined;
   readonly runId?: string | undefined;
@@ -42,6 +45,8 @@ const KILL_AFTER_MS = 5_000;
 const AFTER_ABORT_MS = 4_000;
 /** How long the output of a hook may stay open after its end, by what it left in the background. */
 const DRAIN_MS = 1_000;
+/** Linux starts no program with a variable of 128 KiB. */
+const VARIABLE_BYTES_MAX = 100_000;
 
 /** What programs need to find their way about. Nothing else of our own environment, which holds passwords and keys. */
 const PASSED_ON = ['PATH', 'HOME', 'USER', 'LOGNAME', 'SHELL', 'TMPDIR', 'TZ', 'LANG', 'LC_ALL', 'LC_CTYPE'] as const;
@@ -120,11 +125,12 @@ function hookFailed(name: string, how: string, lastLines: readonly string[]): Pg
 }
 
 function hookEnvironment(when: HookMoment, facts: HookFacts): Record<string, string> {
-  const { source, database, job, storages, runId, result, backupId, storedBytes, error } = facts;
+  const { source, database, databases, job, storages, runId, result, backupId, storedBytes, error } = facts;
   const variables = {
     PGARK_HOOK: when,
     PGARK_SOURCE: source,
     PGARK_DATABASE: database,
+    PGARK_DATABASES: databases && oneEachLine(databases),
     PGARK_JOB: job,
     PGARK_STORAGES: storages?.join(','),
     PGARK_RUN_ID: runId,
@@ -140,6 +146,12 @@ function hookEnvironment(when: HookMoment, facts: HookFacts): Record<string, str
       value === undefined ? [] : [[name, value.replaceAll('\0', '')]],
     ),
   );
+}
+
+/** A name with a line break would read as two others, and is left out. A part of the list would read as all of it. */
+function oneEachLine(names: readonly string[]): string | undefined {
+  const lines = names.filter((name) => !/[\n\r]/.test(name)).join('\n');
+  return lines === '' || Buffer.byteLength(lines) > VARIABLE_BYTES_MAX ? undefined : lines;
 }
 
 function passedOn(environment: HookContext['environment']): Record<string, string> {

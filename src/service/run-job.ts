@@ -1,6 +1,6 @@
 import { assert, asPgarkError, isPgarkError, messageOf, PgarkError } from '../common/errors.ts';
 import { silentLogger } from '../common/log.ts';
-import type { Config, StorageConfig } from '../config/model.ts';
+import type { Config, SourceConfig, StorageConfig } from '../config/model.ts';
 import { backup, type BackupOutcome } from '../operations/backup.ts';
 import type { OperationContext, Progress } from '../operations/context.ts';
 import type { Sealer } from '../pipeline/encryption/sealer.ts';
@@ -77,12 +77,12 @@ export async function runJob(request: JobRequest, world: JobWorld): Promise<JobR
   };
   const heard = { ...world, context: { ...context, onProgress, logger: excerpt.wrap(context.logger) } };
   if (!dryRun) await tellStarted(listener, job, context.logger);
-  const results = await workOf(request, heard, excerpt);
+  const results = await workOf(request, heard);
   world.progress?.end(excerpt);
   for (const { error } of results)
     if (error !== undefined) excerpt.wrap(silentLogger).error('backup.failed', `${error.message}; ${error.hint}`);
   const nextTryAt = context.signal.aborted ? undefined : request.nextTryAt?.(results);
-  const ended = { endedAt: context.clock.now(), runId: excerpt.runId, log: excerpt.text() };
+  const ended = { endedAt: context.clock.now(), runId: runIdOf(results) ?? excerpt.runId, log: excerpt.text() };
   const report = { job, startedAt, ...ended, results, nextTryAt };
   if (!dryRun) await tellEnded(listener, report, context.logger);
   // Whoever is told of runs is told of one that was cut off too; whoever asked for it wanted its end.
@@ -90,7 +90,7 @@ export async function runJob(request: JobRequest, world: JobWorld): Promise<JobR
   return report;
 }
 
-async function workOf(request: JobRequest, world: JobWorld, excerpt: LogExcerpt): Promise<readonly JobResult[]> {
+async function workOf(request: JobRequest, world: JobWorld): Promise<readonly JobResult[]> {
   const { dryRun } = request;
   try {
     if (!dryRun) await callHooks('before_backup', request, world);
@@ -100,7 +100,7 @@ async function workOf(request: JobRequest, world: JobWorld, excerpt: LogExcerpt)
   const results = await backUp(request, world);
   if (dryRun) return results;
   try {
-    await callHooks('after_backup', request, world, { results, runId: excerpt.runId });
+    await callHooks('after_backup', request, world, results);
   } catch (error) {
     // What is stored is stored, whatever a program made of it.
     if (!world.context.signal.aborted)
@@ -113,34 +113,49 @@ async function callHooks(
   when: HookMoment & ('before_backup' | 'after_backup'),
   { job, storages }: JobRequest,
   { context, environment }: JobWorld,
-  after?: { readonly results: readonly JobResult[]; readonly runId: string | undefined },
+  results?: readonly JobResult[],
 ): Promise<void> {
   const { source, settings } = job;
   const hooks = when === 'before_backup' ? source.hooks?.beforeBackup : source.hooks?.afterBackup;
   if (hooks === undefined || hooks.length === 0) return;
   const facts: HookFacts = {
     source: source.name,
-    database: source.connection.database,
+    // What patterns choose is asked after the hooks before a backup: one of them may have to wake the server up.
+    database: databaseOf(source),
     job: settings.name,
     storages: (storages ?? job.storages).map(({ name }) => name),
-    ...(after === undefined ? {} : resultFacts(after.results, after.runId)),
+    ...(results === undefined ? {} : resultFacts(source, results)),
   };
   const { clock, logger, signal } = context;
   await runHooks(hooks, when, facts, { clock, logger, signal, environment });
 }
 
-function resultFacts(results: readonly JobResult[], runId: string | undefined): Partial<HookFacts> {
+function resultFacts(source: SourceConfig, results: readonly JobResult[]): Partial<HookFacts> {
   const manifests = results.flatMap(({ outcome }) => (outcome?.kind === 'committed' ? [outcome.manifest] : []));
-  const [manifest] = manifests;
+  // Of several databases each has a run and a backup of its own.
+  const [manifest] = source.databases === undefined ? manifests : [];
   const error = results.find((each) => each.error !== undefined)?.error;
   const state = stateOf({ results });
   return {
     result: error?.code === 'interrupted' ? 'interrupted' : state === 'locked' ? 'failed' : state,
-    runId,
+    databases: [...new Set(manifests.map(({ database }) => database.name))],
+    runId: source.databases === undefined ? runIdOf(results) : undefined,
     error,
     backupId: manifest?.id,
     storedBytes: manifest && sizesOf(manifest).storedBytes,
   };
+}
+
+/** Of the run that made the backup, or failed to; other runs, such as that of the prune, may have come after it. */
+function runIdOf(results: readonly JobResult[]): string | undefined {
+  const failed = results.flatMap(({ error }) => error?.runId ?? []);
+  const made = results.flatMap(({ outcome }) => (outcome?.kind === 'committed' ? [outcome.manifest.runId] : []));
+  return [...failed, ...made][0];
+}
+
+/** The connection's database of a source with patterns is one to ask, not one to back up. */
+function databaseOf({ databases, connection }: SourceConfig): string | undefined {
+  return databases === undefined ? connection.database : undefined;
 }
 
 async function backUp(request: JobRequest, world: JobWorld): Promise<readonly JobResult[]> {
@@ -214,8 +229,8 @@ function failedIn(
   error: PgarkError,
 ): readonly JobResult[] {
   return storages.map(({ name }) => ({
-    // The connection's database of a source with patterns is one to ask, not one to back up: nothing would ever end it.
-    database: source.databases === undefined ? source.connection.database : undefined,
+    // Of the database that is asked nothing would ever end the failure.
+    database: databaseOf(source),
     storage: name,
     location: undefined,
     outcome: undefined,

@@ -45,7 +45,7 @@ function reportsOf({ job, startedAt, endedAt, results, nextTryAt, runId, log }: 
       error,
       pruned,
       log,
-      runId,
+      runId: error?.runId ?? manifest?.runId ?? runId,
       nextTryAt,
       backupId: manifest?.id,
       storedBytes: manifest && sizesOf(manifest).storedBytes,

@@ -15,16 +15,31 @@ const NOTES = (file: string): readonly string[] => [
   `{ env | grep ^PGARK_; echo BACKUPS=$(find near/.pgark/backups -type f 2>/dev/null | wc -l); } > ${file}`,
 ];
 
+interface Result {
+  readonly state: string;
+  readonly error?: { readonly code: string };
+  readonly backup?: { readonly run_id: string };
+}
+
 /** Runs the only job of a configuration with these hooks. */
 async function once(
   folder: TempDirectory,
   database: TestDatabase,
   hooks: Readonly<Record<string, readonly Readonly<Record<string, unknown>>[]>>,
-): Promise<RunResult & { readonly results: readonly { readonly state: string; readonly error?: { code: string } }[] }> {
+  patterns?: readonly string[],
+): Promise<RunResult & { readonly results: readonly Result[] }> {
   const config = {
     version: 1,
     storages: { near: { type: 'file', path: 'near' } },
-    databases: { shop: { url: database.url, jobs: { nightly: { format: 'plain' } }, hooks } },
+    retention: { short: { keep: { last: 3 } } },
+    databases: {
+      shop: {
+        url: database.url,
+        databases: patterns,
+        jobs: { nightly: { format: 'plain', retention: 'short' } },
+        hooks,
+      },
+    },
   };
   await writeFile(folder.join('pgark.yaml'), JSON.stringify(config));
   // Hooks begin in the directory of the process.
@@ -71,6 +86,9 @@ describe.concurrent('the hooks of a job', () => {
       PGARK_HOOK: 'after_backup',
       PGARK_RESULT: 'succeeded',
       PGARK_BACKUP_ID: expect.stringMatching(/^\d{8}T\d{6}Z-p\w{6}$/),
+      // The run of the backup, not of the prune that followed it.
+      PGARK_RUN_ID: result.results[0]?.backup?.run_id,
+      PGARK_DATABASES: database.name,
       BACKUPS: '1',
     });
   });
@@ -98,6 +116,27 @@ describe.concurrent('the hooks of a job', () => {
     expectExit(result, 0);
     expect(result.results).toMatchObject([{ state: 'committed' }]);
     expect((await substance(place.storage)).filter((key) => key.startsWith('.pgark/backups/'))).toHaveLength(1);
+  });
+
+  test('are told which databases of a source with patterns have a new backup, and not of the one that is asked', async () => {
+    await using asked = await createDatabase();
+    await using one = await createDatabase({ name: 'crm', sql: 'create table t as select 1 as n' });
+    await using two = await createDatabase({ name: 'shop', sql: 'create table t as select 2 as n' });
+    await using place = await stage();
+    const { folder } = place;
+    const patterns = [one.name, 'missing', two.name];
+    const list = ['sh', '-c', 'echo "$PGARK_DATABASES" > databases'];
+    const hooks = {
+      before_backup: [{ run: NOTES('before') }],
+      after_backup: [{ run: NOTES('after') }, { run: list }],
+    };
+    expectExit(await once(folder, asked, hooks, patterns), errorTable.partial.exit);
+    const told = { PGARK_SOURCE: 'shop', PGARK_JOB: 'nightly', PGARK_STORAGES: 'near' };
+    expect(await notes(folder, 'before')).toEqual({ ...told, PGARK_HOOK: 'before_backup', BACKUPS: '0' });
+    const after = await notes(folder, 'after');
+    expect(after).toMatchObject({ ...told, PGARK_DATABASES: one.name, PGARK_RESULT: 'partial', BACKUPS: '2' });
+    expect(await readFile(folder.join('databases'), 'utf8')).toBe(`${one.name}\n${two.name}\n`);
+    for (const name of ['PGARK_DATABASE', 'PGARK_BACKUP_ID', 'PGARK_RUN_ID']) expect(after).not.toHaveProperty(name);
   });
 
   test('are told of a backup that failed', async () => {
