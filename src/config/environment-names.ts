@@ -103,7 +103,7 @@ export const environmentNames: readonly EnvironmentName[] = [
   ]),
   ...names('Process', [
     ['PGARK_CONFIG', 'Path of the configuration file; with one, only this section’s names count.'],
-    ['PGARK_LISTEN', 'host:port of health, metrics and dashboard.', '127.0.0.1:8080'],
+    ['PGARK_LISTEN', 'host:port of health and metrics.', '127.0.0.1:8080'],
     ['PGARK_STOP_GRACE', 'How long running jobs may go on after SIGTERM; seconds or a duration.', '5s'],
     [
       'PGARK_CLIENT_DIR',

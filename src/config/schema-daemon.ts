@@ -78,7 +78,7 @@ const roles = z
   .describe('Groups that have each role; "*" is everybody who is signed in.');
 
 export const serverSection = strict({
-  listen: listenAddress.optional().describe('Address of health, metrics and dashboard. Default: 127.0.0.1:8080.'),
+  listen: listenAddress.optional().describe('Address of health and metrics. Default: 127.0.0.1:8080.'),
   public_url: text.optional().describe('How people reach the dashboard; used in links.'),
   stop_grace: durationMs
     .optional()

@@ -211,7 +211,7 @@ export const configSchema = strict({
     .refine(isTimezone, 'is no IANA time zone such as Europe/Berlin')
     .optional()
     .describe('Time zone of the schedules. Default: UTC.'),
-  server: serverSection.optional().describe('Health, metrics and dashboard.'),
+  server: serverSection.optional().describe('Health and metrics.'),
   log: strict({
     level: z.enum(['debug', 'info', 'warning', 'error', 'success']).optional().describe('Default: info.'),
     format: z.enum(['auto', 'json', 'text']).optional().describe('auto: text on a terminal, else json.'),

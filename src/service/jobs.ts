@@ -146,6 +146,13 @@ function warnOfUnused(config: Config, sources: readonly SourceConfig[], logger: 
   if (config.bandwidthBytesPerSecond !== undefined) {
     warn('the setting bandwidth is not carried out by this version', 'bandwidth');
   }
+  if (config.server.publicUrl !== undefined) {
+    warn('the setting server.public_url is not carried out by this version', 'server.public_url');
+  }
+  if (config.origins.originOf(['server', 'auth', 'mode']) !== 'default') {
+    const open = 'whoever reaches server.listen reads health and metrics';
+    warn(`the setting server.auth is not carried out by this version: ${open}`, 'server.auth');
+  }
   for (const channel of config.notifications.values()) {
     if (channel.type !== 'email' || channel.digest === undefined) continue;
     const setting = `notifications.${channel.name}.digest`;
@@ -158,6 +165,8 @@ function unusedSettings(source: SourceConfig): readonly string[] {
     wal: source.wal !== undefined,
     verify: source.verify !== undefined,
     drill: source.drill !== undefined,
+    'hooks.before_restore': (source.hooks?.beforeRestore.length ?? 0) > 0,
+    'hooks.after_restore': (source.hooks?.afterRestore.length ?? 0) > 0,
     'expect.min_size': source.expect?.minSizeBytes !== undefined,
     'expect.size_change': source.expect?.sizeChangeRatio !== undefined,
   };

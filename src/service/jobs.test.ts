@@ -1,0 +1,33 @@
+import { writeFile } from 'node:fs/promises';
+import { expect, test } from 'vitest';
+import { makeTempDirectory } from '../../test/support/temp.ts';
+import { silentLogger } from '../common/log.ts';
+import { loadConfig } from '../config/load.ts';
+import { planJobs } from './jobs.ts';
+
+test('what a source is configured with and this version does not carry out is warned of, and nothing else', async () => {
+  await using folder = await makeTempDirectory();
+  const source = {
+    url: 'postgres://u:p@db/shop',
+    jobs: { nightly: { format: 'plain' } },
+    hooks: { before_backup: [{ run: ['true'] }], after_restore: [{ run: ['true'] }] },
+    expect: { max_age: '1d', min_size: '1GiB' },
+    drill: { schedule: '@weekly' },
+  };
+  const config = {
+    version: 1,
+    server: { listen: '0.0.0.0:8080', auth: { mode: 'password' } },
+    storages: { near: { type: 'file', path: 'near' } },
+    databases: { shop: source },
+  };
+  await writeFile(folder.join('pgark.yaml'), JSON.stringify(config));
+  const loaded = await loadConfig({ file: 'pgark.yaml', env: {}, cwd: folder.path });
+  const settings: unknown[] = [];
+  const logger = {
+    ...silentLogger,
+    warning: (_event: string, _message: string, fields?: Readonly<Record<string, unknown>>) =>
+      void settings.push(fields?.['setting']),
+  };
+  planJobs(loaded, { sources: [...loaded.databases.values()], prunes: true }, logger);
+  expect(settings).toEqual(['drill', 'hooks.after_restore', 'expect.min_size', 'server.auth']);
+});
