@@ -10,6 +10,7 @@ import {
   requiredParts,
 } from './connection.ts';
 import type { BuildContext } from './context.ts';
+import { defaultCompression } from './default-compression.ts';
 import { defined } from './defined.ts';
 import type { CompressionConfig, EncryptionConfig, JobConfig, RetentionConfig, SourceConfig } from './model.ts';
 import type { CompressionSection, DatabaseSection, JobSection, Sections } from './schema.ts';
@@ -118,10 +119,7 @@ function buildCompression(
   const path = own === undefined ? ['defaults', 'compression'] : [...jobPath, 'compression'];
   const target = [...jobPath, 'compression'];
   const chosen = own ?? general;
-  if (chosen === undefined) {
-    const algorithm = format === 'plain' ? 'gzip' : 'zstd';
-    return { algorithm, level: COMPRESSION_LEVELS[algorithm].default };
-  }
+  if (chosen === undefined) return defaultCompression(format);
   const { algorithm, level } = typeof chosen === 'string' ? { algorithm: chosen } : { level: undefined, ...chosen };
   context.origins.copy([...target, 'algorithm'], typeof chosen === 'string' ? path : [...path, 'algorithm']);
   if (level !== undefined) context.origins.copy([...target, 'level'], [...path, 'level']);

@@ -38,11 +38,20 @@ export class Origins {
 
   /** What `pgark config show --origin` prints for the value at `path`. */
   originOf(path: Path): string {
+    return this.#written(path)?.origin ?? 'default';
+  }
+
+  /** Whether nobody has written the value at `path`. */
+  isDefault(path: Path): boolean {
+    return this.#written(path) === undefined;
+  }
+
+  #written(path: Path): Place | undefined {
     for (let length = path.length; length > 0; length--) {
       const place = this.#places.get(pathText(path.slice(0, length)));
-      if (place !== undefined && (place.isWhole || length === path.length)) return place.origin;
+      if (place !== undefined && (place.isWhole || length === path.length)) return place;
     }
-    return 'default';
+    return undefined;
   }
 
   /** Says that the value at `path` was made from the one at `from`. */

@@ -31,3 +31,21 @@ test('what a source is configured with and this version does not carry out is wa
   planJobs(loaded, { sources: [...loaded.databases.values()], prunes: true }, logger);
   expect(settings).toEqual(['drill', 'hooks.after_restore', 'expect.min_size', 'server.auth']);
 });
+
+async function compressionOf(format: 'plain' | 'directory', env: Readonly<Record<string, string>>): Promise<unknown> {
+  const config = await loadConfig({
+    env: { DATABASE_URL: 'postgres://app@127.0.0.1:1/shop', BACKUP_STORAGE: 'file:///backups', ...env },
+    cwd: '/',
+    needs: ['database', 'storage'],
+  });
+  const sources = [...config.databases.values()];
+  const [job] = planJobs(config, { sources, format, prunes: false }, silentLogger);
+  return job?.settings.compression;
+}
+
+test('a job that is done in another format for once is compressed as that format is, unless it says how', async () => {
+  expect(await compressionOf('directory', {})).toEqual({ algorithm: 'zstd', level: 2 });
+  expect(await compressionOf('plain', { BACKUP_FORMAT: 'directory' })).toEqual({ algorithm: 'gzip', level: 5 });
+  expect(await compressionOf('directory', { BACKUP_COMPRESSION: 'gzip' })).toEqual({ algorithm: 'gzip', level: 5 });
+  expect(await compressionOf('directory', { COMPRESSION_LEVEL: '7' })).toEqual({ algorithm: 'gzip', level: 7 });
+});

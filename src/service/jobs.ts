@@ -1,6 +1,7 @@
 import { assert, PgarkError } from '../common/errors.ts';
 import type { Logger } from '../common/log.ts';
 import { sameRetention } from '../config/check-retention.ts';
+import { defaultCompression } from '../config/default-compression.ts';
 import type { Config, JobConfig, SourceConfig, StorageConfig } from '../config/model.ts';
 import { checkPlainNameTemplate, PLAIN_NAME_TEMPLATE } from '../repository/plain-name.ts';
 
@@ -64,11 +65,23 @@ function jobsOf(
     source,
     settings: {
       ...settings,
-      ...(format === undefined ? {} : { format }),
+      ...(format === undefined ? {} : inFormat(config, source, settings, format)),
       ...(parallel === undefined ? {} : { parallel }),
     },
     storages: to ?? settings.to.map((name) => storageOf(config, name)),
   }));
+}
+
+/** A compression that nobody has set follows the format. */
+function inFormat(
+  { origins }: Config,
+  source: SourceConfig,
+  { name }: JobConfig,
+  format: MadeFormat,
+): Partial<JobConfig> {
+  const path = ['databases', source.name, 'jobs', name, 'compression'];
+  const isDefault = ['algorithm', 'level'].every((part) => origins.isDefault([...path, part]));
+  return isDefault ? { format, compression: defaultCompression(format) } : { format };
 }
 
 function storageOf(config: Config, name: string): StorageConfig {
