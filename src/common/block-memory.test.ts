@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { allocateBlock, freeMemory, releaseBlock, shareBlock } from './block-memory.ts';
+import { adoptBlock, allocateBlock, freeMemory, releaseBlock, shareBlock } from './block-memory.ts';
 import { BLOCK_BYTES } from './bytes.ts';
 
 describe('memory of blocks', () => {
@@ -42,6 +42,13 @@ describe('memory of blocks', () => {
     const foreign = new Uint8Array(BLOCK_BYTES).fill(4);
     releaseBlock(foreign);
     expect([block.length, block[9], foreign.length, foreign[9]]).toEqual([BLOCK_BYTES, 3, BLOCK_BYTES, 4]);
+  });
+
+  test('a block that was adopted is freed when it is released, and is not given to others', () => {
+    const memory = new Uint8Array(BLOCK_BYTES + 64).fill(3);
+    const block = adoptBlock(memory.subarray(0, BLOCK_BYTES));
+    releaseBlock(block);
+    expect([block.length, memory.length, allocateBlock(BLOCK_BYTES).length]).toEqual([0, 0, BLOCK_BYTES]);
   });
 
   test('freed memory is gone at once', () => {

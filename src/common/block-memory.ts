@@ -30,6 +30,15 @@ export function allocateBlock(bytes: number): Uint8Array<ArrayBuffer> {
 }
 
 /**
+ * Takes over a block that somebody else has made and given away, to be released as those of `allocateBlock` are. Nobody may
+ * use any other part of the memory behind it.
+ */
+export function adoptBlock(block: Uint8Array): Uint8Array {
+  lent.add(block);
+  return block;
+}
+
+/**
  * A view of the block for each of several consumers, none of whom may change it. Each releases its own view when it is
  * done; the last of them gives the block back. A consumer that never releases its view leaves the block to the garbage
  * collector; one that releases it twice does no harm. The block itself is not to be used any more.
@@ -46,7 +55,7 @@ export function shareBlock(block: Uint8Array, holders: number): readonly Uint8Ar
 }
 
 /**
- * Takes back a block of `allocateBlock`, to be freed or used again. The block and all views of it are empty from then on,
+ * Takes back a block of `allocateBlock` or `adoptBlock`, to be freed or used again. The block and all views of it are empty from then on,
  * so that a consumer who still holds one finds nothing, and never the content of another block. Only the last consumer
  * may call it. Anything else (a view, a buffer of somebody else's) is left alone, so that consumers need not know where a
  * block comes from. A view that `shareBlock` made stays readable until the last of its like is released.
@@ -63,7 +72,8 @@ export function releaseBlock(block: Uint8Array): void {
     return;
   }
   if (!lent.delete(block) || !(block.buffer instanceof ArrayBuffer)) return;
-  if (block.byteLength === BLOCK_BYTES && free.length < FREE_BLOCKS_MAX) free.push(block.buffer.transfer());
+  const isUsual = block.buffer.byteLength === BLOCK_BYTES;
+  if (isUsual && free.length < FREE_BLOCKS_MAX) free.push(block.buffer.transfer());
   else freeMemory(block.buffer);
 }
 

@@ -1,3 +1,4 @@
+import { releaseBlock } from '../common/block-memory.ts';
 import type { ByteStream } from '../common/bytes.ts';
 import { assert } from '../common/errors.ts';
 import { reblock } from './blocks.ts';
@@ -31,7 +32,10 @@ export class ByteReader {
       pieces.push(next.value);
       length += next.value.length;
     }
-    if (pieces.length > 1) this.#buffered = Buffer.concat(pieces);
+    if (pieces.length > 1) {
+      this.#buffered = Buffer.concat(pieces);
+      for (const block of pieces.slice(1)) releaseBlock(block);
+    }
     return length >= bytes;
   }
 

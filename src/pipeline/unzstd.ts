@@ -1,5 +1,6 @@
 import { promisify } from 'node:util';
 import { constants, zstdDecompress } from 'node:zlib';
+import { adoptBlock } from '../common/block-memory.ts';
 import { BLOCK_BYTES, type ByteStream, KIB } from '../common/bytes.ts';
 import { orderedMap } from './blocks.ts';
 import { ByteReader } from './byte-reader.ts';
@@ -106,11 +107,12 @@ async function measureSmall(reader: ByteReader, header: ZstdFrameHeader): Promis
 const zstdDecompressAsync = promisify(zstdDecompress);
 
 async function decompressSmall({ bytes, contentBytes }: SmallFrame): Promise<Uint8Array> {
+  // More room than needed spares the library a second call to find out that there is no more; 64 is Node's minimum.
+  const roomBytes = contentBytes + 64;
   let content: Uint8Array;
   try {
     content = await zstdDecompressAsync(bytes, {
-      // More room than needed spares the library a second call to find out that there is no more; 64 is Node's minimum.
-      chunkSize: contentBytes + 64,
+      chunkSize: roomBytes,
       maxOutputLength: Math.max(1, contentBytes),
       params: { [constants.ZSTD_d_windowLogMax]: WINDOW_LOG_MAX },
     });
@@ -120,7 +122,9 @@ async function decompressSmall({ bytes, contentBytes }: SmallFrame): Promise<Uin
   if (content.length !== contentBytes) {
     throw damaged('zstd', `a frame holds ${content.length} bytes and claims to hold ${contentBytes}`);
   }
-  return content;
+  // Small buffers are parts of one that Node shares among many; one of just this size was made for this content alone.
+  const isOwn = roomBytes > Buffer.poolSize && content.buffer.byteLength === roomBytes;
+  return isOwn ? adoptBlock(content) : content;
 }
 
 async function* decompressLarge(reader: ByteReader, header: ZstdFrameHeader): AsyncGenerator<Uint8Array> {

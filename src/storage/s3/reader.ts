@@ -1,5 +1,6 @@
 import { Readable } from 'node:stream';
 import { GetObjectCommand, type GetObjectCommandOutput } from '@aws-sdk/client-s3';
+import { allocateBlock } from '../../common/block-memory.ts';
 import { BLOCK_BYTES, type ByteStream } from '../../common/bytes.ts';
 import { PgarkError } from '../../common/errors.ts';
 import { retryDelayMs } from '../../common/retry.ts';
@@ -206,10 +207,9 @@ class ResumedBody {
     }
   }
 
-  /** Fresh memory each time: what was yielded belongs to the consumer. */
+  /** What was yielded belongs to the consumer, and is not used any more. */
   #newBlock(): Uint8Array {
-    const bytes = Math.max(0, Math.min(BLOCK_BYTES, this.#end - this.#position + 1));
-    return new Uint8Array(Buffer.allocUnsafeSlow(bytes).buffer);
+    return allocateBlock(Math.max(0, Math.min(BLOCK_BYTES, this.#end - this.#position + 1)));
   }
 
   async #afterFailure(error: unknown): Promise<void> {
