@@ -90,15 +90,12 @@ describe('a part plan', () => {
     expect(parts.partsInFlight(600 * MIB)).toBe(2);
   });
 
-  test.each([
-    [1, 4],
-    [2, 3],
-    [4, 1],
-    [64, 1],
-  ])('shares the memory for buffers where %i bodies are put at once', (putsAtOnce, inFlight) => {
-    const sizes = { partBytes: 8 * MIB, bufferBytesMax: BUFFER_BYTES_MAX_DEFAULT };
-    const parts = planParts({ limits: aws, partsInFlight: 4, ...sizes, putsAtOnce });
-    expect(parts.partsInFlight(8 * MIB)).toBe(inFlight);
+  test('has one part in flight where others share the memory and parts are large', () => {
+    const options = { limits: aws, partBytes: 8 * MIB, partsInFlight: 4, isShared: true };
+    const inFlight = (bufferBytesMax: number) => planParts({ ...options, bufferBytesMax }).partsInFlight(8 * MIB);
+    expect(inFlight(BUFFER_BYTES_MAX_DEFAULT)).toBe(4);
+    expect(inFlight(24 * MIB)).toBe(2);
+    expect(inFlight(8 * MIB)).toBe(1);
   });
 
   test('honours a larger part size that is asked for, and never goes below the store’s smallest', () => {

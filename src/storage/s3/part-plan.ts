@@ -15,7 +15,7 @@ const ESTIMATED_SHARE = 0.7;
 /** With equal parts nothing can be made good later, so that only rounding and small errors are allowed for. */
 const EQUAL_ESTIMATED_SHARE = 0.9;
 /** Of the memory for buffers, where several bodies share it: each of them has blocks on their way besides. */
-const SHARED_SHARE = 0.5;
+export const SHARED_SHARE = 0.5;
 const GROWTH_STEPS = 20;
 /** No dump is taken to be smaller than this part of its upper estimate, however well it compresses. */
 const ESTIMATE_RATIO_MAX = 20;
@@ -40,10 +40,10 @@ export interface PartPlanOptions {
   /** Memory for all buffers; kept as long as three parts fit into it. */
   readonly bufferBytesMax: number;
   /**
-   * How many bodies are put at the same time and share the memory. Each has one part in flight at least, then, and not
-   * two, as the others are on their way meanwhile. Default: 1.
+   * Whether other bodies that are put at the same time share the memory. Each has one part in flight at least, then, and
+   * not two, as the others are on their way meanwhile. Default: false.
    */
-  readonly putsAtOnce?: number | undefined;
+  readonly isShared?: boolean;
 }
 
 export interface PartPlan {
@@ -67,8 +67,7 @@ export interface PartPlan {
  * half a GiB, whatever the limit says.
  */
 export function planParts(options: PartPlanOptions): PartPlan {
-  const { bytesEstimateMax, putsAtOnce = 1 } = options;
-  const bufferShare = putsAtOnce === 1 ? 1 : SHARED_SHARE / putsAtOnce;
+  const { bytesEstimateMax, bufferBytesMax, isShared = false } = options;
   const limits = { ...options.limits, partBytesMax: Math.min(options.limits.partBytesMax, PART_BYTES_CEILING) };
   const smallest = roundUp(Math.max(options.partBytes, PART_BYTES_DEFAULT, limits.partBytesMin));
   const share = limits.equalParts ? EQUAL_ESTIMATED_SHARE : ESTIMATED_SHARE;
@@ -102,8 +101,8 @@ export function planParts(options: PartPlanOptions): PartPlan {
     },
     partsInFlight(partBytes) {
       // One buffer is being filled while the others are on their way.
-      const affordable = Math.floor((options.bufferBytesMax * bufferShare) / partBytes) - 1;
-      return Math.max(putsAtOnce === 1 ? 2 : 1, Math.min(options.partsInFlight, affordable));
+      const affordable = Math.floor(bufferBytesMax / partBytes) - 1;
+      return Math.max(isShared ? 1 : 2, Math.min(options.partsInFlight, affordable));
     },
   };
 }

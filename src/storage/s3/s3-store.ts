@@ -18,11 +18,12 @@ import {
   type UploadInfo,
   type WriteCondition,
 } from '../object-store.ts';
+import { BufferPool } from './buffer-pool.ts';
 import { S3Calls } from './calls.ts';
 import { connectS3, type S3Connection } from './client.ts';
 import { abortUpload, listObjects, listUploads } from './listing.ts';
 import type { S3StoreOptions } from './options.ts';
-import { BUFFER_BYTES_MAX_DEFAULT, PART_BYTES_DEFAULT, planParts } from './part-plan.ts';
+import { BUFFER_BYTES_MAX_DEFAULT, PART_BYTES_DEFAULT, planParts, SHARED_SHARE } from './part-plan.ts';
 import { cautiousProfile, probeReach, type ProbeResult, probeWrites } from './probe.ts';
 import { PROBE_STALE_MS, removeProbeLeftovers } from './probe-leftovers.ts';
 import type { S3Profile } from './profile.ts';
@@ -43,6 +44,9 @@ export class S3Store implements ObjectStore {
   readonly #connection: S3Connection;
   readonly #calls: S3Calls;
   readonly #facts: ProviderFacts;
+  readonly #bufferBytesMax: number;
+  /** For bodies that are put at the same time. */
+  readonly #sharedBuffers: BufferPool;
   #probed: ProbeResult | undefined;
   #bucketSeen = false;
 
@@ -60,6 +64,8 @@ export class S3Store implements ObjectStore {
     this.location = `s3://${options.bucket}${prefix === '' ? '' : `/${prefix}`}`;
     this.#connection = connectS3(options);
     this.#facts = providerFacts(this.#connection.endpointHost, options.provider);
+    this.#bufferBytesMax = options.bufferBytesMax ?? BUFFER_BYTES_MAX_DEFAULT;
+    this.#sharedBuffers = new BufferPool(this.#bufferBytesMax * SHARED_SHARE);
     const { bucket, clock, random, logger } = options;
     const policy = { ...defaultRetryPolicy, ...options.retry };
     this.#calls = new S3Calls(this.#connection, { bucket, policy, clock, random, logger });
@@ -88,17 +94,20 @@ export class S3Store implements ObjectStore {
   async putStream(key: ObjectKey, body: ByteStream, options: PutStreamOptions = {}): Promise<StoredObject> {
     assertKey(key);
     const profile = await this.#profile(options.signal);
+    const isShared = (options.putsAtOnce ?? 1) > 1;
     const plan = planParts({
       limits: profile,
       partBytes: this.#options.partBytes ?? PART_BYTES_DEFAULT,
       bytesEstimateMax: options.bytesEstimateMax,
       partsInFlight: this.#options.partsInFlight ?? PARTS_IN_FLIGHT_DEFAULT,
-      bufferBytesMax: this.#options.bufferBytesMax ?? BUFFER_BYTES_MAX_DEFAULT,
-      putsAtOnce: options.putsAtOnce,
+      bufferBytesMax: this.#bufferBytesMax * (isShared ? SHARED_SHARE : 1),
+      isShared,
     });
     const doubt = plan.foresee();
     if (doubt !== undefined) this.#options.logger.warning('storage.parts_may_not_do', doubt, { key });
-    return uploadStream(this.#calls, body, { key, fullKey: this.#prefix + key, profile, plan, options });
+    const pool = isShared ? this.#sharedBuffers : new BufferPool();
+    const upload = { key, fullKey: this.#prefix + key, profile, plan, pool, options };
+    return pool.during(() => uploadStream(this.#calls, body, upload));
   }
 
   async get(key: ObjectKey, options: CallOptions & { readonly range?: ByteRange } = {}): Promise<ObjectBody> {

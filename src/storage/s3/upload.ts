@@ -4,7 +4,7 @@ import { isPgarkError, PgarkError } from '../../common/errors.ts';
 import type { PutStreamOptions, StoredObject } from '../object-store.ts';
 import { abandonUnanswered, abandonUpload, removeOwnObject } from './abandon.ts';
 import { BodySource } from './body-source.ts';
-import { BufferPool } from './buffer-pool.ts';
+import type { BufferPool } from './buffer-pool.ts';
 import { linkedAbort, type S3Calls, type Send } from './calls.ts';
 import { assertAbsent, completeUpload, objectExists } from './complete.ts';
 import { isAmbiguous } from './failures.ts';
@@ -21,37 +21,78 @@ export interface StreamUpload {
   readonly key: string;
   readonly profile: S3Profile;
   readonly plan: PartPlan;
+  readonly pool: BufferPool;
   readonly options: PutStreamOptions;
 }
 
 /** Streams a body into one object: in one request if it fits into the first part, else in parts. */
 export async function uploadStream(calls: S3Calls, body: ByteStream, upload: StreamUpload): Promise<StoredObject> {
   const { controller, unlink } = linkedAbort(upload.options.signal);
-  const { signal } = controller;
-  const source = new BodySource(body, signal);
-  const pool = new BufferPool();
+  const source = new BodySource(body, controller.signal);
   try {
-    await assertAbsent(calls, upload.fullKey, signal);
-    const first = await pool.take(upload.plan.partBytes(1), 1);
-    const filled = await source.read(first);
-    if (await source.atEnd()) {
-      const stored = await putWhole(calls, first.subarray(0, filled), upload, signal);
-      pool.give(first);
-      pool.free();
-      return stored;
-    }
-    const parts = new PartwiseUpload(calls, upload, { source, pool, controller });
-    const stored = await parts.run(first);
-    // Only now is it sure that nothing sends from them any more.
-    pool.free();
-    return stored;
+    await assertAbsent(calls, upload.fullKey, controller.signal);
+    const first = await readPart(upload, source, 1, controller.signal);
+    if (await isWhole(source, first, upload.pool)) return await putWhole(calls, first, upload, controller.signal);
+    return await new PartwiseUpload(calls, upload, { source, controller }).run(first);
   } finally {
     unlink();
     await source.close();
   }
 }
 
+/** What was read of a body, and the memory that it lies in. */
+interface ReadPart {
+  readonly partNumber: number;
+  readonly buffer: Buffer;
+  readonly bytes: number;
+}
+
+async function readPart(
+  { plan, pool }: StreamUpload,
+  source: BodySource,
+  partNumber: number,
+  signal: AbortSignal,
+): Promise<ReadPart> {
+  const buffer = await pool.take(plan.partBytes(partNumber), signal);
+  try {
+    return { partNumber, buffer, bytes: await source.read(buffer) };
+  } catch (error) {
+    pool.drop(buffer);
+    throw error;
+  }
+}
+
+/** Whether the first part is all there is. */
+async function isWhole(source: BodySource, { buffer }: ReadPart, pool: BufferPool): Promise<boolean> {
+  try {
+    return await source.atEnd();
+  } catch (error) {
+    pool.drop(buffer);
+    throw error;
+  }
+}
+
+function contentOf({ buffer, bytes }: ReadPart): Uint8Array {
+  return buffer.subarray(0, bytes);
+}
+
 async function putWhole(
+  calls: S3Calls,
+  part: ReadPart,
+  upload: StreamUpload,
+  signal: AbortSignal,
+): Promise<StoredObject> {
+  try {
+    const stored = await putOnce(calls, contentOf(part), upload, signal);
+    upload.pool.give(part.buffer);
+    return stored;
+  } catch (error) {
+    upload.pool.drop(part.buffer);
+    throw error;
+  }
+}
+
+async function putOnce(
   calls: S3Calls,
   bytes: Uint8Array,
   upload: StreamUpload,
@@ -99,7 +140,6 @@ class PartwiseUpload {
   readonly #calls: S3Calls;
   readonly #upload: StreamUpload;
   readonly #source: BodySource;
-  readonly #pool: BufferPool;
   readonly #controller: AbortController;
   readonly #sent: SentPart[] = [];
   readonly #inFlight = new Set<Promise<void>>();
@@ -109,20 +149,18 @@ class PartwiseUpload {
   constructor(
     calls: S3Calls,
     upload: StreamUpload,
-    parts: { readonly source: BodySource; readonly pool: BufferPool; readonly controller: AbortController },
+    stream: { readonly source: BodySource; readonly controller: AbortController },
   ) {
     this.#calls = calls;
     this.#upload = upload;
-    this.#source = parts.source;
-    this.#pool = parts.pool;
-    this.#controller = parts.controller;
+    this.#source = stream.source;
+    this.#controller = stream.controller;
   }
 
-  async run(first: Buffer): Promise<StoredObject> {
+  async run(first: ReadPart): Promise<StoredObject> {
     const { profile, key } = this.#upload;
-    const open = await this.#open();
+    const open = await this.#begin(first);
     try {
-      await this.#upload.options.onUploadOpened?.({ key, uploadId: open.uploadId });
       await this.#sendAll(open, first);
     } catch (error) {
       // What is on its way is cut off, and has settled before the abort: nothing may arrive after it.
@@ -133,15 +171,35 @@ class PartwiseUpload {
     }
     const parts = this.#sent.toSorted((a, b) => a.PartNumber - b.PartNumber);
     const bytes = this.#bytesRead;
-    const head = await completeUpload(this.#calls, open, parts, { profile, bytes, signal: this.#controller.signal });
+    const { signal } = this.#controller;
+    const head = await completeUpload(this.#calls, open, parts, { profile, bytes, signal });
     return { key, bytes, etag: head.etag, partCount: parts.length, confirmedBy: profile.partChecksum };
+  }
+
+  /** Opens the upload and says so. The first part's memory is given back if that fails. */
+  async #begin(first: ReadPart): Promise<OpenUpload> {
+    const { key, pool, options } = this.#upload;
+    try {
+      const open = await this.#open();
+      try {
+        await options.onUploadOpened?.({ key, uploadId: open.uploadId });
+      } catch (error) {
+        await abandonUpload(this.#calls, open);
+        throw error;
+      }
+      return open;
+    } catch (error) {
+      pool.drop(first.buffer);
+      throw error;
+    }
   }
 
   async #open(): Promise<OpenUpload> {
     const calls = this.#calls;
     const { fullKey, profile, options } = this.#upload;
+    const { signal } = this.#controller;
     const writeId = newWriteId(calls.random);
-    const request = { action: 's3:PutObject', key: fullKey, signal: this.#controller.signal } as const;
+    const request = { action: 's3:PutObject', key: fullKey, signal } as const;
     const input = {
       Bucket: calls.bucket,
       Key: fullKey,
@@ -172,41 +230,51 @@ class PartwiseUpload {
     return { key: fullKey, uploadId, writeId };
   }
 
-  async #sendAll(open: OpenUpload, first: Buffer): Promise<void> {
-    const { plan } = this.#upload;
+  async #sendAll(open: OpenUpload, first: ReadPart): Promise<void> {
+    const { plan, pool } = this.#upload;
     const { signal } = this.#controller;
-    this.#start(open, 1, first, first.byteLength);
+    this.#start(open, first);
     for (let partNumber = 2; !(await this.#source.atEnd()); partNumber += 1) {
-      const partBytes = plan.partBytes(partNumber);
-      const inFlightMax = plan.partsInFlight(partBytes);
-      // One buffer more than may be in flight: it is filled meanwhile.
-      const buffer = await this.#pool.take(partBytes, inFlightMax + 1);
-      signal.throwIfAborted();
-      const bytes = await this.#source.read(buffer);
+      const inFlightMax = plan.partsInFlight(plan.partBytes(partNumber));
+      // One more than may be in flight: it is read meanwhile.
+      while (this.#inFlight.size > inFlightMax) await Promise.race(this.#inFlight);
+      const part = await readPart(this.#upload, this.#source, partNumber, signal);
       while (this.#inFlight.size >= inFlightMax) await Promise.race(this.#inFlight);
+      if (signal.aborted) pool.drop(part.buffer);
       signal.throwIfAborted();
-      this.#start(open, partNumber, buffer, bytes);
+      this.#start(open, part);
     }
     await Promise.all(this.#inFlight);
     signal.throwIfAborted();
   }
 
   /** Sends a part in the background. Its failure aborts the upload, which ends whatever waits. */
-  #start(open: OpenUpload, partNumber: number, buffer: Buffer, bytes: number): void {
-    const { signal } = this.#controller;
+  #start(open: OpenUpload, part: ReadPart): void {
+    const { pool, options } = this.#upload;
+    const { buffer, bytes } = part;
     this.#bytesRead += bytes;
-    const checksum = this.#upload.profile.partChecksum;
-    const sending = sendPart(this.#calls, open, { partNumber, bytes: buffer.subarray(0, bytes), checksum, signal })
-      .then((part) => {
-        this.#sent.push(part);
-        this.#bytesStored += bytes;
-        this.#upload.options.onBytesStored?.(this.#bytesStored);
-      })
+    const sending = this.#send(open, part)
+      .then(
+        (sent) => {
+          pool.give(buffer);
+          this.#sent.push(sent);
+          this.#bytesStored += bytes;
+          options.onBytesStored?.(this.#bytesStored);
+        },
+        (error: unknown) => {
+          pool.drop(buffer);
+          throw error;
+        },
+      )
       .catch((error: unknown) => this.#controller.abort(error))
-      .finally(() => {
-        this.#pool.give(buffer);
-        this.#inFlight.delete(sending);
-      });
+      .finally(() => this.#inFlight.delete(sending));
     this.#inFlight.add(sending);
+  }
+
+  async #send(open: OpenUpload, part: ReadPart): Promise<SentPart> {
+    const { partNumber } = part;
+    const { partChecksum: checksum } = this.#upload.profile;
+    const { signal } = this.#controller;
+    return sendPart(this.#calls, open, { partNumber, bytes: contentOf(part), checksum, signal });
   }
 }
