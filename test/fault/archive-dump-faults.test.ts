@@ -1,5 +1,6 @@
 import { expect, test, vi } from 'vitest';
 import { MIB } from '../../src/common/bytes.ts';
+import { PgarkError } from '../../src/common/errors.ts';
 import { type Logger, silentLogger } from '../../src/common/log.ts';
 import type { BackupDestination } from '../../src/operations/backup.ts';
 import { contentsOf } from '../support/archives.ts';
@@ -136,6 +137,44 @@ test('a storage that refuses a file drops out alone, and leaves nothing', async 
   expect(outcomes['bucket']?.error?.code).toBe('store-access-denied');
   expect(outcomes['folder']?.error).toBeUndefined();
   await expectNothing(bucket.store, 'store-access-denied');
+});
+
+/** A store that has taken all of the first file of rows, and does not say so before the second one begins. */
+function slowToConfirm(store: BackupDestination['store'], confirm: () => Promise<void>): FaultyStore {
+  const second = Promise.withResolvers<void>();
+  const seen = new Set<string>();
+  const isData = ({ method, key }: { method: string; key: string }) => method === 'putStream' && key.includes('.dat');
+  return new FaultyStore(store, {
+    before: (call) => {
+      if (isData(call) && seen.add(call.key).size === 2) second.resolve();
+    },
+    after: async (call) => {
+      if (!isData(call) || call.key !== [...seen][0]) return;
+      await second.promise;
+      await confirm();
+    },
+  });
+}
+
+test('while the end of a file is stored, the session reads the next piece', async () => {
+  await using database = await createDatabase({ sql: ROWS_SQL });
+  await using place = await fileDestination('place');
+  const store = slowToConfirm(place.store, async () => {});
+  const destination = { destination: { name: 'place', store, needsDelete: false } };
+  expect(await rowsIn(await backUp(database, [destination], { ...IN_PIECES, jobs: 1 }), place.store)).toEqual({
+    data: ROWS,
+  });
+});
+
+test('a storage that fails at the end of a file, while the next piece is read, has no backup', async () => {
+  await using database = await createDatabase({ sql: ROWS_SQL });
+  await using place = await fileDestination('place');
+  const store = slowToConfirm(place.store, () => Promise.reject(new PgarkError('store-failed', 'it is full')));
+  const destination = { destination: { name: 'place', store, needsDelete: false } };
+  expect(await errorOf(backUp(database, [destination], { ...IN_PIECES, jobs: 1 }))).toMatchObject({
+    code: 'store-failed',
+  });
+  await expectNothing(place.store, 'store-failed');
 });
 
 const fill = (table: string) => `INSERT INTO ${table} SELECT n, 'x' FROM generate_series(1, 100) n;`;

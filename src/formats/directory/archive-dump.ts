@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { type ByteStream, MIB } from '../../common/bytes.ts';
+import { inParallel } from '../../common/in-parallel.ts';
 import { compressionSuffix } from '../../pipeline/compression.ts';
 import type { Session } from '../../postgres/client/connect.ts';
 import { clientEncodingOf } from '../../postgres/toc/client-encoding.ts';
@@ -7,7 +8,7 @@ import type { CustomToc } from '../../postgres/toc/toc.ts';
 import { writeToc } from '../../postgres/toc/write-toc.ts';
 import type { Seal } from '../sealed-object.ts';
 import { type ArchiveContents, evidenceOf, serialiseContents } from './contents.ts';
-import { readAll } from './crew.ts';
+import { readAll, type ReadPiece } from './crew.ts';
 import { SnapshotSession } from './dump-session.ts';
 import { type BeginRequest, begin } from './begin.ts';
 import type { Leader } from './leader.ts';
@@ -24,6 +25,8 @@ import { readLargeObject, readTablePiece } from './read-piece.ts';
 /** More sessions than this are a burden for most servers, whatever reads them. */
 const JOBS_MAX = 8;
 const PIECE_BYTES = 128 * MIB;
+/** Their storage answers no faster than that of large ones. */
+const SMALL_FILES_AT_ONCE = 8;
 /** Uncompressed text of rows that are compressed in the table. */
 const UNFOLDED = 4;
 
@@ -121,7 +124,7 @@ class ArchiveDump {
 
   /** `key` is what opens the other files, if they are sealed for a key of the backup's own. */
   async run(key: { readonly content: string; readonly seal: Seal } | undefined): Promise<DumpedFile> {
-    const { pieces, cutTables, smallFiles } = this.#plan;
+    const { pieces, cutTables } = this.#plan;
     await readAll({
       leader: this.#leader,
       jobs: this.#jobs,
@@ -135,15 +138,9 @@ class ArchiveDump {
     await this.#leader.confirm();
     // What follows is no business of the server's, which may go on.
     await this.#leader.close();
-    for (const { file, role, content } of smallFiles) {
-      const seal = role === 'data' ? this.#request.seal : this.#uncompressed;
-      const name = nameOf(file, seal);
-      this.#files.set(name, { name, role, ...(await this.#putText(name, role, content, seal)) });
-    }
-    if (key !== undefined) await this.#putText(nameOf(IDENTITY_FILE, key.seal), 'key', key.content, key.seal);
-    await this.#putTocs();
+    await this.#putSmallFiles(key);
     const contents = nameOf('contents.json', this.#request.seal);
-    await this.#putText(contents, 'contents', serialiseContents(this.#contents()), this.#request.seal);
+    await this.#put(this.#file(contents, 'contents', serialiseContents(this.#contents()), this.#request.seal));
     return this.#file('SHA256SUMS', 'sums', this.#sums.join(''), OPEN);
   }
 
@@ -152,28 +149,29 @@ class ArchiveDump {
     return SnapshotSession.open(connection, this.#leader.snapshot, { applicationName, signal: this.#signal });
   }
 
-  async #carryOut(session: Session, piece: Piece, signal: AbortSignal): Promise<void> {
+  async #carryOut(session: Session, piece: Piece, signal: AbortSignal): Promise<ReadPiece> {
     switch (piece.kind) {
       case 'table':
         return this.#putTablePiece(session, piece, signal);
       case 'large-objects':
-        return this.#putLargeObjects(session, piece, signal);
+        await this.#putLargeObjects(session, piece, signal);
+        return { stored: Promise.resolve() };
       default:
         return piece satisfies never;
     }
   }
 
-  async #putTablePiece(session: Session, piece: TablePiece, signal: AbortSignal): Promise<void> {
+  async #putTablePiece(session: Session, piece: TablePiece, signal: AbortSignal): Promise<ReadPiece> {
     const { seal, onBytesRead } = this.#request;
     const { entry, pages } = piece;
     const name = nameOf(piece.file, seal);
-    const { stream, rows, hash } = readTablePiece(session, piece, {
+    const { stream, ended, rows, hash } = readTablePiece(session, piece, {
       encoding: this.#encoding,
       onBytes: onBytesRead,
       signal,
     });
     const unfolded = seal.compression.algorithm === 'none' ? UNFOLDED : 1;
-    const stored = await this.#put({
+    const putting = this.#put({
       name,
       role: 'data',
       source: stream,
@@ -181,8 +179,13 @@ class ArchiveDump {
       bytesEstimateMax: piece.bytes * unfolded,
       filesAtOnce: this.#jobs,
     });
-    const range = pages === undefined ? {} : { pages: { ...pages } };
-    this.#files.set(name, { name, role: 'data', ...stored, piece: { entry, ...range, rows: rows(), hash: hash() } });
+    const stored = putting.then((digests) => {
+      const range = pages === undefined ? {} : { pages: { ...pages } };
+      const found = { entry, ...range, rows: rows(), hash: hash() };
+      this.#files.set(name, { name, role: 'data', ...digests, piece: found });
+    });
+    await Promise.race([ended, stored]);
+    return { stored };
   }
 
   async #putLargeObjects(
@@ -206,12 +209,36 @@ class ArchiveDump {
     }
   }
 
-  async #putTocs(): Promise<void> {
-    const { seal } = this.#request;
-    const custom = nameOf('pg_dump.toc', seal);
-    await this.#putText(custom, 'custom-toc', writeToc(this.#toc), seal);
-    // pg_restore reads this file only as it is.
-    await this.#putText(nameOf('toc.dat', this.#uncompressed), 'toc', writeToc(this.#plan.toc), this.#uncompressed);
+  /** All but the list of contents, which comes after them. */
+  async #putSmallFiles(key: Parameters<ArchiveDump['run']>[0]): Promise<void> {
+    const { seal, signal } = this.#request;
+    const small = this.#plan.smallFiles.map((file) => async () => {
+      const { role } = file;
+      const form = role === 'data' ? seal : this.#uncompressed;
+      const name = nameOf(file.file, form);
+      this.#files.set(name, { name, role, ...(await this.#put(this.#file(name, role, file.content, form))) });
+    });
+    const tocs = [
+      () => this.#put(this.#file(nameOf('pg_dump.toc', seal), 'custom-toc', writeToc(this.#toc), seal)),
+      // pg_restore reads this file only as it is.
+      () =>
+        this.#put(
+          this.#file(nameOf('toc.dat', this.#uncompressed), 'toc', writeToc(this.#plan.toc), this.#uncompressed),
+        ),
+    ];
+    const keys = [key].flatMap((each) =>
+      each === undefined
+        ? []
+        : [() => this.#put(this.#file(nameOf(IDENTITY_FILE, each.seal), 'key', each.content, each.seal))],
+    );
+    await inParallel<() => Promise<unknown>>(
+      [...tocs, ...keys, ...small],
+      SMALL_FILES_AT_ONCE,
+      signal,
+      async (take) => {
+        for (let put = take(); put !== undefined; put = take()) await put();
+      },
+    );
   }
 
   #contents(): ArchiveContents {
@@ -228,13 +255,10 @@ class ArchiveDump {
     return { ...OPEN, sealer: this.#request.seal.sealer };
   }
 
-  #putText(name: string, role: DumpedFile['role'], content: Uint8Array | string, seal: Seal): Promise<StoredDigests> {
-    return this.#put(this.#file(name, role, content, seal));
-  }
-
   #file(name: string, role: DumpedFile['role'], content: Uint8Array | string, seal: Seal): DumpedFile {
     const bytes = Buffer.from(content);
-    return { name, role, source: once(bytes), seal, bytesEstimateMax: 2 * bytes.length, filesAtOnce: 1 };
+    const filesAtOnce = SMALL_FILES_AT_ONCE;
+    return { name, role, source: once(bytes), seal, bytesEstimateMax: 2 * bytes.length, filesAtOnce };
   }
 
   async #put(file: DumpedFile): Promise<StoredDigests> {

@@ -17,22 +17,40 @@ export interface CrewRequest {
   /** Tables that several sessions read: each locks them before it begins, as long as nobody waits for them. */
   readonly cutTables: readonly string[];
   readonly open: () => Promise<SnapshotSession>;
-  /** Reads a piece and stores it; what it has stored before it failed it does not read again. */
-  readonly carryOut: (session: Session, piece: Piece, signal: AbortSignal) => Promise<void>;
+  /**
+   * Reads a piece and stores it; what it has stored before it failed it does not read again. Resolves as soon as all is
+   * read, and the session free for the next one.
+   */
+  readonly carryOut: (session: Session, piece: Piece, signal: AbortSignal) => Promise<ReadPiece>;
   readonly logger: Logger;
   /** Aborted when nothing more is to be begun. */
   readonly signal: AbortSignal;
 }
 
+/** A piece that has been read to its end. */
+export interface ReadPiece {
+  /** Resolves when it is stored; an error of the storage, which is final. */
+  readonly stored: Promise<void>;
+}
+
 /**
  * Has all pieces read, by several sessions under the leader's snapshot. A piece whose connection breaks is read again on a
  * new one; one whose table cannot be locked at once, since somebody waits for it, by the leader, who has the lock; so is
- * what is left if the server takes no further connections. Rejects with the first error that is final, after all have
- * stopped; the leader is lost then, or may be used for nothing more.
+ * what is left if the server takes no further connections. While a session reads a piece, the end of the one before is
+ * stored. Resolves when all is stored. Rejects with the first error that is final, after all sessions have stopped; the
+ * leader is lost then, or may be used for nothing more, and what is being stored is of no use.
  */
 export async function readAll(request: CrewRequest): Promise<void> {
   const crew = new Crew(request);
   await crew.work();
+}
+
+/** How far a session came with a piece. */
+interface Done {
+  /** On which to go on; undefined if the server has none to give. */
+  readonly session?: SnapshotSession;
+  /** Undefined for one that is left to the leader. */
+  readonly read?: ReadPiece;
 }
 
 class Crew {
@@ -40,6 +58,8 @@ class Crew {
   readonly #queue: Piece[];
   readonly #stop = new AbortController();
   readonly #signal: AbortSignal;
+  /** Resolves when the signal is aborted. */
+  readonly #over: Promise<void>;
   /** What only the leader can read. */
   readonly #left: Piece[] = [];
   #failure: { readonly error: unknown } | undefined;
@@ -48,6 +68,9 @@ class Crew {
     this.#request = request;
     this.#queue = [...request.pieces];
     this.#signal = AbortSignal.any([request.signal, this.#stop.signal]);
+    this.#over = new Promise((resolve) => {
+      this.#signal.addEventListener('abort', () => resolve(), { once: true });
+    });
   }
 
   async work(): Promise<void> {
@@ -62,7 +85,8 @@ class Crew {
     const session = leader.takeOver();
     for (const piece of rest) {
       this.#signal.throwIfAborted();
-      await this.#request.carryOut(session, piece, this.#signal);
+      const { stored } = await this.#request.carryOut(session, piece, this.#signal);
+      await stored;
     }
   }
 
@@ -70,30 +94,45 @@ class Crew {
   async #read(): Promise<void> {
     let session: SnapshotSession | undefined;
     try {
-      for (;;) {
-        if (this.#isOver) return;
+      // Of the piece before; one, so that memory is bounded.
+      let stored: Promise<void> | undefined;
+      while (!this.#isOver) {
         const piece = this.#queue.shift();
-        if (piece === undefined) return;
-        session = await this.#attempt(piece, session);
-        if (session === undefined) return;
+        if (piece === undefined) break;
+        const done: Done = await this.#attempt(piece, session);
+        session = done.session;
+        await this.#unlessOver(stored);
+        stored = done.read?.stored.catch((error: unknown) => this.#fail(error));
+        if (session === undefined) break;
       }
+      await this.#unlessOver(stored);
     } catch (error) {
-      this.#failure ??= { error };
-      this.#stop.abort(error);
+      this.#fail(error);
     } finally {
       await session?.close();
     }
   }
 
-  /** The session on which to go on; undefined if the server has none to give. */
-  async #attempt(piece: Piece, given: SnapshotSession | undefined): Promise<SnapshotSession | undefined> {
+  /** A storage that hangs does not hold up the end. */
+  async #unlessOver(stored: Promise<void> | undefined): Promise<void> {
+    await Promise.race([stored, this.#over]);
+  }
+
+  #fail(error: unknown): void {
+    this.#failure ??= { error };
+    this.#stop.abort(error);
+  }
+
+  async #attempt(piece: Piece, given: SnapshotSession | undefined): Promise<Done> {
     let session = given;
     for (let attempt = 1; ; attempt++) {
       try {
         session ??= await this.#open();
-        if (piece.kind === 'table' && !(await session.lock(piece.table))) this.#left.push(piece);
-        else await this.#request.carryOut(session.session, piece, this.#signal);
-        return session;
+        if (piece.kind === 'table' && !(await session.lock(piece.table))) {
+          this.#left.push(piece);
+          return { session };
+        }
+        return { session, read: await this.#request.carryOut(session.session, piece, this.#signal) };
       } catch (error) {
         const wasOpen = session !== undefined;
         await session?.close();
@@ -103,7 +142,7 @@ class Crew {
         else if (wasOpen) throw error;
         else {
           this.#giveWay(piece, error);
-          return undefined;
+          return {};
         }
       }
     }

@@ -21,6 +21,8 @@ export interface ReadOptions {
 /** The file of a piece, and when it has come to its end, what is known of its rows. */
 export interface PieceStream {
   readonly stream: ByteStream;
+  /** Resolves when all rows have come, and the session is free. It never does if the stream fails or is left before. */
+  readonly ended: Promise<void>;
   readonly rows: () => number;
   /** As `RowsHash` makes it. */
   readonly hash: () => string;
@@ -30,13 +32,15 @@ export interface PieceStream {
 export function readTablePiece(session: Session, piece: TablePiece, options: ReadOptions): PieceStream {
   let rows: () => number = () => 0;
   const hash = new RowsHash();
+  const { promise: ended, resolve: end } = Promise.withResolvers<void>();
   const read = async function* (signal: AbortSignal): ByteStream {
     const copy = session.copyOut(copyStatement(piece, options.encoding), { signal, onBytes: options.onBytes });
     rows = () => copy.rows();
     yield* hash.tap(copy.stream);
+    end();
     yield Buffer.from(TABLE_DATA_END);
   };
-  return { stream: leftAtOnce(read, options.signal), rows: () => rows(), hash: () => hash.digest() };
+  return { stream: leftAtOnce(read, options.signal), ended, rows: () => rows(), hash: () => hash.digest() };
 }
 
 /** A range of pages is read by `SELECT`; `COPY` of the table itself leaves out what inherits from it, as `ONLY` does. */
