@@ -3,6 +3,7 @@ import type { ConnectionOptions as TlsOptions } from 'node:tls';
 import { Client, DatabaseError } from 'pg';
 import type { ByteStream } from '../../common/bytes.ts';
 import { assert, messageOf, PgarkError, systemCodeOf } from '../../common/errors.ts';
+import { BulkSocket } from '../protocol/bulk-socket.ts';
 import { type Converse, converse } from '../protocol/conversation.ts';
 import { type CopyInOptions, copyIn } from '../protocol/copy-in.ts';
 import { type CopyOut, type CopyOutOptions, copyOut } from '../protocol/copy-out.ts';
@@ -154,7 +155,8 @@ export async function connect(parameters: ConnectionParameters, options: Connect
       application_name: options.applicationName,
       connectionTimeoutMillis: connectTimeoutOf(parameters) * 1_000,
       keepAlive: true,
-      ssl: tls ? await tlsOptions(parameters) : false,
+      // TLS reads from the socket by itself, and gathers on its own.
+      ...(tls ? { ssl: await tlsOptions(parameters) } : { ssl: false, stream: () => new BulkSocket() }),
       ...(parameters.options === undefined ? {} : { options: parameters.options }),
     });
     const session = new Session(client, parameters);

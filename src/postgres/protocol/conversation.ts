@@ -2,6 +2,7 @@ import type { Duplex } from 'node:stream';
 import { type Client, type Connection, DatabaseError, type Submittable } from 'pg';
 import { freeMemory } from '../../common/block-memory.ts';
 import { PgarkError } from '../../common/errors.ts';
+import { BulkSocket } from './bulk-socket.ts';
 import { type FrameHandler, FrameReader, HEADER_BYTES, LENGTH_BYTES, MESSAGE } from './frame-reader.ts';
 
 /** What takes the server's answer to one query. What it throws ends the connection, and is the conversation's error. */
@@ -112,9 +113,12 @@ class TakenOver implements Submittable, Conversation, FrameHandler {
       });
     }
     this.#taken = { connection, stream, parse: parse as DataListener };
-    // In this order: a flowing stream without a listener loses what comes.
-    stream.on('data', this.#read);
-    stream.off('data', this.#taken.parse);
+    if (stream instanceof BulkSocket) stream.passTo(this.#read);
+    else {
+      // In this order: a flowing stream without a listener loses what comes.
+      stream.on('data', this.#readOwn);
+      stream.off('data', this.#taken.parse);
+    }
     connection.on('end', this.#hangUp);
     void this.send(MESSAGE.query, Buffer.from(`${this.#sql}\0`));
     return null;
@@ -180,7 +184,11 @@ class TakenOver implements Submittable, Conversation, FrameHandler {
       this.destroy(error);
     }
     if (this.#ready !== undefined) this.#handBack(Buffer.concat([this.#ready, chunk.subarray(readBytes)]));
-    // A socket's chunk has memory of its own, which nobody else has seen.
+  };
+
+  /** A chunk of a usual socket has memory of its own, which nobody else has seen. */
+  readonly #readOwn = (chunk: Buffer): void => {
+    this.#read(chunk);
     if (chunk.length === chunk.buffer.byteLength) freeMemory(chunk.buffer);
   };
 
@@ -194,8 +202,11 @@ class TakenOver implements Submittable, Conversation, FrameHandler {
     if (taken === undefined || this.#settled) return;
     this.resume();
     this.#settle(this.#refusal);
-    taken.stream.on('data', taken.parse);
-    taken.stream.off('data', this.#read);
+    if (taken.stream instanceof BulkSocket) taken.stream.passTo(undefined);
+    else {
+      taken.stream.on('data', taken.parse);
+      taken.stream.off('data', this.#readOwn);
+    }
     taken.parse(rest);
   }
 
