@@ -2,39 +2,56 @@ import { spawn } from 'node:child_process';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import type { Contender } from './contender.ts';
+import type { Place } from './place.ts';
+import { familyTimeOf, processorTimeOf } from './processor-time.ts';
 
-/** One run of a command. */
+/** One run of a contender. CPU is user and system time. */
 export interface Measurement {
   readonly wallS: number;
-  /** User and system time of the command and all that it started; the database server and the store are not among them. */
-  readonly cpuS: number;
+  /** Of the command and all that it started. */
+  readonly clientCpuS: number;
+  /** Of the database server, all its processes. */
+  readonly serverCpuS: number;
+  /** Of the stores. */
+  readonly storeCpuS: number;
   /** Largest resident set of a single process: with pgark its own, which exceeds those of pg_dump and psql by far. */
   readonly rssKib: number;
 }
 
 /**
- * Runs a command under GNU time, in an environment of its own and the PATH. `time` stands between this process and the
- * command, so that the size of this one is not counted. Throws with the command's output if it fails.
+ * Runs a contender under GNU time, in an environment of its own and the PATH, the server's programs first. `time` stands
+ * between this process and the command, so that the size of this one is not counted. Throws with the command's output if
+ * it fails.
  */
-export async function measure(
-  program: string,
-  args: readonly string[],
-  env: Readonly<Record<string, string>>,
-): Promise<Measurement> {
+export async function measure(place: Place, contender: Contender): Promise<Measurement> {
   const directory = await mkdtemp(path.join(tmpdir(), 'pgark-bench-'));
+  const storeTime = async (): Promise<number> => {
+    const times = await Promise.all(Object.values(place.sinks).map(({ pid }) => processorTimeOf(pid)));
+    return times.reduce((sum, seconds) => sum + seconds, 0);
+  };
   try {
     const file = path.join(directory, 'time');
-    await run('/usr/bin/time', ['--format=%e %U %S %M', `--output=${file}`, program, ...args], {
-      PATH: process.env['PATH'] ?? '',
+    const [serverBefore, storeBefore] = [await familyTimeOf(place.serverPid), await storeTime()];
+    const args = ['--format=%e %U %S %M', `--output=${file}`, contender.program, ...contender.args];
+    await run('/usr/bin/time', args, {
+      PATH: `${place.server.binDir}:${process.env['PATH'] ?? ''}`,
       HOME: directory,
       LANG: 'C.UTF-8',
-      ...env,
+      ...contender.env,
     });
+    const [serverAfter, storeAfter] = [await familyTimeOf(place.serverPid), await storeTime()];
     const [wallS = 0, userS = 0, systemS = 0, rssKib = 0] = (await readFile(file, 'utf8'))
       .trim()
       .split(' ')
       .map(Number);
-    return { wallS, cpuS: userS + systemS, rssKib };
+    return {
+      wallS,
+      clientCpuS: userS + systemS,
+      serverCpuS: serverAfter - serverBefore,
+      storeCpuS: storeAfter - storeBefore,
+      rssKib,
+    };
   } finally {
     await rm(directory, { recursive: true, force: true });
   }

@@ -10,12 +10,17 @@ const TABLES = 4;
  * Fills an empty database so that its plain dump has about `dumpBytes`. One half is orders, such as many applications have
  * them: numbers, dates, words that come again; gzip makes a fifth of it. The other half is what hardly compresses
  * although it is text: UUIDs, random bytea in hexadecimal digits, jsonb of random numbers; gzip makes more than a half of it.
+ * Each table has a primary key. Returns their names.
  */
-export async function createMixedDatabase(connection: ClientBase, dumpBytes: number): Promise<void> {
+export async function createMixedDatabase(connection: ClientBase, dumpBytes: number): Promise<readonly string[]> {
+  const tables: string[] = [];
   for (let table = 1; table <= TABLES; table += 1) {
     await connection.query(orders(table, Math.ceil(dumpBytes / TABLES / 2 / ORDER_ROW_BYTES)));
     await connection.query(randomRows(table, Math.ceil(dumpBytes / TABLES / 2 / RANDOM_ROW_BYTES)));
+    tables.push(`orders_${table}`, `events_${table}`);
   }
+  for (const table of tables) await connection.query(`ALTER TABLE ${table} ADD PRIMARY KEY (id)`);
+  return tables;
 }
 
 function orders(table: number, rows: number): string {
