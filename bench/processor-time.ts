@@ -18,14 +18,17 @@ export async function processorTimeOf(pid: number): Promise<number> {
 
 /** The same of a process and all its children, those that have ended as well: of a PostgreSQL server by its first process. */
 export async function familyTimeOf(pid: number): Promise<number> {
-  const head = await timesOf(pid);
-  let sum = head === undefined ? 0 : head.ownS + head.endedChildrenS;
-  for (const name of await readdir('/proc')) {
-    if (!/^\d+$/.test(name)) continue;
-    const times = await timesOf(Number(name));
-    if (times?.parent === pid) sum += times.ownS;
+  for (;;) {
+    const before = await timesOf(pid);
+    let sum = before === undefined ? 0 : before.ownS + before.endedChildrenS;
+    for (const name of await readdir('/proc')) {
+      if (!/^\d+$/.test(name)) continue;
+      const times = await timesOf(Number(name));
+      if (times?.parent === pid) sum += times.ownS;
+    }
+    // A child that has ended meanwhile is counted twice, or not at all.
+    if ((await timesOf(pid))?.endedChildrenS === before?.endedChildrenS) return sum;
   }
-  return sum;
 }
 
 /** Fields of proc_pid_stat(5), counted behind the name, which may hold anything: 1 is the parent, 11 to 14 are times. */
