@@ -1,5 +1,7 @@
 import { escapeIdentifier } from 'pg';
 import { describe, expect, test, vi } from 'vitest';
+import { type Clock, systemClock } from '../../src/common/clock.ts';
+import { type Logger, silentLogger } from '../../src/common/log.ts';
 import { Secret } from '../../src/common/secret.ts';
 import type { RestoreTarget } from '../../src/operations/restore-into.ts';
 import { filePlace, linesOf, restoreInto } from '../support/archive-restoring.ts';
@@ -48,9 +50,9 @@ const OWNERS_SQL = `SELECT DISTINCT pg_get_userbyid(owner) AS owner FROM (
   SELECT relowner FROM pg_class WHERE relnamespace = 'public'::regnamespace
   UNION SELECT datdba FROM pg_database WHERE datname = current_database()) AS all_of_it (owner)`;
 
-describe('a restore as a role that the login takes on', () => {
+describe('a restore as a role', () => {
   test.each(['directory', 'plain'] as const)(
-    'has the rights of the role alone, for the database and all that is in it: format %s',
+    'that the login takes on has the rights of the role alone, for the database and all that is in it: format %s',
     async (format) => {
       await using roles = await loginAndRole();
       await using place = await fileDestination('place');
@@ -68,6 +70,29 @@ describe('a restore as a role that the login takes on', () => {
       await restored.drop();
     },
   );
+
+  test('goes on with as many connections as the role may have', async () => {
+    await using place = await filePlace();
+    await using source = await createDatabase({ name: 'src', sql: SQL });
+    await using login = await createRole('CREATEDB CONNECTION LIMIT 3');
+    await using restored = futureDatabase();
+    await makeStockArchive(source, place.store, { pieceRows: 500 });
+    const warnings: string[] = [];
+    const logger: Logger = { ...silentLogger, warning: (event) => void warnings.push(event), child: () => logger };
+    // Long pauses are none of what is tried here.
+    const clock: Clock = { ...systemClock, sleep: (ms, signal) => systemClock.sleep(Math.min(ms, 20), signal) };
+    await restoreInto(restored, place.store, {
+      target: targetOf(restored, login),
+      leaveOut: NO_OWNERS,
+      jobs: 4,
+      verifyRows: true,
+      context: { logger, clock },
+    });
+    // One of the three guards the new database.
+    expect(warnings.filter((event) => event === 'load.fewer_connections')).toHaveLength(2);
+    expect(await ownerlessLinesOf(restored)).toEqual(await ownerlessLinesOf(source));
+    await restored.drop();
+  });
 
   test('is refused before anything is touched where the login may not take it on, or it is not there', async () => {
     await using place = await filePlace();

@@ -200,7 +200,7 @@ async function load(
   means: Omit<Parameters<typeof loadArchiveFile>[1], keyof LoadHow | 'useList'>,
   how: LoadHow,
 ): Promise<void> {
-  const { jobs, onStoredBytes, connection, leaveOut, applicationName, logger, signal, verify } = how;
+  const { onStoredBytes, connection, leaveOut, applicationName, logger, signal, verify } = how;
   await using tocFile = await makePrivateFile(tocBytes);
   const restoreEntries = async (entries: readonly TocEntry[], connections: number): Promise<void> => {
     await using list = await makePrivateFile(useList(entries));
@@ -210,20 +210,20 @@ async function load(
   await restoreEntries(phases.before, 1);
   const tally = tallyOf(onStoredBytes);
   const encoding = clientEncodingOf(toc);
-  await loadData(tasks, {
+  const connections = await loadData(tasks, {
     ...how,
     encoding,
     read: (file) =>
       objects.read(objects.objectOf(file), { onStoredBytes: tally(), blocksInFlightMax: BLOCKS_IN_FLIGHT }),
   });
-  await restoreEntries(phases.after, jobs);
+  await restoreEntries(phases.after, connections);
   if (verify !== undefined) {
     let bytesTotal = 0;
     const onBytesRead = (bytes: number): void => verify.onBytes((bytesTotal += bytes));
     const recorded = new Map(contents.tables.map((table) => [table.entry, table]));
     const tables = phases.tables.map((entry) => ({ rows: 0, ...recorded.get(entry.dumpId), entry }));
     const largeObjects = tasks.flatMap((task) => (task.kind === 'large-objects' ? task.objects : []));
-    await verifyRows(tables, largeObjects, { ...how, encoding, onBytesRead });
+    await verifyRows(tables, largeObjects, { ...how, jobs: connections, encoding, onBytesRead });
   }
   if (renames.length > 0) await renameAll(renames, how);
 }

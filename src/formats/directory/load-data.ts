@@ -70,10 +70,11 @@ interface Turn extends Attempted {
 
 /**
  * Loads everything, on several connections; with fewer of them if the server gives no more. Each file is read to its end
- * and proven before its rows are committed, and its rows are there exactly once. Errors: `restore-failed` with the server's
+ * and proven before its rows are committed, and its rows are there exactly once. Resolves with as many
+ * connections as the server gives. Errors: `restore-failed` with the server's
  * words, `corrupt` for rows that are not as many as were recorded, those of `read`.
  */
-export async function loadData(tasks: readonly LoadTask[], load: DataLoad): Promise<void> {
+export async function loadData(tasks: readonly LoadTask[], load: DataLoad): Promise<number> {
   const lost = new LostBackends();
   const numbers = Array.from({ length: Math.min(load.jobs, tasks.length) }, (_, index) => index);
   const turns = tasks.map((task): Turn => ({ task }));
@@ -86,6 +87,7 @@ export async function loadData(tasks: readonly LoadTask[], load: DataLoad): Prom
       await session.close();
     }
   });
+  return queue.workers < numbers.length ? queue.workers : load.jobs;
 }
 
 /** One session's share. */

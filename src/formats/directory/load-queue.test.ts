@@ -40,6 +40,7 @@ describe('work that several share', () => {
     expect(queue.giveBack('a')).toBe(true);
     expect(await queue.take(signal)).toBe('a');
     expect(queue.giveBack('a')).toBe(false);
+    expect(queue.workers).toBe(1);
   });
 
   test('is not waited for once it is aborted', async () => {

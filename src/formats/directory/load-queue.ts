@@ -10,6 +10,11 @@ export class LoadQueue<Item> {
     this.#workers = workers;
   }
 
+  /** Those that have not ended early. */
+  get workers(): number {
+    return this.#workers;
+  }
+
   /**
    * The next item, which has to be settled by `done` or `giveBack`. Undefined once nothing is left and nothing can come
    * back; where others are still at work it waits for how that ends.

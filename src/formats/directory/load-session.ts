@@ -133,7 +133,10 @@ export class LoadSession {
           signal,
           isRetryable: isLost,
           onRetry: (error, attempt) =>
-            logger.warning('load.retried', `a connection of the load broke, attempt ${attempt}: ${String(error)}`),
+            logger.warning(
+              'load.retried',
+              `a connection of the load broke, or was not given, attempt ${attempt}: ${String(error)}`,
+            ),
         },
       );
     } catch (error) {

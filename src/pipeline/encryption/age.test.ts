@@ -8,7 +8,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { ByteStream } from '../../common/bytes.ts';
 import { Secret } from '../../common/secret.ts';
-import { fingerprintOfRecipient, formatIdentityFile, generateAgeIdentity } from './age-keys.ts';
+import { fingerprintOfRecipient, formatIdentityFile, generateAgeIdentity, parseIdentityFile } from './age-keys.ts';
 import { ageSealer } from './age-sealer.ts';
 import { detectEncryption, openSealed } from './open-sealed.ts';
 import type { DecryptionKeys, OpenableRecord, Sealer } from './sealer.ts';
@@ -87,6 +87,24 @@ describe('age, side by side with stock tools', () => {
     const passphrases = [new Secret('wrong'), passphrase];
     const opened = await open(await encrypter.encrypt(plain), { identities: [identity], passphrases });
     expect(opened.equals(plain)).toBe(true);
+  });
+
+  test('a passphrase for many objects seals one key, which opens them, and stands nowhere in them', async () => {
+    const byPassphrase = await ageSealer({ passphrase, workFactor: 4 });
+    const many = await byPassphrase.forMany?.();
+    if (many === undefined) throw new Error('there is no sealer for many');
+    expect(many.sealer.record).toEqual(byPassphrase.record);
+    const [key] = parseIdentityFile(many.identityFile.reveal());
+    if (key === undefined) throw new Error('there is no key');
+    const plain = randomBytes(1000);
+    const sealed = await seal(plain, many.sealer);
+    expect((await open(sealed, keysOf(key))).equals(plain)).toBe(true);
+    expect(sealed.includes(await identityToRecipient(key.reveal()))).toBe(false);
+    const another = await byPassphrase.forMany?.();
+    await expect(
+      open(sealed, { identities: parseIdentityFile(another?.identityFile.reveal() ?? ''), passphrases: [passphrase] }),
+    ).rejects.toMatchObject({ code: 'wrong-key' });
+    expect(sealer.forMany).toBeUndefined();
   });
 
   test('the default cost of a passphrase is age’s own', async () => {
