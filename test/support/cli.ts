@@ -11,6 +11,8 @@ export interface RunOptions {
   /** The whole environment besides PATH, HOME, LANG, TZ and CI; nothing of the tests' own leaks in. */
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
+  /** For `runPgark`, another pgark than that of the checkout. */
+  readonly program?: string;
   /** Written to the program's stdin, which is closed after it; without it, stdin is at its end from the start. */
   readonly input?: string | Uint8Array;
   /** When it is aborted the program gets SIGTERM. */
@@ -39,14 +41,17 @@ export interface RunResult {
  * was given.
  */
 export async function runPgark(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
-  const result = await (wantsProcess(options) ? runProgram(pgarkPath, args, options) : runWithin(args, options));
+  const result = await (wantsProcess(options)
+    ? runProgram(options.program ?? pgarkPath, args, options)
+    : runWithin(args, options));
   expectNoSecrets(result.stdout + result.stderr, `the output of pgark ${args.join(' ')}`, options.env);
   return result;
 }
 
-function wantsProcess({ ownProcess, onStarted, input, env = {} }: RunOptions): boolean {
+function wantsProcess({ ownProcess, program, onStarted, input, env = {} }: RunOptions): boolean {
   return (
     ownProcess === true ||
+    program !== undefined ||
     onStarted !== undefined ||
     input !== undefined ||
     Object.keys(env).some((name) => PROCESS_WIDE.test(name))

@@ -20,13 +20,14 @@ export interface TestDaemon extends AsyncDisposable {
   /** Resolves with the first `count` lines of the event; rejects, with the log, if the daemon ends before. */
   until(event: string, options?: { readonly job?: string; readonly count?: number }): Promise<LogLine[]>;
   kill(signal: NodeJS.Signals): Promise<void>;
+  readonly pid: Promise<number>;
   readonly result: Promise<RunResult>;
 }
 
 export function startDaemon(
   env: Readonly<Record<string, string>>,
   args: readonly string[] = [],
-  options: { readonly cwd?: string } = {},
+  options: { readonly cwd?: string; readonly program?: string } = {},
 ): TestDaemon {
   const started = Promise.withResolvers<{ readonly pid: number; kill(signal: NodeJS.Signals): void }>();
   const lines: LogLine[] = [];
@@ -60,6 +61,7 @@ export function startDaemon(
       }
     },
     kill,
+    pid: started.promise.then(({ pid }) => pid),
     result,
     async [Symbol.asyncDispose]() {
       if (!ended) await kill('SIGKILL');
