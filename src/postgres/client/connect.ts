@@ -1,21 +1,18 @@
-import { readFile } from 'node:fs/promises';
-import type { ConnectionOptions as TlsOptions } from 'node:tls';
-import { Client, DatabaseError } from 'pg';
+import type { Client } from 'pg';
 import type { ByteStream } from '../../common/bytes.ts';
-import { assert, messageOf, PgarkError, systemCodeOf } from '../../common/errors.ts';
-import { BulkSocket } from '../protocol/bulk-socket.ts';
+import { assert, messageOf, PgarkError } from '../../common/errors.ts';
 import { type Converse, converse } from '../protocol/conversation.ts';
 import { type CopyInOptions, copyIn } from '../protocol/copy-in.ts';
 import { type CopyOut, type CopyOutOptions, copyOut } from '../protocol/copy-out.ts';
-import {
-  type ConnectionParameters,
-  connectTimeoutOf,
-  describeConnection,
-  type SslMode,
-} from './connection-parameters.ts';
-import { passwordFromFile } from './password-file.ts';
-import { refusePoolerAddress } from './pooler-host.ts';
+import type { ConnectionParameters } from './connection-parameters.ts';
+import { type ConnectOptions, openClient } from './open-client.ts';
+import { quoteIdentifier } from './quote.ts';
+import { classify, sqlStateOf } from './server-error.ts';
 import { TIMEOUTS_OFF_SQL } from './timeouts.ts';
+
+export type { ConnectOptions } from './open-client.ts';
+export { quoteIdentifier, quoteLiteral } from './quote.ts';
+export { sqlStateOf } from './server-error.ts';
 
 /** A row of a query: values as `pg` parses them (int8 and numeric stay text). */
 export type Row = Record<string, unknown>;
@@ -129,55 +126,20 @@ export class Session {
   }
 }
 
-export interface ConnectOptions {
-  readonly applicationName: string;
-  /** Ends the opening at once, with its own reason; what the session does afterwards is not its matter. */
-  readonly signal?: AbortSignal | undefined;
-}
-
 /**
  * Opens a session as libpq would with the same parameters, but for addresses that are known to be a pooler's. Errors:
  * `postgres-…`, with a hint.
  */
 export async function connect(parameters: ConnectionParameters, options: ConnectOptions): Promise<Session> {
-  options.signal?.throwIfAborted();
-  refusePoolerAddress(parameters);
-  const password = parameters.password ?? (await passwordFromFile(parameters));
-  let failure: unknown;
-  for (const tls of tlsAttempts(parameters)) {
-    const client = new Client({
-      host: parameters.host,
-      port: parameters.port,
-      user: parameters.user,
-      // pg asks its own password file when this is undefined; libpq's rules were applied above.
-      password: password?.reveal() ?? '',
-      database: parameters.database,
-      application_name: options.applicationName,
-      connectionTimeoutMillis: connectTimeoutOf(parameters) * 1_000,
-      keepAlive: true,
-      // TLS reads from the socket by itself, and gathers on its own.
-      ...(tls ? { ssl: await tlsOptions(parameters) } : { ssl: false, stream: () => new BulkSocket() }),
-      ...(parameters.options === undefined ? {} : { options: parameters.options }),
-    });
-    const session = new Session(client, parameters);
-    const cut = (): void => void client.connection.stream.destroy();
-    options.signal?.addEventListener('abort', cut, { once: true });
-    try {
-      options.signal?.throwIfAborted();
-      await client.connect();
-      session.prepare();
-      await takeOnRole(session);
-      return session;
-    } catch (error) {
-      await client.end().catch(() => {});
-      options.signal?.throwIfAborted();
-      failure = error;
-      if (!mayTryOtherEncryption(parameters.sslMode, tls, error)) break;
-    } finally {
-      options.signal?.removeEventListener('abort', cut);
-    }
+  const session = await openClient(parameters, options, (client) => new Session(client, parameters));
+  session.prepare();
+  try {
+    await takeOnRole(session);
+    return session;
+  } catch (error) {
+    await session.close();
+    throw error;
   }
-  throw classify(failure, parameters);
 }
 
 /** What makes a session work as the role of its parameters, if they have one. */
@@ -199,138 +161,4 @@ async function takeOnRole(session: Session): Promise<void> {
       { cause: error, hint: 'name a role that there is, and GRANT it to the user' },
     );
   }
-}
-
-/** Whether each attempt uses TLS, in libpq's order for the mode. Unix sockets never do. */
-function tlsAttempts(parameters: ConnectionParameters): readonly boolean[] {
-  if (parameters.host.startsWith('/')) return [false];
-  switch (parameters.sslMode) {
-    case 'disable':
-      return [false];
-    case 'allow':
-      return [false, true];
-    case 'prefer':
-      return [true, false];
-    case 'require':
-    case 'verify-ca':
-    case 'verify-full':
-      return [true];
-    default:
-      return parameters.sslMode satisfies never;
-  }
-}
-
-async function tlsOptions(parameters: ConnectionParameters): Promise<TlsOptions> {
-  const read = async (path: string | undefined): Promise<string | undefined> => {
-    if (path === undefined || path === 'system') return undefined;
-    try {
-      return await readFile(path, 'utf8');
-    } catch (error) {
-      throw new PgarkError('config-unreadable', `cannot read the TLS file ${path}: ${messageOf(error)}`, {
-        cause: error,
-      });
-    }
-  };
-  const [ca, cert, key] = await Promise.all([
-    read(parameters.sslRootCert),
-    read(parameters.sslCert),
-    read(parameters.sslKey),
-  ]);
-  // libpq verifies the chain in mode `require` too when a root certificate is given.
-  const verifies = parameters.sslMode.startsWith('verify-') || (parameters.sslMode === 'require' && ca !== undefined);
-  return {
-    rejectUnauthorized: verifies,
-    ...(ca === undefined ? {} : { ca }),
-    ...(cert === undefined ? {} : { cert }),
-    ...(key === undefined ? {} : { key }),
-    ...(verifies && parameters.sslMode !== 'verify-full' ? { checkServerIdentity: () => undefined } : {}),
-  };
-}
-
-function mayTryOtherEncryption(mode: SslMode, usedTls: boolean, error: unknown): boolean {
-  if (mode === 'prefer') {
-    return usedTls && (messageOf(error).includes('does not support SSL') || sqlStateOf(error) === '28000');
-  }
-  return mode === 'allow' && !usedTls && sqlStateOf(error) === '28000';
-}
-
-/** SQLSTATE of an error of the server, through one layer of wrapping. */
-export function sqlStateOf(error: unknown): string | undefined {
-  if (error instanceof DatabaseError) return error.code;
-  if (error instanceof PgarkError && error.cause instanceof DatabaseError) return error.cause.code;
-  return undefined;
-}
-
-const UNREACHABLE = new Set([
-  'ECONNREFUSED',
-  'ECONNRESET',
-  'EPIPE',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-  'ETIMEDOUT',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'ENOENT',
-]);
-
-/** Turns what `pg` throws into a PgarkError whose message a person understands without the code. */
-function classify(error: unknown, parameters: ConnectionParameters): PgarkError {
-  if (error instanceof PgarkError) return error;
-  const server = `${parameters.host}:${parameters.port}`;
-  const state = sqlStateOf(error);
-  const words = messageOf(error);
-  if (state === '28P01' || state === '28000' || /SCRAM|password must be a string/.test(words)) {
-    return new PgarkError('postgres-auth-failed', `${server} refuses user ${parameters.user}: ${words}`, {
-      cause: error,
-    });
-  }
-  if (state === '3D000') {
-    return new PgarkError('postgres-database-missing', `${server} has no database "${parameters.database}"`, {
-      cause: error,
-    });
-  }
-  if (state === '42501') {
-    return new PgarkError('postgres-privileges', `${describeConnection(parameters)}: ${words}`, { cause: error });
-  }
-  if (state === '57P03' || state === '57P01' || state === '53300') {
-    return new PgarkError('postgres-unreachable', `${server} does not take connections: ${words}`, {
-      cause: error,
-      ...(state === '53300' ? { hint: 'raise max_connections, or free connections on the server' } : {}),
-    });
-  }
-  if (state === '55000' && words.includes('not currently accepting connections')) {
-    return new PgarkError('postgres-failed', `${describeConnection(parameters)}: ${words}`, {
-      cause: error,
-      hint: `somebody has closed it: ALTER DATABASE ${quoteIdentifier(parameters.database)} ALLOW_CONNECTIONS true opens it; a restore with --in-place does not need that`,
-    });
-  }
-  if (/unsupported startup parameter/.test(words)) {
-    // PgBouncer's words; PostgreSQL knows every parameter that is sent.
-    return new PgarkError('postgres-pooler', `${server} is a connection pooler: ${words}`, { cause: error });
-  }
-  const code = systemCodeOf(error instanceof AggregateError ? error.errors[0] : error);
-  if (
-    UNREACHABLE.has(code ?? '') ||
-    /timeout expired|Connection terminated|not queryable|does not support SSL/.test(words)
-  ) {
-    return new PgarkError('postgres-unreachable', `cannot reach PostgreSQL at ${server}: ${words}`, {
-      cause: error,
-      ...(words.includes('does not support SSL')
-        ? { hint: 'the server has no TLS: use sslmode=prefer or disable, or switch TLS on there' }
-        : {}),
-    });
-  }
-  const suffix = state === undefined ? '' : ` (SQLSTATE ${state})`;
-  return new PgarkError('postgres-failed', `PostgreSQL at ${server}: ${words}${suffix}`, { cause: error });
-}
-
-/** A SQL identifier, quoted always. */
-export function quoteIdentifier(name: string): string {
-  return `"${name.replaceAll('"', '""')}"`;
-}
-
-/** A SQL string literal that means the same whatever standard_conforming_strings says. */
-export function quoteLiteral(text: string): string {
-  const quoted = text.replaceAll("'", "''");
-  return text.includes('\\') ? ` E'${quoted.replaceAll('\\', '\\\\')}'` : `'${quoted}'`;
 }
