@@ -284,6 +284,12 @@ export const errorTable = {
     meaning: 'The address is that of a connection pooler, which does not keep a session for one client.',
     remedy: 'use the host and port of the server itself: as a rule 5432, where the pooler has 6432 or 6543',
   },
+  'wal-conflict': {
+    exit: 1,
+    meaning: 'The archive holds another content under the name of a WAL file; it was not replaced.',
+    remedy:
+      'two servers with the same system identifier write into one archive, such as a copy and its original: give one of them a source name or a prefix of its own',
+  },
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof errorTable;

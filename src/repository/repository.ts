@@ -7,6 +7,7 @@ import { isGlobalsData } from './globals.ts';
 import { readStateBytes } from './state-object.ts';
 import { keys, parseManifestKey, STATE_END, STATE_PREFIX } from './keys.ts';
 import { LAYOUT, parseManifest, refuseHigherLayout, serialiseManifest, type Manifest } from './manifest.ts';
+import { walFolderEnd } from './wal-keys.ts';
 
 /** Manifests read at once while listing. */
 const READS_IN_FLIGHT_MAX = 16;
@@ -149,24 +150,24 @@ export class Repository {
     return ids;
   }
 
-  /** Every object that is neither pgark's state nor globals nor named by one of the given manifests, ascending by key. */
+  /** Every object that is neither pgark's state nor globals nor WAL nor named by one of the given manifests, ascending by key. */
   async *unclaimedObjects(manifests: readonly Manifest[], options: CallOptions = {}): AsyncIterable<ObjectInfo> {
     const claimed = new Set(manifests.flatMap(dataKeysOf));
     const globals = new Set<string>();
     for await (const { key } of this.store.list(keys.globalsRecordsPrefix, options)) globals.add(key);
     const folders = new Set(manifests.flatMap((manifest) => dataFolderOf(manifest) ?? []));
-    const isForeign = ({ key }: ObjectInfo): boolean =>
-      !claimed.has(key) && !folders.has(folderOf(key)) && !isGlobalsData(key, globals);
-    let reachedState = false;
-    for await (const info of this.store.list('', options)) {
-      reachedState = info.key.startsWith(STATE_PREFIX);
-      if (reachedState) break;
-      if (isForeign(info)) yield info;
-    }
-    if (!reachedState) return;
-    // The state may be millions of objects: they are leapt over, not read past.
-    for await (const info of this.store.list('', { ...options, startAfter: STATE_END })) {
-      if (!info.key.startsWith(STATE_PREFIX) && isForeign(info)) yield info;
+    for (let startAfter: string | undefined; ; ) {
+      let leapTo: string | undefined;
+      for await (const info of this.store.list('', startAfter === undefined ? options : { ...options, startAfter })) {
+        const { key } = info;
+        leapTo = endOfOwn(key);
+        if (leapTo !== undefined) break;
+        const isOurs =
+          key.startsWith(STATE_PREFIX) || claimed.has(key) || folders.has(folderOf(key)) || isGlobalsData(key, globals);
+        if (!isOurs) yield info;
+      }
+      if (leapTo === undefined) return;
+      startAfter = leapTo;
     }
   }
 
@@ -194,6 +195,14 @@ export function dataFolderOf({ format, source, id }: Pick<Manifest, 'format' | '
     default:
       return format satisfies never;
   }
+}
+
+/**
+ * Where what is pgark's own by its place ends, if the key is of such: the state and WAL may be millions of objects, which are
+ * leapt over, not read past.
+ */
+function endOfOwn(key: ObjectKey): ObjectKey | undefined {
+  return key.startsWith(STATE_PREFIX) && key < STATE_END ? STATE_END : walFolderEnd(key);
 }
 
 /** With its slash at the end; of an object at the top the empty one. */

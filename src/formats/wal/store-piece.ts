@@ -1,0 +1,144 @@
+import type { ByteStream } from '../../common/bytes.ts';
+import { assert, isPgarkError, PgarkError } from '../../common/errors.ts';
+import { compress } from '../../pipeline/compress.ts';
+import { type Compression, compressionSuffix } from '../../pipeline/compression.ts';
+import { Digest } from '../../pipeline/digest.ts';
+import type { DecryptionKeys, Sealer } from '../../pipeline/encryption/sealer.ts';
+import { formatLsn } from '../../postgres/wal/lsn.ts';
+import { formatServerTime } from '../../postgres/wal/server-time.ts';
+import { readStateBytes } from '../../repository/state-object.ts';
+import { parseWalKey, type WalFolder, walKey, type WalName } from '../../repository/wal-keys.ts';
+import type { CallOptions, ObjectKey, ObjectStore } from '../../storage/object-store.ts';
+import { factsFrame, type PieceFacts } from './piece-facts.ts';
+import { readPiece } from './read-piece.ts';
+
+/** Level 3 makes it no smaller. */
+const COMPRESSION: Compression = { algorithm: 'zstd', level: 1 };
+/** Metadata by which an object can be compared without being read. */
+const SHA256_METADATA = 'pgark-sha256';
+
+/** Something to archive: what it is, and its bytes, which may be asked for several times. Its blocks stay its own. */
+export interface WalPiece {
+  readonly wal: WalName;
+  readonly facts: PieceFacts;
+  content(): ByteStream;
+}
+
+/** Where pieces of one server's WAL go, and how. */
+export interface WalPlace {
+  readonly store: ObjectStore;
+  readonly folder: WalFolder;
+  readonly sealer: Sealer | undefined;
+  /** To compare what is there already; without a fitting one its metadata or its length have to do. */
+  readonly keys: DecryptionKeys;
+}
+
+/** `present`: the very same content was there already. */
+export type PutOutcome = 'stored' | 'present';
+
+/**
+ * Archives a whole file of WAL under its own name: zstd 1 → encrypt → put. Errors: `wal-conflict` if another content has that
+ * name, which is never replaced; `store-…`.
+ */
+export async function putWalFile(place: WalPlace, piece: WalPiece, options: CallOptions = {}): Promise<PutOutcome> {
+  const { store, folder, sealer } = place;
+  const { facts, wal } = piece;
+  const key = keyOf(place, wal);
+  try {
+    await store.putStream(key, sealedContent(piece, sealer), {
+      ...options,
+      bytesEstimateMax: facts.bytes + facts.bytes / 64 + 4096,
+      metadata: {
+        'pgark-wal': `${folder.systemIdentifier} ${facts.timeline} ${formatLsn(facts.from)} ${formatLsn(facts.to)}`,
+        'pgark-time': formatServerTime(facts.until),
+        [SHA256_METADATA]: facts.sha256,
+      },
+    });
+    return 'stored';
+  } catch (error) {
+    if (!isPgarkError(error, 'object-exists')) throw error;
+    if (await holdsSame(place, key, piece, options)) return 'present';
+    throw conflict(store, key);
+  }
+}
+
+/**
+ * Stores some bytes of a segment in one request; an object of the very same range is replaced. They are few: what is
+ * compressed and encrypted has to fit a small object.
+ */
+export async function putWalDelta(place: WalPlace, piece: WalPiece, options: CallOptions = {}): Promise<ObjectKey> {
+  assert(piece.wal.kind === 'delta', 'a delta is stored');
+  const key = keyOf(place, piece.wal);
+  const blocks: Uint8Array[] = [];
+  for await (const block of sealedContent(piece, place.sealer)) blocks.push(block);
+  await place.store.putSmall(key, Buffer.concat(blocks), options);
+  return key;
+}
+
+/**
+ * Archives the history of a timeline as it is, neither compressed nor encrypted: it says nothing but where timelines end, and
+ * whoever watches over the archive without its key has to read it. Error: `wal-conflict`.
+ */
+export async function putTimelineHistory(
+  { store, folder }: Pick<WalPlace, 'store' | 'folder'>,
+  name: string,
+  content: Uint8Array,
+  options: CallOptions = {},
+): Promise<PutOutcome> {
+  const key = walKey(folder, { kind: 'history', name }, '');
+  const same = async (): Promise<boolean | undefined> => {
+    const present = await readStateBytes(store, key, options);
+    return present && Buffer.compare(present.bytes, content) === 0;
+  };
+  const before = await same();
+  if (before === undefined) {
+    try {
+      await store.putSmall(key, content, { ...options, contentType: 'text/plain', condition: { ifAbsent: true } });
+      return 'stored';
+    } catch (error) {
+      if (!isPgarkError(error, 'store-condition-failed')) throw error;
+    }
+  }
+  if (before ?? (await same())) return 'present';
+  throw conflict(store, key);
+}
+
+function keyOf({ folder, sealer }: WalPlace, wal: WalName): ObjectKey {
+  return walKey(folder, wal, compressionSuffix(COMPRESSION.algorithm) + (sealer?.suffix ?? ''));
+}
+
+function sealedContent(piece: WalPiece, sealer: Sealer | undefined): ByteStream {
+  const compressed = async function* (): ByteStream {
+    yield factsFrame(piece.facts);
+    yield* compress(COMPRESSION)(piece.content());
+  };
+  return sealer === undefined ? compressed() : sealer.seal()(compressed());
+}
+
+/** Whether the object holds the piece's content, by the best evidence there is. */
+async function holdsSame(place: WalPlace, key: ObjectKey, piece: WalPiece, options: CallOptions): Promise<boolean> {
+  const { store, sealer, keys } = place;
+  const info = await store.head(key, options);
+  if (info === undefined) throw new PgarkError('store-condition-failed', `${key} was there, and is gone`);
+  const tag = info.metadata?.[SHA256_METADATA];
+  if (tag !== undefined) return tag === piece.facts.sha256;
+  try {
+    const digest = new Digest();
+    const { content } = await readPiece(store, { key, encryption: parseWalKey(key)?.encryption }, { ...options, keys });
+    for await (const _ of digest.tap(content)) void _;
+    return digest.sha256 === piece.facts.sha256;
+  } catch (error) {
+    // Who only encrypts has no key. Two contents hardly ever compress to the very same length.
+    if (!isPgarkError(error, 'key-missing') && !isPgarkError(error, 'wrong-key')) throw error;
+    let bytes = 0;
+    for await (const block of sealedContent(piece, sealer)) bytes += block.length;
+    return bytes === info.bytes;
+  }
+}
+
+function conflict(store: ObjectStore, key: ObjectKey): PgarkError {
+  return new PgarkError(
+    'wal-conflict',
+    `${key} is in ${store.location} already, with another content; what is archived is never replaced`,
+  );
+}
