@@ -20,6 +20,7 @@ export function pieceOf(segment: Segment, bytes: Uint8Array, from = 0, to = byte
     to: start + BigInt(to),
     since: serverTimeOfDate(new Date('2026-11-20T02:00:00Z')),
     until: serverTimeOfDate(new Date('2026-11-20T02:00:10Z')) + 7n,
+    serverEnd: start + BigInt(to),
     bytes: content.length,
     sha256: createHash('sha256').update(content).digest('hex'),
   };

@@ -7,9 +7,10 @@ import { formatServerTime, parseServerTime, type ServerTime } from '../../postgr
 /** What a stored piece of WAL says of itself. */
 export interface PieceFacts {
   readonly systemIdentifier: string;
-  readonly segmentBytes: number;
+  /** Undefined for what is no segment's. */
+  readonly segmentBytes: number | undefined;
   readonly timeline: number;
-  /** Where it begins, and behind its last byte; of what is no WAL itself, both are the start of the segment it is of. */
+  /** Where it begins, and behind its last byte; both 0 for what is no segment's. */
   readonly from: Lsn;
   readonly to: Lsn;
   /**
@@ -18,6 +19,11 @@ export interface PieceFacts {
    */
   readonly since: ServerTime;
   readonly until: ServerTime;
+  /**
+   * How far the server had WAL then, at `until`. Where that is `to`, all that was committed by then is archived up to here.
+   * Undefined where it is not known.
+   */
+  readonly serverEnd: Lsn | undefined;
   /** Of the content before compression. */
   readonly bytes: number;
   readonly sha256: string;
@@ -26,12 +32,13 @@ export interface PieceFacts {
 const serverTime = z.iso.datetime({ precision: 6 });
 const factsSchema = z.object({
   systemIdentifier: z.string().regex(/^\d+$/),
-  segmentBytes: z.number().int().positive(),
+  segmentBytes: z.number().int().positive().optional(),
   timeline: z.number().int().positive(),
   from: z.string(),
   to: z.string(),
   since: serverTime,
   until: serverTime,
+  serverEnd: z.string().optional(),
   bytes: z.number().int().nonnegative(),
   sha256: z.string().regex(/^[0-9a-f]{64}$/),
 });
@@ -47,12 +54,13 @@ export function factsFrame(facts: PieceFacts): Uint8Array {
   const { systemIdentifier, segmentBytes, timeline, bytes, sha256 } = facts;
   const json = JSON.stringify({
     systemIdentifier,
-    segmentBytes,
+    ...(segmentBytes === undefined ? {} : { segmentBytes }),
     timeline,
     from: formatLsn(facts.from),
     to: formatLsn(facts.to),
     since: formatServerTime(facts.since),
     until: formatServerTime(facts.until),
+    ...(facts.serverEnd === undefined ? {} : { serverEnd: formatLsn(facts.serverEnd) }),
     bytes,
     sha256,
   });
@@ -82,10 +90,12 @@ export function parseFactsFrame(first: Uint8Array, name: string): PieceFacts {
     const facts = factsSchema.parse(JSON.parse(text.slice(PREFIX.length)));
     return {
       ...facts,
+      segmentBytes: facts.segmentBytes,
       from: parseLsn(facts.from),
       to: parseLsn(facts.to),
       since: parseServerTime(facts.since),
       until: parseServerTime(facts.until),
+      serverEnd: facts.serverEnd === undefined ? undefined : parseLsn(facts.serverEnd),
     };
   } catch (error) {
     throw damaged(messageOf(error), error);

@@ -38,6 +38,8 @@ const AS_TEXT = { getTypeParser: () => (value: string) => value };
 export class ReplicationSession {
   readonly parameters: ConnectionParameters;
   readonly mode: ReplicationMode;
+  /** Resolves when the connection is gone, whoever ended it. */
+  readonly closed: Promise<void>;
   readonly #client: Client;
   #version = '';
   #closed = false;
@@ -48,8 +50,11 @@ export class ReplicationSession {
     this.#client = client;
     this.parameters = parameters;
     this.mode = mode;
+    const closed = Promise.withResolvers<void>();
+    this.closed = closed.promise;
     const end = (): void => {
       this.#closed = true;
+      closed.resolve();
     };
     // A connection that breaks while idle must not end the process; the next command reports it.
     client.on('error', end);

@@ -3,7 +3,19 @@ import { assert } from '../../common/errors.ts';
 /** A moment by a server's clock: microseconds since 1970-01-01 UTC, as exact as commits are stamped. */
 export type ServerTime = bigint;
 
+/** From 1970 to 2000, where PostgreSQL's own count of microseconds begins. */
+const POSTGRES_EPOCH: ServerTime = 946_684_800_000_000n;
 const US_PER_MS = 1_000n;
+
+/** From the protocol's count, microseconds since 2000-01-01 UTC. */
+export function serverTimeOf(protocolUs: bigint): ServerTime {
+  return protocolUs + POSTGRES_EPOCH;
+}
+
+/** A time of our own clock as the protocol counts it. */
+export function protocolTimeOf(date: Date): bigint {
+  return serverTimeOfDate(date) - POSTGRES_EPOCH;
+}
 
 export function serverTimeOfDate(date: Date): ServerTime {
   return BigInt(date.getTime()) * US_PER_MS;

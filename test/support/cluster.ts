@@ -1,0 +1,172 @@
+import { execFile } from 'node:child_process';
+import { chmod, chown, mkdtemp, readFile, realpath, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { Client, type QueryResultRow } from 'pg';
+import { Secret } from '../../src/common/secret.ts';
+import type { ConnectionParameters } from '../../src/postgres/client/connection-parameters.ts';
+import { type Reaper, startReaper } from '../../src/postgres/server/reaper.ts';
+import { type Account, findServerAccount, findServerPrograms } from '../../src/postgres/server/server-programs.ts';
+
+const execute = promisify(execFile);
+
+export interface ClusterOptions {
+  /** Folder of the server's programs. Default: the newest version installed. */
+  readonly binDir?: string;
+  /** Lines of postgresql.conf. They are read last. */
+  readonly settings?: Readonly<Record<string, string>>;
+  /** Further arguments of initdb, such as `--wal-segsize=1`. */
+  readonly initdb?: readonly string[];
+}
+
+/**
+ * A PostgreSQL server whose life a test decides over: it is started and stopped by pg_ctl, killed, promoted, and copied as a
+ * standby. `await using` ends it and removes its files; they do not outlive this process either.
+ */
+export class Cluster implements AsyncDisposable {
+  readonly binDir: string;
+  readonly directory: string;
+  readonly port: number;
+  readonly #account: Account | undefined;
+  readonly #reaper: Reaper;
+
+  private constructor(binDir: string, directory: string, port: number, account: Account | undefined, reaper: Reaper) {
+    this.binDir = binDir;
+    this.directory = directory;
+    this.port = port;
+    this.#account = account;
+    this.#reaper = reaper;
+  }
+
+  /** Makes a new server and starts it. */
+  static async start(options: ClusterOptions = {}): Promise<Cluster> {
+    const cluster = await Cluster.#make(options.binDir ?? (await findServerPrograms()));
+    const args = ['-D', cluster.dataDirectory, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--no-locale', '-N'];
+    await cluster.run('initdb', [...args, ...(options.initdb ?? [])]);
+    await cluster.configure({ wal_level: 'replica', max_wal_senders: '10', ...options.settings });
+    await cluster.start();
+    return cluster;
+  }
+
+  /** A standby of this server, which streams from it. */
+  async standby(settings: Readonly<Record<string, string>> = {}): Promise<Cluster> {
+    const standby = await Cluster.#make(this.binDir);
+    const source = `host=127.0.0.1 port=${this.port} user=postgres application_name=standby`;
+    await standby.run('pg_basebackup', ['-D', standby.dataDirectory, '-d', source, '-R', '-X', 'stream', '-c', 'fast']);
+    await standby.configure(settings);
+    await standby.start();
+    return standby;
+  }
+
+  static async #make(binDir: string): Promise<Cluster> {
+    const account = await findServerAccount();
+    const directory = await mkdtemp(path.join(await realpath(tmpdir()), 'pgark-cluster-'));
+    await chmod(directory, 0o700);
+    if (account !== undefined) await chown(directory, account.uid, account.gid);
+    const pidFile = path.join(directory, 'data', 'postmaster.pid');
+    const reaper = await startReaper({ directory, pidFiles: [pidFile], signal: 'QUIT' });
+    return new Cluster(binDir, directory, await freePort(), account, reaper);
+  }
+
+  get dataDirectory(): string {
+    return path.join(this.directory, 'data');
+  }
+
+  get connection(): ConnectionParameters {
+    return {
+      host: '127.0.0.1',
+      port: this.port,
+      user: 'postgres',
+      password: new Secret('unused'),
+      database: 'postgres',
+      sslMode: 'disable',
+    };
+  }
+
+  get url(): string {
+    return `postgres://postgres:unused@127.0.0.1:${this.port}/postgres?sslmode=disable`;
+  }
+
+  /** Replaces all settings but those given at the start; in effect after a restart. */
+  async configure(settings: Readonly<Record<string, string>>): Promise<void> {
+    const all = {
+      port: String(this.port),
+      listen_addresses: '127.0.0.1',
+      unix_socket_directories: this.directory,
+      fsync: 'off',
+      logging_collector: 'off',
+      ...settings,
+    };
+    const lines = Object.entries(all).map(([name, value]) => `${name} = '${value.replaceAll("'", "''")}'\n`);
+    const file = path.join(this.dataDirectory, 'postgresql.conf');
+    const before = await readFile(file, 'utf8');
+    await writeFile(file, `${before}\n${lines.join('')}`);
+  }
+
+  async start(): Promise<void> {
+    const log = path.join(this.directory, 'server.log');
+    await this.run('pg_ctl', ['-D', this.dataDirectory, '-w', '-t', '60', '-l', log, 'start']);
+  }
+
+  /** Resolves when it has ended; rejects if it has not after the time. */
+  async stop(mode: 'fast' | 'smart' | 'immediate' = 'fast', timeoutSeconds = 60): Promise<void> {
+    await this.run('pg_ctl', ['-D', this.dataDirectory, '-w', '-t', String(timeoutSeconds), '-m', mode, 'stop']);
+  }
+
+  /** A standby becomes a server of its own. */
+  async promote(): Promise<void> {
+    await this.run('pg_ctl', ['-D', this.dataDirectory, '-w', '-t', '60', 'promote']);
+  }
+
+  async sql<Row extends QueryResultRow = QueryResultRow>(text: string): Promise<Row[]> {
+    const client = new Client({ host: '127.0.0.1', port: this.port, user: 'postgres', database: 'postgres' });
+    client.on('error', () => {});
+    await client.connect();
+    try {
+      return (await client.query<Row>(text)).rows;
+    } finally {
+      await client.end();
+    }
+  }
+
+  /** Of a query of one row and one column. */
+  async value(text: string): Promise<string> {
+    const [row] = await this.sql(text);
+    return String(Object.values(row ?? {})[0]);
+  }
+
+  log(): Promise<string> {
+    return readFile(path.join(this.directory, 'server.log'), 'utf8');
+  }
+
+  /** A program of the server's version, as the account that owns its files; returns its output. */
+  async run(program: string, args: readonly string[]): Promise<string> {
+    const env = { PATH: `${this.binDir}:/usr/bin:/bin`, LC_ALL: 'C', TZ: 'UTC' };
+    const options = { cwd: this.directory, env, maxBuffer: 2 ** 28, ...this.#account };
+    // pg_ctl leaves the server its output otherwise, and its end would be waited for.
+    const { stdout } = await execute(path.join(this.binDir, program), [...args], options);
+    return stdout;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop('immediate').catch(() => undefined);
+    await rm(this.directory, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
+    await this.#reaper.dismiss();
+  }
+}
+
+/** A port that was free on 127.0.0.1 a moment ago. */
+async function freePort(): Promise<number> {
+  const probe = createServer();
+  await new Promise<void>((resolve) => {
+    probe.listen(0, '127.0.0.1', resolve);
+  });
+  const address = probe.address();
+  await new Promise((resolve) => {
+    probe.close(resolve);
+  });
+  if (address === null || typeof address === 'string') throw new Error('a TCP server has no port');
+  return address.port;
+}
