@@ -284,6 +284,23 @@ export const errorTable = {
     meaning: 'The address is that of a connection pooler, which does not keep a session for one client.',
     remedy: 'use the host and port of the server itself: as a rule 5432, where the pooler has 6432 or 6543',
   },
+  'wal-gap': {
+    exit: 21,
+    meaning: 'WAL between what is archived and what follows is missing, and the server does not have it any more.',
+    remedy:
+      'make a new base backup: no recovery goes through the gap, but every moment after that backup can be reached',
+  },
+  'wal-slot': {
+    exit: 1,
+    meaning: 'The replication slot makes the server keep more WAL than it may.',
+    remedy:
+      'see why WAL is not stored: pgark wal status names the storage that refuses; wal.slot_budget says how much the slot may hold back',
+  },
+  'wal-unknown': {
+    exit: 10,
+    meaning: 'The storage holds no WAL of the server that is asked for.',
+    remedy: 'check the storage, its prefix and the source’s name; pgark wal status shows what is archived',
+  },
   'wal-conflict': {
     exit: 1,
     meaning: 'The archive holds another content under the name of a WAL file; it was not replaced.',

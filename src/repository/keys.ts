@@ -51,6 +51,9 @@ export const keys = {
   globalsRecord: (source: string, id: BackupId): ObjectKey => `${keys.globalsRecordsOf(source)}${id}.json`,
   companion: (id: BackupId): ObjectKey => `${STATE_PREFIX}companions/${id}.json`,
   walPrefix: (source: string, systemIdentifier: string): string => `${encodeName(source)}/wal/${systemIdentifier}/`,
+  walRecordsOf: (source: string): string => `${STATE_PREFIX}wal/${encodeName(source)}/`,
+  walRecord: (source: string, systemIdentifier: string): ObjectKey =>
+    `${keys.walRecordsOf(source)}${systemIdentifier}.json`,
 } as const;
 
 /** Source, database and id that a manifest's key says; undefined for keys that are no manifest's. */

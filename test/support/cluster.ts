@@ -60,6 +60,15 @@ export class Cluster implements AsyncDisposable {
     return standby;
   }
 
+  /** A base backup of this server, without any WAL, as the files of a server that is not started. */
+  async copy(settings: Readonly<Record<string, string>> = {}): Promise<Cluster> {
+    const copy = await Cluster.#make(this.binDir);
+    const source = `host=127.0.0.1 port=${this.port} user=postgres`;
+    await copy.run('pg_basebackup', ['-D', copy.dataDirectory, '-d', source, '-X', 'none', '-c', 'fast']);
+    await copy.configure({ archive_mode: 'off', ...settings });
+    return copy;
+  }
+
   static async #make(binDir: string): Promise<Cluster> {
     const account = await findServerAccount();
     const directory = await mkdtemp(path.join(await realpath(tmpdir()), 'pgark-cluster-'));
@@ -145,7 +154,6 @@ export class Cluster implements AsyncDisposable {
   async run(program: string, args: readonly string[]): Promise<string> {
     const env = { PATH: `${this.binDir}:/usr/bin:/bin`, LC_ALL: 'C', TZ: 'UTC' };
     const options = { cwd: this.directory, env, maxBuffer: 2 ** 28, ...this.#account };
-    // pg_ctl leaves the server its output otherwise, and its end would be waited for.
     const { stdout } = await execute(path.join(this.binDir, program), [...args], options);
     return stdout;
   }

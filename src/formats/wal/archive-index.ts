@@ -6,7 +6,7 @@ import { parseWalKey, type WalFolder, walPrefix } from '../../repository/wal-key
 import type { CallOptions, ObjectInfo, ObjectKey, ObjectStore } from '../../storage/object-store.ts';
 
 /** WAL of one timeline that is archived without a gap. */
-interface WalRange {
+export interface WalRange {
   readonly timeline: number;
   readonly from: Lsn;
   readonly to: Lsn;

@@ -43,7 +43,7 @@ export type PutOutcome = 'stored' | 'present';
 export async function putWalFile(place: WalPlace, piece: WalPiece, options: CallOptions = {}): Promise<PutOutcome> {
   const { store, folder, sealer } = place;
   const { facts, wal } = piece;
-  const key = keyOf(place, wal);
+  const key = pieceKey(place, wal);
   try {
     await store.putStream(key, sealedContent(piece, sealer), {
       ...options,
@@ -68,7 +68,7 @@ export async function putWalFile(place: WalPlace, piece: WalPiece, options: Call
  */
 export async function putWalDelta(place: WalPlace, piece: WalPiece, options: CallOptions = {}): Promise<ObjectKey> {
   assert(piece.wal.kind === 'delta', 'a delta is stored');
-  const key = keyOf(place, piece.wal);
+  const key = pieceKey(place, piece.wal);
   const blocks: Uint8Array[] = [];
   for await (const block of sealedContent(piece, place.sealer)) blocks.push(block);
   await place.store.putSmall(key, Buffer.concat(blocks), options);
@@ -103,7 +103,8 @@ export async function putTimelineHistory(
   throw conflict(store, key);
 }
 
-function keyOf({ folder, sealer }: WalPlace, wal: WalName): ObjectKey {
+/** Where a piece goes. */
+export function pieceKey({ folder, sealer }: Pick<WalPlace, 'folder' | 'sealer'>, wal: WalName): ObjectKey {
   return walKey(folder, wal, compressionSuffix(COMPRESSION.algorithm) + (sealer?.suffix ?? ''));
 }
 

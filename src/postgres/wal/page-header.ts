@@ -1,5 +1,15 @@
 import type { Lsn } from './lsn.ts';
 
+/** XLOG_PAGE_MAGIC of each major version (src/include/access/xlog_internal.h); minor releases keep it. */
+const MAGIC_OF_MAJOR: ReadonlyMap<number, number> = new Map([
+  [13, 0xd106],
+  [14, 0xd10d],
+  [15, 0xd110],
+  [16, 0xd113],
+  [17, 0xd116],
+  [18, 0xd118],
+]);
+
 /** XLP_LONG_HEADER. */
 const LONG_HEADER_FLAG = 0x0002;
 
@@ -23,6 +33,11 @@ export interface LongPageHeader extends PageHeader {
   readonly systemIdentifier: string;
   readonly segmentBytes: number;
   readonly pageBytes: number;
+}
+
+/** The magic number of a version's WAL; undefined for one that is not known here. */
+export function magicOf(major: number): number | undefined {
+  return MAGIC_OF_MAJOR.get(major);
 }
 
 /** Reads the `SHORT_HEADER_BYTES` at the offset. */

@@ -1,0 +1,218 @@
+import { createWriteStream } from 'node:fs';
+import { rename, rm } from 'node:fs/promises';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { BLOCK_BYTES, type ByteStream } from '../../common/bytes.ts';
+import { asPgarkError, isPgarkError, messageOf, PgarkError, systemCodeOf } from '../../common/errors.ts';
+import { chainOfDeltas, type Delta } from '../../formats/wal/archive-index.ts';
+import { readPiece, type StoredPiece } from '../../formats/wal/read-piece.ts';
+import type { DecryptionKeys } from '../../pipeline/encryption/sealer.ts';
+import { parseSegmentName, segmentAt, segmentStart } from '../../postgres/wal/segment.ts';
+import { historyFileName, parseHistoryFileName, parseTimelineHistory } from '../../postgres/wal/timeline-history.ts';
+import { readStateBytes } from '../../repository/state-object.ts';
+import {
+  parseWalFileName,
+  parseWalKey,
+  type WalFolder,
+  walKey,
+  walPrefix,
+  walSegmentPrefix,
+} from '../../repository/wal-keys.ts';
+import { readWalRecord } from '../../repository/wal-record.ts';
+import type { ObjectStore } from '../../storage/object-store.ts';
+import type { OperationContext } from '../context.ts';
+import type { WalStore } from './archives.ts';
+
+export interface FetchWalRequest extends WalFolder {
+  /** Asked in their order, until one has the file. */
+  readonly stores: readonly WalStore[];
+  readonly keys: DecryptionKeys;
+  /** What a restore_command is asked for (`%f`). */
+  readonly name: string;
+  /** Where it is wanted (`%p`), absolute. */
+  readonly target: string;
+}
+
+/**
+ * Fetches one file of WAL, for restore_command: a segment, the beginning of the newest one, filled up with zeros, a history.
+ * `absent`: it is proven that every storage has the archive of this server, and not this file, nor later WAL of its timeline.
+ * Errors: `wal-gap` where later WAL is there, so that a recovery must not end here as if it had come to the end; `wal-unknown`
+ * for a storage without any WAL of this server; `usage`, `corrupt`, `wrong-key`, `key-missing`, `store-…`.
+ */
+export async function fetchWal(request: FetchWalRequest, context: OperationContext): Promise<'found' | 'absent'> {
+  const { name, stores } = request;
+  if (parseWalFileName(name) === undefined) {
+    throw new PgarkError('usage', `${name} is no file of WAL`, { hint: "restore_command = 'pgark wal fetch %f %p'" });
+  }
+  const failures: PgarkError[] = [];
+  for (const { store } of stores) {
+    try {
+      if (await new Fetch(store, request, context.signal).run()) return 'found';
+    } catch (error) {
+      context.signal.throwIfAborted();
+      failures.push(asPgarkError(error));
+    }
+  }
+  const [failure] = failures;
+  if (failure !== undefined) throw failure;
+  return 'absent';
+}
+
+class Fetch {
+  readonly #store: ObjectStore;
+  readonly #request: FetchWalRequest;
+  readonly #signal: AbortSignal;
+
+  constructor(store: ObjectStore, request: FetchWalRequest, signal: AbortSignal) {
+    this.#store = store;
+    this.#request = request;
+    this.#signal = signal;
+  }
+
+  /** False: it is proven not to be there. */
+  async run(): Promise<boolean> {
+    const { name } = this.#request;
+    if (parseHistoryFileName(name) !== undefined) return this.#history();
+    const found = await this.#objectsOf(name);
+    if (found.whole !== undefined) {
+      await this.#write(this.#whole(found.whole));
+      return true;
+    }
+    const segmentBytes = await this.#proveArchive();
+    const segment = parseSegmentName(name, segmentBytes);
+    if (segment === undefined) return false;
+    if (await this.#isFollowed()) {
+      const begin = await this.#beginOf(segment.timeline, segmentBytes);
+      // Before the timeline began its WAL is that of another one, under whose name it is asked for next.
+      if (segment.number < begin) return false;
+      throw new PgarkError(
+        'wal-gap',
+        `${name} is missing in ${this.#store.location}, and later WAL is there: a recovery must not end here`,
+      );
+    }
+    const chain = chainOfDeltas(found.deltas);
+    if (chain.length === 0) return false;
+    await this.#write(this.#filledUp(chain, segmentStart(segment, segmentBytes), segmentBytes));
+    return true;
+  }
+
+  async #history(): Promise<boolean> {
+    const content = await this.#readHistory(this.#request.name);
+    if (content === undefined) {
+      await this.#proveArchive();
+      return false;
+    }
+    await this.#write(oneBlock(content));
+    return true;
+  }
+
+  async #readHistory(name: string): Promise<Uint8Array | undefined> {
+    const key = walKey(this.#request, { kind: 'history', name }, '');
+    return (await readStateBytes(this.#store, key, { signal: this.#signal }))?.bytes;
+  }
+
+  async #objectsOf(
+    name: string,
+  ): Promise<{ whole: StoredPiece | undefined; deltas: readonly (Delta & StoredPiece)[] }> {
+    let whole: StoredPiece | undefined;
+    const deltas: (Delta & StoredPiece)[] = [];
+    const prefix = walSegmentPrefix(this.#request, name);
+    for await (const { key } of this.#store.list(prefix, { signal: this.#signal })) {
+      const wal = parseWalKey(key);
+      if (wal === undefined || wal.name !== name) continue;
+      const { encryption } = wal;
+      if (wal.kind === 'delta') deltas.push({ key, encryption, from: wal.from, to: wal.to });
+      else whole = { key, encryption };
+    }
+    return { whole, deltas };
+  }
+
+  /** Whether the archive of this server is here at all: a wrong bucket or prefix lacks every file. */
+  async #proveArchive(): Promise<number> {
+    const record = await readWalRecord(this.#store, this.#request, { signal: this.#signal });
+    if (record !== undefined) return record.segmentBytes;
+    const { source, systemIdentifier } = this.#request;
+    throw new PgarkError(
+      'wal-unknown',
+      `${this.#store.location} holds no WAL of the server ${systemIdentifier} for ${source}`,
+    );
+  }
+
+  async #isFollowed(): Promise<boolean> {
+    const { name } = this.#request;
+    const prefix = walPrefix(this.#request, name.slice(0, 8));
+    const startAfter = `${walSegmentPrefix(this.#request, name)}~`;
+    for await (const { key } of this.#store.list(prefix, { startAfter, signal: this.#signal })) {
+      const kind = parseWalKey(key)?.kind;
+      if (kind === 'segment' || kind === 'delta') return true;
+    }
+    return false;
+  }
+
+  /** Number of the first segment that a timeline has. */
+  async #beginOf(timeline: number, segmentBytes: number): Promise<bigint> {
+    if (timeline === 1) return 0n;
+    const content = await this.#readHistory(historyFileName(timeline));
+    if (content === undefined) return 0n;
+    const last = parseTimelineHistory(timeline, Buffer.from(content).toString()).ancestors.at(-1);
+    return last === undefined ? 0n : segmentAt(timeline, last.end, segmentBytes).number;
+  }
+
+  async *#whole(piece: StoredPiece): ByteStream {
+    const { name, keys, systemIdentifier } = this.#request;
+    const { facts, content } = await readPiece(this.#store, piece, { keys, signal: this.#signal });
+    const isSegment = parseWalFileName(name)?.kind === 'segment';
+    const segment = facts.segmentBytes === undefined ? undefined : parseSegmentName(name, facts.segmentBytes);
+    const start = segment && facts.segmentBytes && segmentStart(segment, facts.segmentBytes);
+    if (
+      facts.systemIdentifier !== systemIdentifier ||
+      (isSegment && (start !== facts.from || facts.bytes !== facts.segmentBytes))
+    ) {
+      throw new PgarkError('corrupt', `${piece.key} holds other WAL than its name says`);
+    }
+    yield* content;
+  }
+
+  /** The bytes of a chain of deltas, and zeros up to the segment's size: a shorter file is refused by the server. */
+  async *#filledUp(chain: readonly (Delta & StoredPiece)[], start: bigint, segmentBytes: number): ByteStream {
+    const { keys } = this.#request;
+    let reached = 0;
+    for (const delta of chain) {
+      const { facts, content } = await readPiece(this.#store, delta, { keys, signal: this.#signal });
+      if (facts.from !== start + BigInt(delta.from) || facts.bytes !== delta.to - delta.from) {
+        throw new PgarkError('corrupt', `${delta.key} holds other WAL than its name says`);
+      }
+      let at = delta.from;
+      for await (const block of content) {
+        const fresh = block.subarray(Math.min(block.length, Math.max(0, reached - at)));
+        at += block.length;
+        if (fresh.length > 0) yield fresh;
+      }
+      reached = delta.to;
+    }
+    for (let at = reached; at < segmentBytes; at += BLOCK_BYTES) {
+      yield new Uint8Array(Math.min(BLOCK_BYTES, segmentBytes - at));
+    }
+  }
+
+  /** Under its name only when it is whole: the server takes what it finds there. */
+  async #write(content: ByteStream): Promise<void> {
+    const { target } = this.#request;
+    const unfinished = `${target}.pgark-${process.pid}`;
+    try {
+      await pipeline(Readable.from(content, { objectMode: false }), createWriteStream(unfinished, { mode: 0o600 }), {
+        signal: this.#signal,
+      });
+      await rename(unfinished, target);
+    } catch (error) {
+      await rm(unfinished, { force: true });
+      this.#signal.throwIfAborted();
+      if (isPgarkError(error) || systemCodeOf(error) === undefined) throw error;
+      throw new PgarkError('restore-failed', `${target} cannot be written: ${messageOf(error)}`, { cause: error });
+    }
+  }
+}
+
+async function* oneBlock(bytes: Uint8Array): ByteStream {
+  yield bytes;
+}

@@ -1,0 +1,243 @@
+import { asPgarkError, type PgarkError } from '../../common/errors.ts';
+import { sqlStateOf } from '../../postgres/client/server-error.ts';
+import { identifySystem, showSetting } from '../../postgres/replication/replication-commands.ts';
+import { connectForReplication, type ReplicationSession } from '../../postgres/replication/replication-session.ts';
+import { SegmentStream } from '../../postgres/replication/segment-stream.ts';
+import { readTimelineHistory } from '../../postgres/replication/timeline-history.ts';
+import type { WalStreamEnd } from '../../postgres/replication/wal-stream.ts';
+import { formatLsn, type Lsn, parseLsn } from '../../postgres/wal/lsn.ts';
+import { magicOf } from '../../postgres/wal/page-header.ts';
+import type { WalIdentity } from '../../postgres/wal/segment-content.ts';
+import { parseSegmentBytes, segmentStartAt } from '../../postgres/wal/segment.ts';
+import { historyFileName, parseTimelineHistory, type TimelineHistory } from '../../postgres/wal/timeline-history.ts';
+import { Archives } from './archives.ts';
+import { alarm, gapError, type ReceiverWorld } from './receiver-world.ts';
+import { ServerEnd } from './server-end.ts';
+import { ServerMonitor } from './server-monitor.ts';
+import { dropSlot, ensureSlot, type Slot } from './slot.ts';
+import { SlotWatch } from './slot-watch.ts';
+import { archiveEnd, firstMissing, type StartPosition } from './start-position.ts';
+import { storeStream } from './store-stream.ts';
+
+/** How often the server hears from us, and is asked where it is; more often where it has little patience. */
+const STATUS_MS_MAX = 10_000;
+/** A synchronous standby whose storage takes nothing for so long says so by its silence: a server that stops does not wait. */
+const SYNCHRONOUS_PATIENCE_MS = 2_000;
+/** `requested WAL segment … has already been removed`; and of a slot that was invalidated. */
+const REMOVED = new Set(['58P01', '55000']);
+
+/**
+ * One connection to the server, from its beginning to its end: finds the slot and where to go on, archives what comes, through
+ * as many timelines as there are. Resolves when the server has shut down, or when it was told to stop.
+ */
+export async function receiveOnce(world: ReceiverWorld): Promise<void> {
+  const { request, stop } = world;
+  const options = { applicationName: request.slot, signal: stop };
+  const session = await connectForReplication(request.connection, options);
+  let monitor: ServerMonitor | undefined;
+  try {
+    monitor = await openMonitor(world);
+    await new ReceiveSession(world, session, monitor).run();
+  } finally {
+    await Promise.all([session.close(), monitor?.close()]);
+  }
+}
+
+async function openMonitor({ request, context, stop }: ReceiverWorld): Promise<ServerMonitor | undefined> {
+  try {
+    return await ServerMonitor.open(request.connection, { applicationName: `${request.slot} monitor`, signal: stop });
+  } catch (error) {
+    stop.throwIfAborted();
+    const { message, hint } = asPgarkError(error);
+    context.logger.warning(
+      'wal.no_monitor',
+      `WAL is received, but nobody watches what the slot ${request.slot} holds back: ${message}; ${hint}`,
+      { source: request.source },
+    );
+    return undefined;
+  }
+}
+
+class ReceiveSession {
+  readonly #world: ReceiverWorld;
+  readonly #session: ReplicationSession;
+  readonly #monitor: ServerMonitor | undefined;
+  #stream: SegmentStream | undefined;
+
+  constructor(world: ReceiverWorld, session: ReplicationSession, monitor: ServerMonitor | undefined) {
+    this.#world = world;
+    this.#session = session;
+    this.#monitor = monitor;
+  }
+
+  async run(): Promise<void> {
+    const { request, context, state, stop } = this.#world;
+    const { systemIdentifier, timeline } = await identifySystem(this.#session);
+    const segmentBytes = parseSegmentBytes(await showSetting(this.#session, 'wal_segment_size'));
+    const identity: WalIdentity = { systemIdentifier, segmentBytes, magic: magicOf(this.#session.major) };
+    state.begin(systemIdentifier);
+    const { source, sealer, keys } = request;
+    const archives = await Archives.open(
+      request.stores,
+      { source, systemIdentifier, segmentBytes },
+      {
+        ...context,
+        signal: stop,
+        sealing: { sealer, keys: keys ?? { identities: [], passphrases: [] } },
+        onFailing: (storage, failure) => this.#storeFails(storage, failure),
+      },
+    );
+    const slot = await ensureSlot(this.#session, this.#monitor, request.slot);
+    const watch = this.#monitor && new SlotWatch(this.#world, this.#monitor, (reason) => this.#stream?.destroy(reason));
+    try {
+      await this.#receive(identity, archives, slot, timeline);
+    } finally {
+      await watch?.end();
+    }
+  }
+
+  async #receive(identity: WalIdentity, archives: Archives, slot: Slot, timeline: number): Promise<void> {
+    const history = await this.#history(timeline);
+    let candidates = await this.#candidates(archives, history, slot);
+    for (let remade = false; ; ) {
+      const [start, ...others] = candidates;
+      if (start === undefined) {
+        // Not even what the slot was to keep is there.
+        await dropSlot(this.#session, this.#world.request.slot);
+        const made = await ensureSlot(this.#session, this.#monitor, this.#world.request.slot);
+        candidates = [await this.#earliestMissing(archives, history, made.restartLsn)];
+        remade = true;
+        continue;
+      }
+      const end = await this.#tryFrom(start, identity, archives, remade && others.length === 0);
+      if (end === 'removed') {
+        const next = others[0];
+        if (next !== undefined) this.#gap(start.lsn, next.lsn, 'the server does not have it any more');
+        candidates = others;
+        continue;
+      }
+      if (end.kind !== 'next-timeline') return;
+      candidates = [{ timeline: end.timeline, lsn: segmentStartAt(end.begin, identity.segmentBytes) }];
+    }
+  }
+
+  /** Where to go on, best first: at the end of what is archived; else from where on the slot has kept everything. */
+  async #candidates(archives: Archives, history: TimelineHistory, slot: Slot): Promise<readonly StartPosition[]> {
+    const { context, stop } = this.#world;
+    const kept = await this.#earliestMissing(archives, history, slot.restartLsn);
+    const ends = await Promise.all(
+      archives.places.map(async ({ place, record }) => {
+        const { head, segmentBytes } = record;
+        const hint = head && { timeline: head.timeline, lsn: parseLsn(head.lsn) };
+        return archiveEnd({ ...place, segmentBytes }, history, hint, { signal: stop });
+      }),
+    );
+    const earlier = ends.filter((end) => end !== undefined && end < kept.lsn);
+    context.logger.debug('wal.start', `the slot keeps WAL from ${formatLsn(slot.restartLsn)} on`, {
+      slot: slot.origin,
+      missingFrom: formatLsn(kept.lsn),
+    });
+    if (earlier.length === 0) return [kept];
+    const before = await this.#earliestMissing(archives, history, least(earlier as Lsn[]));
+    return before.lsn < kept.lsn ? [before, kept] : [kept];
+  }
+
+  async #earliestMissing(archives: Archives, history: TimelineHistory, from: Lsn): Promise<StartPosition> {
+    const found = await Promise.all(
+      archives.places.map(({ place, record: { segmentBytes } }) =>
+        firstMissing({ ...place, segmentBytes }, history, from, { signal: this.#world.stop }),
+      ),
+    );
+    return found.reduce((earliest, each) => (each.lsn < earliest.lsn ? each : earliest));
+  }
+
+  /** `removed`: the server has no WAL of there any more. `isLast`: then that is an error. */
+  async #tryFrom(
+    start: StartPosition,
+    identity: WalIdentity,
+    archives: Archives,
+    isLast: boolean,
+  ): Promise<WalStreamEnd | 'removed'> {
+    const { request, context, state, giveUp } = this.#world;
+    const { timeline, lsn } = start;
+    if (timeline > 1) {
+      const content = await readTimelineHistory(this.#session, timeline);
+      await archives.putHistory(historyFileName(timeline), content, giveUp);
+    }
+    const stream = await SegmentStream.start(this.#session, {
+      slot: request.slot,
+      timeline,
+      start: lsn,
+      identity,
+      clock: context.clock,
+      statusMs: await this.#statusMs(),
+      withholdAfterMs: request.synchronous === true ? SYNCHRONOUS_PATIENCE_MS : 0,
+    });
+    this.#stream = stream;
+    const serverEnd = new ServerEnd(stream, this.#monitor, context.clock);
+    try {
+      if (!stream.isOver) {
+        state.phase = 'streaming';
+        const over = (): void => {
+          state.phase = 'waiting';
+        };
+        stream.ended.then(over, over);
+        state.failure = undefined;
+        state.timeline = timeline;
+        const from = formatLsn(lsn);
+        context.logger.info('wal.streaming', `receiving WAL of ${request.source} from ${from}, timeline ${timeline}`, {
+          source: request.source,
+          timeline,
+          lsn: from,
+        });
+      }
+      return await storeStream(this.#world, { stream, start, identity, archives });
+    } catch (error) {
+      const isRemoved = REMOVED.has(sqlStateOf(error) ?? '') && stream.received === lsn;
+      if (isRemoved && !isLast) return 'removed';
+      throw error;
+    } finally {
+      serverEnd.end();
+      stream.destroy(new Error('nobody stores what comes'));
+      stream.release();
+      this.#stream = undefined;
+    }
+  }
+
+  async #history(timeline: number): Promise<TimelineHistory> {
+    if (timeline === 1) return { timeline, ancestors: [] };
+    const content = await readTimelineHistory(this.#session, timeline);
+    return parseTimelineHistory(timeline, content.toString());
+  }
+
+  /** A third of the time after which the server takes us for dead. */
+  async #statusMs(): Promise<number> {
+    const text = await showSetting(this.#session, 'wal_sender_timeout');
+    const [, number, unit] = /^(\d+)(ms|s|min|h|d)$/.exec(text) ?? [];
+    if (number === undefined || unit === undefined) return STATUS_MS_MAX;
+    const timeoutMs = Number(number) * { ms: 1, s: 1_000, min: 60_000, h: 3_600_000, d: 86_400_000 }[unit as 'ms'];
+    return Math.min(STATUS_MS_MAX, Math.max(100, timeoutMs / 3));
+  }
+
+  #gap(from: Lsn, to: Lsn, why: string): void {
+    const { request, state } = this.#world;
+    state.gaps += 1;
+    alarm(this.#world, { kind: 'gap', error: gapError(request.source, formatLsn(from), formatLsn(to), why) });
+  }
+
+  #storeFails(storage: string, failure: PgarkError | undefined): void {
+    const { state, request } = this.#world;
+    const { failingStores } = state;
+    if (failure === undefined) {
+      failingStores.delete(storage);
+      request.onAlarm?.({ kind: 'over', of: 'store', storage });
+    } else {
+      if (!failingStores.has(storage)) request.onAlarm?.({ kind: 'store', storage, error: failure });
+      failingStores.set(storage, failure);
+    }
+  }
+}
+
+function least(lsns: readonly Lsn[]): Lsn {
+  return lsns.reduce((earliest, lsn) => (lsn < earliest ? lsn : earliest));
+}

@@ -1,0 +1,72 @@
+import type { Clock } from '../../common/clock.ts';
+import type { PgarkError } from '../../common/errors.ts';
+import type { ServerPosition } from '../../postgres/replication/segment-stream.ts';
+import type { Lsn } from '../../postgres/wal/lsn.ts';
+import { Coverage } from './coverage.ts';
+import type { WalReceiverState } from './receive-request.ts';
+import type { SlotStatus } from './server-monitor.ts';
+
+/** What a receiver knows, as its parts find it out. */
+export class ReceiverState {
+  readonly #clock: Clock;
+  #coverage = new Coverage();
+  phase: WalReceiverState['phase'] = 'connecting';
+  systemIdentifier: string | undefined;
+  timeline: number | undefined;
+  received: Lsn | undefined;
+  #archived: Lsn | undefined;
+  #server: ServerPosition | undefined;
+  #heardAt: Date | undefined;
+  gaps = 0;
+  slot: SlotStatus | undefined;
+  failure: PgarkError | undefined;
+  readonly failingStores = new Map<string, PgarkError>();
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** What a server before said and had says nothing of this one. */
+  begin(systemIdentifier: string): void {
+    if (this.systemIdentifier !== systemIdentifier) {
+      this.#coverage = new Coverage();
+      this.#archived = undefined;
+      this.#server = undefined;
+    }
+    this.systemIdentifier = systemIdentifier;
+  }
+
+  get archived(): Lsn | undefined {
+    return this.#archived;
+  }
+
+  isArchived(lsn: Lsn): void {
+    this.#archived = lsn;
+    this.#coverage.archived(lsn);
+  }
+
+  heard(server: ServerPosition | undefined): void {
+    if (server === undefined || server === this.#server) return;
+    this.#server = server;
+    this.#heardAt = this.#clock.now();
+    this.#coverage.told(server);
+  }
+
+  snapshot(): WalReceiverState {
+    const { phase, systemIdentifier, timeline, received, archived, gaps, slot, failure } = this;
+    return {
+      phase,
+      systemIdentifier,
+      timeline,
+      received,
+      archived,
+      server: this.#server,
+      heardAt: this.#heardAt,
+      coveredUntil: this.#coverage.until,
+      gaps,
+      slot,
+      failure,
+      failingStores: new Map(this.failingStores),
+    };
+  }
+}

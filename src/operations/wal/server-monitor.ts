@@ -1,0 +1,90 @@
+import type { ConnectionParameters } from '../../postgres/client/connection-parameters.ts';
+import { quoteIdentifier, quoteLiteral } from '../../postgres/client/quote.ts';
+import { connectForReplication, type ReplicationSession } from '../../postgres/replication/replication-session.ts';
+import { type Lsn, parseLsn } from '../../postgres/wal/lsn.ts';
+
+/** Where a physical slot stands, and what it holds back (https://www.postgresql.org/docs/current/view-pg-replication-slots.html). */
+export interface SlotStatus {
+  /** Undefined: it has reserved nothing, or has lost it. */
+  readonly restartLsn: Lsn | undefined;
+  readonly state: 'reserved' | 'extended' | 'unreserved' | 'lost' | undefined;
+  /** Bytes that may still be written before it is lost, where max_slot_wal_keep_size bounds it. */
+  readonly safeBytes: number | undefined;
+  /** Bytes of WAL that the server keeps for it. */
+  readonly retainedBytes: number | undefined;
+  readonly isActive: boolean;
+}
+
+/**
+ * A second connection, for questions about the slot. It is one of replication that streams nothing: so it does not hold up a
+ * smart shutdown, as sessions do, and a server that begins to shut down ends it first, before it waits for those that stream.
+ */
+export class ServerMonitor {
+  /** Resolves when the connection is gone: the server shuts down, or the network has failed. */
+  readonly gone: Promise<void>;
+  readonly #session: ReplicationSession;
+
+  /** Errors: those of `connectForReplication`, in the mode `database`. */
+  static async open(
+    connection: ConnectionParameters,
+    options: { readonly applicationName: string; readonly signal: AbortSignal },
+  ): Promise<ServerMonitor> {
+    return new ServerMonitor(await connectForReplication(connection, { ...options, mode: 'database' }));
+  }
+
+  private constructor(session: ReplicationSession) {
+    this.#session = session;
+    this.gone = session.closed;
+  }
+
+  get isAlive(): boolean {
+    return this.#session.alive;
+  }
+
+  /** Undefined: there is no physical slot of that name. */
+  async slot(name: string): Promise<SlotStatus | undefined> {
+    const [row] = await this.#session.query(
+      `SELECT restart_lsn, wal_status, safe_wal_size, active,
+              pg_catalog.pg_wal_lsn_diff(
+                CASE WHEN pg_catalog.pg_is_in_recovery()
+                     THEN coalesce(pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn())
+                     ELSE pg_catalog.pg_current_wal_lsn() END, restart_lsn) AS retained
+         FROM pg_catalog.pg_replication_slots
+        WHERE slot_type = 'physical' AND slot_name = ${quoteLiteral(name)}`,
+    );
+    if (row === undefined) return undefined;
+    const restartLsn = row['restart_lsn'];
+    return {
+      restartLsn: restartLsn ? parseLsn(restartLsn) : undefined,
+      state: stateOf(row['wal_status']),
+      safeBytes: numberOf(row['safe_wal_size']),
+      retainedBytes: numberOf(row['retained']),
+      isActive: row['active'] === 't',
+    };
+  }
+
+  /** Waits until nobody uses it any more. */
+  async dropSlot(name: string): Promise<void> {
+    await this.#session.query(`DROP_REPLICATION_SLOT ${quoteIdentifier(name)} WAIT`);
+  }
+
+  async close(): Promise<void> {
+    await this.#session.close();
+  }
+}
+
+function stateOf(text: string | null | undefined): SlotStatus['state'] {
+  switch (text) {
+    case 'reserved':
+    case 'extended':
+    case 'unreserved':
+    case 'lost':
+      return text;
+    default:
+      return undefined;
+  }
+}
+
+function numberOf(text: string | null | undefined): number | undefined {
+  return text ? Number(text) : undefined;
+}

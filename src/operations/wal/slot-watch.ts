@@ -1,0 +1,93 @@
+import { formatBytes } from '../../common/bytes.ts';
+import { messageOf, PgarkError } from '../../common/errors.ts';
+import { alarm, type ReceiverWorld } from './receiver-world.ts';
+import type { ServerMonitor } from './server-monitor.ts';
+import { judgeSlot, type NearLimit } from './slot-guard.ts';
+
+const LOOK_EVERY_MS = 15_000;
+
+/**
+ * Watches what the slot holds back on the server. Beyond the budget, and growing, it is dropped: a database must not stop
+ * because its backup did.
+ */
+export class SlotWatch {
+  readonly #world: ReceiverWorld;
+  readonly #monitor: ServerMonitor;
+  readonly #letGo: (reason: PgarkError) => void;
+  readonly #ended = new AbortController();
+  readonly #watching: Promise<void>;
+  #alarmed = false;
+  #beforeBytes = Infinity;
+
+  /** `letGo` ends the stream that uses the slot, at once. */
+  constructor(world: ReceiverWorld, monitor: ServerMonitor, letGo: (reason: PgarkError) => void) {
+    this.#world = world;
+    this.#monitor = monitor;
+    this.#letGo = letGo;
+    this.#watching = this.#watch();
+  }
+
+  async end(): Promise<void> {
+    this.#ended.abort(new Error('the connection ends'));
+    await this.#watching;
+  }
+
+  async #watch(): Promise<void> {
+    const { context } = this.#world;
+    const { signal } = this.#ended;
+    while (!signal.aborted && this.#monitor.isAlive) {
+      try {
+        await this.#look();
+      } catch (error) {
+        if (!signal.aborted && this.#monitor.isAlive) {
+          context.logger.warning('wal.slot_unread', `the slot could not be looked at: ${messageOf(error)}`);
+        }
+      }
+      await context.clock.sleep(LOOK_EVERY_MS, signal).catch(() => undefined);
+    }
+  }
+
+  async #look(): Promise<void> {
+    const { request, state } = this.#world;
+    const status = await this.#monitor.slot(request.slot);
+    state.slot = status;
+    if (status === undefined) return;
+    const judgement = judgeSlot(status, request.slotBudgetBytes);
+    // One that is being worked off is given the time.
+    const grows = (status.retainedBytes ?? 0) >= this.#beforeBytes;
+    this.#beforeBytes = status.retainedBytes ?? Infinity;
+    if (judgement.kind === 'over' && grows) await this.#drop(judgement);
+    else if (judgement.kind === 'alarm' || judgement.kind === 'over') this.#alarm(judgement);
+    else if (this.#alarmed && judgement.kind === 'fine') {
+      this.#alarmed = false;
+      alarm(this.#world, { kind: 'over', of: 'slot' });
+    }
+  }
+
+  #alarm({ retainedBytes, limitBytes }: NearLimit): void {
+    if (this.#alarmed) return;
+    this.#alarmed = true;
+    const { source, slot } = this.#world.request;
+    const limit = limitBytes === Infinity ? 'all that it may' : formatBytes(limitBytes);
+    alarm(this.#world, {
+      kind: 'slot',
+      error: new PgarkError(
+        'wal-slot',
+        `the replication slot ${slot} of ${source} holds back ${formatBytes(retainedBytes)} of WAL on the server, of ${limit} at the most`,
+      ),
+    });
+  }
+
+  async #drop({ retainedBytes, limitBytes }: NearLimit): Promise<void> {
+    const { source, slot } = this.#world.request;
+    const error = new PgarkError(
+      'wal-slot',
+      `the replication slot ${slot} of ${source} held back ${formatBytes(retainedBytes)} of WAL on the server, more than the ${formatBytes(limitBytes)} allowed, and was dropped`,
+      { hint: 'mend the storage; then make a new base backup, since WAL may be missing in between' },
+    );
+    this.#letGo(error);
+    await this.#monitor.dropSlot(slot);
+    this.#world.state.slot = undefined;
+    alarm(this.#world, { kind: 'slot-dropped', error });
+  }
+}

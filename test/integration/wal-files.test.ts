@@ -1,0 +1,164 @@
+import { execFile } from 'node:child_process';
+import { chmod, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { MIB } from '../../src/common/bytes.ts';
+import { systemClock } from '../../src/common/clock.ts';
+import { systemRandom } from '../../src/common/random.ts';
+import { operationContext } from '../../src/operations/context.ts';
+import { fetchWal } from '../../src/operations/wal/fetch.ts';
+import { pushWal } from '../../src/operations/wal/push.ts';
+import { walStatus } from '../../src/operations/wal/status.ts';
+import { formatLsn, parseLsn } from '../../src/postgres/wal/lsn.ts';
+import { FileStore } from '../../src/storage/file/file-store.ts';
+import { walKey } from '../../src/repository/wal-keys.ts';
+import type { ObjectStore } from '../../src/storage/object-store.ts';
+import { Cluster } from '../support/cluster.ts';
+import { createBucket, type TestBucket } from '../support/s3.ts';
+import { openS3Store } from '../support/s3-store.ts';
+import { makeTempDirectory, type TempDirectory } from '../support/temp.ts';
+import { flushedLsn, load, NO_KEYS, startReceiving, walFolder } from '../support/wal-receiving.ts';
+
+const PGARK = path.resolve('bin/pgark');
+
+let cluster: Cluster;
+let bucket: TestBucket;
+let directory: TempDirectory;
+let store: ObjectStore;
+let folder: { readonly source: string; readonly systemIdentifier: string };
+beforeAll(async () => {
+  cluster = await Cluster.start({ initdb: ['--wal-segsize=1'], settings: { wal_keep_size: '100MB' } });
+  bucket = await createBucket();
+  directory = await makeTempDirectory();
+  await chmod(directory.path, 0o755);
+  store = openS3Store(bucket.name);
+  folder = await walFolder(cluster);
+});
+afterAll(async () => {
+  await cluster[Symbol.asyncDispose]();
+  await bucket.remove();
+  await directory[Symbol.asyncDispose]();
+});
+
+async function push(name: string, from = path.join(cluster.dataDirectory, 'pg_wal')): Promise<string | undefined> {
+  const { stores } = await pushWal(
+    {
+      source: 'shop',
+      stores: [{ name: 's3', store }],
+      keys: NO_KEYS,
+      file: path.join(from, name),
+      dataDirectory: cluster.dataDirectory,
+    },
+    operationContext(),
+  );
+  return stores[0]?.outcome;
+}
+
+async function fetch(name: string, from = store): Promise<Buffer | undefined> {
+  const target = directory.join('fetched');
+  const request = { ...folder, stores: [{ name: 's3', store: from }], keys: NO_KEYS, name, target };
+  return (await fetchWal(request, operationContext())) === 'found' ? readFile(target) : undefined;
+}
+
+describe('files of WAL', { timeout: 120_000 }, () => {
+  test('are archived once, refused if they differ, and come back as they were', async () => {
+    await cluster.sql(load(4_500));
+    await cluster.sql('select pg_switch_wal()');
+    const current = await cluster.value('select pg_walfile_name(pg_current_wal_lsn())');
+    const wal = path.join(cluster.dataDirectory, 'pg_wal');
+    const names = (await readdir(wal)).filter((name) => /^[0-9A-F]{24}$/.test(name) && name < current).sort();
+    expect(names.length).toBeGreaterThan(2);
+    const [first = '', second = '', third = ''] = names;
+    expect(await push(first)).toBe('stored');
+    expect(await push(first)).toBe('present');
+    expect((await fetch(first))?.equals(await readFile(path.join(wal, first)))).toBe(true);
+    // Another server's segment of the same name, a part of one, and one of another name.
+    const bytes = await readFile(path.join(wal, first));
+    await mkdir(directory.join('other'));
+    const other = directory.join('other');
+    const changed = Buffer.from(bytes);
+    changed.fill(1, 5_000, 5_100);
+    await writeFile(path.join(other, first), changed);
+    await expect(push(first, other)).rejects.toMatchObject({ code: 'wal-conflict' });
+    await writeFile(path.join(other, second), bytes.subarray(0, MIB / 2));
+    await expect(push(second, other)).rejects.toMatchObject({ code: 'corrupt' });
+    await writeFile(path.join(other, third), bytes);
+    await expect(push(third, other)).rejects.toMatchObject({ code: 'corrupt' });
+    await expect(push('PG_VERSION', cluster.dataDirectory)).rejects.toMatchObject({ code: 'usage' });
+    // Labels of backups and histories, which say nothing of whose they are.
+    const label = `${first}.00000028.backup`;
+    await writeFile(path.join(wal, label), 'START WAL LOCATION');
+    expect(await push(label)).toBe('stored');
+    expect((await fetch(label))?.toString()).toBe('START WAL LOCATION');
+    await writeFile(path.join(wal, '00000002.history'), '1\t0/5000060\tno recovery target specified\n');
+    expect(await push('00000002.history')).toBe('stored');
+    expect((await fetch('00000002.history'))?.toString()).toContain('0/5000060');
+  });
+
+  test('are absent only where that is proven', async () => {
+    const wal = path.join(cluster.dataDirectory, 'pg_wal');
+    const names = (await readdir(wal)).filter((name) => /^[0-9A-F]{24}$/.test(name)).sort();
+    const [first = '', second = '', third = ''] = names;
+    expect(await fetch(second)).toBeUndefined();
+    expect(await fetch('00000009.history')).toBeUndefined();
+    await push(third);
+    // What follows is there: this is a hole, not the end.
+    await expect(fetch(second)).rejects.toMatchObject({ code: 'wal-gap' });
+    // A later timeline began behind it, by its history.
+    await push(third);
+    const begun = walKey(folder, { kind: 'segment', name: '000000020000000000000006' }, '.zst');
+    await store.putSmall(begun, Buffer.from('not read'));
+    expect(await fetch(`00000002${second.slice(8)}`)).toBeUndefined();
+    await expect(fetch('000000020000000000000050')).resolves.toBeUndefined();
+    await store.putSmall(
+      walKey(folder, { kind: 'segment', name: '000000020000000000000070' }, '.zst'),
+      Buffer.from('x'),
+    );
+    await expect(fetch('000000020000000000000060')).rejects.toMatchObject({ code: 'wal-gap' });
+    // Another place, another server.
+    await expect(fetch(first, openS3Store(bucket.name, { prefix: 'wrong' }))).rejects.toMatchObject({
+      code: 'wal-unknown',
+    });
+    await store.delete(begun);
+    await store.delete(walKey(folder, { kind: 'segment', name: '000000020000000000000070' }, '.zst'));
+  });
+
+  test('give a server back all that was committed, also what was in no whole segment yet', async () => {
+    const place = new FileStore({ root: directory.join('store'), clock: systemClock, random: systemRandom });
+    await mkdir(directory.join('store'));
+    const receiving = startReceiving(cluster, [place]);
+    await receiving.streams();
+    await using copy = await cluster.copy({
+      restore_command: `BACKUP_NAME=shop BACKUP_STORAGE=file://${directory.join('store')} DATABASE_URL=postgres://x@localhost/x ${PGARK} wal fetch %f %p`,
+    });
+    await cluster.sql('create table numbered (i int, at timestamptz default clock_timestamp())');
+    for (let i = 0; i < 5; i += 1) {
+      await cluster.sql(`insert into numbered select ${i}`);
+      await cluster.sql(load(150));
+    }
+    const end = await flushedLsn(cluster);
+    await receiving.archives(end);
+    await receiving.stop();
+    const [status] = await walStatus({ store: place, source: 'shop' }, operationContext());
+    expect([status?.gaps, status?.newest?.timeline]).toEqual([[], 1]);
+    expect(parseLsn(status?.stretches.at(-1)?.to ?? '0/0')).toBeGreaterThanOrEqual(end);
+    // pg_waldump reads what is fetched, up to the very end.
+    const last = await cluster.value(`select pg_walfile_name('${formatLsn(end)}')`);
+    const fetched = await fetch(last, place);
+    expect(fetched?.length).toBe(MIB);
+    const dumped = directory.join(last);
+    await writeFile(dumped, fetched ?? '', { mode: 0o644 });
+    const { stdout } = await promisify(execFile)(`${cluster.binDir}/pg_waldump`, [dumped]).catch(
+      (error: { readonly stdout: string }) => error,
+    );
+    expect(stdout).toContain('COMMIT');
+    await promisify(execFile)('chmod', ['-R', 'a+rX', directory.join('store')]);
+    await writeFile(path.join(copy.dataDirectory, 'recovery.signal'), '', { mode: 0o644 });
+    await copy.start();
+    await copy.sql(`do $$ begin while pg_is_in_recovery() loop perform pg_sleep(0.05); end loop; end $$`);
+    expect(await copy.sql('select i from numbered order by i')).toEqual([0, 1, 2, 3, 4].map((i) => ({ i })));
+    expect(await copy.value('select count(*) from load')).toBe(await cluster.value('select count(*) from load'));
+    expect((await stat(copy.dataDirectory)).isDirectory()).toBe(true);
+  });
+});

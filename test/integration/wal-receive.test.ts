@@ -1,0 +1,224 @@
+import { chmod } from 'node:fs/promises';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { MIB } from '../../src/common/bytes.ts';
+import { PgarkError } from '../../src/common/errors.ts';
+import { generateAgeIdentity } from '../../src/pipeline/encryption/age-keys.ts';
+import { ageSealer } from '../../src/pipeline/encryption/age-sealer.ts';
+import { walLagMs } from '../../src/operations/wal/receive-request.ts';
+import { readWalRecord } from '../../src/repository/wal-record.ts';
+import type { ObjectStore } from '../../src/storage/object-store.ts';
+import { Cluster } from '../support/cluster.ts';
+import { FaultyStore } from '../support/faulty-store.ts';
+import { openFileStore } from '../support/file-place.ts';
+import { createBucket, type TestBucket } from '../support/s3.ts';
+import { openS3Store } from '../support/s3-store.ts';
+import { makeTempDirectory, type TempDirectory } from '../support/temp.ts';
+import { Archived, flushedLsn, load, startReceiving, walFolder } from '../support/wal-receiving.ts';
+
+const WAIT = { timeout: 60_000, interval: 20 };
+
+let cluster: Cluster;
+let witness: TempDirectory;
+let bucket: TestBucket;
+let files: Awaited<ReturnType<typeof openFileStore>>;
+beforeAll(async () => {
+  witness = await makeTempDirectory();
+  await chmod(witness.path, 0o777);
+  cluster = await Cluster.start({
+    initdb: ['--wal-segsize=1'],
+    settings: {
+      archive_mode: 'on',
+      archive_command: `cp %p ${witness.path}/%f`,
+      max_wal_size: '2MB',
+      min_wal_size: '2MB',
+    },
+  });
+  bucket = await createBucket();
+  files = await openFileStore();
+});
+afterAll(async () => {
+  await cluster[Symbol.asyncDispose]();
+  await witness[Symbol.asyncDispose]();
+  await bucket.remove();
+  await files.dispose();
+});
+
+/** A store of its own for a test, in the bucket. */
+function storeIn(prefix: string): ObjectStore {
+  return openS3Store(bucket.name, { prefix });
+}
+
+async function archived(store: ObjectStore, server = cluster, keys?: Archived['keys']): Promise<Archived> {
+  return new Archived(store, await walFolder(server), MIB, keys);
+}
+
+async function dropSlot(): Promise<void> {
+  await cluster.sql('select pg_drop_replication_slot(slot_name) from pg_replication_slots');
+}
+
+describe('received WAL', { timeout: 120_000 }, () => {
+  test('is what an archive_command is given, in all storages, and the slot follows', async () => {
+    const { identity, recipient } = await generateAgeIdentity();
+    const sealer = await ageSealer({ recipients: [recipient] });
+    const s3 = storeIn('both');
+    await using receiving = startReceiving(cluster, [s3, files.store], { sealer });
+    await receiving.streams();
+    await cluster.sql(load(4_000));
+    await cluster.sql('select pg_switch_wal()');
+    await cluster.sql(load(100));
+    const end = await flushedLsn(cluster);
+    await receiving.archives(end);
+    await vi.waitUntil(async () => (await cluster.value('select restart_lsn from pg_replication_slots')) !== '', WAIT);
+    await cluster.sql(`do $$ begin while not exists (select from pg_stat_archiver where last_archived_wal >= pg_walfile_name(pg_current_wal_lsn() - 1048576))
+      loop perform pg_sleep(0.01); perform pg_stat_clear_snapshot(); end loop; end $$`);
+    for (const store of [s3, files.store]) {
+      const found = await archived(store, cluster, { identities: [identity], passphrases: [] });
+      expect(await found.expectAsWitness(witness.path)).toBeGreaterThanOrEqual(4);
+      expect((await found.onlyStretch()).to).toBeGreaterThanOrEqual(end);
+      // Deltas are there of the newest segment alone.
+      const { segments, deltas } = await found.names();
+      const newest = [...segments].sort().at(-1) ?? '';
+      expect(deltas.every((name) => name > newest)).toBe(true);
+    }
+    const { slot, phase, server } = receiving.receiver.state();
+    expect(phase).toBe('streaming');
+    // The server is asked for its time; by then all was archived.
+    await vi.waitUntil(() => (walLagMs(receiving.receiver.state(), new Date()) ?? Infinity) < 2_000, WAIT);
+    expect(slot).toMatchObject({ state: 'reserved' });
+    expect(server?.end).toBeGreaterThanOrEqual(end);
+    await receiving.stop();
+    const record = await readWalRecord(s3, await walFolder(cluster));
+    expect(record).toMatchObject({ segmentBytes: MIB, head: { timeline: 1, slot: 'pgark_shop' } });
+    await dropSlot();
+  });
+
+  test('goes on where it was, after a good end and after a broken connection, without a gap', async () => {
+    const store = storeIn('again');
+    for (const round of [1, 2]) {
+      await using receiving = startReceiving(cluster, [store]);
+      await cluster.sql(load(700));
+      await receiving.archives(await flushedLsn(cluster));
+      await cluster.sql(
+        `select pg_terminate_backend(pid) from pg_stat_replication where application_name = 'pgark_shop'`,
+      );
+      await cluster.sql(load(700));
+      await receiving.archives(await flushedLsn(cluster));
+      if (round === 1) await receiving.stop();
+      await cluster.sql(load(700));
+    }
+    await using receiving = startReceiving(cluster, [store]);
+    const end = await flushedLsn(cluster);
+    await receiving.archives(end);
+    expect((await (await archived(store)).onlyStretch()).to).toBeGreaterThanOrEqual(end);
+    await receiving.stop();
+    await dropSlot();
+  });
+
+  test('waits for a store that refuses, does not hold up the server’s end meanwhile, and loses nothing', async () => {
+    const secondsToStop = async (): Promise<number> => {
+      const begun = performance.now();
+      await cluster.stop('fast');
+      return (performance.now() - begun) / 1_000;
+    };
+    const alone = await secondsToStop();
+    await cluster.start();
+    let refuses = false;
+    const store = new FaultyStore(storeIn('refusing'), {
+      before: ({ method, key }) => {
+        if (refuses && method.startsWith('put') && key.startsWith('shop/')) {
+          throw new PgarkError('store-unreachable', 'the test refuses');
+        }
+      },
+    });
+    await using receiving = startReceiving(cluster, [store]);
+    await cluster.sql(load(500));
+    await receiving.archives(await flushedLsn(cluster));
+    refuses = true;
+    await cluster.sql(load(20));
+    await vi.waitUntil(() => receiving.receiver.state().failingStores.size > 0, WAIT);
+    expect(receiving.alarms).toMatchObject([{ kind: 'store', storage: 'store0' }]);
+    // A little that is not stored.
+    expect(await secondsToStop()).toBeLessThan(alone + 1);
+    await cluster.start();
+    await vi.waitUntil(() => receiving.receiver.state().phase !== 'streaming', WAIT);
+    refuses = false;
+    await receiving.archives(await flushedLsn(cluster));
+    expect(receiving.alarms).toMatchObject([{ kind: 'store' }, { kind: 'over', of: 'store' }]);
+    refuses = true;
+    // So much that it is not even taken from the server.
+    await cluster.sql(load(60_000));
+    const before = await flushedLsn(cluster);
+    await vi.waitUntil(() => receiving.receiver.state().failingStores.size > 0, WAIT);
+    expect(await secondsToStop()).toBeLessThan(alone + 2.5);
+    await cluster.start();
+    refuses = false;
+    await cluster.sql(load(100));
+    await receiving.archives(await flushedLsn(cluster));
+    const { to } = await (await archived(store)).onlyStretch();
+    expect(to).toBeGreaterThan(before);
+    await receiving.stop();
+    await dropSlot();
+  });
+
+  test('of a standby goes on with its promotion, on the new timeline', async () => {
+    await using standby = await cluster.standby();
+    const store = storeIn('standby');
+    await using receiving = startReceiving(standby, [store]);
+    await cluster.sql(load(1_500));
+    await receiving.archives(await flushedLsn(cluster));
+    await standby.promote();
+    await standby.sql(load(1_500));
+    const end = await flushedLsn(standby);
+    await receiving.archives(end);
+    expect(receiving.receiver.state().timeline).toBe(2);
+    const found = await archived(store, standby);
+    const { to } = await found.onlyStretch(2);
+    expect(to).toBeGreaterThanOrEqual(end);
+    const { ranges, histories } = await found.index();
+    expect([[...ranges.keys()], histories]).toEqual([[1, 2], [2]]);
+    // Who comes later finds the way through the switch.
+    await receiving.stop();
+    await standby.sql(load(500));
+    await using again = startReceiving(standby, [store]);
+    await again.archives(await flushedLsn(standby));
+    await found.onlyStretch(2);
+    expect(again.alarms).toEqual([]);
+  });
+
+  test('that the server does not have any more is a gap, said aloud, and it goes on behind it', async () => {
+    const store = storeIn('gap');
+    await using first = startReceiving(cluster, [store]);
+    await cluster.sql(load(1_500));
+    await first.archives(await flushedLsn(cluster));
+    await first.stop();
+    await dropSlot();
+    for (let round = 0; round < 3; round += 1) await cluster.sql(`${load(3_000)}; checkpoint`);
+    await using second = startReceiving(cluster, [store]);
+    await cluster.sql(load(10));
+    await second.archives(await flushedLsn(cluster));
+    expect(second.alarms).toMatchObject([{ kind: 'gap', error: { code: 'wal-gap' } }]);
+    expect(second.receiver.state().gaps).toBe(1);
+    const { ranges } = await (await archived(store)).index();
+    expect(ranges.get(1)?.length).toBe(2);
+    await second.stop();
+    await dropSlot();
+  });
+
+  test('goes on from its end where the slot was lost with a server, but not the WAL', async () => {
+    const store = storeIn('new-slot');
+    await using first = startReceiving(cluster, [store]);
+    await cluster.sql(load(300));
+    await first.archives(await flushedLsn(cluster));
+    await first.stop();
+    await dropSlot();
+    await cluster.sql(`alter system set wal_keep_size = '100MB'`);
+    await cluster.sql('select pg_reload_conf()');
+    await cluster.sql(`${load(1_200)}; checkpoint`);
+    await using second = startReceiving(cluster, [store]);
+    await second.archives(await flushedLsn(cluster));
+    expect(second.alarms).toEqual([]);
+    await (await archived(store)).onlyStretch();
+    await second.stop();
+    await dropSlot();
+  });
+});
