@@ -1,7 +1,15 @@
 import { readFileSync } from 'node:fs';
 import { errorTable } from './common/error-table.ts';
+import { isRestoreCommand, RESTORE_COMMAND_FAILED } from './common/restore-command.ts';
 
 const INTERRUPTED = 130;
+const argv = process.argv.slice(2);
+if (isRestoreCommand(argv)) {
+  process.on('uncaughtException', (error) => {
+    process.stderr.write(`error  ${error.stack ?? error.message}\n`);
+    process.exit(RESTORE_COMMAND_FAILED);
+  });
+}
 const interrupt = new AbortController();
 const hangupListeners = new Set<() => void>();
 /** Whether it is not known yet who takes a hangup; one that came already waits. */
@@ -39,7 +47,7 @@ function workingDirectory(): string {
     process.stderr.write(
       'error  the current directory does not exist any more\n  hint change into one that does (cd), then run the command again\n',
     );
-    return process.exit(errorTable.usage.exit);
+    return process.exit(isRestoreCommand(argv) ? RESTORE_COMMAND_FAILED : errorTable.usage.exit);
   }
 }
 
@@ -65,7 +73,7 @@ const [{ openStore, openTracing, sealerOf }, { runCli }, { processTerminal }] = 
   import('./cli/program.ts'),
   import('./cli/terminal.ts'),
 ]);
-const running = runCli(process.argv.slice(2), {
+const running = runCli(argv, {
   adapters: { openStore, sealerOf, openTracing },
   terminal: processTerminal(process.env),
   environment: process.env,

@@ -1,6 +1,7 @@
 import { Command, CommanderError, Option } from 'commander';
 import { asPgarkError, PgarkError } from '../common/errors.ts';
 import { errorTable, exitCodes } from '../common/error-table.ts';
+import { isRestoreCommand, RESTORE_COMMAND_FAILED } from '../common/restore-command.ts';
 import { pgarkVersion } from '../version.ts';
 import { registerBackup } from './backup.ts';
 import { registerCheck } from './check.ts';
@@ -25,7 +26,9 @@ import { registerRuns } from './runs.ts';
 import { registerShow } from './show.ts';
 import { usageError } from './usage.ts';
 import { formatJson } from './json.ts';
+import { registerTimeline } from './timeline.ts';
 import { registerVerify } from './verify.ts';
+import { registerWal } from './wal.ts';
 
 const HELP_COLUMNS = 80;
 
@@ -57,7 +60,7 @@ export async function runCli(argv: readonly string[], world: CliWorld): Promise<
     if (!hasResult && output !== undefined && output !== 'table') {
       terminal.out(formatJson({ error: reportError(error) }, output));
     }
-    return error.exitCode;
+    return isRestoreCommand(argv) ? RESTORE_COMMAND_FAILED : error.exitCode;
   }
 }
 
@@ -99,6 +102,8 @@ export function buildProgram(world: CliWorld): Command {
     registerDownload,
     registerVerify,
     registerPrune,
+    registerWal,
+    registerTimeline,
     registerRuns,
     registerLogs,
     registerDaemon,

@@ -51,14 +51,27 @@ export async function buildSource(
     protection: section.protection ?? 'normal',
     jobs: new Map(jobs),
     notify: section.notify ?? named.defaults?.notify ?? [],
-    wal:
-      section.wal === undefined
-        ? undefined
-        : { ...section.wal, to: storagesOf(context, [...path, 'wal', 'to'], section.wal.to, named) },
+    wal: buildWal(context, path, section, named),
     verify: section.verify,
     drill: section.drill,
     hooks: section.hooks,
     expect: section.expect,
+  });
+}
+
+function buildWal(
+  context: BuildContext,
+  sourcePath: readonly string[],
+  { wal, encryption }: DatabaseSection,
+  named: Named,
+): SourceConfig['wal'] {
+  if (wal === undefined) return undefined;
+  const path = [...sourcePath, 'wal'];
+  if (encryption !== undefined) context.origins.copy([...path, 'encryption'], [...sourcePath, 'encryption']);
+  return defined({
+    ...wal,
+    to: storagesOf(context, [...path, 'to'], wal.to, named),
+    encryption: encryption === undefined ? undefined : named.encryption.get(encryption),
   });
 }
 

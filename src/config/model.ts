@@ -159,7 +159,7 @@ export interface SourceConfig {
   readonly expect?: ExpectConfig;
 }
 
-type WalConfig = z.output<typeof walSection>;
+type WalConfig = z.output<typeof walSection> & { readonly encryption?: EncryptionConfig };
 type VerifyConfig = z.output<typeof verifySection>;
 type DrillConfig = z.output<typeof drillSection>;
 type HooksConfig = z.output<typeof hooksSection>;

@@ -120,11 +120,16 @@ export const tracesSection = strict({
 export const walSection = strict({
   slot: text
     .regex(/^[a-z0-9_]{1,63}$/, 'must be 1 to 63 lower-case letters, digits and underscores')
-    .describe('Replication slot.'),
+    .optional()
+    .describe('Replication slot; made if it is not there. Default: pgark_ and the name of the database.'),
   to: texts.optional().describe('Storages for the WAL. Default: the only one.'),
   flush: durationMs.optional().describe('Longest time that WAL waits before it is stored. Default: 10s.'),
-  slot_budget: sizeBytes.optional().describe('WAL that the slot may hold back on the server.'),
-  keep: durationMs.optional().describe('How far back recovery reaches. Default: as long as the backups.'),
+  slot_budget: sizeBytes
+    .optional()
+    .describe(
+      'WAL that the slot may hold back on the server: an alarm at three quarters of it, and at all of it the slot is dropped. Default: no limit.',
+    ),
+  keep: durationMs.optional().describe('How far back recovery reaches; not carried out yet: no WAL is deleted.'),
   synchronous: flag.optional().describe('Act as a synchronous standby. Default: false.'),
 }).transform((wal) => {
   const to: readonly string[] = wal.to ?? [];

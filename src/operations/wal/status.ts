@@ -10,7 +10,7 @@ import type { ObjectStore } from '../../storage/object-store.ts';
 import type { OperationContext } from '../context.ts';
 
 /** A part of the log, from a position to another one, as PostgreSQL writes them: `0/3000028`. */
-interface WalPart {
+export interface WalPart {
   readonly from: string;
   readonly to: string;
 }

@@ -1,0 +1,76 @@
+import type { Command } from 'commander';
+import { type RecoveryTimeline, type RecoveryWindow, recoveryTimelines } from '../operations/wal/recovery-window.ts';
+import { action, chooseSources, type CliWorld } from './command.ts';
+import { addExamples } from './help.ts';
+import { formatTable, formatTime } from './table.ts';
+import { storesToReadFrom } from './wal.ts';
+
+export function registerTimeline(program: Command, world: CliWorld): void {
+  const command = program
+    .command('timeline')
+    .summary('show to which moments a server can be brought back')
+    .description(
+      'Shows to which moments a server can be brought back: from the end of a base backup to the end of the WAL that follows it without a gap. It needs no key.',
+    )
+    .argument('[database]', 'a database of the configuration (default: all)')
+    .option('--storage <name>', 'the storage to look in (default: those that the WAL goes into)');
+  addExamples(command, [['pgark timeline shop', 'how far back, and how near to now?']]);
+  action(command, world, async (run, names, options) => {
+    const config = await run.config(['storage']);
+    const context = run.context(config);
+    const found: { source: string; storage: string; timeline: RecoveryTimeline }[] = [];
+    for (const source of chooseSources(config, names)) {
+      const storage = typeof options.storage === 'string' ? options.storage : undefined;
+      for (const { name, store } of await storesToReadFrom(run, config, source, storage)) {
+        for (const timeline of await recoveryTimelines({ store, source: source.name }, context)) {
+          found.push({ source: source.name, storage: name, timeline });
+        }
+      }
+    }
+    run.result(
+      {
+        windows: found.flatMap(({ source, storage, timeline }) =>
+          timeline.windows.map((window) => windowJson(source, storage, timeline, window)),
+        ),
+      },
+      () =>
+        formatTable(
+          ['SOURCE', 'STORAGE', 'FROM', 'TO', 'BASES', 'WAL'].map((title) => ({ title })),
+          found.flatMap(({ source, storage, timeline }) =>
+            timeline.windows.map(({ earliest, latest, bases, from, to }) => [
+              source,
+              storage,
+              earliest === undefined ? 'no base backup' : formatTime(earliest.toISOString()),
+              formatTime(latest.toISOString()),
+              String(bases.length),
+              `${from} to ${to}`,
+            ]),
+          ),
+        ),
+    );
+  });
+}
+
+function windowJson(
+  source: string,
+  storage: string,
+  { wal }: RecoveryTimeline,
+  { earliest, latest, bases, from, to }: RecoveryWindow,
+): Record<string, unknown> {
+  return {
+    source,
+    storage,
+    system_identifier: wal.record.systemIdentifier,
+    timeline: wal.newest?.timeline,
+    earliest: earliest?.toISOString(),
+    latest: latest.toISOString(),
+    from,
+    to,
+    bases: bases.map(({ id, endedAt, startLsn, stopLsn }) => ({
+      id,
+      ended_at: endedAt,
+      start_lsn: startLsn,
+      stop_lsn: stopLsn,
+    })),
+  };
+}

@@ -1,0 +1,71 @@
+import { formatBytes, formatDuration } from '../common/bytes.ts';
+import type { WalStatus } from '../operations/wal/status.ts';
+import { formatFacts, formatTime } from './table.ts';
+
+export interface FoundWal {
+  readonly source: string;
+  readonly storage: string;
+  readonly status: WalStatus;
+}
+
+/** One archive as JSON. */
+export function walJson({ source, storage, status }: FoundWal, now: Date): Record<string, unknown> {
+  const { record, newest, stretches, gaps, ranges, storedBytes } = status;
+  const { head } = record;
+  return {
+    source,
+    storage,
+    system_identifier: record.systemIdentifier,
+    segment_bytes: record.segmentBytes,
+    stored_bytes: storedBytes,
+    timeline: newest?.timeline,
+    covered_until: head?.serverTime,
+    lag_seconds: head === undefined ? undefined : Math.round(lagMs(head.serverTime, now) / 1_000),
+    receiver: head && { slot: head.slot, host: head.host, pid: head.pid, written_at: head.writtenAt },
+    stretches,
+    gaps,
+    ranges: ranges.map((range) => ({
+      timeline: range.timeline,
+      from: range.from,
+      to: range.to,
+      segments: range.segments,
+      stored_bytes: range.storedBytes,
+      first_stored: range.firstStored.toISOString(),
+      last_stored: range.lastStored.toISOString(),
+    })),
+  };
+}
+
+/** One archive for people. */
+export function describeWal({ source, storage, status }: FoundWal, now: Date): string {
+  const { record, newest, stretches, gaps, ranges, storedBytes } = status;
+  const { head } = record;
+  const last = stretches.at(-1);
+  return formatFacts([
+    ['source', source],
+    ['storage', storage],
+    ['system identifier', record.systemIdentifier],
+    ['timeline', newest === undefined ? undefined : String(newest.timeline)],
+    ['archived', last === undefined ? 'nothing' : `${last.from} to ${last.to} without a gap`],
+    [
+      'stored',
+      `${formatBytes(storedBytes)}, ${ranges.reduce((sum, { segments }) => sum + segments, 0)} segments of ${formatBytes(record.segmentBytes)}`,
+    ],
+    ['last stored', last === undefined ? undefined : formatTime(newestStored(status).toISOString())],
+    [
+      'all until',
+      head && `${head.serverTime} by the server’s clock, ${formatDuration(lagMs(head.serverTime, now))} ago`,
+    ],
+    ['received by', head && `pid ${head.pid} on ${head.host}, slot ${head.slot}`],
+    ...gaps.map(({ from, to }): [string, string] => ['missing', `${from} to ${to}`]),
+    ...stretches.slice(0, -1).map(({ from, to }): [string, string] => ['before', `${from} to ${to}`]),
+  ]);
+}
+
+function newestStored({ ranges }: WalStatus): Date {
+  return ranges.reduce((newest, { lastStored }) => (lastStored > newest ? lastStored : newest), new Date(0));
+}
+
+function lagMs(serverTime: string, now: Date): number {
+  return Math.max(0, now.getTime() - Date.parse(serverTime));
+}

@@ -1,0 +1,209 @@
+import { resolve } from 'node:path';
+import type { Command } from 'commander';
+import { PgarkError } from '../common/errors.ts';
+import type { Config, SourceConfig } from '../config/model.ts';
+import { operationContext } from '../operations/context.ts';
+import { systemIdentifierIn } from '../operations/wal/control-file.ts';
+import { fetchWal } from '../operations/wal/fetch.ts';
+import { pushWal } from '../operations/wal/push.ts';
+import { receiveWal } from '../operations/wal/receive.ts';
+import { walStatus } from '../operations/wal/status.ts';
+import type { WalStore } from '../operations/wal/archives.ts';
+import { listWalRecords } from '../repository/wal-record.ts';
+import { type WalSettings, walSettingsOf } from '../service/wal.ts';
+import { action, chooseSources, chooseStorage, type CliWorld, type CommandRun } from './command.ts';
+import { endWith } from './exit-status.ts';
+import { addExamples } from './help.ts';
+import { keysOf } from './restore.ts';
+import { describeWal, type FoundWal, walJson } from './wal-report.ts';
+
+/** What a restore_command ends with where the archive has no such file: recovery then takes it for the end of WAL. */
+const ABSENT = 1;
+
+export function registerWal(program: Command, world: CliWorld): void {
+  const wal = program
+    .command('wal')
+    .summary('archive the write-ahead log, and fetch it')
+    .description(
+      'Archives the write-ahead log of a server, for recovery to any moment, and fetches it. The storage, the encryption and the slot are those of the configuration’s section wal; without it, of the only storage.',
+    );
+  registerReceive(wal, world);
+  registerPush(wal, world);
+  registerFetch(wal, world);
+  registerStatus(wal, world);
+}
+
+function registerReceive(wal: Command, world: CliWorld): void {
+  const command = wal
+    .command('receive')
+    .summary('receive WAL over a replication slot, and archive it')
+    .description(
+      'Receives WAL over a replication slot and archives it, until it gets SIGTERM or SIGINT: then it archives what has come, and exits with 0. The role needs REPLICATION. What is not archived the server keeps.',
+    )
+    .argument('[database]', 'a database of the configuration (needed if there are several)')
+    .option('--slot <name>', 'replication slot, made if it is not there (default: wal.slot, else pgark_NAME)');
+  addExamples(command, [['pgark wal receive', 'in a container, or as a service; pgark daemon does it too']]);
+  action(command, world, async (run, names, options) => {
+    const config = await run.config(['database', 'storage']);
+    const source = chooseSource(config, names[0]);
+    const settings = walSettingsOf(config, source);
+    const receiver = receiveWal(
+      {
+        source: source.name,
+        connection: source.connection,
+        slot: typeof options.slot === 'string' ? options.slot : settings.slot,
+        stores: await openStores(run, config, settings),
+        sealer: await world.adapters.sealerOf(settings.encryption),
+        keys: config.decryptionKeys,
+        flushMs: settings.flushMs,
+        slotBudgetBytes: settings.slotBudgetBytes,
+        synchronous: settings.synchronous,
+        failsAtStart: true,
+      },
+      run.context(config),
+    );
+    await receiver.ended;
+  });
+}
+
+function registerPush(wal: Command, world: CliWorld): void {
+  const command = wal
+    .command('push')
+    .summary('archive one file of WAL (for archive_command)')
+    .description(
+      'Archives one file of WAL, for archive_command. It succeeds only when every storage has the file; the same file again succeeds too, and another one of its name is refused.',
+    )
+    .argument('<file>', 'the file, as archive_command has it: %p')
+    .option('--database <name>', 'a database of the configuration (needed if there are several)');
+  addExamples(command, [["archive_command = 'pgark -c /etc/pgark.yaml wal push %p'", 'in postgresql.conf']]);
+  action(command, world, async (run, [file], options) => {
+    const config = await run.config(['storage']);
+    const source = chooseSource(config, text(options.database));
+    const settings = walSettingsOf(config, source);
+    const outcome = await pushWal(
+      {
+        source: source.name,
+        stores: await openStores(run, config, settings),
+        sealer: await world.adapters.sealerOf(settings.encryption),
+        keys: config.decryptionKeys,
+        file: resolve(world.cwd, file ?? ''),
+        dataDirectory: world.cwd,
+      },
+      run.context(config),
+    );
+    run.result(
+      {
+        name: outcome.name,
+        system_identifier: outcome.systemIdentifier,
+        storages: outcome.stores.map(({ storage, outcome: what }) => ({ storage, outcome: what })),
+      },
+      () => '',
+    );
+  });
+}
+
+function registerFetch(wal: Command, world: CliWorld): void {
+  const command = wal
+    .command('fetch')
+    .summary('fetch one file of WAL (for restore_command)')
+    .description(
+      'Fetches one file of WAL, for restore_command. The newest segment is filled up with zeros. Exit status: 0 found; 1 the archive is there, and surely has neither this file nor later WAL of its timeline; 126 anything else, at which a recovery stops instead of ending early.',
+    )
+    .argument('<name>', 'name of the file, as restore_command has it: %f')
+    .argument('<target>', 'where it is wanted: %p')
+    .option('--database <name>', 'a database of the configuration (needed if there are several)')
+    .option('--system-id <digits>', 'system identifier of the server (default: of the data directory it runs in)')
+    .option('--identity <file>', 'age identity file to decrypt with')
+    .option('--passphrase-file <file>', 'file that holds the passphrase to decrypt with')
+    .option('--storage <name>', 'the storage to look in (default: those of the configuration’s section wal)');
+  addExamples(command, [["restore_command = 'pgark -c /etc/pgark.yaml wal fetch %f %p'", 'in postgresql.conf']]);
+  action(command, world, async (run, [name, target], options) => {
+    const config = await run.config(['storage']);
+    const source = chooseSource(config, text(options.database));
+    const stores = await storesToReadFrom(run, config, source, text(options.storage));
+    const systemIdentifier =
+      text(options.systemId) ?? (await systemIdentifierIn(world.cwd)) ?? (await onlyArchived(stores, source, world));
+    const outcome = await fetchWal(
+      {
+        source: source.name,
+        systemIdentifier,
+        stores,
+        keys: await keysOf(config, options),
+        name: name ?? '',
+        target: resolve(world.cwd, target ?? ''),
+      },
+      operationContext({ logger: run.logger(config), signal: world.signal }),
+    );
+    run.result({ name, outcome }, () => '');
+    endWith(outcome === 'found' ? 0 : ABSENT);
+  });
+}
+
+function registerStatus(wal: Command, world: CliWorld): void {
+  const command = wal
+    .command('status')
+    .summary('show what WAL is archived')
+    .description('Shows what WAL is archived of each server, how far, and where something is missing. It needs no key.')
+    .argument('[database]', 'a database of the configuration (default: all)')
+    .option('--storage <name>', 'the storage to look in (default: those that the WAL goes into)');
+  addExamples(command, [['pgark wal status', 'is all of it there?']]);
+  action(command, world, async (run, names, options) => {
+    const config = await run.config(['storage']);
+    const context = run.context(config);
+    const found: FoundWal[] = [];
+    for (const source of chooseSources(config, names)) {
+      for (const { name, store } of await storesToReadFrom(run, config, source, text(options.storage))) {
+        for (const status of await walStatus({ store, source: source.name }, context)) {
+          found.push({ source: source.name, storage: name, status });
+        }
+      }
+    }
+    const now = context.clock.now();
+    run.result({ archives: found.map((each) => walJson(each, now)) }, () =>
+      found.length === 0 ? 'no WAL is archived\n' : found.map((each) => describeWal(each, now)).join('\n'),
+    );
+  });
+}
+
+function chooseSource(config: Config, name: string | undefined): SourceConfig {
+  const [source, ...others] = chooseSources(config, name === undefined ? [] : [name]);
+  if (source === undefined) throw new PgarkError('config-missing', 'no database is configured');
+  if (others.length === 0) return source;
+  throw new PgarkError('usage', `there are ${others.length + 1} databases`, {
+    hint: `say which one: ${[source, ...others].map((each) => each.name).join(' | ')}`,
+  });
+}
+
+async function openStores(run: CommandRun, config: Config, { storages }: WalSettings): Promise<readonly WalStore[]> {
+  return Promise.all(storages.map(async (storage) => ({ name: storage.name, store: await run.open(storage, config) })));
+}
+
+/** Where the WAL of a source lies, or the storage that is named. */
+export async function storesToReadFrom(
+  run: CommandRun,
+  config: Config,
+  source: SourceConfig,
+  storage: string | undefined,
+): Promise<readonly WalStore[]> {
+  if (storage === undefined) return openStores(run, config, walSettingsOf(config, source));
+  const chosen = chooseStorage(config, storage);
+  return [{ name: chosen.name, store: await run.open(chosen, config) }];
+}
+
+/** The server whose WAL is archived, where it is only one. */
+async function onlyArchived(stores: readonly WalStore[], source: SourceConfig, { signal }: CliWorld): Promise<string> {
+  const known = new Set<string>();
+  for (const { store } of stores) {
+    for (const { systemIdentifier } of await listWalRecords(store, source.name, { signal }))
+      known.add(systemIdentifier);
+  }
+  const [only, ...others] = known;
+  if (only !== undefined && others.length === 0) return only;
+  throw new PgarkError('wal-unknown', `WAL of ${known.size} servers is archived for ${source.name}`, {
+    hint: 'run it in the server’s data directory, as restore_command does, or say --system-id',
+  });
+}
+
+function text(value: unknown): string | undefined {
+  return typeof value === 'string' ? value : undefined;
+}

@@ -1,0 +1,47 @@
+import { PgarkError } from '../common/errors.ts';
+import type { Config, EncryptionConfig, SourceConfig, StorageConfig } from '../config/model.ts';
+
+const SLOT_LETTERS_MAX = 63;
+
+/** How the WAL of a source is archived: as the configuration says, and where it says nothing, as is usual. */
+export interface WalSettings {
+  readonly slot: string;
+  /** One at least. */
+  readonly storages: readonly StorageConfig[];
+  readonly encryption: EncryptionConfig | undefined;
+  readonly flushMs: number;
+  readonly slotBudgetBytes: number | undefined;
+  readonly synchronous: boolean;
+}
+
+const FLUSH_MS = 10_000;
+
+/** Error: `config-missing` where nothing says which of several storages is meant. */
+export function walSettingsOf(config: Config, source: SourceConfig): WalSettings {
+  const { wal, jobs, name } = source;
+  const all = [...config.storages.values()];
+  const storages = wal === undefined ? all : wal.to.flatMap((each) => config.storages.get(each) ?? []);
+  if (wal === undefined && storages.length > 1) {
+    throw new PgarkError(
+      'config-missing',
+      `which of ${storages.length} storages the WAL of ${name} goes into is not said`,
+      {
+        hint: `write databases.${name}.wal.to in the configuration file`,
+      },
+    );
+  }
+  const [job] = jobs.values();
+  return {
+    slot: wal?.slot ?? defaultSlot(name),
+    storages,
+    encryption: wal === undefined ? job?.encryption : wal.encryption,
+    flushMs: wal?.flushMs ?? FLUSH_MS,
+    slotBudgetBytes: wal?.slotBudgetBytes,
+    synchronous: wal?.synchronous ?? false,
+  };
+}
+
+/** `pgark_` and the name, with what no slot may be called by replaced. */
+function defaultSlot(name: string): string {
+  return `pgark_${name.toLowerCase().replaceAll(/[^a-z0-9_]/g, '_')}`.slice(0, SLOT_LETTERS_MAX);
+}

@@ -1,0 +1,91 @@
+import { mkdir, readFile } from 'node:fs/promises';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { MIB } from '../../src/common/bytes.ts';
+import { systemClock } from '../../src/common/clock.ts';
+import { systemRandom } from '../../src/common/random.ts';
+import { formatLsn } from '../../src/postgres/wal/lsn.ts';
+import { FileStore } from '../../src/storage/file/file-store.ts';
+import { type RunResult, runPgark } from '../support/cli.ts';
+import { Cluster } from '../support/cluster.ts';
+import { makeTempDirectory, type TempDirectory } from '../support/temp.ts';
+import { Archived, flushedLsn, load, walFolder } from '../support/wal-receiving.ts';
+
+let cluster: Cluster;
+let directory: TempDirectory;
+let env: Readonly<Record<string, string>>;
+beforeAll(async () => {
+  cluster = await Cluster.start({ initdb: ['--wal-segsize=1'] });
+  directory = await makeTempDirectory();
+  await mkdir(directory.join('store'));
+  env = { DATABASE_URL: cluster.url, BACKUP_NAME: 'shop', BACKUP_STORAGE: `file://${directory.join('store')}` };
+});
+afterAll(async () => {
+  await cluster[Symbol.asyncDispose]();
+  await directory[Symbol.asyncDispose]();
+});
+
+/** `pgark wal receive`, once it receives. */
+async function receiving(): Promise<{ kill(signal: NodeJS.Signals): void; readonly ended: Promise<RunResult> }> {
+  const started = Promise.withResolvers<{ kill(signal: NodeJS.Signals): void }>();
+  const streaming = Promise.withResolvers<void>();
+  const ended = runPgark(['wal', 'receive'], {
+    env,
+    onStarted: started.resolve,
+    onStderr: (text) => {
+      if (text.includes('receiving WAL of shop')) streaming.resolve();
+    },
+  });
+  const program = await started.promise;
+  await Promise.race([streaming.promise, ended]);
+  return { kill: (signal) => program.kill(signal), ended };
+}
+
+test('a receiver that is killed in the midst of it loses nothing, and one that is told to ends in good order', {
+  timeout: 120_000,
+}, async () => {
+  const first = await receiving();
+  await cluster.sql(load(2_500));
+  first.kill('SIGKILL');
+  expect((await first.ended).signal).toBe('SIGKILL');
+  await cluster.sql(load(1_500));
+  const second = await receiving();
+  await cluster.sql(load(700));
+  const end = await flushedLsn(cluster);
+  await cluster.sql(`do $$ begin while not exists
+    (select from pg_stat_replication where application_name = 'pgark_shop' and sent_lsn >= '${formatLsn(end)}')
+    loop perform pg_sleep(0.01); perform pg_stat_clear_snapshot(); end loop; end $$`);
+  second.kill('SIGTERM');
+  const result = await second.ended;
+  expect([result.exitCode, result.stdout]).toEqual([0, '']);
+  const store = new FileStore({ root: directory.join('store'), clock: systemClock, random: systemRandom });
+  const stretch = await new Archived(store, await walFolder(cluster), MIB).onlyStretch();
+  expect(stretch.to).toBeGreaterThanOrEqual(end);
+  // It is all there, as anybody can see.
+  const status = await runPgark(['-o', 'json', 'wal', 'status'], { env });
+  const [archive] = (JSON.parse(status.stdout) as { archives: Record<string, unknown>[] }).archives;
+  expect(archive).toMatchObject({ source: 'shop', timeline: 1, gaps: [], receiver: { slot: 'pgark_shop' } });
+  const shown = await runPgark(['wal', 'status'], { env });
+  expect(shown.stdout).toMatch(/archived +0\/\w+ to 0\/\w+ without a gap/);
+  // And comes back, or surely is not there.
+  const fetched = directory.join('fetched');
+  const fetch = (name: string, target = fetched): Promise<RunResult> =>
+    runPgark(['wal', 'fetch', name, target], { env, cwd: cluster.dataDirectory });
+  const name = await cluster.value('select pg_walfile_name(pg_current_wal_lsn())');
+  expect(await fetch(name)).toMatchObject({ exitCode: 0, stdout: '' });
+  expect((await readFile(fetched)).length).toBe(MIB);
+  expect((await fetch('00000002.history')).exitCode).toBe(1);
+  expect((await fetch('0000000100000000000000FF')).exitCode).toBe(1);
+  expect((await fetch('0000000100000000000000FF', directory.join('no', 'where'))).exitCode).toBe(1);
+  expect((await fetch(name, directory.join('no', 'where'))).exitCode).toBe(126);
+  expect((await fetch('PG_VERSION')).exitCode).toBe(126);
+  const elsewhere = await runPgark(['wal', 'fetch', name, fetched], { env, cwd: directory.path });
+  expect(elsewhere.exitCode).toBe(0);
+  const missing = { ...env, BACKUP_STORAGE: `file://${directory.join('nothing')}` };
+  expect((await runPgark(['wal', 'fetch', name, fetched], { env: missing, cwd: cluster.dataDirectory })).exitCode).toBe(
+    126,
+  );
+  const refused = await runPgark(['wal', 'receive'], {
+    env: { ...env, DATABASE_URL: cluster.url.replace('postgres:unused', 'nobody:x') },
+  });
+  expect([refused.exitCode, refused.stderr]).toEqual([1, expect.stringContaining('nobody')]);
+});
