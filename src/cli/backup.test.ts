@@ -40,7 +40,7 @@ describe('what is configured and not carried out', () => {
       `jobs: { nightly: { to: [near] }, base: { format: physical, to: [near] } }`,
       /the job base of shop is skipped/,
     ],
-    ['continuous archiving', `${PLAIN}\nwal: { slot: ark, to: [near] }`, /the setting wal of shop/],
+    ['deletion of WAL', `${PLAIN}\nwal: { slot: ark, to: [near], keep: 14d }`, /the setting wal.keep of shop/],
     ['verification', `${PLAIN}\nverify: { schedule: "@weekly" }`, /the setting verify of shop/],
     ['drills', `${PLAIN}\ndrill: { schedule: "@weekly" }`, /the setting drill of shop/],
     ['sizes expected', `${PLAIN}\nexpect: { max_age: 30h, min_size: 1MiB }`, /the setting expect.min_size of shop/],

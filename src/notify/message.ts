@@ -70,6 +70,12 @@ interface PruneRefused extends About {
   readonly error: EventError;
 }
 
+/** WAL is missing for good: what was committed in it, and the moments until the next base backup, cannot be recovered to. */
+interface WalGap extends About {
+  readonly event: 'wal_gap';
+  readonly error: EventError;
+}
+
 /** What was told as a problem is right again. Made by the dispatcher, from a `success` or a `resolved`. */
 export interface Recovery extends About {
   readonly event: 'recovery';
@@ -91,7 +97,7 @@ interface Test {
   readonly channel: string;
 }
 
-export type Problem = Failure | Overdue | ProofFailed | PruneRefused;
+export type Problem = Failure | Overdue | ProofFailed | PruneRefused | WalGap;
 export type ProblemEvent = Problem['event'];
 
 /** Everything that can be sent. */

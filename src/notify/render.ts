@@ -73,6 +73,10 @@ export function render(message: NotificationMessage): Rendering {
         reasonOf(message.storage, message.error.message),
         fixOf(message.error),
       );
+    case 'wal_gap':
+      return rendering('bad', `${subjectOf(message)}: WAL is lost`, reasonOf(message.storage, message.error.message), [
+        ...fixOf(message.error),
+      ]);
     case 'recovery':
       return rendering('good', `${subjectOf(message)}: ${againWords[message.of]}`, reasonOf(message.storage), [
         historyOf(message),
@@ -116,6 +120,7 @@ const againWords: Readonly<Record<ProblemEvent, string>> = {
   verify_failed: 'verification passes again',
   drill_failed: 'drill passes again',
   prune_refused: 'prune works again',
+  wal_gap: 'recovery has no gap any more',
 };
 
 const seenWords: Readonly<Record<ProblemEvent, string>> = {
@@ -124,6 +129,7 @@ const seenWords: Readonly<Record<ProblemEvent, string>> = {
   verify_failed: 'Failed',
   drill_failed: 'Failed',
   prune_refused: 'Refused',
+  wal_gap: 'Lost',
 };
 
 function rendering(tone: Tone, title: string, reason = '', sentences: readonly string[] = []): Rendering {

@@ -33,6 +33,7 @@ const problemTypes: Readonly<Record<ProblemEvent, string>> = {
   verify_failed: 'verify.failed',
   drill_failed: 'drill.failed',
   prune_refused: 'prune.refused',
+  wal_gap: 'wal.lost',
 };
 
 /** `type` is of Standard Webhooks' form, thing and past participle; `data.event` is the word of the configuration. */
@@ -51,6 +52,7 @@ function typeOf(message: NotificationMessage): string {
     case 'verify_failed':
     case 'drill_failed':
     case 'prune_refused':
+    case 'wal_gap':
       return problemTypes[message.event];
     default:
       return message satisfies never;
@@ -101,6 +103,7 @@ function particularsOf(message: Exclude<NotificationMessage, { event: 'test' }>)
         last_passed_at: timeOrNull(message.lastPassedAt),
       };
     case 'prune_refused':
+    case 'wal_gap':
       return { error: errorOf(message.error) };
     case 'recovery':
       return {

@@ -5,6 +5,7 @@ import {
   type ProtectionState,
   type RunningRun,
   type StorageRuns,
+  type WalProtection,
 } from './protection-state.ts';
 import { durationBoundsSeconds, emptyCounts, groupKey, runOutcomes } from './run-tally.ts';
 
@@ -90,6 +91,7 @@ function families(state: ProtectionState, version: string): Family[] {
     ),
     ofBackups('pgark_storage_backups', 'Backups in the storage.', ({ backupCount }) => backupCount, read(state)),
     ...runFamilies(withExpectedRuns(state)),
+    ...walFamilies(state.wal),
     gauge('pgark_run_progress_ratio', 'How far a run is, 0 to 1, by an estimate.', progressSamples(state.running)),
     {
       ...gauge('pgark_notification_failures_total', 'Notifications that could not be delivered, since the start.', [
@@ -133,6 +135,38 @@ function withExpectedRuns(state: ProtectionState): readonly StorageRuns[] {
 
 function runsKey(storage: string, group: string): string {
   return JSON.stringify([storage, group]);
+}
+
+function walFamilies(wal: readonly WalProtection[]): Family[] {
+  const of = (name: string, help: string, value: (each: WalProtection) => number | undefined): Family =>
+    gauge(
+      name,
+      help,
+      wal.flatMap((each) => sample(value(each), { source: each.source })),
+    );
+  return [
+    of(
+      'pgark_pitr_earliest_timestamp_seconds',
+      'The earliest moment that the server can be brought back to, without a gap up to the latest.',
+      ({ earliest }) => earliest && seconds(earliest.getTime()),
+    ),
+    of(
+      'pgark_pitr_latest_timestamp_seconds',
+      'The latest moment that the server can be brought back to, by its own clock: all that was committed by then is archived.',
+      ({ latest }) => latest && seconds(latest.getTime()),
+    ),
+    of(
+      'pgark_wal_lag_seconds',
+      'How long ago it was that all that the server had committed was archived.',
+      ({ lagMs }) => (lagMs === undefined ? undefined : seconds(lagMs)),
+    ),
+    of('pgark_wal_gaps', 'Gaps in the archived WAL: no recovery goes through one.', ({ gaps }) => gaps),
+    of(
+      'pgark_slot_retained_bytes',
+      'WAL that the server keeps for the replication slot.',
+      ({ slotRetainedBytes }) => slotRetainedBytes,
+    ),
+  ];
 }
 
 function runFamilies(runs: readonly StorageRuns[]): Family[] {

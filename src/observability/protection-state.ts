@@ -26,8 +26,23 @@ export interface ProtectionState {
   /** Runs that go on now, of every kind. */
   readonly running: readonly RunningRun[];
   readonly probes: readonly Probe[];
+  /** Of sources whose WAL is archived by this process. */
+  readonly wal: readonly WalProtection[];
   /** Since this process started. */
   readonly notificationFailures: number;
+}
+
+/** How far the WAL of a source's server is archived. What is not known is missing. */
+export interface WalProtection {
+  readonly source: string;
+  /** From the first to the second of these moments, by the server's clock, any can be recovered to. */
+  readonly earliest: Date | undefined;
+  readonly latest: Date | undefined;
+  /** How long ago it was that all that was committed was archived. */
+  readonly lagMs: number | undefined;
+  readonly gaps: number | undefined;
+  /** WAL that the server keeps for the replication slot. */
+  readonly slotRetainedBytes: number | undefined;
 }
 
 export interface BackupProtection extends BackupSeries {
@@ -105,6 +120,8 @@ export interface ProtectionInputs {
   /** By run id, 0 to 1. */
   readonly progressRatios: ReadonlyMap<string, number>;
   readonly probes: readonly Probe[];
+  /** Default: of none. */
+  readonly wal?: readonly WalProtection[] | undefined;
   readonly notificationFailures: number;
 }
 
@@ -125,6 +142,7 @@ export function buildProtectionState(inputs: ProtectionInputs): ProtectionState 
     ),
     running: storages.flatMap(({ running }) => running),
     probes: inputs.probes,
+    wal: inputs.wal ?? [],
     notificationFailures: inputs.notificationFailures,
   };
 }

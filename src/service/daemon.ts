@@ -13,6 +13,7 @@ import { RunProgress } from './run-progress.ts';
 import { runTeller } from './run-teller.ts';
 import { type Fired, type RunNews, type ScheduledJob, Scheduler } from './scheduler.ts';
 import { Turns } from './turns.ts';
+import { WalReceivers } from './wal-receivers.ts';
 import { WatchedSources } from './watched-sources.ts';
 import type { Adapters } from './stores.ts';
 import { Teller } from './tell.ts';
@@ -66,6 +67,7 @@ class Daemon {
   #observed: Observation | undefined;
   readonly #teller: Teller;
   readonly #progress = new RunProgress();
+  #wal: WalReceivers | undefined;
   readonly #watched = new WatchedSources();
   readonly #started = Promise.withResolvers<void>();
   #reloading: Promise<void> = this.#started.promise;
@@ -96,6 +98,7 @@ class Daemon {
     });
     logConfiguration(config, logger);
     this.#server = await this.#listen(config);
+    this.#wal = new WalReceivers(this.#generation, this.#options.adapters, this.#teller);
     this.#observation = this.#observe(this.#generation);
     const scheduler = new Scheduler({
       clock: context.clock,
@@ -130,7 +133,7 @@ class Daemon {
       () => this.#abort.abort(new Error('pgark is being stopped')),
       () => undefined,
     );
-    await this.#scheduler?.stop();
+    await Promise.all([this.#scheduler?.stop(), this.#wal?.stop()]);
     ended.abort();
     await grace;
     this.#abort.abort(new Error('pgark has been stopped'));
@@ -178,6 +181,9 @@ class Daemon {
     const { logger, config } = this.#generation;
     await this.#observation?.close();
     if (this.#observation?.state() !== undefined) this.#observed = this.#observation;
+    // One after the other: a slot is used by one at a time.
+    await this.#wal?.stop();
+    this.#wal = new WalReceivers(this.#generation, this.#options.adapters, this.#teller);
     this.#observation = this.#observe(this.#generation);
     logConfiguration(config, logger);
     logger.info('daemon.reloaded', 'the new configuration is in effect; what runs ends under the old one');
@@ -235,6 +241,7 @@ class Daemon {
       openStore: (storage) => stores.open(storage),
       teller: this.#teller,
       progressRatios: () => this.#progress.ratios,
+      wal: () => this.#wal?.states() ?? [],
       watchedSince: this.#watched.since(config, clock.now()),
     });
   }
@@ -269,7 +276,7 @@ class Daemon {
       const at = next.get(job.id);
       if (at !== undefined) logNextRun(logger, job.id, at);
     }
-    if (next.size === 0) logger.warning('schedule.empty', 'no job has a schedule: nothing will run');
+    if (next.size === 0) logger.warning('schedule.empty', 'no job has a schedule: no backup will run');
   }
 }
 

@@ -10,6 +10,7 @@ import {
   isOverdue,
   type Probe,
   type ProtectionState,
+  type WalProtection,
 } from '../observability/protection-state.ts';
 import { readStorageHistory, type StorageHistory } from '../observability/storage-history.ts';
 import { Repository } from '../repository/repository.ts';
@@ -42,6 +43,8 @@ export interface ObserveOptions {
   readonly teller: Teller;
   /** How far the runs of this process are, by their ids, 0 to 1. Default: nothing is known. */
   readonly progressRatios?: () => ReadonlyMap<string, number>;
+  /** How far WAL is archived by this process. Default: it archives none. */
+  readonly wal?: () => readonly WalProtection[];
   /** Since when sources have been wanted as they are, by their names. Default: since now. */
   readonly watchedSince?: ReadonlyMap<string, Date>;
 }
@@ -95,7 +98,7 @@ class Observer {
   }
 
   state(): ProtectionState | undefined {
-    const { config, clock, progressRatios, watchedSince, teller } = this.#options;
+    const { config, clock, progressRatios, wal, watchedSince, teller } = this.#options;
     const waitedMs = clock.monotonicMs() - this.#startedMs;
     if (this.#tried.size < config.storages.size && waitedMs < FIRST_READ_MS_MAX) return undefined;
     return buildProtectionState({
@@ -107,6 +110,7 @@ class Observer {
       histories: this.#histories,
       progressRatios: progressRatios?.() ?? new Map(),
       probes: this.#probes,
+      wal: wal?.(),
       notificationFailures: teller.failures,
     });
   }

@@ -93,6 +93,16 @@ export const sampleMessages = {
     event: 'prune_refused',
     error: refusalOf({ source: 'shop', database: 'shop', removeCount: 12, totalCount: 14 }),
   },
+  wal_gap: {
+    at,
+    source: 'shop',
+    event: 'wal_gap',
+    error: {
+      code: 'wal-gap',
+      message: 'the WAL of shop from A2/F3000000 to A2/F9000000 is lost: the server does not have it any more',
+      hint: 'make a new base backup',
+    },
+  },
   recovery: {
     ...about,
     event: 'recovery',

@@ -22,7 +22,7 @@ export function serverTimeOfDate(date: Date): ServerTime {
 }
 
 /** To the millisecond; what is below is cut off. */
-function dateOf(time: ServerTime): Date {
+export function dateOf(time: ServerTime): Date {
   return new Date(Number(time / US_PER_MS));
 }
 
