@@ -47,7 +47,7 @@ function describeResult({ storage, location, outcome }: JobResult): string {
       `all checks passed: ${outcome.database.name} can be backed up to ${where}\n` +
       formatFacts([
         [outcome.key.endsWith('/') ? '  folder' : '  file', outcome.key],
-        ['  by', `pg_dump ${outcome.pgDump.version}`],
+        ['  by', `${outcome.client.program} ${outcome.client.version}`],
       ])
     );
   }

@@ -36,8 +36,8 @@ ${sections.join('')}`;
 describe('what is configured and not carried out', () => {
   test.each([
     [
-      'a job of another format',
-      `jobs: { nightly: { to: [near] }, base: { format: physical, to: [near] } }`,
+      'a job of incremental backups',
+      `jobs: { nightly: { to: [near] }, base: { format: physical, incremental: true, to: [near] } }`,
       /the job base of shop is skipped/,
     ],
     ['deletion of WAL', `${PLAIN}\nwal: { slot: ark, to: [near], keep: 14d }`, /the setting wal.keep of shop/],

@@ -2,14 +2,16 @@ import { type Command, Option } from 'commander';
 import { PgarkError } from '../common/errors.ts';
 import { parseDurationMs } from '../config/units.ts';
 import type { RetentionPolicy } from '../retention/policy.ts';
-import { type Job, type MadeFormat, planJobs } from '../service/jobs.ts';
+import type { JobConfig } from '../config/model.ts';
+import { type Job, planJobs } from '../service/jobs.ts';
 import { concludeJobs } from './backup-report.ts';
 import { action, chooseSources, chooseStorage, type CliWorld } from './command.ts';
 import { addExamples } from './help.ts';
 import { carryOut } from './carry-out.ts';
 import { parallelOf } from './parallel.ts';
 
-const FORMATS: readonly MadeFormat[] = ['plain', 'directory'];
+const FORMATS: readonly JobConfig['format'][] = ['plain', 'directory', 'physical'];
+
 export function registerBackup(program: Command, world: CliWorld): void {
   const command = program
     .command('backup')
@@ -37,6 +39,7 @@ export function registerBackup(program: Command, world: CliWorld): void {
   addExamples(command, [
     ['pgark backup', 'all databases of the configuration, to their storages'],
     ['pgark backup shop --format directory --jobs 4', 'an archive for pg_restore, dumped in parallel'],
+    ['pgark backup main --format physical', 'the files of the whole server, and the WAL that they need'],
     ['pgark backup shop --dry-run', 'would a backup of shop work? nothing is written'],
   ]);
   action(command, world, async (run, names, options) => {

@@ -1,5 +1,6 @@
 import { PASSPHRASE_FINGERPRINT } from '../pipeline/encryption/sealer.ts';
 import type { Manifest, ManifestObject } from '../repository/manifest.ts';
+import { keys } from '../repository/keys.ts';
 import { dataFolderOf } from '../repository/repository.ts';
 
 type Sealed = Pick<Manifest, 'encryption' | 'compression'>;
@@ -31,7 +32,8 @@ const READS_ZSTD_SINCE = 16;
 /** What restores a backup that is a folder of files, a line for each step; undefined for one that is a single file. */
 export function commandsByHand(manifest: Manifest, location: string): readonly string[] | undefined {
   const folder = dataFolderOf(manifest);
-  if (manifest.format !== 'directory' || folder === undefined) return undefined;
+  if (folder === undefined) return undefined;
+  if (manifest.format === 'physical') return physicalByHand(manifest, location, folder);
   const key = manifest.objects.find(({ role }) => role === 'key')?.key;
   const decrypt = key === undefined ? decryption(manifest) : `age -d -i ${IDENTITY}`;
   const [, ending = ''] = decrypt === undefined ? [] : (/(\.age|\.enc)$/.exec(manifest.objects[0]?.key ?? '') ?? []);
@@ -48,6 +50,34 @@ export function commandsByHand(manifest: Manifest, location: string): readonly s
     ...(key === undefined ? [] : [`rm ${IDENTITY}`]),
     ...(unpacks ? ['zstd -d --rm *.zst'] : []),
     `createdb -T template0 NEW_DATABASE && pg_restore --exit-on-error -j 4 -d NEW_DATABASE .`,
+  ];
+}
+
+/** A server of the same major version starts on what comes out. */
+function physicalByHand(manifest: Manifest, location: string, folder: string): readonly string[] {
+  const { source, server, timeline = 1, walNeeded, tablespaces = [], objects } = manifest;
+  const decrypt = decryption(manifest);
+  const [, ending = ''] = decrypt === undefined ? [] : (/(\.age|\.enc)$/.exec(objects[0]?.key ?? '') ?? []);
+  const unpack = { gzip: 'gunzip -c', zstd: 'zstd -dc', lz4: 'lz4 -dc', none: 'cat' }[manifest.compression.algorithm];
+  const suffix = { gzip: '.gz', zstd: '.zst', lz4: '.lz4', none: '' }[manifest.compression.algorithm];
+  const root = location.replace(/\/$/, '');
+  const walFolder = keys.walPrefix(source, server.systemIdentifier ?? 'SYSTEM');
+  const digits = timeline.toString(16).toUpperCase().padStart(8, '0');
+  return [
+    `copy all of ${root}/${folder} into an empty folder, and there:`,
+    'sha256sum -c SHA256SUMS',
+    ...(decrypt === undefined
+      ? []
+      : [`for f in *${ending}; do ${decrypt} "$f" > "\${f%${ending}}" && rm "$f" || break; done`]),
+    `mkdir -m 700 DATA && ${unpack} base.tar${suffix} | tar -x -C DATA && cp backup_manifest DATA`,
+    ...tablespaces.map(
+      ({ oid, location: place }) =>
+        `mkdir -m 700 DIR_${oid} && ${unpack} ${oid}.tar${suffix} | tar -x -C DIR_${oid}; in DATA/tablespace_map put its absolute path for ${place}`,
+    ),
+    `copy ${walNeeded?.from ?? ''} to ${walNeeded?.to ?? ''} of ${root}/${walFolder}${digits}/ into DATA/pg_wal, decrypted and unpacked (zstd -d)`,
+    ...(timeline > 1 ? [`copy ${root}/${walFolder}${digits}.history into DATA/pg_wal`] : []),
+    "rm -f DATA/standby.signal; add to DATA/postgresql.auto.conf: archive_mode = off, synchronous_standby_names = ''",
+    'pg_ctl -D DATA start',
   ];
 }
 

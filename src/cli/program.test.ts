@@ -79,7 +79,12 @@ describe('a wrong command line', () => {
     [['restore', '--at', 'yesterday', '--to-db', 'a'], '--at yesterday is no time'],
     [['restore', 'latest', '--in-place'], '--in-place replaces database "shop"'],
     [['restore', 'latest', '--in-place', '--yes', 'shpo'], 'not the database that would be replaced'],
-    [['backup', '--format', 'physical'], 'Allowed choices are plain, directory'],
+    [['backup', '--format', 'custom'], 'Allowed choices are plain, directory, physical'],
+    [['restore', 'latest', '--to-dir', 'a', '--to-db', 'b'], 'one target'],
+    [['restore', 'latest', '--to-dir', 'a', '--jobs', '2'], '--jobs is for databases'],
+    [['restore', 'latest', '--to-dir', ''], 'was given an empty one'],
+    [['restore', 'latest', '--to-dir', 'a', '--tablespace-mapping', '/a'], 'is not OLD=NEW'],
+    [['restore', 'latest', '--to-db', 'a', '--tablespace-mapping', '/a=/b'], 'goes with --to-dir'],
     [['backup', '--format', 'directory', '--jobs', '0'], '--jobs 0 is no number of connections'],
     [['backup', '--keep', '0d'], '--keep 0d would keep nothing'],
     [['backup', 'orders'], 'there is no database called orders'],
@@ -127,17 +132,6 @@ describe('the exit status', () => {
     const { exit, err } = await run(['backup']);
     expect(exit).toBe(1);
     expect(err).toContain('DATABASE_URL');
-  });
-
-  test('is 1 for a format that this version does not make, and the hint names the setting', async () => {
-    await using folder = await makeTempDirectory();
-    const { exit, err } = await run(['backup'], {
-      ...DATABASE,
-      BACKUP_STORAGE: `file://${folder.path}`,
-      BACKUP_FORMAT: 'physical',
-    });
-    expect(exit).toBe(1);
-    expect(err).toContain('hint set BACKUP_FORMAT to plain or directory');
   });
 
   test('is 1 for a database that cannot be reached', async () => {

@@ -2,8 +2,11 @@ import { systemClock } from '../common/clock.ts';
 import type { Config } from '../config/model.ts';
 import type { PruneOutcome } from '../operations/prune.ts';
 import { refusalOf } from '../operations/prune-refusal.ts';
+import type { BackupKind } from '../repository/ids.ts';
 import type { PruneReport } from '../service/reports.ts';
 import { policyFor } from './retention.ts';
+
+const KINDS: readonly BackupKind[] = ['logical', 'physical'];
 
 /**
  * What a prune of a storage came to, for each database that it was about: of a source with patterns those that have
@@ -20,7 +23,7 @@ export function pruneReports(
     const rows = planned.get(source) ?? [];
     const names = patterns === undefined ? [connection.database] : new Set(rows.map(({ database }) => database));
     return [...names].flatMap((database) => {
-      if (policyFor(config, storage, source, database) === undefined) return [];
+      if (KINDS.every((kind) => policyFor(config, storage, source, database, kind) === undefined)) return [];
       const refusal = refused.find((each) => each.source === source && each.database === database);
       return [{ source, database, storage, endedAt, error: refusal && refusalOf(refusal) }];
     });

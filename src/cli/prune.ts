@@ -3,6 +3,7 @@ import { formatBytes } from '../common/bytes.ts';
 import { describeServer } from '../operations/other-server.ts';
 import { prune, type PruneOutcome } from '../operations/prune.ts';
 import { describeDatabase, describeOverHalf, PruneRefused } from '../operations/prune-refusal.ts';
+import type { BackupKind } from '../repository/ids.ts';
 import { Teller } from '../service/tell.ts';
 import { action, chooseStorage, type CliWorld } from './command.ts';
 import { pruneReports } from './prune-reports.ts';
@@ -35,7 +36,8 @@ export function registerPrune(program: Command, world: CliWorld): void {
       const request = {
         store: await run.open(storage, config),
         filter: {},
-        policyOf: (source: string, database: string) => policyFor(config, storage.name, source, database),
+        policyOf: (source: string, database: string, kind: BackupKind) =>
+          policyFor(config, storage.name, source, database, kind),
         timezone: config.timezone,
         leaseTermMs: config.leaseTermMs,
         dryRun,

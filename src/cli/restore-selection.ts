@@ -39,7 +39,7 @@ export function selectionOf(options: Readonly<Record<string, unknown>>): Pick<Re
   return isWhole ? {} : { selection };
 }
 
-function several(value: string, before: readonly string[] = []): readonly string[] {
+export function several(value: string, before: readonly string[] = []): readonly string[] {
   return [...before, value];
 }
 

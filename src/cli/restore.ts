@@ -17,7 +17,8 @@ import { addExamples } from './help.ts';
 import { manifestJson } from './json.ts';
 import { filterFor, filterOfSource } from './list.ts';
 import { parallelOf } from './parallel.ts';
-import { selectionOf, selectionOptions } from './restore-selection.ts';
+import { refuseOptionsOfDatabases, restoreIntoDirectory } from './restore-directory.ts';
+import { selectionOf, selectionOptions, several } from './restore-selection.ts';
 import { parseTime } from './time.ts';
 
 type Options = Readonly<Record<string, unknown>>;
@@ -33,6 +34,12 @@ export function registerRestore(program: Command, world: CliWorld): void {
     .option('--at <time>', 'the newest backup not after this time, such as 2026-11-20T02:00:00Z')
     .option('--to-db <name>', 'into this database on the configured server, made for it if need be')
     .option('--to-url <url>', 'into the database that this connection URL names')
+    .option('--to-dir <directory>', 'a physical backup: into this empty directory, for a server to start on')
+    .option(
+      '--tablespace-mapping <old=new>',
+      'with --to-dir: put the tablespace of one path into another (repeatable; default: into the directory)',
+      several,
+    )
     .option('--in-place', 'into the configured database; the old one is kept under another name')
     .option('--yes <name>', 'the name of the database to replace: confirms --in-place')
     .option('--from-other-server', 'with --in-place: also a backup that was taken from another server')
@@ -60,15 +67,21 @@ export function registerRestore(program: Command, world: CliWorld): void {
     ['pgark restore latest --to-db shop_copy', 'into a new database beside the configured one'],
     ['pgark restore latest --in-place --yes shop', 'replace shop; the old one is kept under another name'],
     ['pgark restore --at 2026-11-20T02:00:00Z --to-url postgres://db2/shop', 'onto another server'],
+    ['pgark restore latest --to-dir /var/lib/postgresql/restored', 'the whole server, from a physical backup'],
     ['pgark restore old.sql.gz --to-db old', 'a dump that another tool wrote into the same storage'],
   ]);
   action(command, world, async (run, args, options) => {
     checkUsage(args, options);
+    if (options.toDir !== undefined) refuseOptionsOfDatabases(command);
     const jobs = parallelOf(options.jobs);
-    const needsDatabase = options.toUrl === undefined;
+    const needsDatabase = options.toUrl === undefined && options.toDir === undefined;
     const config = await run.config(needsDatabase ? ['database', 'storage'] : ['storage']);
     const storage = chooseStorage(config, text(options.storage));
     const { source, isNamed, filter, selector } = choose(config, args, options);
+    if (typeof options.toDir === 'string') {
+      const found = { store: await run.open(storage, config), filter, selector, keys: await keysOf(config, options) };
+      return restoreIntoDirectory(run, run.context(config), found, options.toDir, options);
+    }
     const target = actingAs(text(options.role), targetOf(source, config, options, world.environment));
     const outcome = await restore(
       {
@@ -105,17 +118,21 @@ function checkUsage(args: readonly string[], options: Options): void {
     throw new PgarkError('usage', 'say a backup or --at TIME, not both');
   }
   if (args.length > 2) throw new PgarkError('usage', `restore takes a database and a backup, not ${args.length} names`);
-  const targets = ['toDb', 'toUrl', 'inPlace'].filter((name) => options[name] !== undefined && options[name] !== false);
+  const targets = ['toDb', 'toUrl', 'toDir', 'inPlace'].filter(
+    (name) => options[name] !== undefined && options[name] !== false,
+  );
   if (targets.length !== 1) {
     throw new PgarkError(
       'usage',
       targets.length === 0 ? 'restore needs to know where to' : 'restore takes one target, not several',
       {
-        hint: 'say one of --to-db NAME, --to-url URL, or --in-place --yes NAME',
+        hint: 'say one of --to-db NAME, --to-url URL, --to-dir DIR, or --in-place --yes NAME',
       },
     );
   }
   if (typeof options.toDb === 'string') checkDatabaseName('--to-db', options.toDb);
+  if (options.tablespaceMapping !== undefined && options.toDir === undefined)
+    throw new PgarkError('usage', '--tablespace-mapping goes with --to-dir');
   if (options.dropOld === true && options.inPlace !== true)
     throw new PgarkError('usage', '--drop-old goes with --in-place');
   if (options.fromOtherServer === true && options.inPlace !== true)

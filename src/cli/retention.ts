@@ -1,4 +1,5 @@
 import type { Config } from '../config/model.ts';
+import type { BackupKind } from '../repository/ids.ts';
 import type { RetentionPolicy } from '../retention/policy.ts';
 
 /**
@@ -11,10 +12,13 @@ export function policyFor(
   storage: string,
   source: string,
   database: string,
+  kind: BackupKind,
 ): RetentionPolicy | undefined {
   const configured = config.databases.get(source);
   if (configured === undefined) return undefined;
   if (configured.databases === undefined && configured.connection.database !== database) return undefined;
-  const job = [...configured.jobs.values()].find((each) => each.format !== 'physical' && each.to.includes(storage));
+  const job = [...configured.jobs.values()].find(
+    (each) => (each.format === 'physical') === (kind === 'physical') && each.to.includes(storage),
+  );
   return job?.retention;
 }

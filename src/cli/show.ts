@@ -42,7 +42,7 @@ function describe(manifest: Manifest, location: string): string {
     ['format', manifest.format],
     ['source', manifest.source],
     [
-      'database',
+      manifest.format === 'physical' ? 'taken by' : 'database',
       `${database.name} (owner ${database.owner}, ${database.encoding}, ${database.locale ?? database.collation})`,
     ],
     [
@@ -61,6 +61,16 @@ function describe(manifest: Manifest, location: string): string {
     ],
     ['compression', compression.algorithm === 'none' ? 'none' : `${compression.algorithm}, level ${compression.level}`],
     ['encryption', encryption ? `${encryption.scheme}, key ${encryption.keyFingerprints.join(', ')}` : 'none'],
+    ['timeline', manifest.timeline === undefined ? undefined : String(manifest.timeline)],
+    [
+      'WAL needed',
+      manifest.walNeeded &&
+        `${manifest.startLsn} to ${manifest.stopLsn}, ${manifest.walNeeded.from} to ${manifest.walNeeded.to}`,
+    ],
+    [
+      'tablespaces',
+      manifest.tablespaces?.map(({ oid, location: place }) => `${oid} at ${place}`).join(', ') || undefined,
+    ],
     ['left out', manifest.excluded.length > 0 ? manifest.excluded.join(', ') : undefined],
     ['run', manifest.runId],
     ['written by', `pgark ${manifest.pgarkVersion}`],

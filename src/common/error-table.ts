@@ -177,6 +177,11 @@ export const errorTable = {
     meaning: 'PostgreSQL refused a command, or ended the connection.',
     remedy: 'the message carries the server’s own words and its SQLSTATE',
   },
+  'postgres-settings': {
+    exit: 1,
+    meaning: 'A setting of the PostgreSQL server does not allow what was asked for.',
+    remedy: 'change the setting that the message names; some want a restart of the server',
+  },
   'client-missing': {
     exit: 1,
     meaning: 'A PostgreSQL client program is not installed, or is too old for the server or the dump.',

@@ -104,6 +104,14 @@ function buildJob(
   if (job.filename !== undefined && format !== 'plain') {
     context.problem([...path, 'filename'], 'config-invalid', `names plain backups; the format is ${format}`);
   }
+  for (const key of ['checkpoint', 'max_rate'] as const) {
+    if (job[key] === undefined || format === 'physical') continue;
+    context.problem([...path, key], 'config-invalid', `needs format physical, not ${format}`);
+  }
+  if (job.exclude_table_data !== undefined && format === 'physical') {
+    const why = 'leaves nothing out of a physical backup, which is of whole files';
+    context.problem([...path, 'exclude_table_data'], 'config-invalid', why);
+  }
   if (job.encryption === undefined) context.origins.copy([...path, 'encryption'], [...sourcePath, 'encryption']);
   const encryption = job.encryption ?? source.encryption;
   return defined({
@@ -119,6 +127,8 @@ function buildJob(
     filename: format === 'plain' ? (job.filename ?? DEFAULT_FILENAME) : undefined,
     parallel: job.parallel,
     excludeTableData: job.exclude_table_data ?? [],
+    checkpoint: job.checkpoint,
+    rateBytesPerSecondMax: job.max_rate,
   });
 }
 

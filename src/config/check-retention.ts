@@ -12,10 +12,10 @@ export function checkRetention(
   storages: ReadonlyMap<string, StorageConfig>,
 ): void {
   for (const source of databases.values()) {
-    const jobs = [...source.jobs.values()].filter((job) => job.format !== 'physical');
+    const jobs = [...source.jobs.values()];
     for (const [index, job] of jobs.entries()) {
       for (const earlier of jobs.slice(0, index)) {
-        if (sameRetention(earlier.retention, job.retention)) continue;
+        if (!arePrunedTogether(earlier, job) || sameRetention(earlier.retention, job.retention)) continue;
         const shared = sharedStorage(earlier, job, storages);
         if (shared === undefined) continue;
         context.problem(
@@ -28,6 +28,11 @@ export function checkRetention(
       }
     }
   }
+}
+
+/** The files of a whole server and the contents of databases are counted apart. */
+export function arePrunedTogether(a: Pick<JobConfig, 'format'>, b: Pick<JobConfig, 'format'>): boolean {
+  return (a.format === 'physical') === (b.format === 'physical');
 }
 
 /** Whether two rules keep the same backups, whatever they are called. Without rules everything is kept. */

@@ -139,6 +139,10 @@ export interface JobConfig {
   /** Connections of a directory backup; absent: by the number of cores. */
   readonly parallel?: number;
   readonly excludeTableData: readonly string[];
+  /** How the server makes its checkpoint before a physical backup. */
+  readonly checkpoint?: 'fast' | 'spread';
+  /** Of a physical backup. */
+  readonly rateBytesPerSecondMax?: number;
 }
 
 /** A server or database that is backed up. */

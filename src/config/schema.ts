@@ -153,6 +153,13 @@ const jobSection = strict({
   parallel: integer(1, 64)
     .optional()
     .describe('Connections that dump at once (directory only). Default: one for each processor, at most 8.'),
+  checkpoint: z
+    .enum(['fast', 'spread'])
+    .optional()
+    .describe('Checkpoint before the backup: at once, or at the server’s own pace (physical only). Default: fast.'),
+  max_rate: rateBytesPerSecond
+    .optional()
+    .describe('Limit of what the server sends, 32KiB/s to 1GiB/s (physical only). Default: none.'),
   exclude_table_data: texts.optional().describe('Tables whose rows are left out: "audit.*".'),
 });
 

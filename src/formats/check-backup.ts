@@ -3,7 +3,7 @@ import type { Manifest } from '../repository/manifest.ts';
 import { ArchiveCheck } from './directory/check-archive.ts';
 import type { SourceAccess } from './load-source.ts';
 import { DumpCheck } from './plain/check-dump.ts';
-import { unknownFormat } from './unknown-format.ts';
+import { BaseCheck } from './physical/check-base.ts';
 
 /** What proves that a backup of whatever format is what its manifest says. */
 export interface BackupCheck {
@@ -21,7 +21,6 @@ export interface CheckListener {
   onLocked(why: PgarkError): void;
 }
 
-/** Error: `restore-failed` for a format that this version does not know. */
 export function checkOf(manifest: Manifest, access: SourceAccess): BackupCheck {
   switch (manifest.format) {
     case 'plain':
@@ -29,7 +28,7 @@ export function checkOf(manifest: Manifest, access: SourceAccess): BackupCheck {
     case 'directory':
       return new ArchiveCheck(manifest, access);
     case 'physical':
-      throw unknownFormat(manifest, 'read');
+      return new BaseCheck(manifest, access);
     default:
       return manifest.format satisfies never;
   }

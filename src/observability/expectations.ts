@@ -44,7 +44,11 @@ export function planBackups(
   for (const source of config.databases.values()) {
     const maxAgeMs = source.expect?.maxAgeMs;
     for (const job of source.jobs.values()) {
-      for (const database of databasesOf(source)) {
+      // No version makes them yet.
+      if (job.incremental) continue;
+      // A backup of the whole server lies with the database that it was taken by.
+      const databases = job.format === 'physical' ? [source.connection.database] : databasesOf(source);
+      for (const database of databases) {
         for (const storage of job.to) {
           const series = { source: source.name, database, format: job.format, storage };
           const before = plans.get(seriesKey(series));

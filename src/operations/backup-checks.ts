@@ -13,23 +13,29 @@ import { withSession } from '../postgres/client/with-session.ts';
 import type { SpreadRun } from '../runs/run.ts';
 import type { OperationContext } from './context.ts';
 
-/** Everything that is known before the first byte is dumped. */
+/** Everything that is known of the server before the first byte is dumped. */
 export interface Preparation {
   readonly server: ServerFacts;
   readonly database: DatabaseFacts;
   readonly properties: OwnProperties | undefined;
+  /** What the backup is made by. */
+  readonly client: { readonly program: string; readonly version: string };
+}
+
+/** The same for a dump of the content. */
+export interface DumpPreparation extends Preparation {
   readonly pgDump: InstalledProgram;
 }
 
 /**
- * What must be known of the server, its database and the programs here; each check fails with one sentence and a hint. The
+ * What must be known of the server, the database that is dumped and the programs here; each check fails with one sentence and a hint. The
  * signal ends it at once, also while the server does not answer.
  */
-export async function checkServer(
+export async function checkForDump(
   connection: ConnectionParameters,
   run: Pick<SpreadRun, 'id'>,
   context: Pick<OperationContext, 'signal'>,
-): Promise<Preparation> {
+): Promise<DumpPreparation> {
   const programs = findPrograms('pg_dump');
   // It may fail while nobody waits for it yet; its error is thrown when its turn comes.
   programs.catch(() => undefined);
@@ -40,6 +46,7 @@ export async function checkServer(
     const database = await readDatabaseFacts(session, server);
     const properties = await readOwnProperties(session, database.name);
     await checkReadPrivileges(session);
-    return { server, database, properties, pgDump: chooseProgram('pg_dump', await programs, server.major) };
+    const pgDump = chooseProgram('pg_dump', await programs, server.major);
+    return { server, database, properties, pgDump, client: { program: 'pg_dump', version: pgDump.version } };
   });
 }

@@ -222,6 +222,11 @@ export class DestinationRun {
     }
   }
 
+  /** A step of a format's own, on what is no file of the backup. */
+  async work(step: (store: ObjectStore, signal: AbortSignal) => Promise<void>): Promise<void> {
+    await this.#step((signal) => step(this.store, signal));
+  }
+
   /** Proof beyond what the store confirmed: every stored byte is fetched again. Error: `corrupt`; nothing is committed. */
   async readBack(): Promise<void> {
     const { onProgress } = this.#world.context;

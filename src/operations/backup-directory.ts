@@ -1,5 +1,6 @@
 import { dumpArchive, type DumpedFile } from '../formats/directory/archive-dump.ts';
 import { keys } from '../repository/keys.ts';
+import { checkForDump } from './backup-checks.ts';
 import type { BackupFile, BackupFormat } from './backup-format.ts';
 import type { BackupRequest } from './backup-request.ts';
 
@@ -23,27 +24,25 @@ export function directoryFormat(
       const folder = keys.archivePrefix(source, id);
       return { key: folder, keys: [], prefixes: [folder] };
     },
-    async dump({ name, preparation, ...work }, sink) {
-      const inFolder = (file: DumpedFile): BackupFile => ({
-        ...file,
-        key: `${name.key}${file.name}`,
-        isListed: LISTED.has(file.role),
-      });
-      const last = await dumpArchive(
-        {
-          connection,
-          pgDump: preparation.pgDump,
-          serverMajor: preparation.server.major,
-          excludeTableData,
-          jobs,
-          pieceBytes,
-          patienceMs: leaseTermMs,
-          seal,
-          ...work,
+    async prepare(run, context) {
+      const preparation = await checkForDump(connection, run, context);
+      const { pgDump, server } = preparation;
+      const dump = { connection, pgDump, serverMajor: server.major, excludeTableData, jobs, pieceBytes, seal };
+      return {
+        preparation,
+        async dump({ name, ...work }, sink) {
+          const inFolder = (file: DumpedFile): BackupFile => ({
+            ...file,
+            key: `${name.key}${file.name}`,
+            isListed: LISTED.has(file.role),
+          });
+          const last = await dumpArchive(
+            { ...dump, patienceMs: leaseTermMs, ...work },
+            { put: (file) => sink.put(inFolder(file)) },
+          );
+          return { last: inFolder(last), recorded: {} };
         },
-        { put: (file) => sink.put(inFolder(file)) },
-      );
-      return inFolder(last);
+      };
     },
   };
 }

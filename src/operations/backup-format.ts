@@ -3,8 +3,10 @@ import type { Logger } from '../common/log.ts';
 import type { Seal } from '../formats/sealed-object.ts';
 import type { BackupId, FormatLetter } from '../repository/ids.ts';
 import type { Manifest, ManifestObject } from '../repository/manifest.ts';
-import type { ObjectKey } from '../storage/object-store.ts';
+import type { SpreadRun } from '../runs/run.ts';
+import type { ObjectKey, ObjectStore } from '../storage/object-store.ts';
 import type { Preparation } from './backup-checks.ts';
+import type { OperationContext } from './context.ts';
 
 /** Where a backup lies: the same in every destination. */
 interface BackupPlace {
@@ -48,19 +50,41 @@ export interface BackupSink {
    * it rejects with that error, no destination has the file, and it may be put again.
    */
   put(file: BackupFile): Promise<StoredFile>;
+  /**
+   * Has a step done in all destinations that are left, at the same time, for what is no file of the backup's own. One in
+   * which it fails drops out; rejects if none is left.
+   */
+  each(step: (store: ObjectStore, signal: AbortSignal) => Promise<void>): Promise<void>;
 }
 
 /** What a format dumps, and with what. */
 interface DumpWork {
   readonly name: BackupName;
-  readonly preparation: Preparation;
   /** What sessions of the dump call themselves on the server. */
   readonly applicationName: string;
   /** Length of each piece as it comes from the server, for watchdogs. */
   readonly onBytesRead: (bytes: number) => void;
+  /** Told how many bytes are to come in all, where the format knows better than by the size of the database. */
+  readonly onBytesExpected: (bytes: number) => void;
   readonly logger: Logger;
   /** Aborted when the dump is to end at once; then nobody wants its error. */
   readonly signal: AbortSignal;
+}
+
+/** What a format has made, and what the manifest records of it besides its objects. */
+export interface Dumped {
+  readonly last: BackupFile;
+  readonly recorded: Partial<Pick<Manifest, 'timeline' | 'startLsn' | 'stopLsn' | 'walNeeded' | 'tablespaces'>>;
+}
+
+/** A backup that can be made, as far as that shows before. */
+export interface PreparedBackup {
+  readonly preparation: Preparation;
+  /**
+   * Makes the backup and puts all of its files but the last one, which it gives back: a destination that has that one too
+   * has everything, and commits without waiting for others.
+   */
+  dump(work: DumpWork, sink: BackupSink): Promise<Dumped>;
 }
 
 /** A form that backups have. One object is made for each backup. */
@@ -72,9 +96,6 @@ export interface BackupFormat {
   /** What of the request concerns the format alone. Error: `config-invalid`. */
   check(): void;
   place(facts: { readonly database: string; readonly id: BackupId; readonly startedAt: Date }): BackupPlace;
-  /**
-   * Makes the backup and puts all of its files but the last one, which it gives back: a destination that has that one too
-   * has everything, and commits without waiting for others.
-   */
-  dump(work: DumpWork, sink: BackupSink): Promise<BackupFile>;
+  /** Every check of the server that can be made before any work; the signal ends it at once. */
+  prepare(run: Pick<SpreadRun, 'id'>, context: Pick<OperationContext, 'signal'>): Promise<PreparedBackup>;
 }

@@ -3,6 +3,8 @@ import { type DatabaseLock, lockDatabase } from '../postgres/client/advisory-loc
 import type { ConnectionParameters } from '../postgres/client/connection-parameters.ts';
 import type { Lease } from '../repository/held-lease.ts';
 import { Leases } from '../repository/leases.ts';
+import type { Manifest } from '../repository/manifest.ts';
+import { encodeName } from '../repository/names.ts';
 import { SWEEP_COMMAND } from '../repository/sweep.ts';
 import { findRunRecord } from '../runs/find-runs.ts';
 import type { SpreadRun } from '../runs/run.ts';
@@ -17,6 +19,7 @@ export interface LockRequest {
   readonly source: string;
   readonly connection: ConnectionParameters;
   readonly leaseTermMs: number;
+  readonly format?: Manifest['format'] | undefined;
 }
 
 /** A destination as the lock on the server sees it. */
@@ -36,9 +39,16 @@ export function leasesFor(
   return new Leases(store, { clock, random, logger: run.logger, termMs, holder });
 }
 
-/** The lease under which a database is backed up; it has the same name in every store. */
-export function leaseNameOf({ source, connection }: Pick<LockRequest, 'source' | 'connection'>): string {
-  return `${source}/${connection.database}`;
+/**
+ * The lease under which a database is backed up, or the files of a server, which keep nobody from dumping what they hold; it
+ * has the same name in every store. Only those of databases have a slash.
+ */
+export function leaseNameOf({
+  source,
+  connection,
+  format,
+}: Pick<LockRequest, 'source' | 'connection' | 'format'>): string {
+  return format === 'physical' ? `base:${encodeName(source)}` : `${source}/${connection.database}`;
 }
 
 /** Takes the lock on the server, under the leases that are held. Error: `locked`. */
@@ -50,6 +60,7 @@ export async function lockOnServer(
 ): Promise<DatabaseLock> {
   return lockDatabase(request.connection, {
     runId: run.id,
+    ...(request.format === 'physical' ? { of: 'server' as const } : {}),
     signal,
     patienceMs: request.leaseTermMs,
     mayTakeOver: (runId) => isDeadRun(request, runId, places),

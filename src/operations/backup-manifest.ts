@@ -4,7 +4,7 @@ import type { OwnProperties } from '../postgres/client/database-properties.ts';
 import type { RunId } from '../repository/ids.ts';
 import type { Manifest, ManifestObject, ManifestProperties } from '../repository/manifest.ts';
 import type { Preparation } from './backup-checks.ts';
-import type { BackupName } from './backup-format.ts';
+import type { BackupName, Dumped } from './backup-format.ts';
 
 /** Everything of a manifest that is the same in every destination. */
 export interface ManifestFacts {
@@ -13,6 +13,7 @@ export interface ManifestFacts {
   readonly source: string;
   readonly connection: ConnectionParameters;
   readonly preparation: Preparation;
+  readonly recorded: Dumped['recorded'];
   readonly seal: Seal;
   readonly excludeTableData: readonly string[];
   readonly runId: RunId;
@@ -30,7 +31,7 @@ export interface DestinationFacts {
 }
 
 export function makeManifest(facts: ManifestFacts, own: DestinationFacts): Manifest {
-  const { server, database, properties, pgDump } = facts.preparation;
+  const { server, database, properties, client } = facts.preparation;
   const { compression, sealer } = facts.seal;
   return {
     layout: 1,
@@ -59,7 +60,7 @@ export function makeManifest(facts: ManifestFacts, own: DestinationFacts): Manif
       inRecovery: server.inRecovery,
       ...(server.systemIdentifier === undefined ? {} : { systemIdentifier: server.systemIdentifier }),
     },
-    client: { program: 'pg_dump', version: pgDump.version },
+    client: { ...client },
     startedAt: facts.name.startedAt.toISOString(),
     endedAt: own.endedAt.toISOString(),
     storeTime: own.storeTime.toISOString(),
@@ -71,6 +72,7 @@ export function makeManifest(facts: ManifestFacts, own: DestinationFacts): Manif
       ? {}
       : { encryption: { ...sealer.record, keyFingerprints: [...sealer.record.keyFingerprints] } }),
     parents: [],
+    ...facts.recorded,
     // What names tables is not for the open part of an encrypted backup.
     excluded: sealer === undefined ? [...facts.excludeTableData] : [],
     unreadable: [],

@@ -3,6 +3,7 @@ import { compressionSuffix } from '../pipeline/compression.ts';
 import type { DatabaseFacts } from '../postgres/client/preflight.ts';
 import { checkPlainNameTemplate, plainName } from '../repository/plain-name.ts';
 import type { Seal } from '../formats/sealed-object.ts';
+import { checkForDump } from './backup-checks.ts';
 import type { BackupFormat } from './backup-format.ts';
 import type { BackupRequest } from './backup-request.ts';
 
@@ -21,21 +22,25 @@ export function plainFormat(
       const key = plainName(nameTemplate, { source, ...facts }, endings);
       return { key, keys: [key], prefixes: [] };
     },
-    dump: async ({ name, preparation, ...work }) => ({
-      key: name.key,
-      role: 'dump',
-      seal,
-      bytesEstimateMax: storedBytesMax(preparation.database, seal),
-      isListed: true,
-      filesAtOnce: 1,
-      source: dumpPlain({
-        connection,
-        pgDump: preparation.pgDump,
-        serverMajor: preparation.server.major,
-        excludeTableData,
-        ...work,
-      }),
-    }),
+    async prepare(run, context) {
+      const preparation = await checkForDump(connection, run, context);
+      const { pgDump, server, database } = preparation;
+      return {
+        preparation,
+        dump: async ({ name, ...work }) => ({
+          recorded: {},
+          last: {
+            key: name.key,
+            role: 'dump',
+            seal,
+            bytesEstimateMax: storedBytesMax(database, seal),
+            isListed: true,
+            filesAtOnce: 1,
+            source: dumpPlain({ connection, pgDump, serverMajor: server.major, excludeTableData, ...work }),
+          },
+        }),
+      };
+    },
   };
 }
 

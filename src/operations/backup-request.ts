@@ -1,7 +1,8 @@
 import type { Seal } from '../formats/sealed-object.ts';
 import type { ConnectionParameters } from '../postgres/client/connection-parameters.ts';
 import type { DatabaseFacts } from '../postgres/client/preflight.ts';
-import type { InstalledProgram } from '../postgres/client/programs.ts';
+import type { Manifest } from '../repository/manifest.ts';
+import type { Preparation } from './backup-checks.ts';
 import type { BackupDestination, DestinationOutcome } from './backup-destination.ts';
 import type { CheckedDestination } from './backup-group.ts';
 
@@ -12,8 +13,11 @@ export interface BackupRequest {
   /** Where the backup goes: at least one place, each with a name and a store of its own. */
   readonly destinations: readonly BackupDestination[];
   readonly seal: Seal;
-  /** `plain`: SQL text in one object; `directory`: an archive for pg_restore, dumped in parallel. Default: plain. */
-  readonly format?: 'plain' | 'directory';
+  /**
+   * `plain`: SQL text in one object; `directory`: an archive for pg_restore, dumped in parallel; `physical`: the files of
+   * the whole server and the write-ahead log that they need. Default: plain.
+   */
+  readonly format?: Manifest['format'];
   /** How plain backups are named. */
   readonly nameTemplate: string;
   /** Sessions that dump at once, for format directory. Default: one for each processor, 8 at the most. */
@@ -21,6 +25,10 @@ export interface BackupRequest {
   /** Tables that are larger are dumped in pieces of about so many bytes, for format directory. Default: 128 MiB. */
   readonly pieceBytes?: number | undefined;
   readonly excludeTableData: readonly string[];
+  /** `fast`: the server makes its checkpoint at once; `spread`: at its own pace. For format physical. Default: fast. */
+  readonly checkpoint?: 'fast' | 'spread' | undefined;
+  /** Upper limit of the bytes that the server sends in a second, for format physical. Default: none. */
+  readonly rateBytesPerSecondMax?: number | undefined;
   readonly leaseTermMs: number;
   /** Read each stored object back and compare its digest before the commit. */
   readonly readBack: boolean;
@@ -48,7 +56,8 @@ export type BackupOutcome =
       readonly kind: 'checked';
       /** What the backup would be called: the key of its object, or its folder. */
       readonly key: string;
-      readonly pgDump: InstalledProgram;
+      /** What would make it. */
+      readonly client: Preparation['client'];
       readonly database: DatabaseFacts;
       /** All of the request, in its order; at least one has no error. */
       readonly destinations: readonly CheckedDestination[];

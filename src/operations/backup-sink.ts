@@ -1,6 +1,7 @@
 import { assert } from '../common/errors.ts';
 import { SealedStream } from '../formats/sealed-object.ts';
 import type { ManifestObject } from '../repository/manifest.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
 import type { DestinationRun } from './backup-destination.ts';
 import type { BackupFile, BackupSink, StoredFile } from './backup-format.ts';
 import type { DestinationGroup } from './backup-group.ts';
@@ -42,6 +43,10 @@ export class GroupSink implements BackupSink {
     if (failure !== undefined) throw failure.error;
     assert(stored !== undefined, 'a file that was put lies in a destination');
     return stored;
+  }
+
+  async each(step: (store: ObjectStore, signal: AbortSignal) => Promise<void>): Promise<void> {
+    await this.#group.each((destination) => destination.work(step));
   }
 
   /** Each destination puts the file and goes on as `step` does, without waiting for others; it fails if the source does. */

@@ -7,13 +7,13 @@ import { makeBackupId } from '../repository/ids.ts';
 import { type Manifest, sizesOf } from '../repository/manifest.ts';
 import type { RunResult } from '../runs/record-keeper.ts';
 import { asRunError, runSpread, type SpreadRun } from '../runs/run.ts';
-import { checkServer, type Preparation } from './backup-checks.ts';
 import type { BackupDestination, DestinationOutcome, DestinationRun } from './backup-destination.ts';
 import { directoryFormat } from './backup-directory.ts';
-import type { BackupFormat, BackupName, StoredFile } from './backup-format.ts';
+import type { BackupFormat, BackupName, Dumped, PreparedBackup, StoredFile } from './backup-format.ts';
 import { DestinationGroup } from './backup-group.ts';
 import { leaseNameOf, lockOnServer } from './backup-locks.ts';
 import type { ManifestFacts } from './backup-manifest.ts';
+import { physicalFormat } from './backup-physical.ts';
 import { plainFormat } from './backup-plain.ts';
 import type { BackupOutcome, BackupRequest } from './backup-request.ts';
 import { GroupSink } from './backup-sink.ts';
@@ -31,6 +31,7 @@ const LOST_LOCK_MS = 3_000;
 const FORMATS: Readonly<Record<NonNullable<BackupRequest['format']>, (request: BackupRequest) => BackupFormat>> = {
   plain: plainFormat,
   directory: directoryFormat,
+  physical: physicalFormat,
 };
 
 /** What the steps of a backup share. */
@@ -64,9 +65,9 @@ export async function backup(request: BackupRequest, context: OperationContext):
     const group = new DestinationGroup(request.destinations, world, request.onDestination);
     const work = { request, format, context, run, group, stallMs };
     try {
-      const preparation = await run.span.span('checks', {}, (span) => prepare(work, span));
-      if (request.dryRun) return { value: checked(work, preparation), result: {} };
-      return await backUp(work, preparation);
+      const prepared = await run.span.span('checks', {}, (span) => prepare(work, span));
+      if (request.dryRun) return { value: checked(work, prepared), result: {} };
+      return await backUp(work, prepared);
     } catch (error) {
       group.failAll(asRunError('backup', error, context.signal));
       throw error;
@@ -89,17 +90,17 @@ function refuseTwins(destinations: readonly BackupDestination[]): void {
 }
 
 /** Every check that can be made before any work. If server and storages are wrong, it is the server that is told of. */
-async function prepare(work: Work, span: Span): Promise<Preparation> {
-  const { request, context, run, group, stallMs } = work;
+async function prepare(work: Work, span: Span): Promise<PreparedBackup> {
+  const { request, format, context, run, group, stallMs } = work;
   const { connection } = request;
   context.onProgress({ phase: 'checking', subject: connection.database, bytes: 0 });
   const storages = group.each((each) => span.span('check storage', placeOf(each), () => each.check()));
   // They may fail while nobody waits for them yet; the error is thrown when its turn comes.
   storages.catch(() => undefined);
-  let preparation: Preparation;
+  let prepared: PreparedBackup;
   try {
-    preparation = await span.span('check server', {}, () =>
-      withinStall({ ...context, connection, stallMs }, (signal) => checkServer(connection, run, { signal })),
+    prepared = await span.span('check server', {}, () =>
+      withinStall({ ...context, connection, stallMs }, (signal) => format.prepare(run, { signal })),
     );
   } catch (error) {
     group.failAll(asRunError('backup', error, context.signal));
@@ -107,29 +108,31 @@ async function prepare(work: Work, span: Span): Promise<Preparation> {
     throw error;
   }
   await storages;
+  const { server, client } = prepared.preparation;
   const locations = group.alive.map(({ store }) => store.location);
   run.logger.info('backup.checked', `checked ${describeConnection(connection)} and ${locations.join(', ')}`, {
-    server: preparation.server.version,
-    pgDump: preparation.pgDump.version,
+    server: server.version,
+    client: `${client.program} ${client.version}`,
     storage: locations.join(', '),
   });
-  return preparation;
+  return prepared;
 }
 
-function checked(work: Work, preparation: Preparation): BackupOutcome {
+function checked(work: Work, { preparation }: PreparedBackup): BackupOutcome {
   const { context, group } = work;
+  const { client, database } = preparation;
   const { key } = nameAt(work, preparation, context.clock.now());
   return {
     kind: 'checked',
     key,
-    pgDump: preparation.pgDump,
-    database: preparation.database,
+    client,
+    database,
     destinations: group.checked,
   };
 }
 
 /** From the first write to the last, under the leases of all destinations and the lock on the server. */
-async function backUp(work: Work, preparation: Preparation): Promise<{ value: BackupOutcome; result: RunResult }> {
+async function backUp(work: Work, prepared: PreparedBackup): Promise<{ value: BackupOutcome; result: RunResult }> {
   const { request, context, run, group, stallMs } = work;
   const { source, connection } = request;
   const names = group.isSingle ? undefined : group.alive.map(({ name }) => name);
@@ -150,15 +153,16 @@ async function backUp(work: Work, preparation: Preparation): Promise<{ value: Ba
     lock.lost.addEventListener('abort', () => void stop().catch(() => undefined), { once: true });
     await run.span.span('sweep', {}, () => group.each((destination) => destination.sweep()));
     const { host, port } = connection;
-    const server = { host, port, systemIdentifier: preparation.server.systemIdentifier };
+    const { systemIdentifier } = prepared.preparation.server;
+    const server = { host, port, systemIdentifier };
     await group.each((destination) => destination.warnOfOtherServer({ source, database: connection.database, server }));
-    const name = await chooseName(work, preparation);
+    const name = await chooseName(work, prepared.preparation);
     await group.each((destination) => destination.begin(name, { source, connection }));
     run.logger.info('dump.started', `dumping ${connection.database} to ${name.key}`, {
       backupId: name.id,
       key: name.key,
     });
-    await run.span.span('dump', {}, (span) => dumpInto(work, { name, preparation, lock, span }));
+    await run.span.span('dump', {}, (span) => dumpInto(work, { name, prepared, lock, span }));
   } finally {
     over.abort();
     await group.settled();
@@ -170,7 +174,8 @@ async function backUp(work: Work, preparation: Preparation): Promise<{ value: Ba
 /** The dump, made once; each destination commits as soon as it has all of it. */
 async function dumpInto(work: Work, dump: DumpFacts): Promise<void> {
   const { request, format, context, run, group, stallMs } = work;
-  const { name, preparation } = dump;
+  const { name, prepared } = dump;
+  const { preparation } = prepared;
   const applicationName = applicationNameOf(run);
   using watch = new StallWatch({
     clock: context.clock,
@@ -182,15 +187,19 @@ async function dumpInto(work: Work, dump: DumpFacts): Promise<void> {
     const bytesStored = Math.min(...group.alive.map((destination) => destination.bytesStored));
     if (!Number.isFinite(bytesStored)) return;
     const subject = request.connection.database;
-    const bytesTotal = preparation.database.bytes;
     context.onProgress({ phase: 'dumping', subject, bytes: sink.plainBytes, bytesTotal, bytesStored });
   });
+  let bytesTotal = preparation.database.bytes;
+  const onBytesExpected = (bytes: number): void => {
+    bytesTotal = bytes;
+  };
   const onBytesRead = (): void => watch.moved();
   const signal = AbortSignal.any([group.signal, watch.signal]);
   const { logger } = run;
   try {
-    const last = await format.dump({ name, preparation, applicationName, onBytesRead, logger, signal }, sink);
-    await sink.putLast(last, (destination, put) => commitIn(destination, put, work, dump));
+    const told = { onBytesRead, onBytesExpected };
+    const { last, recorded } = await prepared.dump({ name, applicationName, ...told, logger, signal }, sink);
+    await sink.putLast(last, (destination, put) => commitIn(destination, put, work, dump, recorded));
   } catch (error) {
     group.failAll(asRunError('backup', error, context.signal));
     throw error;
@@ -200,7 +209,7 @@ async function dumpInto(work: Work, dump: DumpFacts): Promise<void> {
 /** What a dump is of, and what guards it. */
 interface DumpFacts {
   readonly name: BackupName;
-  readonly preparation: Preparation;
+  readonly prepared: PreparedBackup;
   readonly lock: DatabaseLock;
   readonly span: Span;
 }
@@ -210,7 +219,8 @@ async function commitIn(
   destination: DestinationRun,
   put: () => Promise<StoredFile>,
   { request, format, context, run, group }: Work,
-  { name, preparation, lock, span }: DumpFacts,
+  { name, prepared, lock, span }: DumpFacts,
+  recorded: Dumped['recorded'],
 ): Promise<void> {
   const { source, connection, seal, excludeTableData } = request;
   const facts: ManifestFacts = {
@@ -218,7 +228,8 @@ async function commitIn(
     name,
     source,
     connection,
-    preparation,
+    preparation: prepared.preparation,
+    recorded,
     seal,
     excludeTableData,
     runId: run.id,
@@ -277,7 +288,7 @@ function outcomeOf(destinations: readonly DestinationOutcome[]): { value: Backup
  * A name that no object has in any destination. Two backups in one second would share theirs: the later one waits for the
  * next second. A destination where it stays taken fails.
  */
-async function chooseName(work: Work, preparation: Preparation): Promise<BackupName> {
+async function chooseName(work: Work, preparation: PreparedBackup['preparation']): Promise<BackupName> {
   const { context, group } = work;
   for (let attempt = 0; ; attempt++) {
     const startedAt = context.clock.now();
@@ -299,7 +310,7 @@ async function chooseName(work: Work, preparation: Preparation): Promise<BackupN
   }
 }
 
-function nameAt({ format, context }: Work, preparation: Preparation, startedAt: Date): BackupName {
+function nameAt({ format, context }: Work, preparation: PreparedBackup['preparation'], startedAt: Date): BackupName {
   const id = makeBackupId(startedAt, format.letter, context.random);
   return { id, startedAt, ...format.place({ database: preparation.database.name, id, startedAt }) };
 }

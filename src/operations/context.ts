@@ -7,7 +7,15 @@ import { pgarkVersion } from '../version.ts';
 
 /** What a long operation is doing, for a live line or a log. Counts never go back within a phase. */
 export interface Progress {
-  readonly phase: 'checking' | 'dumping' | 'verifying' | 'loading' | 'downloading' | 'analysing' | 'pruning';
+  readonly phase:
+    | 'checking'
+    | 'dumping'
+    | 'verifying'
+    | 'loading'
+    | 'unpacking'
+    | 'downloading'
+    | 'analysing'
+    | 'pruning';
   /** What it works on: a database's or an object's name. */
   readonly subject: string;
   readonly bytes: number;

@@ -88,19 +88,13 @@ async function findNewest(
     if (newest) return { kind: 'own', manifest: newest };
   }
   if (notAfter === undefined || newestFirst.length === 0) {
-    throw new PgarkError(
-      'backup-not-found',
-      `there is no backup${describeFilter(filter)} in ${repository.store.location}`,
-      { hint: 'pgark list shows what there is; pgark backup makes one' },
-    );
+    throw new PgarkError('backup-not-found', `there is no ${describeFilter(filter)} in ${repository.store.location}`, {
+      hint: 'pgark list shows what there is; pgark backup makes one',
+    });
   }
-  throw new PgarkError(
-    'backup-not-found',
-    `no backup${describeFilter(filter)} is as old as ${notAfter.toISOString()}`,
-    {
-      hint: `the oldest is ${newestFirst.at(-1)?.id ?? ''}`,
-    },
-  );
+  throw new PgarkError('backup-not-found', `no ${describeFilter(filter)} is as old as ${notAfter.toISOString()}`, {
+    hint: `the oldest is ${newestFirst.at(-1)?.id ?? ''}`,
+  });
 }
 
 /** A time of whole seconds means the whole second: backups are shown by the second of their start. */
@@ -283,6 +277,7 @@ function baseName(key: string): string {
   return key.slice(key.lastIndexOf('/') + 1);
 }
 
-function describeFilter(filter: BackupFilter): string {
-  return filter.database === undefined ? '' : ` of ${filter.database}`;
+/** `physical backup of shop` */
+function describeFilter({ kind, database }: BackupFilter): string {
+  return `${kind === 'physical' ? 'physical ' : ''}backup${database === undefined ? '' : ` of ${database}`}`;
 }

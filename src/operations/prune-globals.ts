@@ -1,5 +1,5 @@
 import { type GlobalsRecord, listGlobals } from '../repository/globals.ts';
-import { isBackupId, startSecondOf } from '../repository/ids.ts';
+import { isBackupId, kindOfId, startSecondOf } from '../repository/ids.ts';
 import { IntentLog } from '../repository/intents.ts';
 import { parseManifestKey } from '../repository/keys.ts';
 import type { Repository } from '../repository/repository.ts';
@@ -31,7 +31,8 @@ export async function planGlobals(
   const pruned = new Set<string>();
   for await (const { key } of repository.manifestKeys(filter, options)) {
     const found = parseManifestKey(key);
-    if (found === undefined || !isBackupId(found.id)) continue;
+    // The files of a whole server hold what belongs to no database.
+    if (found === undefined || !isBackupId(found.id) || kindOfId(found.id) === 'physical') continue;
     if (isPruned(found.source, found.database)) pruned.add(found.source);
     if (removing.has(found.id)) continue;
     // The key tells the second only: what goes with its beginning stays, and what goes with its end.

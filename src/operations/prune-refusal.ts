@@ -1,4 +1,5 @@
 import { PgarkError } from '../common/errors.ts';
+import { kindOfId } from '../repository/ids.ts';
 import type { Manifest } from '../repository/manifest.ts';
 import type { OverHalf } from '../retention/plan.ts';
 import type { PruneOutcome } from './prune.ts';
@@ -29,15 +30,19 @@ export function describeOverHalf(refused: readonly OverHalf[]): string {
     .join(' and ');
 }
 
-export function describeDatabase({ source, database }: Pick<OverHalf, 'source' | 'database'>): string {
-  return source === database ? database : `${source}/${database}`;
+export function describeDatabase({ source, database, kind }: Pick<OverHalf, 'source' | 'database' | 'kind'>): string {
+  const name = source === database ? database : `${source}/${database}`;
+  return kind === 'physical' ? `the server ${source}` : name;
 }
 
 /** Those of the backups that are not of a refused database. */
 export function withoutRefused(planned: readonly Manifest[], refused: readonly OverHalf[]): readonly Manifest[] {
   return planned.filter(
     (manifest) =>
-      !refused.some(({ source, database }) => source === manifest.source && database === manifest.database.name),
+      !refused.some(
+        ({ source, database, kind = 'logical' }) =>
+          source === manifest.source && database === manifest.database.name && kind === kindOfId(manifest.id),
+      ),
   );
 }
 

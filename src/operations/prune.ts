@@ -1,7 +1,8 @@
 import { messageOf } from '../common/errors.ts';
 import { type GlobalsRecord, removeGlobals } from '../repository/globals.ts';
+import { type BackupKind, kindOfId } from '../repository/ids.ts';
 import { Leases } from '../repository/leases.ts';
-import { type Manifest, sizesOf } from '../repository/manifest.ts';
+import { type Manifest, seriesOf, sizesOf } from '../repository/manifest.ts';
 import { OwnedObjects } from '../repository/owned-objects.ts';
 import { removeBackup } from '../repository/remove-backup.ts';
 import { type BackupFilter, Repository } from '../repository/repository.ts';
@@ -27,8 +28,8 @@ export interface PruneRequest {
   readonly store: ObjectStore;
   /** What to plan over: everything, or one source or database. */
   readonly filter: BackupFilter;
-  /** Which policy holds for which backup: by source and database, exactly. Undefined: nothing of it is ever pruned. */
-  readonly policyOf: (source: string, database: string) => RetentionPolicy | undefined;
+  /** Which policy holds for which backup: by source, database and kind, exactly. Undefined: nothing of it is ever pruned. */
+  readonly policyOf: (source: string, database: string, kind: BackupKind) => RetentionPolicy | undefined;
   readonly timezone: string;
   readonly leaseTermMs: number;
   readonly dryRun: boolean;
@@ -178,11 +179,11 @@ async function planFor(
   const now = await repository.store.now({ signal });
   const keep: RetentionPlan['keep'][number][] = [];
   const remove: RetentionPlan['remove'][number][] = [];
-  const groups = Map.groupBy(manifests, (manifest) => JSON.stringify([manifest.source, manifest.database.name]));
+  const groups = Map.groupBy(manifests, seriesOf);
   for (const group of groups.values()) {
     const [first] = group;
     if (first === undefined) continue;
-    const policy = request.policyOf(first.source, first.database.name);
+    const policy = request.policyOf(first.source, first.database.name, kindOfId(first.id));
     if (policy === undefined) continue;
     const proven = await provenTimes(repository.store, group, { signal });
     const plan = planRetention(
@@ -197,7 +198,8 @@ async function planFor(
   const byId = new Map(manifests.map((manifest) => [manifest.id as string, manifest]));
   const planned = remove.flatMap((row) => byId.get(row.id) ?? []);
   const { filter } = request;
-  const isPruned = (source: string, database: string): boolean => request.policyOf(source, database) !== undefined;
+  const isPruned = (source: string, database: string): boolean =>
+    request.policyOf(source, database, 'logical') !== undefined;
   const refused = request.force ? [] : databasesOverHalf({ keep, remove });
   const removing = new Set<string>(withoutRefused(planned, refused).map(({ id }) => id));
   // They go with all databases of their source: whoever prunes one of many leaves them to the next globals stored.
@@ -216,6 +218,7 @@ function retainable(manifest: Manifest, pins: ReadonlySet<string>, provenAt: Dat
     id: manifest.id,
     source: manifest.source,
     database: manifest.database.name,
+    kind: kindOfId(manifest.id),
     ...(manifest.server.systemIdentifier === undefined ? {} : { systemIdentifier: manifest.server.systemIdentifier }),
     takenAt: new Date(manifest.storeTime),
     bytes: sizesOf(manifest).storedBytes,

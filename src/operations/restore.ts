@@ -128,7 +128,8 @@ async function findReadable(
 ): Promise<{ readonly found: FoundBackup; readonly source: LoadSource }> {
   const { store, selector, filter, selection, target } = request;
   const repository = new Repository(store, context);
-  const found = await findBackup(repository, selector, filter, { signal: context.signal });
+  const of = selector.kind === 'name' ? filter : { ...filter, kind: 'logical' as const };
+  const found = await findBackup(repository, selector, of, { signal: context.signal });
   checkDatabase(found, request);
   const subject = found.kind === 'foreign' ? found.key : found.manifest.id;
   context.onProgress({ phase: 'checking', subject, bytes: 0 });

@@ -4,7 +4,7 @@ import { checkOf } from '../formats/check-backup.ts';
 import { isOfKeys } from '../formats/key-failure.ts';
 import type { DecryptionKeys } from '../pipeline/encryption/sealer.ts';
 import { keys as repositoryKeys } from '../repository/keys.ts';
-import type { Manifest } from '../repository/manifest.ts';
+import { type Manifest, seriesOf } from '../repository/manifest.ts';
 import { type BackupFilter, type DamagedManifest, Repository } from '../repository/repository.ts';
 import { runEnveloped } from '../runs/run.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
@@ -105,9 +105,7 @@ async function choose(
   await repository.checkLayout(options);
   const { manifests, damaged } = await repository.backups(request.filter, options);
   const newest = new Set<Manifest>();
-  for (const group of Map.groupBy(manifests, (manifest) =>
-    JSON.stringify([manifest.source, manifest.database.name]),
-  ).values()) {
+  for (const group of Map.groupBy(manifests, seriesOf).values()) {
     const last = group.at(-1);
     if (last) newest.add(last);
   }

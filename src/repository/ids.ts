@@ -9,6 +9,9 @@ export type RunId = Brand<string, 'RunId'>;
 /** Plain, directory, full, incremental; and `g`, the globals of a server. */
 export type FormatLetter = 'p' | 'd' | 'f' | 'i' | 'g';
 
+/** What a backup is of: the content of a database, or the files of a whole server. */
+export type BackupKind = 'logical' | 'physical';
+
 const BASE32 = 'abcdefghijklmnopqrstuvwxyz234567';
 const CROCKFORD = '0123456789ABCDEFGHJKMNPQRSTVWXYZ';
 const BACKUP_ID = /^\d{8}T\d{6}Z-[pdfig][a-z2-7]{6}$/;
@@ -26,6 +29,10 @@ export function makeBackupId(startedAt: Date, letter: FormatLetter, random: Rand
 
 export function isBackupId(text: string): text is BackupId {
   return BACKUP_ID.test(text);
+}
+
+export function kindOfId(id: BackupId): BackupKind {
+  return /-[fi]/.test(id) ? 'physical' : 'logical';
 }
 
 /** The second in which the backup of this id was begun. */

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { PgarkError } from '../common/errors.ts';
-import { isBackupId, type BackupId } from './ids.ts';
+import { isBackupId, type BackupId, kindOfId } from './ids.ts';
 
 /** The layout that this version writes, and the highest it reads. */
 export const LAYOUT = 1;
@@ -110,7 +110,10 @@ const manifestSchema = z.object({
   timeline: z.number().int().positive().optional(),
   startLsn: lsn.optional(),
   stopLsn: lsn.optional(),
-  walNeeded: z.object({ from: z.string(), to: z.string() }).optional(),
+  /** The first and the last segment of WAL without which a physical backup is none, and the size of all segments. */
+  walNeeded: z.object({ from: z.string(), to: z.string(), segmentBytes: bytesCount.optional() }).optional(),
+  /** Of a physical backup: those beside the data directory, and where they were on the server. */
+  tablespaces: z.array(z.object({ oid: decimal, location: z.string() })).optional(),
   /** What was left out on purpose, and what could not be read. With encryption on these lie in the companion. */
   excluded: z.array(z.string()).default([]),
   unreadable: z.array(z.string()).default([]),
@@ -126,6 +129,11 @@ const manifestSchema = z.object({
 export type Manifest = z.infer<typeof manifestSchema>;
 export type ManifestProperties = z.infer<typeof properties>;
 export type ManifestObject = z.infer<typeof storedObject>;
+
+/** Backups that follow one another have the same: those of one kind, of one database of a source. */
+export function seriesOf(manifest: Pick<Manifest, 'id' | 'source' | 'database'>): string {
+  return JSON.stringify([manifest.source, manifest.database.name, kindOfId(manifest.id)]);
+}
 
 /** What a backup takes and what it holds, all objects together. */
 export function sizesOf(manifest: Manifest): { readonly storedBytes: number; readonly plainBytes: number } {

@@ -4,6 +4,7 @@ import { isPgarkError, PgarkError } from '../common/errors.ts';
 import type { Random } from '../common/random.ts';
 import type { CallOptions, ObjectInfo, ObjectKey, ObjectStore } from '../storage/object-store.ts';
 import { isGlobalsData } from './globals.ts';
+import { type BackupKind, isBackupId, kindOfId } from './ids.ts';
 import { readStateBytes } from './state-object.ts';
 import { keys, parseManifestKey, STATE_END, STATE_PREFIX } from './keys.ts';
 import { LAYOUT, parseManifest, refuseHigherLayout, serialiseManifest, type Manifest } from './manifest.ts';
@@ -17,6 +18,8 @@ const repositoryRecord = z.object({ layout: z.number().int(), id: z.string(), cr
 export interface BackupFilter {
   readonly source?: string;
   readonly database?: string;
+  /** Default: both. */
+  readonly kind?: BackupKind;
 }
 
 /** A manifest that is there but cannot be read. Listings go on without it and say so. */
@@ -105,6 +108,7 @@ export class Repository {
       const parsed = parseManifestKey(info.key);
       if (parsed === undefined) continue;
       if (filter.database !== undefined && parsed.database !== filter.database) continue;
+      if (filter.kind !== undefined && isBackupId(parsed.id) && kindOfId(parsed.id) !== filter.kind) continue;
       yield { ...info, id: parsed.id };
     }
   }

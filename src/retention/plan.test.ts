@@ -296,6 +296,17 @@ describe('the limit of total bytes', () => {
   });
 });
 
+describe('backups of whole servers', () => {
+  test('are counted apart from those of the database that they lie with', () => {
+    const logical = daily(3);
+    const physical = daily(3, { kind: 'physical' }).map((row) => ({ ...row, id: `f-${row.id}` }));
+    const plan = planRetention([...logical, ...physical], { keep: { last: 1 }, minBackups: 1 }, now);
+    expect(plan.keep.map(({ id }) => id).sort()).toEqual(['d1', 'f-d1']);
+    const overHalf = databasesOverHalf(plan).map(({ kind = 'logical', removeCount }) => `${kind} ${removeCount}`);
+    expect(overHalf.sort()).toEqual(['logical 2', 'physical 2']);
+  });
+});
+
 describe('the breaker', () => {
   test('half of what is there may go, more than half needs force', () => {
     const policy = (last: number): RetentionPolicy => ({ keep: { last }, minBackups: 1 });

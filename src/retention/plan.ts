@@ -1,12 +1,17 @@
 import { PERIOD_MS_MAX, periodsIn, type PeriodOf } from './periods.ts';
 import { checkPolicy, MIN_BACKUPS_DEFAULT, PERIOD_NAMES, type PeriodName, type RetentionPolicy } from './policy.ts';
 
+/** Of the content of a database, or of the files of a whole server: neither stands for the other. */
+type BackupKind = 'logical' | 'physical';
+
 /** What retention needs to know of a committed backup. */
 export interface RetainableBackup {
   readonly id: string;
-  /** Source and database together are the identity by which backups are grouped, compared exactly. */
+  /** Source, database and kind together are the identity by which backups are grouped, compared exactly. */
   readonly source: string;
   readonly database: string;
+  /** Default: logical. Backups of a whole server lie beside those of the database that they were taken by. */
+  readonly kind?: BackupKind;
   /**
    * Of the server that it was taken from. Two servers under one identity may be one that followed the other (pg_upgrade,
    * a move) or two that nobody told apart: neither takes the place of the other's newest. Those without one count as one
@@ -47,10 +52,15 @@ export type KeepReason =
 /** `expired`: no rule wants it. `over-total-bytes`: a rule does, but `maxTotalBytes` is exceeded. */
 export type RemoveReason = 'expired' | 'over-total-bytes';
 
-interface PlannedBackup {
+interface PlannedBackup extends BackupSeries {
   readonly id: string;
+}
+
+/** Backups that are counted together. */
+interface BackupSeries {
   readonly source: string;
   readonly database: string;
+  readonly kind?: BackupKind;
 }
 
 export interface RetentionPlan {
@@ -115,9 +125,7 @@ export function planRetention(
 }
 
 /** A database of which a plan removes more than half of what is there. */
-export interface OverHalf {
-  readonly source: string;
-  readonly database: string;
+export interface OverHalf extends BackupSeries {
   readonly removeCount: number;
   readonly totalCount: number;
 }
@@ -132,17 +140,18 @@ export function databasesOverHalf(plan: RetentionPlan): readonly OverHalf[] {
     const [first] = removed;
     const totalCount = (there.get(identity) ?? []).length;
     if (first === undefined || removed.length * 2 <= totalCount) return [];
-    return [{ source: first.source, database: first.database, removeCount: removed.length, totalCount }];
+    const { id: _, reason: __, ...series } = first;
+    return [{ ...series, removeCount: removed.length, totalCount }];
   });
 }
 
-/** No two pairs of names give the same text, whatever characters they hold. */
-function identityOf(backup: PlannedBackup): string {
-  return JSON.stringify([backup.source, backup.database]);
+/** No two series give the same text, whatever characters their names hold. */
+function identityOf({ source, database, kind = 'logical' }: BackupSeries): string {
+  return JSON.stringify([source, database, kind]);
 }
 
-function plannedOf({ id, source, database }: RetainableBackup): PlannedBackup {
-  return { id, source, database };
+function plannedOf({ id, source, database, kind }: RetainableBackup): PlannedBackup {
+  return { id, source, database, ...(kind === undefined ? {} : { kind }) };
 }
 
 function newestFirst(a: RetainableBackup, b: RetainableBackup): number {

@@ -43,5 +43,9 @@ test('the complete example of the documentation is a configuration, with everyth
     customers: { databases: ['*', '!scratch_*'], expect: { maxAgeMs: 26 * 3_600_000 }, notify: ['room', 'watchdog'] },
   });
   const selection = { sources: [...config.databases.values()], prunes: true };
-  expect(planJobs(config, selection, silentLogger).map(({ id }) => id)).toEqual(['shop/dump', 'customers/nightly']);
+  expect(planJobs(config, selection, silentLogger).map(({ id }) => id)).toEqual([
+    'shop/full',
+    'shop/dump',
+    'customers/nightly',
+  ]);
 });

@@ -1,6 +1,6 @@
 import { PgarkError } from '../common/errors.ts';
+import type { BackupOutcome } from '../operations/backup.ts';
 import type { DatabaseFacts } from '../postgres/client/preflight.ts';
-import type { InstalledProgram } from '../postgres/client/programs.ts';
 import type { Manifest } from '../repository/manifest.ts';
 import type { ObjectKey } from '../storage/object-store.ts';
 import type { Job } from './jobs.ts';
@@ -11,7 +11,7 @@ export type JobOutcome =
   | {
       readonly kind: 'checked';
       readonly key: ObjectKey;
-      readonly pgDump: InstalledProgram;
+      readonly client: Extract<BackupOutcome, { readonly kind: 'checked' }>['client'];
       readonly database: DatabaseFacts;
     };
 

@@ -1,6 +1,6 @@
 import { assert, PgarkError } from '../common/errors.ts';
 import type { Logger } from '../common/log.ts';
-import { sameRetention } from '../config/check-retention.ts';
+import { arePrunedTogether, sameRetention } from '../config/check-retention.ts';
 import { defaultCompression } from '../config/default-compression.ts';
 import type { Config, JobConfig, SourceConfig, StorageConfig } from '../config/model.ts';
 import { checkPlainNameTemplate, PLAIN_NAME_TEMPLATE } from '../repository/plain-name.ts';
@@ -15,15 +15,12 @@ export interface Job {
   readonly storages: readonly StorageConfig[];
 }
 
-/** A format that this version makes backups in. */
-export type MadeFormat = Exclude<JobConfig['format'], 'physical'>;
-
 export interface JobSelection {
   readonly sources: readonly SourceConfig[];
   /** Instead of the storages that the jobs name. */
   readonly to?: readonly StorageConfig[];
   /** Only jobs of this format; of a source that has none, its jobs in this format. Default: all, as they are. */
-  readonly format?: MadeFormat;
+  readonly format?: JobConfig['format'];
   /** Instead of what the jobs say of connections. */
   readonly parallel?: number;
   /** Whether the jobs' own retention is carried out afterwards: then they must not delete what another keeps. */
@@ -35,16 +32,9 @@ export function planJobs(config: Config, selection: JobSelection, logger: Logger
   const { sources } = selection;
   const jobs = sources.flatMap((source) => jobsOf(config, source, selection));
   if (jobs.length === 0) {
-    throw new PgarkError(
-      'config-invalid',
-      'none of the databases asked for has a job of format plain or directory, and this version makes no other',
-      {
-        hint:
-          config.source === 'environment'
-            ? 'set BACKUP_FORMAT to plain or directory, or leave it out'
-            : 'add a job with format: directory, see docs/configuration.md',
-      },
-    );
+    throw new PgarkError('config-invalid', 'none of the databases asked for has a job', {
+      hint: 'add a job with format: directory, see docs/configuration.md',
+    });
   }
   checkNames(config, jobs);
   if (selection.prunes) checkRetentions(config, jobs);
@@ -57,9 +47,9 @@ function jobsOf(
   source: SourceConfig,
   { to, format, parallel }: Pick<JobSelection, 'to' | 'format' | 'parallel'> = {},
 ): readonly Job[] {
-  const made = [...source.jobs.values()].filter((settings) => settings.format !== 'physical');
-  const wanted = made.filter((settings) => format === undefined || settings.format === format);
-  const chosen = wanted.length > 0 ? wanted : made;
+  const all = [...source.jobs.values()].filter((settings) => !settings.incremental);
+  const wanted = all.filter((settings) => format === undefined || settings.format === format);
+  const chosen = wanted.length > 0 ? wanted : all;
   return chosen.map((settings) => ({
     id: `${source.name}/${settings.name}`,
     source,
@@ -112,17 +102,12 @@ export function templateOf(settings: JobConfig): string {
   return settings.filename ?? PLAIN_NAME_TEMPLATE;
 }
 
-/** Of a job that was planned. */
-export function madeFormat({ name, format }: JobConfig): MadeFormat {
-  assert(format !== 'physical', `the job ${name} is of a format that is made`);
-  return format;
-}
-
 /** What the configuration may not say, other storages may not bring about: jobs that prune each other's backups. */
 function checkRetentions(config: Config, jobs: readonly Job[]): void {
   for (const job of jobs) {
     for (const other of [...jobs, ...jobsOf(config, job.source)]) {
-      if (other.source !== job.source || sameRetention(other.settings.retention, job.settings.retention)) continue;
+      if (other.source !== job.source || !arePrunedTogether(other.settings, job.settings)) continue;
+      if (sameRetention(other.settings.retention, job.settings.retention)) continue;
       const storage = sharedStorage(other, job);
       if (storage === undefined) continue;
       throw new PgarkError(
@@ -148,8 +133,8 @@ function warnOfUnused(config: Config, sources: readonly SourceConfig[], logger: 
     const { name } = source;
     if (source.jobs.size === 0) warn(`${name} has no jobs: no backup of it is made`, 'jobs', name);
     for (const job of source.jobs.values()) {
-      if (job.format !== 'physical') continue;
-      const why = `this version makes no backups of format ${job.format}`;
+      if (!job.incremental) continue;
+      const why = 'this version makes no incremental backups';
       warn(`the job ${job.name} of ${name} is skipped: ${why}`, `jobs.${job.name}`, name);
     }
     for (const setting of unusedSettings(source)) {

@@ -11,17 +11,18 @@ export async function pruneAfter(
   request: DatabaseRequest,
   world: JobWorld,
 ): Promise<JobResult['pruned']> {
-  const { source: configured } = request.job;
+  const { source: configured, settings } = request.job;
   const { retention } = request;
   const { config, context } = world;
   if (retention === undefined) return undefined;
+  const kind = settings.format === 'physical' ? 'physical' : 'logical';
   const filter = { source: configured.name, database: request.database.name };
   try {
     const { plan, removed, removedBytes } = await world.stores.whilePruning(store, context.signal, () =>
       prune(
         {
           store,
-          filter,
+          filter: { ...filter, kind },
           policyOf: (source, database) =>
             source === filter.source && database === filter.database ? retention : undefined,
           timezone: config.timezone,

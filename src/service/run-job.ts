@@ -11,7 +11,7 @@ import { recordEarlyFailure } from './early-failure.ts';
 import { backupGlobalsOf } from './globals.ts';
 import { type HookFacts, type HookMoment, runHooks } from './hooks.ts';
 import { type JobOutcome, type JobReport, type JobResult, stateOf } from './job-report.ts';
-import { type Job, madeFormat, templateOf } from './jobs.ts';
+import { type Job, templateOf } from './jobs.ts';
 import { LogExcerpt } from './log-excerpt.ts';
 import { pruneAfter } from './prune-after.ts';
 import { type RunListener, tellEnded, tellStarted } from './run-listener.ts';
@@ -165,7 +165,7 @@ async function backUp(request: JobRequest, world: JobWorld): Promise<readonly Jo
   let databases: readonly ResolvedDatabase[];
   try {
     sealer = await world.adapters.sealerOf(job.settings.encryption);
-    databases = await resolveDatabases(job.source, world.context);
+    databases = await databasesOf(job, world.context);
   } catch (error) {
     return failedBefore(request, error, world);
   }
@@ -184,11 +184,20 @@ async function backUp(request: JobRequest, world: JobWorld): Promise<readonly Jo
     if (request.databases?.includes(database.name) === false) continue;
     results.push(...(await backUpTo(destinations, sealer, { ...request, database }, world)));
   }
+  // The files of a server hold its globals.
+  if (job.settings.format === 'physical') return results;
   // Roles are of use with data only; and a server that is away is told of once.
   const reached = new Set(results.filter(({ outcome }) => outcome?.kind === 'committed').map(({ storage }) => storage));
   const served = destinations.filter(({ name }) => reached.has(name));
   results.push(...(await backUpGlobals(served, sealer, request, world)));
   return results;
+}
+
+/** A physical backup is of the whole server, whichever databases of it the source names. */
+async function databasesOf({ source, settings }: Job, context: OperationContext): Promise<readonly ResolvedDatabase[]> {
+  const { connection } = source;
+  if (settings.format === 'physical') return [{ name: connection.database, connection }];
+  return resolveDatabases(source, context);
 }
 
 /** What belongs to no database. Its failure is told of and stops nothing; its success needs no words. */
@@ -266,10 +275,12 @@ async function backUpTo(
           needsDelete: request.retention !== undefined,
         })),
         seal: { compression: settings.compression, sealer },
-        format: madeFormat(settings),
+        format: settings.format,
         nameTemplate: templateOf(settings),
         jobs: settings.parallel,
         excludeTableData: settings.excludeTableData,
+        checkpoint: settings.checkpoint,
+        rateBytesPerSecondMax: settings.rateBytesPerSecondMax,
         leaseTermMs: world.config.leaseTermMs,
         readBack: request.readBack,
         dryRun: request.dryRun,
@@ -306,9 +317,9 @@ function resultIn(
 /** What has come of one of a backup's destinations. */
 function outcomeIn(name: string, outcome: BackupOutcome): JobOutcome | PgarkError {
   if (outcome.kind === 'checked') {
-    const { key, pgDump, database } = outcome;
+    const { key, client, database } = outcome;
     const error = outcome.destinations.find((each) => each.name === name)?.error;
-    return error ?? { kind: 'checked', key, pgDump, database };
+    return error ?? { kind: 'checked', key, client, database };
   }
   const ended = outcome.destinations.find((each) => each.name === name);
   assert(ended !== undefined, 'each destination has its outcome');

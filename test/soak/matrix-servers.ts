@@ -25,12 +25,25 @@ export interface MatrixFolders {
   readonly clients: ReadonlyMap<number, MatrixClient>;
 }
 
+/** Folders of the servers that PG_MATRIX_DIRS names, by major version, ascending. */
+export async function readServerFolders(): Promise<ReadonlyMap<number, string>> {
+  const servers = new Map<number, string>();
+  for (const binDir of namedFolders()) {
+    const major = await serverMajor(binDir);
+    if (major !== undefined && !servers.has(major)) servers.set(major, binDir);
+  }
+  return sorted(servers);
+}
+
+function namedFolders(): readonly string[] {
+  return (process.env[VARIABLE] ?? '').split(path.delimiter).filter((folder) => folder !== '');
+}
+
 /** What PG_MATRIX_DIRS names. Throws if that is no server at all, or no client that fits them. */
 export async function readMatrixFolders(): Promise<MatrixFolders> {
-  const folders = (process.env[VARIABLE] ?? '').split(path.delimiter).filter((folder) => folder !== '');
   const servers = new Map<number, string>();
   const clients = new Map<number, MatrixClient>();
-  for (const binDir of folders) {
+  for (const binDir of namedFolders()) {
     const server = await serverMajor(binDir);
     if (server !== undefined && !servers.has(server)) servers.set(server, binDir);
     const [pgDump, psql] = await Promise.all([inFolder('pg_dump', binDir), inFolder('psql', binDir)]);

@@ -7,6 +7,7 @@ import { keys } from '../../repository/keys.ts';
 import type { Manifest, ManifestObject } from '../../repository/manifest.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import { checkStoredSize, readDecrypted, readSealed, type ReadSealedOptions } from '../sealed-object.ts';
+import { bareName, decryptedName, storedForm } from '../stored-form.ts';
 import { type ArchiveContents, type ArchiveFile, parseContents } from './contents.ts';
 
 /** The objects of an archive that its manifest names; all others are named by the one of role `contents`. */
@@ -72,7 +73,7 @@ export class ArchiveObjects {
   /** The plain bytes of an object, checked as `readSealed` does. */
   async *read(object: ManifestObject, options: Omit<ReadSealedOptions, 'keys' | 'signal'> = {}): ByteStream {
     const { encryption, keys: opening } = await this.#openingOf(object);
-    const form = { compression: this.#compressionOf(object), encryption };
+    const form = { compression: storedForm(object, this.manifest).compression, encryption };
     yield* readSealed(this.#store, form, object, { ...options, keys: opening, signal: this.#signal });
   }
 
@@ -94,11 +95,11 @@ export class ArchiveObjects {
 
   /** A file's name without what encryption and compression add to it. */
   bareName(name: string): string {
-    return this.decryptedName(name).replace(COMPRESSED, '');
+    return bareName(name, this.manifest);
   }
 
   decryptedName(name: string): string {
-    return this.manifest.encryption === undefined ? name : name.replace(/\.(age|enc)$/, '');
+    return decryptedName(name, this.manifest);
   }
 
   /** Sizes of all objects in the folder by their keys; one listing. */
@@ -121,12 +122,6 @@ export class ArchiveObjects {
       }
       checkStoredSize(object, bytes);
     }
-  }
-
-  /** That is told by its name, since some are what stock tools want uncompressed. */
-  #compressionOf({ key }: ManifestObject): Manifest['compression'] {
-    const [, ending = ''] = COMPRESSED.exec(this.decryptedName(key)) ?? [];
-    return { algorithm: ALGORITHMS[ending] ?? 'none', level: 0 };
   }
 
   /** A backup by a passphrase has a key of its own, which the passphrase opens, and that key opens the rest. */
@@ -165,10 +160,3 @@ interface Opening {
 const KEY_ROLE = 'key';
 /** Far more than one line of a key and one of a comment. */
 const IDENTITY_BYTES_MAX = 4096;
-
-const COMPRESSED = /\.(gz|zst|lz4)$/;
-const ALGORITHMS: Readonly<Record<string, Manifest['compression']['algorithm']>> = {
-  gz: 'gzip',
-  zst: 'zstd',
-  lz4: 'lz4',
-};

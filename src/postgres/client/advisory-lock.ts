@@ -29,7 +29,8 @@ interface LockHolder {
 
 /**
  * Takes the advisory lock of a database on its own server: whoever backs up the same database, from whatever host and
- * into whatever storage, meets it. The lock's key comes from the database's name, so it guards each database alone.
+ * into whatever storage, meets it. The lock's key comes from the database's name, so it guards each database alone; that of
+ * the server's files is another one, which whoever backs them up by the same database meets.
  *
  * `mayTakeOver(runId)` is asked when another session holds it: true if that run is known to be dead (its lease has
  * expired by the store's clock). Its session is then ended, which also makes sure that it cannot commit any more.
@@ -39,6 +40,8 @@ export async function lockDatabase(
   parameters: ConnectionParameters,
   options: {
     readonly runId: string;
+    /** What is backed up: the content of the database, or the files of the server. Default: the database. */
+    readonly of?: 'database' | 'server';
     /** Ends the taking at once, also while the server does not answer. */
     readonly signal?: AbortSignal | undefined;
     /** The server is asked at a third of this, in milliseconds, and has to answer within it. */
@@ -53,14 +56,17 @@ export async function lockDatabase(
   const hangUp = (): void => void session.close();
   options.signal?.addEventListener('abort', hangUp, { once: true });
   try {
-    const key = lockKey(parameters.database);
+    const { database, host, port } = parameters;
+    const isServer = options.of === 'server';
+    const subject = isServer ? `the server ${host}:${port}` : `database "${database}"`;
+    const key = lockKey(isServer ? 'pgark server' : `pgark:${database}`);
     if (!(await tryLock(session, key))) {
       const holder = await findHolder(session, key);
       const dead = holder?.runId !== undefined && (await options.mayTakeOver(holder.runId));
       const taken = dead && holder !== undefined && (await seize(session, key, holder.pid));
-      if (!taken) throw lockedError(parameters.database, holder);
+      if (!taken) throw lockedError(subject, holder);
     }
-    const watch = watchSession(session, options.patienceMs, (why) => lostLock(parameters.database, why));
+    const watch = watchSession(session, options.patienceMs, (why) => lostLock(subject, why));
     return {
       lost: watch.lost,
       async confirm() {
@@ -72,10 +78,7 @@ export async function lockDatabase(
           )
           .catch(() => []);
         if (!row?.held) {
-          throw new PgarkError(
-            'lease-lost',
-            `the lock on database "${parameters.database}" was lost: its session on the server has ended`,
-          );
+          throw new PgarkError('lease-lost', `the lock on ${subject} was lost: its session on the server has ended`);
         }
       },
       async release() {
@@ -134,37 +137,29 @@ async function seize(session: Session, key: number, pid: number): Promise<boolea
   return false;
 }
 
-function lostLock(database: string, why: string): PgarkError {
-  return new PgarkError(
-    'postgres-unreachable',
-    `the connection that guards the backup of "${database}" is lost: ${why}`,
-    {
-      hint: 'see the server’s log and the network between; run the backup again when the server is back',
-    },
-  );
+function lostLock(subject: string, why: string): PgarkError {
+  return new PgarkError('postgres-unreachable', `the connection that guards the backup of ${subject} is lost: ${why}`, {
+    hint: 'see the server’s log and the network between; run the backup again when the server is back',
+  });
 }
 
-function lockedError(database: string, holder: LockHolder | undefined): PgarkError {
+function lockedError(subject: string, holder: LockHolder | undefined): PgarkError {
   if (holder === undefined) {
-    return new PgarkError(
-      'locked',
-      `database "${database}" is locked by another run, which has just ended or may not be seen`,
-      {
-        hint: 'run the command again',
-      },
-    );
+    return new PgarkError('locked', `${subject} is locked by another run, which has just ended or may not be seen`, {
+      hint: 'run the command again',
+    });
   }
   const run = holder.runId === undefined ? '' : `, run ${holder.runId}`;
   return new PgarkError(
     'locked',
-    `database "${database}" is being backed up since ${holder.since.toISOString()} from ${holder.address}${run}`,
+    `${subject} is being backed up since ${holder.since.toISOString()} from ${holder.address}${run}`,
     {
       hint: 'wait for that run to end; if it is dead, its session on the server ends by itself or by pg_terminate_backend',
     },
   );
 }
 
-/** Second key: 32 bits of the name's SHA-256, signed as PostgreSQL's int4. */
-function lockKey(database: string): number {
-  return createHash('sha256').update(`pgark:${database}`).digest().readInt32BE(0);
+/** Second key: 32 bits of the SHA-256, signed as PostgreSQL's int4. */
+function lockKey(subject: string): number {
+  return createHash('sha256').update(subject).digest().readInt32BE(0);
 }

@@ -1,0 +1,67 @@
+import { PgarkError } from '../../common/errors.ts';
+import { tallyOf } from '../../pipeline/meter.ts';
+import { type Manifest, sizesOf } from '../../repository/manifest.ts';
+import type { BackupCheck, CheckListener } from '../check-backup.ts';
+import { parseSums } from '../directory/sums.ts';
+import { isOfKeys } from '../key-failure.ts';
+import type { SourceAccess } from '../load-source.ts';
+import { readStored } from '../sealed-object.ts';
+import { summingFiles } from './archive-files.ts';
+import { findSpan, spanOf } from './needed-wal.ts';
+import { PhysicalObjects } from './physical-objects.ts';
+import { readBase } from './stored-base.ts';
+
+/** The check of a physical backup: every file of its archives is compared with the list that the server made. */
+export class BaseCheck implements BackupCheck {
+  readonly #objects: PhysicalObjects;
+  readonly #access: SourceAccess;
+
+  constructor(manifest: Manifest, access: SourceAccess) {
+    this.#objects = new PhysicalObjects(manifest, access);
+    this.#access = access;
+  }
+
+  async presence(): Promise<void> {
+    const { store, signal } = this.#access;
+    await this.#objects.checkPresence();
+    await findSpan(store, spanOf(this.#objects.manifest), { signal });
+  }
+
+  async content(told: CheckListener): Promise<void> {
+    const { manifest, folder: subject } = this.#objects;
+    const { storedBytes: bytesTotal } = sizesOf(manifest);
+    const onStoredBytes = (bytes: number): void => told.onStoredBytes({ subject, bytes, bytesTotal });
+    const { signal } = this.#access;
+    try {
+      await this.#checkSums();
+      await readBase(this.#objects, { signal, onStoredBytes }, async (source, archive, onFile) => {
+        for await (const _ of summingFiles(archive, onFile)(source)) signal.throwIfAborted();
+      });
+    } catch (error) {
+      if (!(error instanceof PgarkError) || !isOfKeys(error)) throw error;
+      told.onLocked(error);
+      await this.#readStored(onStoredBytes);
+    }
+  }
+
+  /** What `sha256sum -c` would compare has to be what the backup is recorded to hold. */
+  async #checkSums(): Promise<void> {
+    const { manifest, folder } = this.#objects;
+    const own = this.#objects.named('sums');
+    const blocks: Uint8Array[] = [];
+    for await (const block of this.#objects.read(own, { signal: this.#access.signal })) blocks.push(block);
+    const sums = parseSums(Buffer.concat(blocks), own.key);
+    for (const { key, storedSha256 } of manifest.objects) {
+      if (key === own.key || sums.get(key.slice(folder.length)) === storedSha256) continue;
+      throw new PgarkError('corrupt', `${own.key} does not have the digest that was recorded for ${key}`);
+    }
+  }
+
+  async #readStored(onStoredBytes: (bytes: number) => void): Promise<void> {
+    const { store, signal } = this.#access;
+    const tally = tallyOf(onStoredBytes);
+    for (const object of this.#objects.manifest.objects) {
+      for await (const _ of readStored(store, object, { signal, onStoredBytes: tally() })) signal.throwIfAborted();
+    }
+  }
+}

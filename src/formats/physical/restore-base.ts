@@ -1,0 +1,140 @@
+import { MIB } from '../../common/bytes.ts';
+import { assert } from '../../common/errors.ts';
+import { toByteString } from '../../postgres/toc/byte-string.ts';
+import { folderOf } from './archive-files.ts';
+import { type FilledFolder, inspectEmptyFolder, takeEmptyFolder } from './empty-folder.ts';
+import { FILES, type PhysicalObjects } from './physical-objects.ts';
+import { type RecoveryPlan, withRecoverySettings } from './recovery-settings.ts';
+import { type BaseReading, readBase } from './stored-base.ts';
+import { TABLESPACES, type TablespacePlace, writeTablespaceMap } from './tablespace-map.ts';
+import { syncFolders, TargetFolder } from './target-files.ts';
+import { unpackArchive } from './unpack-archive.ts';
+
+/** Settings that name the old server's own files. */
+const ELSEWHERE = /^\s*(data_directory|hba_file|ident_file|external_pid_file)\s*=?\s*('[^']*')/gm;
+
+/** For WAL and settings, on top of the files. */
+const ROOM_BYTES = 64 * MIB;
+
+/** Where a physical backup is restored: absolute paths. */
+export interface BaseTarget {
+  readonly directory: string;
+  readonly tablespaces: readonly TablespacePlace[];
+}
+
+/** Errors: `target-not-empty`, `restore-failed` for a target that cannot be filled. Nothing is changed. */
+export async function inspectTarget(objects: PhysicalObjects, target: BaseTarget): Promise<void> {
+  const elsewhere = new Map(target.tablespaces.flatMap((place) => (place.isInside ? [] : [[place.oid, place.path]])));
+  let bytesInside = ROOM_BYTES;
+  for (const { oid, object } of objects.archives()) {
+    const path = elsewhere.get(oid ?? '');
+    if (path === undefined) bytesInside += object.plainBytes;
+    else await inspectEmptyFolder(path, object.plainBytes);
+  }
+  await inspectEmptyFolder(target.directory, bytesInside);
+}
+
+/** A base backup on the disk. */
+export class RestoredBase {
+  readonly #target: BaseTarget;
+  readonly #folders: FilledFolder[] = [];
+  #data: TargetFolder | undefined;
+
+  private constructor(target: BaseTarget) {
+    this.#target = target;
+  }
+
+  /**
+   * Unpacks all archives into the target, as it was on the server, with the backup_manifest beside them: what
+   * pg_verifybackup would pass, since each file was compared. A failure leaves the target as it was. Errors: those of
+   * `inspectTarget` and `readBase`.
+   */
+  static async unpack(objects: PhysicalObjects, target: BaseTarget, reading: BaseReading): Promise<RestoredBase> {
+    const base = new RestoredBase(target);
+    try {
+      await base.#unpack(objects, reading);
+      return base;
+    } catch (error) {
+      await base.discard();
+      throw error;
+    }
+  }
+
+  /** The data directory. */
+  get data(): TargetFolder {
+    assert(this.#data !== undefined, 'the base was unpacked');
+    return this.#data;
+  }
+
+  /** Whether all belongs to root, as whom PostgreSQL does not run. */
+  get isOfRoot(): boolean {
+    return process.getuid?.() === 0 && this.#folders.some(({ owner }) => owner === undefined);
+  }
+
+  /**
+   * Makes of it what a server starts from: it recovers up to the end of the base backup, by the WAL in `pg_wal`. `note`
+   * tells people in the settings where they come from.
+   */
+  async prepareRecovery(plan: RecoveryPlan, note: string): Promise<void> {
+    const { tablespaces } = this.#target;
+    const settings = (await this.data.read('postgresql.auto.conf')) ?? '';
+    await this.data.replace('postgresql.auto.conf', withRecoverySettings(settings, plan, note));
+    await this.data.remove('standby.signal');
+    await this.data.replace('recovery.signal', '');
+    // It wins over the links.
+    if (tablespaces.length > 0) await this.data.replace('tablespace_map', writeTablespaceMap(tablespaces));
+  }
+
+  /** What of the configuration is not in the directory, or points out of it: sentences for people. */
+  async configurationElsewhere(): Promise<readonly string[]> {
+    const settings = await this.data.read('postgresql.conf');
+    if (settings === undefined) {
+      return [
+        'the backup holds no postgresql.conf, which this server keeps outside of its data directory: copy it and pg_hba.conf there before the start',
+      ];
+    }
+    return [...settings.matchAll(ELSEWHERE)].map(
+      ([, name, place]) =>
+        `postgresql.conf sets ${name} to ${place}: change that before the start, or the old files are used`,
+    );
+  }
+
+  /** Brings everything to the disk. */
+  async sync(signal: AbortSignal): Promise<void> {
+    await syncFolders(
+      this.#folders.map(({ path }) => path),
+      signal,
+    );
+  }
+
+  /** Leaves the target as it was found. Never rejects. */
+  async discard(): Promise<void> {
+    for (const folder of this.#folders) await folder.discard();
+  }
+
+  async #unpack(objects: PhysicalObjects, reading: BaseReading): Promise<void> {
+    const data = await this.#take(this.#target.directory);
+    this.#data = data;
+    const targets = new Map<string | undefined, TargetFolder>([[undefined, data]]);
+    for (const { oid, path, isInside } of this.#target.tablespaces) {
+      if (isInside) {
+        await data.makeFolder(toByteString(TABLESPACES));
+        targets.set(oid, await data.folder(toByteString(`${TABLESPACES}/${oid}`)));
+      } else targets.set(oid, await this.#take(path));
+    }
+    await readBase(objects, reading, async (source, archive, onFile) => {
+      const target = targets.get(archive.oid);
+      assert(target !== undefined, 'each archive has its folder');
+      await unpackArchive(source, archive, target, onFile);
+    });
+    for (const { oid, path } of this.#target.tablespaces) await data.link(folderOf({ oid }).slice(0, -1), path);
+    const manifest = objects.read(objects.named('backup_manifest'), { signal: reading.signal });
+    await data.writeStream(FILES.manifest, manifest);
+  }
+
+  async #take(path: string): Promise<TargetFolder> {
+    const folder = await takeEmptyFolder(path);
+    this.#folders.push(folder);
+    return new TargetFolder(path, folder.owner);
+  }
+}

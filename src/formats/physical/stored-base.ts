@@ -1,0 +1,46 @@
+import type { ByteStream } from '../../common/bytes.ts';
+import { PgarkError } from '../../common/errors.ts';
+import { inParallel } from '../../common/in-parallel.ts';
+import { tallyOf } from '../../pipeline/meter.ts';
+import { type BackupManifest, BackupManifestReader } from '../../postgres/base/backup-manifest.ts';
+import { type FileSum, FileLedger } from './file-ledger.ts';
+import { sumOf } from './archive-files.ts';
+import type { PhysicalObjects, StoredArchive } from './physical-objects.ts';
+
+/** Archives that are read at once, and the blocks of each that are decompressed at once. */
+const READERS = 4;
+const BLOCKS_IN_FLIGHT = 4;
+
+export interface BaseReading {
+  readonly signal: AbortSignal;
+  readonly onStoredBytes: (bytesTotal: number) => void;
+}
+
+/**
+ * Reads the archives of a stored physical backup, several at once, and compares each file with the backup_manifest. `take`
+ * reads an archive to its end, and tells of its files. Resolves with what the backup_manifest says besides. Errors:
+ * `corrupt` where anything is missing, added or changed; `wrong-key`, `key-missing`, `store-…`, and those of `take`.
+ */
+export async function readBase(
+  objects: PhysicalObjects,
+  { signal, onStoredBytes }: BaseReading,
+  take: (source: ByteStream, archive: StoredArchive, onFile: (file: FileSum) => void) => Promise<void>,
+): Promise<BackupManifest> {
+  const { id } = objects.manifest;
+  const tally = tallyOf(onStoredBytes);
+  const ledger = new FileLedger((why) => new PgarkError('corrupt', `backup ${id} is damaged: ${why}`));
+  const manifestReader = new BackupManifestReader((file) => ledger.note(sumOf(file)));
+  const options = { signal, blocksInFlightMax: BLOCKS_IN_FLIGHT };
+  for await (const block of objects.read(objects.named('backup_manifest'), { ...options, onStoredBytes: tally() })) {
+    manifestReader.push(block);
+  }
+  const manifest = manifestReader.end();
+  await inParallel(objects.archives(), READERS, signal, async (next, either) => {
+    for (let archive = next(); archive !== undefined; archive = next()) {
+      const reading = { ...options, signal: either, onStoredBytes: tally() };
+      await take(objects.read(archive.object, reading), archive, (file) => ledger.compare(file));
+    }
+  });
+  ledger.end();
+  return manifest;
+}

@@ -1,0 +1,215 @@
+import { systemClock } from '../../common/clock.ts';
+import { asPgarkError, assert, messageOf, PgarkError } from '../../common/errors.ts';
+import type { Logger } from '../../common/log.ts';
+import type { Sealer } from '../../pipeline/encryption/sealer.ts';
+import type { ConnectionParameters } from '../../postgres/client/connection-parameters.ts';
+import { quoteIdentifier } from '../../postgres/client/quote.ts';
+import type { WalPosition } from '../../postgres/replication/base-backup.ts';
+import { showSetting } from '../../postgres/replication/replication-commands.ts';
+import { connectForReplication, type ReplicationSession } from '../../postgres/replication/replication-session.ts';
+import { type ReceivedWal, SegmentStream, type WaitOptions } from '../../postgres/replication/segment-stream.ts';
+import { type Lsn, parseLsn } from '../../postgres/wal/lsn.ts';
+import type { WalIdentity } from '../../postgres/wal/segment-content.ts';
+import { parseSegmentBytes, segmentStartAt } from '../../postgres/wal/segment.ts';
+import { historyFileName } from '../../postgres/wal/timeline-history.ts';
+import type { Manifest } from '../../repository/manifest.ts';
+import type { ObjectStore } from '../../storage/object-store.ts';
+import { receivedPiece } from '../wal/received-piece.ts';
+import { putTimelineHistory, putWalDelta, putWalFile, type WalPlace } from '../wal/store-piece.ts';
+import { findSpan, segmentsOf, type WalSpan } from './needed-wal.ts';
+import type { OpenWal, WalRun } from './wal-run.ts';
+
+/** The server hears from us this often, well within the shortest wal_sender_timeout that makes sense. */
+const STATUS_MS = 3_000;
+/** How long each next segment may take at the end: a primary closes the last one when a base backup is over. */
+const LAST_SEGMENT_MS = 60_000;
+
+export interface WalStreamRequest {
+  /** In whose folder the archive is. */
+  readonly source: string;
+  readonly connection: ConnectionParameters;
+  readonly sealer: Sealer | undefined;
+  /** A name for a slot that nobody else has: small letters, digits and `_`. */
+  readonly slot: string;
+  /** Whether the server is a standby. */
+  readonly inRecovery: boolean;
+  /** Where the WAL goes: each destination of the backup that is left. */
+  readonly archive: { each(step: (store: ObjectStore, signal: AbortSignal) => Promise<void>): Promise<void> };
+  readonly logger: Logger;
+}
+
+/**
+ * Streams the WAL that a base backup needs from the server while the backup is taken, by a connection of its own with a
+ * temporary slot, and archives it segment by segment. What is archived already is left as it is.
+ */
+export function streamWal(request: WalStreamRequest): OpenWal {
+  return async ({ systemIdentifier, applicationName, signal }) => {
+    const session = await connectForReplication(request.connection, { applicationName, signal });
+    try {
+      const segmentBytes = parseSegmentBytes(await showSetting(session, 'wal_segment_size'));
+      const slot = await reserve(session, request);
+      return new Streaming(request, session, { systemIdentifier, segmentBytes, magic: undefined }, slot);
+    } catch (error) {
+      await session.close();
+      throw error;
+    }
+  };
+}
+
+/** Makes the server keep its WAL from now on, as long as the session lives. Undefined where it has no slot to give. */
+async function reserve(session: ReplicationSession, { slot, logger }: WalStreamRequest): Promise<string | undefined> {
+  try {
+    await session.query(`CREATE_REPLICATION_SLOT ${quoteIdentifier(slot)} TEMPORARY PHYSICAL RESERVE_WAL`);
+    return slot;
+  } catch (error) {
+    if (!session.alive) throw error;
+    logger.warning(
+      'wal.no_slot',
+      `the server gives no replication slot (${messageOf(error)}): if it removes WAL before it is archived, the backup fails; raise max_replication_slots`,
+    );
+    return undefined;
+  }
+}
+
+class Streaming implements WalRun {
+  readonly #request: WalStreamRequest;
+  readonly #session: ReplicationSession;
+  readonly #identity: WalIdentity;
+  readonly #slot: string | undefined;
+  readonly #lost = new AbortController();
+  /** Aborted when the end is known. */
+  readonly #endKnown = new AbortController();
+  #start: WalPosition | undefined;
+  #stop: Lsn | undefined;
+  #stream: SegmentStream | undefined;
+  #archiving: Promise<void> | undefined;
+  #isClosed = false;
+
+  constructor(request: WalStreamRequest, session: ReplicationSession, identity: WalIdentity, slot: string | undefined) {
+    this.#request = request;
+    this.#session = session;
+    this.#identity = identity;
+    this.#slot = slot;
+  }
+
+  get lost(): AbortSignal {
+    return this.#lost.signal;
+  }
+
+  start(position: WalPosition): void {
+    this.#start = position;
+    this.#archiving = this.#archive(position);
+    this.#archiving.catch((error: unknown) => this.#lost.abort(asPgarkError(error)));
+  }
+
+  async finish(stop: WalPosition): Promise<NonNullable<Manifest['walNeeded']>> {
+    assert(this.#start !== undefined, 'the WAL of a backup that ends was begun');
+    const { segmentBytes, systemIdentifier } = this.#identity;
+    const span: WalSpan = {
+      folder: { source: this.#request.source, systemIdentifier },
+      timeline: this.#start.timeline,
+      from: parseLsn(this.#start.lsn),
+      to: parseLsn(stop.lsn),
+      segmentBytes,
+    };
+    this.#stop = span.to;
+    this.#endKnown.abort();
+    await this.#archiving;
+    // Nobody removed any of it meanwhile either.
+    await this.#request.archive.each(async (store, signal) => void (await findSpan(store, span, { signal })));
+    const names = [...segmentsOf(span)];
+    return { from: names[0] ?? '', to: names.at(-1) ?? '', segmentBytes };
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#stream?.destroy(new Error('the WAL is not wanted any more'));
+    await this.#session.close();
+    await this.#archiving?.catch(() => undefined);
+    this.#stream?.release();
+  }
+
+  async #archive({ lsn, timeline }: WalPosition): Promise<void> {
+    if (timeline > 1) await this.#archiveHistory(timeline);
+    const start = segmentStartAt(parseLsn(lsn), this.#identity.segmentBytes);
+    const stream = await SegmentStream.start(this.#session, {
+      slot: this.#slot,
+      timeline,
+      start,
+      identity: this.#identity,
+      clock: systemClock,
+      statusMs: STATUS_MS,
+    });
+    this.#stream = stream;
+    for (let archived = start; this.#stop === undefined || archived < this.#stop; ) {
+      if (this.#isClosed) return;
+      const wait = this.#waitOptions();
+      const segment = await stream.next(wait);
+      if (segment !== undefined) archived = await this.#putSegment(stream, segment);
+      else if (stream.isOver) throw endedEarly(await stream.ended);
+      else if (wait.withinMs !== undefined) return this.#putRest(stream);
+    }
+  }
+
+  /** How a full segment is waited for; for ever until the end is known. */
+  #waitOptions(): WaitOptions {
+    if (this.#stop === undefined) return { signal: this.#endKnown.signal };
+    return { withinMs: LAST_SEGMENT_MS, beyond: this.#request.inRecovery ? this.#stop - 1n : undefined };
+  }
+
+  async #putSegment(stream: SegmentStream, segment: ReceivedWal): Promise<Lsn> {
+    const { end } = segment.content;
+    const piece = receivedPiece(segment, this.#identity);
+    try {
+      await this.#each(async (place, signal) => void (await putWalFile(place, piece, { signal })));
+    } finally {
+      segment.content.release();
+    }
+    stream.lasts(end);
+    return end;
+  }
+
+  /** A standby closes no segment: what it has of the last one will do, once that is enough. */
+  async #putRest(stream: SegmentStream): Promise<void> {
+    if (this.#stop === undefined || !this.#request.inRecovery || stream.received < this.#stop) throw noMoreWal();
+    const rest = stream.tail();
+    assert(rest !== undefined, 'what ends within a segment is in its beginning');
+    const piece = receivedPiece(rest, this.#identity);
+    await this.#each(async (place, signal) => void (await putWalDelta(place, piece, { signal })));
+  }
+
+  async #archiveHistory(timeline: number): Promise<void> {
+    const [row] = await this.#session.query(`TIMELINE_HISTORY ${timeline}`);
+    const content = row?.['content'];
+    if (content === undefined || content === null) {
+      throw new PgarkError('postgres-failed', `the server has no history of its timeline ${timeline}`);
+    }
+    const name = historyFileName(timeline);
+    await this.#each(
+      async (place, signal) => void (await putTimelineHistory(place, name, Buffer.from(content), { signal })),
+    );
+  }
+
+  async #each(step: (place: WalPlace, signal: AbortSignal) => Promise<void>): Promise<void> {
+    const { source, sealer, archive } = this.#request;
+    const { systemIdentifier } = this.#identity;
+    // Who makes backups need not be able to read them.
+    const keys = { identities: [], passphrases: [] };
+    await archive.each((store, signal) => step({ store, folder: { source, systemIdentifier }, sealer, keys }, signal));
+  }
+}
+
+function endedEarly(end: Awaited<SegmentStream['ended']>): PgarkError {
+  const why = end.kind === 'next-timeline' ? `the server is on timeline ${end.timeline} now` : 'the server has stopped';
+  return new PgarkError('postgres-failed', `the write-ahead log that the backup needs ended too early: ${why}`, {
+    hint: 'run the backup again when the server is up',
+  });
+}
+
+function noMoreWal(): PgarkError {
+  return new PgarkError(
+    'stalled',
+    `the server has not sent the end of the write-ahead log that the backup needs within ${LAST_SEGMENT_MS / 1_000} s`,
+    { hint: 'see what the server and the network between do, then run the backup again' },
+  );
+}

@@ -1,0 +1,119 @@
+import type { FileHandle } from 'node:fs/promises';
+import { releaseBlock } from '../../common/block-memory.ts';
+import type { ByteStream } from '../../common/bytes.ts';
+import { PgarkError } from '../../common/errors.ts';
+import type { TarEntry } from '../../postgres/base/tar-header.ts';
+import { type TarHandler, TarReader } from '../../postgres/base/tar-reader.ts';
+import { readable } from '../../postgres/toc/byte-string.ts';
+import { archiveName, type ArchiveOf, SummingHandler } from './archive-files.ts';
+import type { FileSum } from './file-ledger.ts';
+import { cannotWrite, type TargetFolder } from './target-files.ts';
+
+type Item =
+  | { readonly kind: 'begun'; readonly entry: TarEntry }
+  | { readonly kind: 'content'; readonly piece: Uint8Array }
+  | { readonly kind: 'ended' };
+
+/**
+ * Writes what an archive holds into a folder, and tells of each file what it was when it passed. Errors: `corrupt` for an
+ * archive that is none, or that holds what leads out of the folder; `restore-failed` where it cannot be written.
+ */
+export async function unpackArchive(
+  source: ByteStream,
+  of: ArchiveOf,
+  target: TargetFolder,
+  onFile: (file: FileSum) => void,
+): Promise<void> {
+  const gatherer = new Gatherer();
+  const reader = new TarReader(gatherer, archiveName(of));
+  const sums = new SummingHandler(of, onFile);
+  await using writer = new Writer(target);
+  for await (const block of source) {
+    reader.push(block);
+    for (const item of gatherer.take()) {
+      await writer.write(item);
+      tell(sums, item);
+    }
+    releaseBlock(block);
+  }
+  reader.end();
+}
+
+/** Keeps what one block holds, as views of it. */
+class Gatherer implements TarHandler {
+  #items: Item[] = [];
+
+  take(): readonly Item[] {
+    const items = this.#items;
+    this.#items = [];
+    return items;
+  }
+
+  begun(entry: TarEntry): void {
+    this.#items.push({ kind: 'begun', entry });
+  }
+
+  content(piece: Uint8Array): void {
+    this.#items.push({ kind: 'content', piece });
+  }
+
+  ended(): void {
+    this.#items.push({ kind: 'ended' });
+  }
+}
+
+function tell(handler: TarHandler, item: Item): void {
+  if (item.kind === 'begun') handler.begun(item.entry);
+  else if (item.kind === 'content') handler.content(item.piece);
+  else handler.ended();
+}
+
+class Writer implements AsyncDisposable {
+  readonly #target: TargetFolder;
+  #name = '';
+  #file: FileHandle | undefined;
+
+  constructor(target: TargetFolder) {
+    this.#target = target;
+  }
+
+  async write(item: Item): Promise<void> {
+    if (item.kind === 'begun') await this.#begin(item.entry);
+    else if (item.kind === 'content') await this.#append(item.piece);
+    else await this.#close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#close();
+  }
+
+  async #begin({ kind, name, mode, target }: TarEntry): Promise<void> {
+    this.#name = readable(name);
+    // Links of tablespaces are in the file tablespace_map, and PostgreSQL sends no others.
+    if (kind === 'link') {
+      throw new PgarkError(
+        'corrupt',
+        `the backup holds a link, ${this.#name} to ${readable(target)}, as no base backup does`,
+        {
+          hint: 'somebody made or changed this archive: do not trust it, and restore another backup',
+        },
+      );
+    }
+    if (kind === 'directory') await this.#target.makeFolder(name, mode);
+    else this.#file = await this.#target.create(name, mode);
+  }
+
+  async #append(piece: Uint8Array): Promise<void> {
+    try {
+      await this.#file?.writeFile(piece);
+    } catch (error) {
+      throw cannotWrite(this.#name, this.#target.path, error);
+    }
+  }
+
+  async #close(): Promise<void> {
+    const file = this.#file;
+    this.#file = undefined;
+    await file?.close();
+  }
+}

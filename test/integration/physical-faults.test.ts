@@ -1,0 +1,192 @@
+import { mkdir, open, readdir, stat, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { type Logger, silentLogger } from '../../src/common/log.ts';
+import { Secret } from '../../src/common/secret.ts';
+import { keys } from '../../src/repository/keys.ts';
+import { Cluster } from '../support/cluster.ts';
+import { backupsIn, errorOf, fileDestination, keysOf, outcomesOf } from '../support/destinations.ts';
+import { FaultyStore } from '../support/faulty-store.ts';
+import { backUpServer, manifestOf, restoreServer, ServerFolder } from '../support/physical.ts';
+
+let cluster: Cluster;
+let folder: ServerFolder;
+
+beforeAll(async () => {
+  cluster = await Cluster.start({
+    initdb: ['--data-checksums', '--wal-segsize=1'],
+    settings: { max_wal_senders: '3', max_replication_slots: '3' },
+  });
+  folder = await ServerFolder.make(cluster.binDir);
+  await cluster.sql(`
+    CREATE TABLE here AS SELECT n, repeat(md5(n::text), 9) AS t FROM generate_series(1, 20000) AS n;
+    CREATE ROLE reader LOGIN; CREATE ROLE copier LOGIN REPLICATION; CHECKPOINT`);
+});
+afterAll(async () => {
+  await folder[Symbol.asyncDispose]();
+  await cluster[Symbol.asyncDispose]();
+});
+afterEach(async () => {
+  // Whatever fails, the server keeps nothing for us.
+  expect(await cluster.sql('select slot_name from pg_replication_slots')).toEqual([]);
+});
+
+const connectionOf = (user: string) => ({ ...cluster.connection, user, password: new Secret('unused') });
+
+describe('a physical backup is refused before any work', { timeout: 120_000 }, () => {
+  test('where the role may not replicate, with the statement that helps', async () => {
+    await using disk = await fileDestination('disk');
+    const error = await errorOf(backUpServer(cluster, [disk], { connection: connectionOf('reader') }));
+    expect(error).toMatchObject({ code: 'postgres-privileges', hint: 'ALTER ROLE "reader" REPLICATION' });
+    expect(await keysOf(disk.store)).toEqual([]);
+  });
+
+  test('where WAL senders are in use, by the numbers', async () => {
+    await using disk = await fileDestination('disk');
+    await using _ = await cluster.standby();
+    await using __ = await cluster.standby();
+    const error = await errorOf(backUpServer(cluster, [disk]));
+    expect(error).toMatchObject({ code: 'postgres-settings', message: expect.stringContaining('2 of 3 WAL senders') });
+  });
+
+  test('and done by a role that may replicate and read nothing', async () => {
+    await using disk = await fileDestination('disk');
+    const outcome = await backUpServer(cluster, [disk], { connection: connectionOf('copier') });
+    expect(manifestOf(outcome).objects.map(({ role }) => role)).toEqual(['base', 'backup_manifest', 'sums']);
+    expect(await backUpServer(cluster, [disk], { dryRun: true })).toMatchObject({
+      kind: 'checked',
+      client: { program: 'pgark' },
+    });
+  });
+});
+
+describe('a physical backup fails, and leaves nothing', { timeout: 120_000 }, () => {
+  test('where a page of the server is damaged, which the server says at the very end only', async () => {
+    const file = await cluster.value(`select pg_relation_filepath('here')`);
+    const page = await open(path.join(cluster.dataDirectory, file), 'r+');
+    const before = Buffer.alloc(4);
+    await page.read(before, 0, 4, 3 * 8192 + 5000);
+    const warnings: string[] = [];
+    const logger = loggerOf(warnings);
+    try {
+      await page.write(Buffer.from('rot!'), 0, 4, 3 * 8192 + 5000);
+      await page.sync();
+      await using disk = await fileDestination('disk');
+      const error = await errorOf(backUpServer(cluster, [disk], { logger }));
+      expect(error).toMatchObject({ code: 'postgres-failed', message: expect.stringContaining('XX001') });
+      expect(error.hint).toContain('pg_amcheck');
+      expect(warnings.join('\n')).toContain(`block 3`);
+      expect(await backupsIn(disk.store)).toEqual({ count: 0, leftovers: [] });
+      expect(await keysOf(disk.store, 'main/base/')).toEqual([]);
+    } finally {
+      await page.write(before, 0, 4, 3 * 8192 + 5000);
+      await page.close();
+    }
+  });
+
+  test('in a storage that takes no archive, or no write-ahead log, while another one has all', async () => {
+    await using disk = await fileDestination('disk');
+    for (const part of ['/base/', '/wal/']) {
+      await using other = await fileDestination('other');
+      const faulty = new FaultyStore(other.store, {
+        before: ({ method, key }) => {
+          if (method === 'putStream' && key.includes(part)) throw new Error(`no room for ${key}`);
+        },
+      });
+      const destinations = [disk, { destination: { ...other.destination, store: faulty } }];
+      const outcomes = outcomesOf(await backUpServer(cluster, destinations));
+      expect(outcomes['disk']?.error).toBeUndefined();
+      expect(outcomes['other']?.error?.message).toContain('no room for');
+      expect(await backupsIn(other.store)).toEqual({ count: 0, leftovers: [] });
+    }
+    expect(await backupsIn(disk.store)).toEqual({ count: 2, leftovers: [] });
+  });
+
+  test('where somebody ends its connections, or it is interrupted', async () => {
+    for (const what of ['base', 'wal'] as const) {
+      await using disk = await fileDestination('disk');
+      const state = what === 'base' ? 'backup' : 'streaming';
+      const faulty = new FaultyStore(disk.store, {
+        before: async ({ method, key }) => {
+          if (method !== 'putStream' || !key.includes('/base/')) return;
+          await cluster.sql(`select pg_terminate_backend(pid) from pg_stat_replication where state = '${state}'`);
+        },
+      });
+      // Slow enough to be still under way then.
+      const slow = { rateBytesPerSecondMax: 2 ** 22 };
+      const error = await errorOf(
+        backUpServer(cluster, [{ destination: { ...disk.destination, store: faulty } }], slow),
+      );
+      expect(error.code).toMatch(/^postgres-/);
+      expect(await backupsIn(disk.store)).toEqual({ count: 0, leftovers: [] });
+    }
+    await using disk = await fileDestination('disk');
+    const stop = new AbortController();
+    const faulty = new FaultyStore(disk.store, {
+      before: ({ method, key }) => {
+        if (method === 'putStream' && key.includes('/base/')) stop.abort();
+      },
+    });
+    const error = await errorOf(
+      backUpServer(cluster, [{ destination: { ...disk.destination, store: faulty } }], { signal: stop.signal }),
+    );
+    expect(error.code).toBe('interrupted');
+    expect(await backupsIn(disk.store)).toEqual({ count: 0, leftovers: [] });
+  });
+});
+
+describe('a restore into a directory', { timeout: 120_000 }, () => {
+  test('is refused where the directory holds anything, and leaves it as it is', async () => {
+    await using disk = await fileDestination('disk');
+    await backUpServer(cluster, [disk]);
+    const data = folder.join('taken');
+    await mkdir(data);
+    await writeFile(path.join(data, 'PG_VERSION'), '15\n');
+    expect(await errorOf(restoreServer(disk.store, data))).toMatchObject({ code: 'target-not-empty' });
+    expect(await readdir(data)).toEqual(['PG_VERSION']);
+  });
+
+  test('plans without writing, and is refused for a tablespace that the backup has not', async () => {
+    await using disk = await fileDestination('disk');
+    await backUpServer(cluster, [disk]);
+    const data = folder.join('planned');
+    expect(await restoreServer(disk.store, data, { planOnly: true })).toMatchObject({ done: false });
+    const mappings = [{ from: '/nowhere', to: '/tmp/somewhere' }];
+    expect(await errorOf(restoreServer(disk.store, data, { mappings }))).toMatchObject({ code: 'usage' });
+    await expect(stat(data)).rejects.toThrow('ENOENT');
+  });
+
+  test('of a damaged backup fails, and removes all that it wrote', async () => {
+    await using disk = await fileDestination('disk');
+    const manifest = manifestOf(
+      await backUpServer(cluster, [disk], { seal: { compression: { algorithm: 'none', level: 0 } } }),
+    );
+    const { key } = manifest.objects.find(({ role }) => role === 'base') ?? { key: '' };
+    const file = await open(path.join(disk.store.location.replace('file://', ''), key), 'r+');
+    const { size } = await file.stat();
+    await file.write(Buffer.from('rot!'), 0, 4, size - 100_000);
+    await file.close();
+    const data = folder.join('damaged');
+    expect(await errorOf(restoreServer(disk.store, data))).toMatchObject({ code: 'corrupt' });
+    await expect(stat(data)).rejects.toThrow('ENOENT');
+  });
+
+  test('without its write-ahead log is refused at once, and verify says so', async () => {
+    await using disk = await fileDestination('disk');
+    const manifest = manifestOf(await backUpServer(cluster, [disk]));
+    const [segment = ''] = await keysOf(disk.store, keys.walPrefix('main', manifest.server.systemIdentifier ?? ''));
+    await disk.store.delete(segment);
+    const error = await errorOf(restoreServer(disk.store, folder.join('no-wal')));
+    expect(error).toMatchObject({ code: 'corrupt', message: expect.stringContaining('write-ahead log') });
+    expect((await backupsIn(disk.store)).leftovers).toEqual([expect.stringContaining('write-ahead log')]);
+  });
+});
+
+function loggerOf(warnings: string[]): Logger {
+  const logger: Logger = {
+    ...silentLogger,
+    warning: (_event, message) => void warnings.push(message),
+    child: () => logger,
+  };
+  return logger;
+}

@@ -1,0 +1,230 @@
+import { execFile } from 'node:child_process';
+import { appendFile, chmod, chown, mkdir, mkdtemp, readFile, realpath, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { Client, type QueryResultRow } from 'pg';
+import type { Logger } from '../../src/common/log.ts';
+import { backup, type BackupDestination, type BackupOutcome, type BackupRequest } from '../../src/operations/backup.ts';
+import { operationContext } from '../../src/operations/context.ts';
+import {
+  type DirectoryRestoreOutcome,
+  restoreDirectory,
+  type DirectoryRestoreRequest,
+} from '../../src/operations/restore-directory.ts';
+import { findServerAccount } from '../../src/postgres/server/server-programs.ts';
+import type { Manifest } from '../../src/repository/manifest.ts';
+import type { ObjectStore } from '../../src/storage/object-store.ts';
+import type { Cluster } from './cluster.ts';
+
+const execute = promisify(execFile);
+
+export interface PhysicalBackupOptions extends Partial<BackupRequest> {
+  readonly logger?: Logger;
+  readonly signal?: AbortSignal;
+}
+
+/** A physical backup of the server into these places. */
+export async function backUpServer(
+  cluster: Pick<Cluster, 'connection'>,
+  destinations: readonly { readonly destination: BackupDestination }[],
+  { logger, signal, ...changes }: PhysicalBackupOptions = {},
+): Promise<BackupOutcome> {
+  const request: BackupRequest = {
+    source: 'main',
+    format: 'physical',
+    connection: cluster.connection,
+    destinations: destinations.map(({ destination }) => destination),
+    seal: { compression: { algorithm: 'zstd', level: 1 } },
+    nameTemplate: '',
+    excludeTableData: [],
+    leaseTermMs: 60_000,
+    readBack: false,
+    dryRun: false,
+    ...changes,
+  };
+  return backup(request, operationContext({ ...(logger && { logger }), ...(signal && { signal }) }));
+}
+
+/** The manifest of the first destination that has the backup. */
+export function manifestOf(outcome: BackupOutcome): Manifest {
+  const [manifest] = outcome.kind === 'committed' ? outcome.destinations.flatMap((each) => each.manifest ?? []) : [];
+  if (manifest === undefined) throw new Error('nothing was committed');
+  return manifest;
+}
+
+/** Restores the newest physical backup into a directory of the server's account. */
+export async function restoreServer(
+  store: ObjectStore,
+  directory: string,
+  changes: Partial<DirectoryRestoreRequest> = {},
+): Promise<DirectoryRestoreOutcome> {
+  return restoreDirectory(
+    {
+      store,
+      filter: {},
+      selector: { kind: 'latest' },
+      keys: { identities: [], passphrases: [] },
+      directory,
+      mappings: [],
+      planOnly: false,
+      ...changes,
+    },
+    operationContext(),
+  );
+}
+
+/** A folder in which restored servers live; it belongs to the account that runs them. */
+export class ServerFolder implements AsyncDisposable {
+  readonly path: string;
+  readonly #binDir: string;
+  readonly #account: Awaited<ReturnType<typeof findServerAccount>>;
+  readonly #running = new Set<string>();
+
+  private constructor(folder: string, binDir: string, account: Awaited<ReturnType<typeof findServerAccount>>) {
+    this.path = folder;
+    this.#binDir = binDir;
+    this.#account = account;
+  }
+
+  static async make(binDir: string): Promise<ServerFolder> {
+    const folder = await realpath(await mkdtemp(path.join(tmpdir(), 'pgark-restored-')));
+    const account = await findServerAccount();
+    await chmod(folder, 0o755);
+    if (account !== undefined) await chown(folder, account.uid, account.gid);
+    return new ServerFolder(folder, binDir, account);
+  }
+
+  join(...parts: string[]): string {
+    return path.join(this.path, ...parts);
+  }
+
+  /** A folder of the servers' account. */
+  async makeFolder(name: string): Promise<void> {
+    await mkdir(name, { mode: 0o700 });
+    if (this.#account !== undefined) await chown(name, this.#account.uid, this.#account.gid);
+  }
+
+  /** A program of PostgreSQL, as the account of the servers. */
+  async run(program: string, args: readonly string[], programs = this.#binDir): Promise<string> {
+    const env = { PATH: `${programs}:/usr/bin:/bin`, LC_ALL: 'C', TZ: 'UTC', PGPASSWORD: 'unused' };
+    const { stdout, stderr } = await execute(path.join(programs, program), [...args], {
+      cwd: this.path,
+      env,
+      ...this.#account,
+    });
+    return stdout + stderr;
+  }
+
+  /** Starts a server on a restored data directory and waits until it is a primary. */
+  async start(data: string): Promise<RestoredServer> {
+    const port = await freePort();
+    const settings = [
+      `port = ${port}`,
+      `unix_socket_directories = '${this.path}'`,
+      `listen_addresses = '127.0.0.1'`,
+      'fsync = off',
+    ];
+    await appendFile(path.join(data, 'postgresql.auto.conf'), `${settings.join('\n')}\n`);
+    const log = path.join(this.path, `${port}.log`);
+    try {
+      await this.run('pg_ctl', ['-D', data, '-w', '-t', '60', '-l', log, 'start']);
+    } catch (error) {
+      throw new Error(await readFile(log, 'utf8').catch(() => 'no log'), { cause: error });
+    }
+    this.#running.add(data);
+    const server = new RestoredServer(port);
+    // pg_ctl is content with a server that still recovers.
+    while ((await server.value('select pg_is_in_recovery()')) !== 'false') await server.value('select pg_sleep(0.05)');
+    return server;
+  }
+
+  async stop(data: string): Promise<void> {
+    if (this.#running.delete(data)) await this.run('pg_ctl', ['-D', data, '-w', '-m', 'immediate', 'stop']);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const data of this.#running) await this.stop(data).catch(() => undefined);
+    await rm(this.path, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
+  }
+}
+
+export class RestoredServer {
+  readonly port: number;
+
+  constructor(port: number) {
+    this.port = port;
+  }
+
+  async sql<Row extends QueryResultRow = QueryResultRow>(text: string, database = 'postgres'): Promise<Row[]> {
+    const client = new Client({ host: '127.0.0.1', port: this.port, user: 'postgres', password: 'unused', database });
+    client.on('error', () => {});
+    await client.connect();
+    try {
+      return (await client.query<Row>(text)).rows;
+    } finally {
+      await client.end();
+    }
+  }
+
+  /** Of a query of one row and one column. */
+  async value(text: string, database = 'postgres'): Promise<string> {
+    const [row] = await this.sql(text, database);
+    return String(Object.values(row ?? {})[0]);
+  }
+}
+
+/** A port that was free on 127.0.0.1 a moment ago. */
+async function freePort(): Promise<number> {
+  const probe = createServer();
+  await new Promise<void>((resolve) => {
+    probe.listen(0, '127.0.0.1', resolve);
+  });
+  const address = probe.address();
+  await new Promise((resolve) => {
+    probe.close(resolve);
+  });
+  if (address === null || typeof address === 'string') throw new Error('a TCP server has no port');
+  return address.port;
+}
+
+/** Writes numbered rows, one transaction each, until it is told to stop. */
+export class Load {
+  readonly #client: Client;
+  readonly #work: Promise<void>;
+  readonly #waiting: { readonly n: number; readonly resolve: () => void }[] = [];
+  #goesOn = true;
+
+  private constructor(client: Client) {
+    this.#client = client;
+    this.#work = this.#write().catch(() => undefined);
+  }
+
+  static async start(cluster: Cluster): Promise<Load> {
+    const client = new Client({ host: '127.0.0.1', port: cluster.port, user: 'postgres', database: 'postgres' });
+    client.on('error', () => {});
+    await client.connect();
+    return new Load(client);
+  }
+
+  /** Resolves when that row is committed. */
+  async reached(n: number): Promise<void> {
+    await new Promise<void>((resolve) => void this.#waiting.push({ n, resolve }));
+  }
+
+  async stop(): Promise<void> {
+    this.#goesOn = false;
+    await this.#work;
+    await this.#client.end().catch(() => undefined);
+  }
+
+  async #write(): Promise<void> {
+    let n = 0;
+    while (this.#goesOn) {
+      n += 1;
+      await this.#client.query(`insert into load values (${n}, repeat(md5('${n}'), 40))`);
+      for (const each of this.#waiting) if (each.n <= n) each.resolve();
+    }
+  }
+}
