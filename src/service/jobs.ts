@@ -67,7 +67,7 @@ function inFormat(
   { origins }: Config,
   source: SourceConfig,
   { name }: JobConfig,
-  format: MadeFormat,
+  format: JobConfig['format'],
 ): Partial<JobConfig> {
   const path = ['databases', source.name, 'jobs', name, 'compression'];
   const isDefault = ['algorithm', 'level'].every((part) => origins.isDefault([...path, part]));
