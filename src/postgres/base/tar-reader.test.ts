@@ -44,8 +44,8 @@ function refusal(archive: Uint8Array): string {
   throw new Error('it was read');
 }
 
-/** Bytes as characters; any but zero, and no slash, which would be a directory's. */
-const name = fc.stringMatching(/^[\u0001-\u002E\u0030-\u00FF]{1,98}$/);
+/** Bytes as characters; any but zero, and no slash, which would be a directory's; nor the folder of all, which has no name. */
+const name = fc.stringMatching(/^[\u0001-\u002E\u0030-\u00FF]{1,98}$/).filter((each) => each !== '.');
 const member: fc.Arbitrary<Member> = fc.oneof(
   fc.record({
     name,
