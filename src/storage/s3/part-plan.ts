@@ -15,7 +15,7 @@ const ESTIMATED_SHARE = 0.7;
 /** With equal parts nothing can be made good later, so that only rounding and small errors are allowed for. */
 const EQUAL_ESTIMATED_SHARE = 0.9;
 /** Of the memory for buffers, where several bodies share it: each of them has blocks on their way besides. */
-export const SHARED_SHARE = 0.5;
+export const SHARED_SHARE = 3 / 8;
 const GROWTH_STEPS = 20;
 /** No dump is taken to be smaller than this part of its upper estimate, however well it compresses. */
 const ESTIMATE_RATIO_MAX = 20;
