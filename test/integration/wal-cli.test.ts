@@ -1,11 +1,11 @@
-import { mkdir, readFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { MIB } from '../../src/common/bytes.ts';
 import { systemClock } from '../../src/common/clock.ts';
 import { systemRandom } from '../../src/common/random.ts';
 import { formatLsn } from '../../src/postgres/wal/lsn.ts';
 import { FileStore } from '../../src/storage/file/file-store.ts';
-import { type RunResult, runPgark } from '../support/cli.ts';
+import { pgarkPath, type RunResult, runPgark } from '../support/cli.ts';
 import { Cluster } from '../support/cluster.ts';
 import { makeTempDirectory, type TempDirectory } from '../support/temp.ts';
 import { Archived, flushedLsn, load, walFolder } from '../support/wal-receiving.ts';
@@ -88,4 +88,22 @@ test('a receiver that is killed in the midst of it loses nothing, and one that i
     env: { ...env, DATABASE_URL: cluster.url.replace('postgres:unused', 'nobody:x') },
   });
   expect([refused.exitCode, refused.stderr]).toEqual([1, expect.stringContaining('nobody')]);
+});
+
+test('an archive_command archives what the server has written', { timeout: 120_000 }, async () => {
+  await mkdir(directory.join('pushed'));
+  await chmod(directory.join('pushed'), 0o777);
+  await chmod(directory.path, 0o755);
+  const pushed = `BACKUP_NAME=shop BACKUP_STORAGE=file://${directory.join('pushed')} DATABASE_URL=postgres://x@localhost/x`;
+  await using server = await Cluster.start({
+    initdb: ['--wal-segsize=1'],
+    settings: { archive_mode: 'on', archive_command: `${pushed} ${pgarkPath} wal push %p` },
+  });
+  const name = await server.value('select pg_walfile_name(pg_switch_wal())');
+  await server.sql(`do $$ begin while not exists (select from pg_stat_archiver where last_archived_wal >= '${name}')
+    loop perform pg_sleep(0.05); perform pg_stat_clear_snapshot(); end loop; end $$`);
+  const store = new FileStore({ root: directory.join('pushed'), clock: systemClock, random: systemRandom });
+  const found = new Archived(store, await walFolder(server), MIB);
+  expect((await found.segment(name)).equals(await readFile(`${server.dataDirectory}/pg_wal/${name}`))).toBe(true);
+  expect(await server.value('select failed_count from pg_stat_archiver')).toBe('0');
 });

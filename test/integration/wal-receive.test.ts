@@ -1,10 +1,12 @@
 import { chmod } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { MIB } from '../../src/common/bytes.ts';
+import { systemClock } from '../../src/common/clock.ts';
 import { PgarkError } from '../../src/common/errors.ts';
 import { generateAgeIdentity } from '../../src/pipeline/encryption/age-keys.ts';
 import { ageSealer } from '../../src/pipeline/encryption/age-sealer.ts';
 import { walLagMs } from '../../src/operations/wal/receive-request.ts';
+import { parseLsn } from '../../src/postgres/wal/lsn.ts';
 import { readWalRecord } from '../../src/repository/wal-record.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { Cluster } from '../support/cluster.ts';
@@ -219,6 +221,63 @@ describe('received WAL', { timeout: 120_000 }, () => {
     expect(second.alarms).toEqual([]);
     await (await archived(store)).onlyStretch();
     await second.stop();
+    await dropSlot();
+  });
+
+  test('is archived before a commit returns, where the server waits for it', async () => {
+    const store = storeIn('synchronous');
+    await using receiving = startReceiving(cluster, [store], { synchronous: true, flushMs: 60_000 });
+    await receiving.streams();
+    await cluster.sql('create table if not exists waited (i int)');
+    await cluster.sql(`alter system set synchronous_standby_names = 'pgark_shop'`);
+    await cluster.sql('select pg_reload_conf()');
+    for (let i = 0; i < 5; i += 1) {
+      const [row] = await cluster.sql<{ lsn: string }>(
+        `insert into waited values (${i}) returning pg_current_wal_insert_lsn()::text as lsn`,
+      );
+      // The commit's own record is behind it.
+      expect(receiving.receiver.state().archived).toBeGreaterThan(parseLsn(row?.lsn ?? '0/0'));
+    }
+    expect(await cluster.value('select sync_state from pg_stat_replication where sync_state <> $$async$$')).toBe(
+      'sync',
+    );
+    await cluster.sql('alter system reset synchronous_standby_names');
+    await cluster.sql('select pg_reload_conf()');
+    await receiving.stop();
+    await dropSlot();
+  });
+
+  test('is let go, slot and all, where the slot holds back more than it may, and begins anew', async () => {
+    let refuses = false;
+    const store = new FaultyStore(storeIn('budget'), {
+      before: ({ method, key }) => {
+        if (refuses && method.startsWith('put') && key.startsWith('shop/')) {
+          throw new PgarkError('store-unreachable', 'the test refuses');
+        }
+      },
+    });
+    // Nobody waits for long here.
+    const clock = {
+      ...systemClock,
+      sleep: (ms: number, signal?: AbortSignal) => systemClock.sleep(Math.min(ms, 200), signal),
+    };
+    await using receiving = startReceiving(cluster, [store], { slotBudgetBytes: 4 * MIB, clock });
+    await cluster.sql(load(500));
+    await receiving.archives(await flushedLsn(cluster));
+    refuses = true;
+    const kinds = (): string[] => receiving.alarms.map(({ kind }) => kind);
+    await cluster.sql(load(3_200));
+    await vi.waitUntil(() => kinds().includes('slot'), WAIT);
+    expect(kinds()).not.toContain('slot-dropped');
+    await cluster.sql(load(2_000));
+    await vi.waitUntil(() => kinds().includes('slot-dropped'), WAIT);
+    expect(await cluster.value('select count(*) from pg_replication_slots')).toBe('0');
+    await cluster.sql(`${load(3_000)}; checkpoint`);
+    refuses = false;
+    await cluster.sql(load(10));
+    await receiving.archives(await flushedLsn(cluster));
+    expect(await cluster.value('select count(*) from pg_replication_slots')).toBe('1');
+    await receiving.stop();
     await dropSlot();
   });
 });

@@ -15,6 +15,8 @@ const execute = promisify(execFile);
 export interface ClusterOptions {
   /** Folder of the server's programs. Default: the newest version installed. */
   readonly binDir?: string;
+  /** Folder of pg_basebackup, where it is not that of the server. */
+  readonly clientDir?: string;
   /** Lines of postgresql.conf. They are read last. */
   readonly settings?: Readonly<Record<string, string>>;
   /** Further arguments of initdb, such as `--wal-segsize=1`. */
@@ -29,11 +31,13 @@ export class Cluster implements AsyncDisposable {
   readonly binDir: string;
   readonly directory: string;
   readonly port: number;
+  #clientDir: string;
   readonly #account: Account | undefined;
   readonly #reaper: Reaper;
 
   private constructor(binDir: string, directory: string, port: number, account: Account | undefined, reaper: Reaper) {
     this.binDir = binDir;
+    this.#clientDir = binDir;
     this.directory = directory;
     this.port = port;
     this.#account = account;
@@ -43,6 +47,7 @@ export class Cluster implements AsyncDisposable {
   /** Makes a new server and starts it. */
   static async start(options: ClusterOptions = {}): Promise<Cluster> {
     const cluster = await Cluster.#make(options.binDir ?? (await findServerPrograms()));
+    cluster.#clientDir = options.clientDir ?? cluster.binDir;
     const args = ['-D', cluster.dataDirectory, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--no-locale', '-N'];
     await cluster.run('initdb', [...args, ...(options.initdb ?? [])]);
     await cluster.configure({ wal_level: 'replica', max_wal_senders: '10', ...options.settings });
@@ -52,21 +57,47 @@ export class Cluster implements AsyncDisposable {
 
   /** A standby of this server, which streams from it. */
   async standby(settings: Readonly<Record<string, string>> = {}): Promise<Cluster> {
-    const standby = await Cluster.#make(this.binDir);
+    const standby = await this.#sibling();
     const source = `host=127.0.0.1 port=${this.port} user=postgres application_name=standby`;
-    await standby.run('pg_basebackup', ['-D', standby.dataDirectory, '-d', source, '-R', '-X', 'stream', '-c', 'fast']);
-    await standby.configure(settings);
+    await standby.#runIn(this.#clientDir, 'pg_basebackup', [
+      '-D',
+      standby.dataDirectory,
+      '-d',
+      source,
+      '-X',
+      'stream',
+      '-c',
+      'fast',
+    ]);
+    // What -R writes is for the client's own version.
+    await writeFile(path.join(standby.dataDirectory, 'standby.signal'), '', { mode: 0o644 });
+    await standby.configure({ primary_conninfo: source, ...settings });
     await standby.start();
     return standby;
   }
 
   /** A base backup of this server, without any WAL, as the files of a server that is not started. */
   async copy(settings: Readonly<Record<string, string>> = {}): Promise<Cluster> {
-    const copy = await Cluster.#make(this.binDir);
+    const copy = await this.#sibling();
     const source = `host=127.0.0.1 port=${this.port} user=postgres`;
-    await copy.run('pg_basebackup', ['-D', copy.dataDirectory, '-d', source, '-X', 'none', '-c', 'fast']);
+    await copy.#runIn(this.#clientDir, 'pg_basebackup', [
+      '-D',
+      copy.dataDirectory,
+      '-d',
+      source,
+      '-X',
+      'none',
+      '-c',
+      'fast',
+    ]);
     await copy.configure({ archive_mode: 'off', ...settings });
     return copy;
+  }
+
+  async #sibling(): Promise<Cluster> {
+    const sibling = await Cluster.#make(this.binDir);
+    sibling.#clientDir = this.#clientDir;
+    return sibling;
   }
 
   static async #make(binDir: string): Promise<Cluster> {
@@ -152,9 +183,13 @@ export class Cluster implements AsyncDisposable {
 
   /** A program of the server's version, as the account that owns its files; returns its output. */
   async run(program: string, args: readonly string[]): Promise<string> {
-    const env = { PATH: `${this.binDir}:/usr/bin:/bin`, LC_ALL: 'C', TZ: 'UTC' };
+    return this.#runIn(this.binDir, program, args);
+  }
+
+  async #runIn(folder: string, program: string, args: readonly string[]): Promise<string> {
+    const env = { PATH: `${folder}:/usr/bin:/bin`, LC_ALL: 'C', TZ: 'UTC' };
     const options = { cwd: this.directory, env, maxBuffer: 2 ** 28, ...this.#account };
-    const { stdout } = await execute(path.join(this.binDir, program), [...args], options);
+    const { stdout } = await execute(path.join(folder, program), [...args], options);
     return stdout;
   }
 

@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { inspect } from 'node:util';
 import { expect, vi } from 'vitest';
 import { indexWal, type WalIndex } from '../../src/formats/wal/archive-index.ts';
 import { readPiece } from '../../src/formats/wal/read-piece.ts';
@@ -15,7 +16,7 @@ import type { Cluster } from './cluster.ts';
 import { bytesOf } from './streams.ts';
 
 export const NO_KEYS: DecryptionKeys = { identities: [], passphrases: [] };
-const WAIT = { timeout: 60_000, interval: 20 };
+const WAIT = { timeout: 30_000, interval: 20 };
 
 /** A receiver in this process, which ends with the test. */
 export interface Receiving extends AsyncDisposable {
@@ -32,11 +33,11 @@ export interface Receiving extends AsyncDisposable {
 export function startReceiving(
   cluster: Cluster,
   stores: readonly ObjectStore[],
-  options: Partial<ReceiveWalRequest> & { readonly logger?: OperationContext['logger'] } = {},
+  options: Partial<ReceiveWalRequest> & { readonly clock?: OperationContext['clock'] } = {},
 ): Receiving {
   const stop = new AbortController();
   const alarms: WalAlarm[] = [];
-  const { logger, ...request } = options;
+  const { clock, ...request } = options;
   const receiver = receiveWal(
     {
       source: 'shop',
@@ -47,7 +48,7 @@ export function startReceiving(
       onAlarm: (alarm) => alarms.push(alarm),
       ...request,
     },
-    operationContext({ signal: stop.signal, ...(logger && { logger }) }),
+    operationContext({ signal: stop.signal, ...(clock && { clock }) }),
   );
   const end = async (): Promise<void> => {
     stop.abort(new Error('the test ends it'));
@@ -60,7 +61,11 @@ export function startReceiving(
       await vi.waitUntil(() => receiver.state().phase === 'streaming', WAIT);
     },
     archives: async (lsn) => {
-      await vi.waitUntil(() => (receiver.state().archived ?? 0n) >= lsn, WAIT);
+      try {
+        await vi.waitUntil(() => (receiver.state().archived ?? 0n) >= lsn, WAIT);
+      } catch (error) {
+        throw new Error(`not archived up to ${lsn}: ${inspect(receiver.state())}`, { cause: error });
+      }
     },
     stop: end,
     [Symbol.asyncDispose]: end,
