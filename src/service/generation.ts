@@ -36,7 +36,10 @@ export class Generation {
   ) {
     this.config = config;
     for (const warning of config.warnings) context.logger.warning('config.warning', warning);
-    this.jobs = planJobs(config, { sources: [...config.databases.values()], prunes: true }, context.logger);
+    const sources = [...config.databases.values()];
+    // Who only receives WAL has no jobs, and needs none.
+    const wanted = { sources, prunes: true, mayBeNone: sources.some(({ wal }) => wal !== undefined) };
+    this.jobs = planJobs(config, wanted, context.logger);
     // From here on there is something to close.
     this.#tracing = adapters.openTracing(config.traces, context.logger);
     this.context = { ...context, tracer: this.#tracing.tracer };

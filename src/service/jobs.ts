@@ -25,13 +25,15 @@ export interface JobSelection {
   readonly parallel?: number;
   /** Whether the jobs' own retention is carried out afterwards: then they must not delete what another keeps. */
   readonly prunes: boolean;
+  /** Whether it is fine that there are none. Default: false. */
+  readonly mayBeNone?: boolean;
 }
 
 /** What of the configuration is to be done. Error: `config-invalid` if that cannot be done as it is configured. */
 export function planJobs(config: Config, selection: JobSelection, logger: Logger): readonly Job[] {
   const { sources } = selection;
   const jobs = sources.flatMap((source) => jobsOf(config, source, selection));
-  if (jobs.length === 0) {
+  if (jobs.length === 0 && selection.mayBeNone !== true) {
     throw new PgarkError('config-invalid', 'none of the databases asked for has a job', {
       hint: 'add a job with format: directory, see docs/configuration.md',
     });
