@@ -4,6 +4,10 @@ import { PgarkError } from '../common/errors.ts';
 import { type ConnectionParameters, describeConnection } from '../postgres/client/connection-parameters.ts';
 import { largeObjectHint } from '../postgres/client/large-objects.ts';
 
+/** For a server whose table of locks is full. */
+export const LOCK_ROOM_HINT =
+  'a dump locks every table of the database: raise max_locks_per_transaction on the server, and restart it';
+
 interface Explanation {
   readonly pattern: RegExp;
   readonly code: ErrorCode;
@@ -46,6 +50,7 @@ const EXPLANATIONS: readonly Explanation[] = [
     code: 'dump-failed',
     hint: LOCKED_TABLE_HINT,
   },
+  { pattern: /out of shared memory/, code: 'dump-failed', hint: LOCK_ROOM_HINT },
   {
     pattern: /conflict with recovery/,
     code: 'dump-failed',

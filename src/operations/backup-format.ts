@@ -1,5 +1,7 @@
 import type { ByteStream } from '../common/bytes.ts';
+import type { Clock } from '../common/clock.ts';
 import type { Logger } from '../common/log.ts';
+import type { Random } from '../common/random.ts';
 import type { Seal } from '../formats/sealed-object.ts';
 import type { BackupId, FormatLetter } from '../repository/ids.ts';
 import type { Manifest, ManifestObject } from '../repository/manifest.ts';
@@ -66,6 +68,8 @@ interface DumpWork {
   readonly onBytesRead: (bytes: number) => void;
   /** Told how many bytes are to come in all, where the format knows better than by the size of the database. */
   readonly onBytesExpected: (bytes: number) => void;
+  readonly clock: Clock;
+  readonly random: Random;
   readonly logger: Logger;
   /** Aborted when the dump is to end at once; then nobody wants its error. */
   readonly signal: AbortSignal;

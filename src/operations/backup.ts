@@ -198,7 +198,11 @@ async function dumpInto(work: Work, dump: DumpFacts): Promise<void> {
   const { logger } = run;
   try {
     const told = { onBytesRead, onBytesExpected };
-    const { last, recorded } = await prepared.dump({ name, applicationName, ...told, logger, signal }, sink);
+    const { clock, random } = context;
+    const { last, recorded } = await prepared.dump(
+      { name, applicationName, ...told, clock, random, logger, signal },
+      sink,
+    );
     await sink.putLast(last, (destination, put) => commitIn(destination, put, work, dump, recorded));
   } catch (error) {
     group.failAll(asRunError('backup', error, context.signal));

@@ -93,6 +93,8 @@ export interface MatrixServer extends AsyncDisposable {
   url(database: string): string;
   environment(database: string): Readonly<Record<string, string>>;
   query<Row extends QueryResultRow = QueryResultRow>(sql: string, database?: string): Promise<Row[]>;
+  /** The caller ends it. */
+  connect(database: string): Promise<Client>;
   withClient<T>(database: string, work: (client: Client) => Promise<T>): Promise<T>;
   createDatabase(name: string, options?: string): Promise<void>;
 }
@@ -103,10 +105,14 @@ export async function startMatrixServer(major: number, binDir: string): Promise<
     listen: 'tcp',
     settings: { shared_buffers: '32MB', jit: 'off', wal_level: 'logical', max_wal_size: '2GB' },
   });
-  const withClient: MatrixServer['withClient'] = async (database, work) => {
+  const connect: MatrixServer['connect'] = async (database) => {
     const client = new Client({ connectionString: server.url(database).reveal() });
     client.on('error', () => {});
     await client.connect();
+    return client;
+  };
+  const withClient: MatrixServer['withClient'] = async (database, work) => {
+    const client = await connect(database);
     try {
       return await work(client);
     } finally {
@@ -126,6 +132,7 @@ export async function startMatrixServer(major: number, binDir: string): Promise<
       PGDATABASE: database,
     }),
     query,
+    connect,
     withClient,
     async createDatabase(name, options = '') {
       await query(`CREATE DATABASE ${escapeIdentifier(name)} TEMPLATE template0 ${options}`);

@@ -1,11 +1,14 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { expect } from 'vitest';
+import { type Logger, silentLogger } from '../../src/common/log.ts';
 import { type ArchiveContents, parseContents } from '../../src/formats/directory/contents.ts';
+import type { BackupOutcome } from '../../src/operations/backup.ts';
 import type { Manifest } from '../../src/repository/manifest.ts';
 import { dataFolderOf } from '../../src/repository/repository.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { runProgram } from './cli.ts';
+import { outcomesOf } from './destinations.ts';
 import type { TestDatabase } from './postgres.ts';
 import { dumpOf } from './restoring.ts';
 
@@ -32,6 +35,23 @@ export async function copyFolder(store: ObjectStore, manifest: Manifest, target:
 export async function contentsOf(store: ObjectStore, manifest: Manifest): Promise<ArchiveContents> {
   const key = manifest.objects.find(({ role }) => role === 'contents')?.key ?? '';
   return parseContents(await bytesOf(store, key), key);
+}
+
+/** How many rows of each table a backup that was made says it has, by schema and name. */
+export async function rowCountsOf(outcome: BackupOutcome, store: ObjectStore): Promise<Record<string, number>> {
+  const { manifest } = Object.values(outcomesOf(outcome))[0] ?? {};
+  if (manifest === undefined) throw new Error('nothing was committed');
+  return rowCountsIn(await contentsOf(store, manifest));
+}
+
+export function rowCountsIn({ tables }: Pick<ArchiveContents, 'tables'>): Record<string, number> {
+  return Object.fromEntries(tables.map(({ schema, name, rows }) => [`${schema}.${name}`, rows]));
+}
+
+/** Keeps the events of what is warned of. */
+export function warningsTo(warnings: string[]): Logger {
+  const logger: Logger = { ...silentLogger, warning: (event) => void warnings.push(event), child: () => logger };
+  return logger;
 }
 
 /** Each command has to succeed, in this folder. */

@@ -1,3 +1,4 @@
+import { type Clock, systemClock } from '../../src/common/clock.ts';
 import type { PgarkError } from '../../src/common/errors.ts';
 import type { Logger } from '../../src/common/log.ts';
 import { Secret } from '../../src/common/secret.ts';
@@ -58,12 +59,14 @@ export interface BackUpOptions extends Partial<BackupRequest> {
   /** Of a proxy before PostgreSQL. */
   readonly port?: number;
   readonly logger?: Logger;
+  /** How much faster than others its pauses pass. */
+  readonly haste?: number;
 }
 
 export async function backUp(
   database: TestDatabase,
   destinations: readonly { readonly destination: BackupDestination }[],
-  { port, logger, ...changes }: BackUpOptions = {},
+  { port, logger, haste = 1, ...changes }: BackUpOptions = {},
 ): Promise<BackupOutcome> {
   const { password, ...server } = { ...postgresFacts(), ...(port === undefined ? {} : { port }) };
   const request: BackupRequest = {
@@ -78,7 +81,8 @@ export async function backUp(
     dryRun: false,
     ...changes,
   };
-  return backup(request, operationContext(logger === undefined ? {} : { logger }));
+  const clock: Clock = { ...systemClock, sleep: (ms, signal) => systemClock.sleep(ms / haste, signal) };
+  return backup(request, operationContext({ clock, ...(logger === undefined ? {} : { logger }) }));
 }
 
 /** What came of each destination, by its name; the backup has to be committed somewhere. */

@@ -14,8 +14,8 @@ export interface CrewRequest {
   readonly jobs: number;
   /** In the order in which they are taken. */
   readonly pieces: readonly Piece[];
-  /** Tables that several sessions read: each locks them before it begins, as long as nobody waits for them. */
-  readonly cutTables: readonly string[];
+  /** Oids of tables that several sessions read: each locks them before it begins, as long as nobody waits for them. */
+  readonly cutTables: readonly number[];
   readonly open: () => Promise<SnapshotSession>;
   /**
    * Reads a piece and stores it; what it has stored before it failed it does not read again. Resolves as soon as all is
@@ -50,7 +50,7 @@ interface Done {
   /** On which to go on; undefined if the server has none to give. */
   readonly session?: SnapshotSession;
   /** Undefined for one that is left to the leader. */
-  readonly read?: ReadPiece;
+  readonly read?: ReadPiece | undefined;
 }
 
 class Crew {
@@ -103,7 +103,7 @@ class Crew {
         session = done.session;
         await this.#unlessOver(stored);
         stored = done.read?.stored.catch((error: unknown) => this.#fail(error));
-        if (session === undefined) break;
+        if (session === undefined && done.read === undefined) break;
       }
       await this.#unlessOver(stored);
     } catch (error) {
@@ -125,18 +125,23 @@ class Crew {
 
   async #attempt(piece: Piece, given: SnapshotSession | undefined): Promise<Done> {
     let session = given;
+    let read: ReadPiece | undefined;
     for (let attempt = 1; ; attempt++) {
       try {
         session ??= await this.#open();
-        if (piece.kind === 'table' && !(await session.lock(piece.table))) {
-          this.#left.push(piece);
-          return { session };
-        }
-        return { session, read: await this.#request.carryOut(session.session, piece, this.#signal) };
+        const { session: connected } = session;
+        const carryOut = async (): Promise<void> => {
+          read = await this.#request.carryOut(connected, piece, this.#signal);
+        };
+        if (piece.kind !== 'table') await carryOut();
+        else if ((await session.withLocked(piece.oid, carryOut)) === undefined) this.#left.push(piece);
+        return { session, read };
       } catch (error) {
         const wasOpen = session !== undefined;
         await session?.close();
         session = undefined;
+        // The piece is on its way into the store: it was the session alone that was lost.
+        if (read !== undefined) return { read };
         if (this.#isOver || !isOfServer(error)) throw error;
         if (attempt < ATTEMPTS_MAX) this.#tellOfRetry(piece, error);
         else if (wasOpen) throw error;
@@ -151,7 +156,7 @@ class Crew {
   async #open(): Promise<SnapshotSession> {
     const session = await this.#request.open();
     try {
-      for (const table of this.#request.cutTables) await session.lock(table);
+      await session.keepLocked(this.#request.cutTables);
       return session;
     } catch (error) {
       await session.close();

@@ -1,4 +1,4 @@
-import { PgarkError } from '../../common/errors.ts';
+import { assert, PgarkError } from '../../common/errors.ts';
 import { connect, type ConnectOptions, quoteLiteral, type Session, sqlStateOf } from '../../postgres/client/connect.ts';
 import type { ConnectionParameters } from '../../postgres/client/connection-parameters.ts';
 
@@ -47,8 +47,7 @@ export async function openDumpSession(connection: ConnectionParameters, options:
 /** A session that sees what another one has exported as its snapshot, and holds locks of its own. */
 export class SnapshotSession {
   readonly session: Session;
-  readonly #locked = new Set<string>();
-
+  readonly #kept = new Set<number>();
   readonly #signal: AbortSignal | undefined;
   readonly #hangUp = (): void => void this.session.close();
 
@@ -75,23 +74,31 @@ export class SnapshotSession {
     }
   }
 
+  /** Locks tables as long as the session lasts, but for those whose lock would have to be waited for. */
+  async keepLocked(oids: readonly number[]): Promise<void> {
+    if (oids.length === 0) return;
+    const names = await tableNames(this.session, oids);
+    // Mostly nobody waits for any.
+    const areLocked = await lockAtOnce(this.session, names);
+    const locked = new Set<string>();
+    for (const name of names) if (areLocked || (await lockAtOnce(this.session, [name]))) locked.add(name);
+    // One that was renamed before it was locked has its turn when it is read.
+    const namesNow = await tableNames(this.session, oids);
+    for (const [index, oid] of oids.entries()) if (locked.has(namesNow[index] ?? '')) this.#kept.add(oid);
+  }
+
   /**
-   * Locks a table unless that would have to wait: for an ALTER TABLE that itself waits for the session which exported the
-   * snapshot, and so for the end of the dump. Returns whether it is locked. A COPY would wait for ever in the same place.
+   * Does something with a table locked, and all other locks that this takes are given back at its end: planning takes some
+   * on the table's indexes, and a REINDEX, with everybody behind it, would have to wait for the end of the dump. Undefined,
+   * and nothing is done, if the lock would have to be waited for: by somebody before us, such as an ALTER TABLE, who
+   * himself waits for the session which exported the snapshot. A COPY would wait for ever in the same place.
    */
-  async lock(table: string): Promise<boolean> {
-    if (this.#locked.has(table)) return true;
-    try {
-      await this.session.query(
-        `SAVEPOINT before_lock; LOCK TABLE ONLY ${table} IN ACCESS SHARE MODE NOWAIT; RELEASE before_lock`,
-      );
-    } catch (error) {
-      if (sqlStateOf(error) !== LOCK_NOT_AVAILABLE) throw error;
-      await this.session.query('ROLLBACK TO before_lock; RELEASE before_lock');
-      return false;
-    }
-    this.#locked.add(table);
-    return true;
+  async withLocked<T>(oid: number, work: () => Promise<T>): Promise<{ readonly result: T } | undefined> {
+    await this.session.query('SAVEPOINT work');
+    const isLocked = this.#kept.has(oid) || (await lockAtOnce(this.session, [await tableName(this.session, oid)]));
+    const done = isLocked ? { result: await work() } : undefined;
+    await this.session.query('ROLLBACK TO work; RELEASE work');
+    return done;
   }
 
   async close(): Promise<void> {
@@ -101,7 +108,43 @@ export class SnapshotSession {
 }
 
 /** SQLSTATE of a lock that cannot be had, or not within `lock_timeout`. */
-export const LOCK_NOT_AVAILABLE = '55P03';
+const LOCK_NOT_AVAILABLE = '55P03';
+
+export function isRefusedLock(error: unknown): boolean {
+  return sqlStateOf(error) === LOCK_NOT_AVAILABLE;
+}
+
+/** Locks these tables, or none of them if one would have to be waited for; says whether they are locked. */
+export async function lockAtOnce(session: Session, tables: readonly string[]): Promise<boolean> {
+  const names = tables.map((table) => `ONLY ${table}`).join(', ');
+  try {
+    await session.query(`SAVEPOINT locks; LOCK TABLE ${names} IN ACCESS SHARE MODE NOWAIT; RELEASE locks`);
+    return true;
+  } catch (error) {
+    if (!isRefusedLock(error)) throw error;
+    await session.query('ROLLBACK TO locks; RELEASE locks');
+    return false;
+  }
+}
+
+/**
+ * What tables are called now, with their schemas, quoted. No lock on a table keeps its schema from being renamed, nor
+ * another one from getting that name; and the names in a statement are looked up as they are now, whatever the snapshot.
+ */
+async function tableNames(session: Session, oids: readonly number[]): Promise<readonly string[]> {
+  const rows = await session.query<{ name: string }>(
+    'select oid::pg_catalog.regclass::text as name from unnest($1::pg_catalog.oid[]) with ordinality as u(oid, at) order by at',
+    [oids],
+  );
+  return rows.map(({ name }) => name);
+}
+
+/** The same of one table. */
+export async function tableName(session: Session, oid: number): Promise<string> {
+  const [name] = await tableNames(session, [oid]);
+  assert(name !== undefined, 'whatever has an oid has a name or a number');
+  return name;
+}
 
 /** The connection that a dump depends on is gone. */
 export function lostLeader(database: string, why: string): PgarkError {

@@ -8,19 +8,25 @@ import type { CustomToc } from '../../postgres/toc/toc.ts';
 import { explainDumpFailure } from '../dump-failure.ts';
 import { passOnMessages } from '../plain/program-messages.ts';
 import { withoutInternals } from './fit-toc.ts';
-import { TablesChanged } from './leader.ts';
+import { CatalogueChanged, TablesChanged } from './lock-tables.ts';
 
+/** pg_dump was kept from its locks. */
+const KEPT_WAITING = /canceling statement due to (lock|statement) timeout[^]*LOCK TABLE/;
 /**
- * How long pg_dump waits for a lock on a table. The leader has one already, so that it is held up only by somebody who
- * waits for the leader, and behind whom everybody else waits. That ends when the leader gives way and begins anew.
+ * What pg_dump says where something was changed that no lock on a table protects, such as the name of a schema, or a
+ * function that was dropped: its catalogue is that of the snapshot, and what it asks the server for is that of now. Damage
+ * sounds the same.
  */
-const LOCK_WAIT_MS = 5_000;
+const MISSED =
+  /(relation|schema|function|type|operator) .*does not exist|cache lookup failed|could not open relation with OID/;
 
 export interface TocRequest {
   readonly connection: ConnectionParameters;
   readonly pgDump: InstalledProgram;
   /** Exported by a session that holds locks on all tables. */
   readonly snapshot: string;
+  /** How long pg_dump waits for a lock on a table, in milliseconds. */
+  readonly lockWaitMs: number;
   /** Patterns of tables whose rows are left out; their definitions stay. */
   readonly excludeTableData: readonly string[];
   readonly applicationName: string;
@@ -31,10 +37,11 @@ export interface TocRequest {
 /**
  * The table of contents by pg_dump itself, which alone knows what belongs to a database and in which order. It comes before
  * the rows, and pg_dump is ended when it is there; one that fails before has failed. Errors: `TablesChanged` if pg_dump was
- * kept from its locks, `archive-unsupported` for a pg_dump that is too new, `dump-failed`, `postgres-…`.
+ * kept from its locks, `CatalogueChanged` if it missed what it had just seen, `archive-unsupported` for a pg_dump that is
+ * too new, `dump-failed`, `postgres-…`.
  */
 export async function readDumpToc(request: TocRequest): Promise<CustomToc> {
-  const { connection, pgDump, snapshot, excludeTableData, applicationName, logger, signal } = request;
+  const { connection, pgDump, snapshot, lockWaitMs, excludeTableData, applicationName, logger, signal } = request;
   const output = programOutput(
     {
       name: 'pg_dump',
@@ -44,7 +51,7 @@ export async function readDumpToc(request: TocRequest): Promise<CustomToc> {
         '--compress=0',
         '--no-password',
         `--snapshot=${snapshot}`,
-        `--lock-wait-timeout=${LOCK_WAIT_MS}`,
+        `--lock-wait-timeout=${lockWaitMs}`,
         ...excludeTableData.map((pattern) => `--exclude-table-data=${pattern}`),
       ],
       env: libpqEnvironment(connection, applicationName),
@@ -66,9 +73,9 @@ export async function readDumpToc(request: TocRequest): Promise<CustomToc> {
     }
     if (!(error instanceof ProgramFailure)) throw error;
     const explained = explainDumpFailure(error, connection);
-    if (/canceling statement due to (lock|statement) timeout[^]*LOCK TABLE/.test(error.stderrLines.join('\n'))) {
-      throw new TablesChanged(explained.message, { cause: explained });
-    }
+    const words = error.stderrLines.join('\n');
+    if (KEPT_WAITING.test(words)) throw new TablesChanged(explained.message, { cause: explained });
+    if (MISSED.test(words)) throw new CatalogueChanged(explained.message, { cause: explained });
     throw explained;
   }
 }

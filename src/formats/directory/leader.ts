@@ -1,24 +1,18 @@
-import { isPgarkError, messageOf, PgarkError } from '../../common/errors.ts';
-import { type Session, sqlStateOf } from '../../postgres/client/connect.ts';
+import type { Clock } from '../../common/clock.ts';
+import { messageOf } from '../../common/errors.ts';
+import type { Session } from '../../postgres/client/connect.ts';
 import type { ConnectionParameters } from '../../postgres/client/connection-parameters.ts';
 import { watchSession } from '../../postgres/client/watch-session.ts';
-import { LOCKED_TABLE_HINT } from '../dump-failure.ts';
-import { LOCK_NOT_AVAILABLE, lostLeader, openDumpSession } from './dump-session.ts';
-import { type KnownTable, listTables, readTableFacts, type TableFacts } from './tables.ts';
-
-/** As long as the plain dump waits for its locks on tables. */
-const LOCK_WAIT_MS = 5 * 60_000;
-/** Tables that are locked by one statement. */
-const LOCKS_AT_ONCE = 200;
-
-/** SQLSTATEs of a table or schema that is not there any more, and of a deadlock. */
-const GONE = new Set(['42P01', '3F000', '40P01']);
+import { lostLeader, openDumpSession } from './dump-session.ts';
+import { lockAllTables } from './lock-tables.ts';
+import { readTableFacts, type TableFacts } from './tables.ts';
 
 export interface LeaderRequest {
   readonly connection: ConnectionParameters;
   readonly applicationName: string;
   /** The server is asked at a third of this, in milliseconds, and has to answer within it. */
   readonly patienceMs: number;
+  readonly clock: Clock;
   /** Ends the session at once. */
   readonly signal: AbortSignal;
 }
@@ -31,11 +25,6 @@ interface Locked {
   readonly facts: ReadonlyMap<number, TableFacts>;
   /** What all large objects of the database take. */
   readonly largeObjectBytes: number;
-}
-
-/** Tables were changed between being listed and being locked; the dump may begin anew. */
-export class TablesChanged extends Error {
-  override readonly name = 'TablesChanged';
 }
 
 /**
@@ -99,17 +88,22 @@ export class Leader implements Locked {
 }
 
 /**
- * Locks first, then the snapshot (a TRUNCATE or a rewriting ALTER TABLE in between would be seen as an empty table), then
- * a look by the snapshot whether the tables are those that were locked. Error: `TablesChanged` if they are not,
- * `dump-failed` for a lock that is not to be had, `postgres-…`.
+ * Locks all tables and exports a snapshot by which they are as they were locked. Error: `TablesChanged` if they are changed
+ * too fast for that, `dump-failed` for a lock that is not to be had, `postgres-…`.
  */
 export async function lead(request: LeaderRequest): Promise<Leader> {
-  const { connection, applicationName, signal } = request;
+  const { connection, applicationName, clock, signal } = request;
   const session = await openDumpSession(connection, { applicationName, signal });
   const hangUp = (): void => void session.close();
   signal.addEventListener('abort', hangUp, { once: true });
   try {
-    return new Leader(session, await lockAll(session), request);
+    const { snapshot, tables } = await lockAllTables(session, clock);
+    const ordinary = tables.flatMap(({ oid, kind }) => (kind === 'r' ? [oid] : []));
+    const facts = await readTableFacts(session, ordinary);
+    const [size] = await session.query<{ bytes: string }>(
+      `select pg_catalog.pg_table_size('pg_catalog.pg_largeobject')::text as bytes`,
+    );
+    return new Leader(session, { snapshot, facts, largeObjectBytes: Number(size?.bytes ?? 0) }, request);
   } catch (error) {
     await session.close();
     signal.throwIfAborted();
@@ -117,54 +111,4 @@ export async function lead(request: LeaderRequest): Promise<Leader> {
   } finally {
     signal.removeEventListener('abort', hangUp);
   }
-}
-
-async function lockAll(session: Session): Promise<Locked> {
-  // By itself: a list that is taken within the transaction would take its snapshot before the locks.
-  const listed = await listTables(session);
-  await session.query('BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY');
-  await session.query(`SET LOCAL lock_timeout = ${LOCK_WAIT_MS}`);
-  for (let at = 0; at < listed.length; at += LOCKS_AT_ONCE) {
-    await lockTables(session, listed.slice(at, at + LOCKS_AT_ONCE));
-  }
-  const [row] = await session.query<{ snapshot: string }>('select pg_catalog.pg_export_snapshot() as snapshot');
-  if (row === undefined) throw new PgarkError('postgres-failed', 'the server exported no snapshot');
-  const tables = await listTables(session);
-  const held = await heldLocks(session);
-  if (!tables.every(({ oid }) => held.has(oid))) {
-    throw new TablesChanged('a table was made, renamed or replaced while the dump began');
-  }
-  if (tables.some(({ isRewritten }) => isRewritten)) {
-    throw new TablesChanged('a table was rewritten while the dump began');
-  }
-  const ordinary = tables.flatMap(({ oid, kind }) => (kind === 'r' ? [oid] : []));
-  const facts = await readTableFacts(session, ordinary);
-  const [size] = await session.query<{ bytes: string }>(
-    `select pg_catalog.pg_table_size('pg_catalog.pg_largeobject')::text as bytes`,
-  );
-  return { snapshot: row.snapshot, facts, largeObjectBytes: Number(size?.bytes ?? 0) };
-}
-
-async function lockTables(session: Session, tables: readonly KnownTable[]): Promise<void> {
-  const names = tables.map(({ sql }) => `ONLY ${sql}`).join(', ');
-  try {
-    await session.query(`LOCK TABLE ${names} IN ACCESS SHARE MODE`);
-  } catch (error) {
-    const state = sqlStateOf(error);
-    if (state !== undefined && GONE.has(state)) throw new TablesChanged(messageOf(error), { cause: error });
-    if (state !== LOCK_NOT_AVAILABLE || !isPgarkError(error)) throw error;
-    throw new PgarkError('dump-failed', `the tables of the dump could not be locked: ${error.message}`, {
-      cause: error,
-      hint: LOCKED_TABLE_HINT,
-    });
-  }
-}
-
-/** Tables that the session holds locks on: whatever was called by its name meanwhile, this is what was locked. */
-async function heldLocks(session: Session): Promise<ReadonlySet<number>> {
-  const rows = await session.query<{ oid: string }>(
-    `select l.relation::text as oid from pg_catalog.pg_locks l
-      where l.locktype = 'relation' and l.pid = pg_catalog.pg_backend_pid() and l.granted and l.mode = 'AccessShareLock'`,
-  );
-  return new Set(rows.map(({ oid }) => Number(oid)));
 }

@@ -30,8 +30,7 @@ export interface TablePiece {
   readonly file: string;
   /** Dump id of the table's data entry in pg_dump's own TOC. */
   readonly entry: number;
-  /** Schema and name, as SQL. */
-  readonly table: string;
+  readonly oid: number;
   /** As SQL; empty for a table without columns. */
   readonly columns: string;
   /** `WHERE …`, or empty. */
@@ -66,8 +65,8 @@ export interface DumpPlan {
   readonly smallFiles: readonly SmallFile[];
   /** What goes with these files. */
   readonly toc: DirectoryToc;
-  /** Tables of several pieces, as SQL. */
-  readonly cutTables: readonly string[];
+  /** Oids of tables of several pieces. */
+  readonly cutTables: readonly number[];
   /** All tables with rows to dump, in the order of the TOC. */
   readonly tables: readonly { readonly entry: number; readonly schema: string; readonly name: string }[];
 }
@@ -105,16 +104,16 @@ export function planDump(request: PlanRequest): DumpPlan {
 
   const pieces: Piece[] = [];
   const smallFiles: SmallFile[] = [];
-  const cutTables: string[] = [];
+  const cutTables: number[] = [];
   const tables: { entry: number; schema: string; name: string }[] = [];
   const largeObjects = new Map<number, readonly string[]>();
   for (const entry of withData) {
     const { dumpId, description } = entry;
     const file = fileOf.get(dumpId) ?? '';
     if (description === TABLE_DATA) {
-      const { sql, columns, condition, bytes, schema, name } = factsOf(entry, request.tables);
+      const { oid, sql, columns, condition, bytes, schema, name } = factsOf(entry, request.tables);
       tables.push({ entry: dumpId, schema, name });
-      const base = { kind: 'table', entry: dumpId, table: sql, columns, condition } as const;
+      const base = { kind: 'table', entry: dumpId, oid, columns, condition } as const;
       const ranges = cuts.get(dumpId);
       if (ranges === undefined) {
         pieces.push({ ...base, file, bytes });
@@ -125,7 +124,7 @@ export function planDump(request: PlanRequest): DumpPlan {
       for (const [index, pages] of ranges.entries()) {
         pieces.push({ ...base, file: files[index]?.file ?? '', pages, bytes: bytes / ranges.length });
       }
-      cutTables.push(sql);
+      cutTables.push(oid);
       smallFiles.push({ file, role: 'data', content: TABLE_DATA_END });
     } else if (description === LARGE_OBJECTS) {
       const oids = largeObjectsOf(entry, request.toc);

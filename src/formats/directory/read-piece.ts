@@ -5,6 +5,7 @@ import { leftAtOnce } from '../../common/left-at-once.ts';
 import { RowsHash } from '../../pipeline/rows-hash.ts';
 import { quoteLiteral, type Session } from '../../postgres/client/connect.ts';
 import { TABLE_DATA_END } from '../../postgres/toc/toc.ts';
+import { tableName } from './dump-session.ts';
 import type { TablePiece } from './piece-plan.ts';
 
 /** Of a large object that is read at once. */
@@ -28,15 +29,22 @@ export interface PieceStream {
   readonly hash: () => string;
 }
 
-/** The rows of a piece as the data file of a directory archive has them. Read it once. Errors: `postgres-…`. */
+/**
+ * The rows of a piece as the data file of a directory archive has them. Read it once. Errors: `postgres-…`, among them one
+ * for a table whose schema was renamed in the very moment, so that the rows may be another table's.
+ */
 export function readTablePiece(session: Session, piece: TablePiece, options: ReadOptions): PieceStream {
   let rows: () => number = () => 0;
   const hash = new RowsHash();
   const { promise: ended, resolve: end } = Promise.withResolvers<void>();
   const read = async function* (signal: AbortSignal): ByteStream {
-    const copy = session.copyOut(copyStatement(piece, options.encoding), { signal, onBytes: options.onBytes });
+    const table = await tableName(session, piece.oid);
+    const copy = session.copyOut(copyStatement(table, piece, options.encoding), { signal, onBytes: options.onBytes });
     rows = () => copy.rows();
     yield* hash.tap(copy.stream);
+    if ((await tableName(session, piece.oid)) !== table) {
+      throw new PgarkError('postgres-failed', `${table} has another name since it was read`);
+    }
     end();
     yield Buffer.from(TABLE_DATA_END);
   };
@@ -44,7 +52,7 @@ export function readTablePiece(session: Session, piece: TablePiece, options: Rea
 }
 
 /** A range of pages is read by `SELECT`; `COPY` of the table itself leaves out what inherits from it, as `ONLY` does. */
-function copyStatement({ table, columns, condition, pages }: TablePiece, encoding: string): string {
+function copyStatement(table: string, { columns, condition, pages }: TablePiece, encoding: string): string {
   const conditions = pages === undefined ? condition : `WHERE ${rangeCondition(pages)}`;
   const list = columns === '' ? '' : ` (${columns})`;
   const rows = conditions === '' ? `${table}${list}` : `(SELECT ${columns} FROM ONLY ${table} ${conditions})`;

@@ -7,11 +7,6 @@ export interface KnownTable {
   readonly sql: string;
   /** Code of `pg_class.relkind`: an ordinary table or a partitioned one. */
   readonly kind: 'r' | 'p';
-  /**
-   * Whether its file is another one than the snapshot knows: it was rewritten after the snapshot was taken, and those who
-   * read it by the snapshot would find it empty.
-   */
-  readonly isRewritten: boolean;
 }
 
 /** What has to be known of a table to read its rows in pieces. */
@@ -43,8 +38,7 @@ export const EXTENSION_ROWS_SQL = `select u.oid, u.condition
  * with rows of users. What belongs to an extension is none of a dump's, and may not be readable.
  */
 const KNOWN_SQL = `select c.oid::text as oid, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) as sql,
-    c.relkind::text as kind,
-    c.relkind = 'r' and c.relfilenode is distinct from pg_catalog.pg_relation_filenode(c.oid) as rewritten
+    c.relkind::text as kind
   from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
  where c.relkind in ('r', 'p') and c.relpersistence <> 't'
    and case when exists (select from pg_catalog.pg_depend d where d.classid = 'pg_catalog.pg_class'::regclass
@@ -73,8 +67,8 @@ const FACTS_SQL = `select c.oid::text as oid, n.nspname as schema, c.relname as 
 
 /** In the order of their oids; in the order of nothing but names a table that is renamed would be met twice or never. */
 export async function listTables(session: Session): Promise<readonly KnownTable[]> {
-  const rows = await session.query<{ oid: string; sql: string; kind: 'r' | 'p'; rewritten: boolean }>(KNOWN_SQL);
-  return rows.map(({ oid, sql, kind, rewritten }) => ({ oid: Number(oid), sql, kind, isRewritten: rewritten }));
+  const rows = await session.query<{ oid: string; sql: string; kind: 'r' | 'p' }>(KNOWN_SQL);
+  return rows.map(({ oid, sql, kind }) => ({ oid: Number(oid), sql, kind }));
 }
 
 /** Of those that are asked for, by their oids. Sizes are those of now, which is after the snapshot. */
