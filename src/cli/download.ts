@@ -3,7 +3,6 @@ import { type Command, Option } from 'commander';
 import { formatBytes } from '../common/bytes.ts';
 import type { CompressionAlgorithm } from '../common/compression-levels.ts';
 import { PgarkError } from '../common/errors.ts';
-import { download } from '../operations/download.ts';
 import { action, chooseStorage, type CliWorld } from './command.ts';
 import { addExamples } from './help.ts';
 import { manifestJson } from './json.ts';
@@ -38,6 +37,7 @@ export function registerDownload(program: Command, world: CliWorld): void {
     }
     const config = await run.config(['storage']);
     const storage = chooseStorage(config, typeof options.storage === 'string' ? options.storage : undefined);
+    const { download } = await import('../operations/download.ts');
     const outcome = await download(
       {
         store: await run.open(storage, config),

@@ -7,7 +7,7 @@ import { Secret } from '../common/secret.ts';
 import type { Config, SourceConfig } from '../config/model.ts';
 import type { BackupSelector } from '../operations/find-backup.ts';
 import { describeServer } from '../operations/other-server.ts';
-import { restore, type RestoreOutcome } from '../operations/restore.ts';
+import type { RestoreOutcome } from '../operations/restore.ts';
 import type { RestoreTarget } from '../operations/restore-into.ts';
 import type { DecryptionKeys } from '../pipeline/encryption/sealer.ts';
 import type { BackupFilter } from '../repository/repository.ts';
@@ -83,6 +83,8 @@ export function registerRestore(program: Command, world: CliWorld): void {
       return restoreIntoDirectory(run, run.context(config), found, options.toDir, options);
     }
     const target = actingAs(text(options.role), targetOf(source, config, options, world.environment));
+    // Loaded for this command only: the others start without it, and a daemon keeps its memory.
+    const { restore } = await import('../operations/restore.ts');
     const outcome = await restore(
       {
         store: await run.open(storage, config),

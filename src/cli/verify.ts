@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { formatBytes } from '../common/bytes.ts';
 import { systemClock } from '../common/clock.ts';
 import { PgarkError } from '../common/errors.ts';
-import { isOfKeys, type Verification, verify, type VerifiedBackup, type VerifyDepth } from '../operations/verify.ts';
+import type { Verification, VerifiedBackup, VerifyDepth } from '../operations/verify.ts';
 import { Teller } from '../service/tell.ts';
 import { action, chooseStorage, type CliWorld } from './command.ts';
 import { reportError } from './errors.ts';
@@ -39,6 +39,7 @@ export function registerVerify(program: Command, world: CliWorld): void {
         : name === 'latest'
           ? ({ kind: 'latest' } as const)
           : ({ kind: 'name', name } as const);
+    const { isOfKeys, verify } = await import('../operations/verify.ts');
     const { backups: verified, damaged } = await verify(
       {
         store: await run.open(storage, config),

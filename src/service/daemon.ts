@@ -7,6 +7,7 @@ import type { OperationContext } from '../operations/context.ts';
 import { logConnectivity } from './connectivity.ts';
 import { runDue } from './due-run.ts';
 import { Generation } from './generation.ts';
+import { tidyMemoryWhenIdle } from './idle-memory.ts';
 import { lastStarts } from './last-starts.ts';
 import { type Observation, startObserving } from './observe.ts';
 import { RunProgress } from './run-progress.ts';
@@ -112,6 +113,8 @@ class Daemon {
     this.#logNextRuns();
     void logConnectivity(this.#generation);
     scheduler.start();
+    const isIdle = (): boolean => scheduler.runningCount === 0;
+    void tidyMemoryWhenIdle({ clock: context.clock, isIdle, signal: this.#options.signal });
     this.#started.resolve();
   }
 
