@@ -8,14 +8,14 @@ import { createDatabase } from '../support/postgres.ts';
 import { futureDatabase } from '../support/restoring.ts';
 import { makeTempDirectory } from '../support/temp.ts';
 
-/** PGARK_SEED repeats a run; PGARK_RUNS makes it longer. */
-const SEED = Number(process.env['PGARK_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
-const RUNS = Number(process.env['PGARK_RUNS'] ?? '2');
+/** TEST_SEED repeats a run; TEST_RUNS makes it longer. */
+const SEED = Number(process.env['TEST_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+const RUNS = Number(process.env['TEST_RUNS'] ?? '2');
 /** Of one database, so that few dumps cover many. */
 const SCHEMAS = 8;
 const schemas = fc.tuple(...Array.from({ length: SCHEMAS }, (_, index) => schemaSql(index)));
 
-test(`whatever schemas hold comes back, by pgark and by pg_restore (PGARK_SEED=${SEED})`, {
+test(`whatever schemas hold comes back, by pgark and by pg_restore (TEST_SEED=${SEED})`, {
   timeout: 60_000 + RUNS * 30_000,
 }, async () => {
   const property = fc.asyncProperty(schemas, fc.constantFrom(8, 32), async (all, pieceKib) => {

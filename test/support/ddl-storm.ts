@@ -67,15 +67,17 @@ export async function startStorm(connect: () => Promise<Client>, pauseMsMax: num
   const errors: string[] = [];
   let count = 0;
   const over = new AbortController();
+  const pause = (): Promise<void> =>
+    delay(Math.random() * pauseMsMax, undefined, { signal: over.signal }).catch(() => undefined);
   const clients = await Promise.all(
     WORKS.map(async (statements) => {
       const client = await connect();
       return async (): Promise<void> => {
-        await delay(Math.random() * pauseMsMax);
+        await pause();
         for (let at = 0; !over.signal.aborted; at = (at + 1) % statements.length) {
           await client.query(statements[at] ?? '').catch((error: unknown) => errors.push(String(error)));
           count += 1;
-          await delay(Math.random() * pauseMsMax);
+          await pause();
         }
         await client.end();
       };
