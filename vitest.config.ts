@@ -5,8 +5,8 @@ const shared = { testTimeout: 240_000, hookTimeout: 300_000, pool: 'forks' as co
 
 export default defineConfig({
   test: {
-    // Integration tests mostly wait for servers and child processes: one file for each core, two at the least.
-    maxWorkers: Math.max(2, availableParallelism()),
+    // Integration tests wait for servers and child processes half of the time: one file more than there are cores.
+    maxWorkers: availableParallelism() + 1,
     projects: [
       { test: { ...shared, name: 'unit', include: ['src/**/*.test.ts'] } },
       {
