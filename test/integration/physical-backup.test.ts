@@ -139,7 +139,7 @@ describe('a physical backup', { timeout: 240_000 }, () => {
     const second = manifestOf(
       await backUpServer(cluster, [disk], { checkpoint: 'spread', rateBytesPerSecondMax: 2 ** 30 }),
     );
-    expect(second.id > first.id).toBe(true);
+    expect(second.id).not.toBe(first.id);
     expect(await backupsIn(disk.store)).toEqual({ count: 2, leftovers: [] });
     const segments = await keysOf(disk.store, 'main/wal/');
     expect(segments.length).toBeGreaterThanOrEqual(2);
