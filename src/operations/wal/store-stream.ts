@@ -68,6 +68,8 @@ class StreamStoring {
     let flushMs = clock.monotonicMs() + request.flushMs;
     for (;;) {
       giveUp.throwIfAborted();
+      // Before anything is waited for: it may have been told while a segment was stored.
+      if (stop.aborted) this.#stream.finish();
       const wasOver = this.#stream.isOver;
       const full = await this.#next(Math.max(0, flushMs - clock.monotonicMs()));
       this.#world.state.received = this.#stream.received;
@@ -75,7 +77,6 @@ class StreamStoring {
         await this.#storeFull(full, giveUp);
         continue;
       }
-      if (stop.aborted) this.#stream.finish();
       const isDue = clock.monotonicMs() >= flushMs;
       if (isDue || request.synchronous === true || wasOver) await this.#storeTail(giveUp);
       if (isDue) flushMs = clock.monotonicMs() + request.flushMs;
