@@ -1,12 +1,12 @@
 import { execFile } from 'node:child_process';
 import { chmod, chown, mkdtemp, readFile, realpath, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { Client, type QueryResultRow } from 'pg';
 import { Secret } from '../../src/common/secret.ts';
 import type { ConnectionParameters } from '../../src/postgres/client/connection-parameters.ts';
+import { freePort } from '../../src/postgres/server/free-port.ts';
 import { type Reaper, startReaper } from '../../src/postgres/server/reaper.ts';
 import { type Account, findServerAccount, findServerPrograms } from '../../src/postgres/server/server-programs.ts';
 
@@ -198,18 +198,4 @@ export class Cluster implements AsyncDisposable {
     await rm(this.directory, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
     await this.#reaper.dismiss();
   }
-}
-
-/** A port that was free on 127.0.0.1 a moment ago. */
-async function freePort(): Promise<number> {
-  const probe = createServer();
-  await new Promise<void>((resolve) => {
-    probe.listen(0, '127.0.0.1', resolve);
-  });
-  const address = probe.address();
-  await new Promise((resolve) => {
-    probe.close(resolve);
-  });
-  if (address === null || typeof address === 'string') throw new Error('a TCP server has no port');
-  return address.port;
 }

@@ -1,6 +1,5 @@
 import { execFile } from 'node:child_process';
 import { appendFile, chmod, chown, mkdir, mkdtemp, readFile, realpath, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -13,6 +12,7 @@ import {
   restoreDirectory,
   type DirectoryRestoreRequest,
 } from '../../src/operations/restore-directory.ts';
+import { freePort } from '../../src/postgres/server/free-port.ts';
 import { findServerAccount } from '../../src/postgres/server/server-programs.ts';
 import type { Manifest } from '../../src/repository/manifest.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
@@ -173,20 +173,6 @@ export class RestoredServer {
     const [row] = await this.sql(text, database);
     return String(Object.values(row ?? {})[0]);
   }
-}
-
-/** A port that was free on 127.0.0.1 a moment ago. */
-async function freePort(): Promise<number> {
-  const probe = createServer();
-  await new Promise<void>((resolve) => {
-    probe.listen(0, '127.0.0.1', resolve);
-  });
-  const address = probe.address();
-  await new Promise((resolve) => {
-    probe.close(resolve);
-  });
-  if (address === null || typeof address === 'string') throw new Error('a TCP server has no port');
-  return address.port;
 }
 
 /** Writes numbered rows, one transaction each, until it is told to stop. */

@@ -2,13 +2,13 @@ import { type ChildProcess, execFile, type SpawnOptions, spawn } from 'node:chil
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { chmod, chown, mkdtemp, open, readFile, realpath, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { messageOf, PgarkError } from '../../common/errors.ts';
 import { Secret } from '../../common/secret.ts';
+import { freePort } from './free-port.ts';
 import { type Reaper, startReaper } from './reaper.ts';
 import { type Account, findServerAccount, findServerPrograms } from './server-programs.ts';
 
@@ -318,19 +318,4 @@ const execute = promisify(execFile);
 
 function hasStderr(error: unknown): error is { readonly stderr: string } {
   return error instanceof Error && 'stderr' in error && typeof error.stderr === 'string' && error.stderr.trim() !== '';
-}
-
-/** A port that was free on 127.0.0.1 a moment ago. */
-async function freePort(): Promise<number> {
-  const probe = createServer();
-  await new Promise<void>((resolve, reject) => {
-    probe.once('error', reject);
-    probe.listen(0, '127.0.0.1', resolve);
-  });
-  const address = probe.address();
-  await new Promise((resolve) => {
-    probe.close(resolve);
-  });
-  if (address === null || typeof address === 'string') throw new PgarkError('internal', 'a TCP server has no port');
-  return address.port;
 }
