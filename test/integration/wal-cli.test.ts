@@ -51,9 +51,9 @@ test('a receiver that is killed in the midst of it loses nothing, and one that i
   const second = await receiving();
   await cluster.sql(load(700));
   const end = await flushedLsn(cluster);
-  await cluster.sql(`do $$ begin while not exists
-    (select from pg_stat_replication where application_name = 'pgark_shop' and sent_lsn >= '${formatLsn(end)}')
-    loop perform pg_sleep(0.01); perform pg_stat_clear_snapshot(); end loop; end $$`);
+  await cluster.until(
+    `exists (select from pg_stat_replication where application_name = 'pgark_shop' and sent_lsn >= '${formatLsn(end)}')`,
+  );
   second.kill('SIGTERM');
   const result = await second.ended;
   expect([result.exitCode, result.stdout]).toEqual([0, '']);
@@ -100,8 +100,7 @@ test('an archive_command archives what the server has written', { timeout: 120_0
     settings: { archive_mode: 'on', archive_command: `${pushed} ${pgarkPath} wal push %p` },
   });
   const name = await server.value('select pg_walfile_name(pg_switch_wal())');
-  await server.sql(`do $$ begin while not exists (select from pg_stat_archiver where last_archived_wal >= '${name}')
-    loop perform pg_sleep(0.05); perform pg_stat_clear_snapshot(); end loop; end $$`);
+  await server.until(`select last_archived_wal >= '${name}' from pg_stat_archiver`);
   const store = new FileStore({ root: directory.join('pushed'), clock: systemClock, random: systemRandom });
   const found = new Archived(store, await walFolder(server), MIB);
   expect((await found.segment(name)).equals(await readFile(`${server.dataDirectory}/pg_wal/${name}`))).toBe(true);

@@ -71,8 +71,9 @@ describe('received WAL', { timeout: 120_000 }, () => {
     const end = await flushedLsn(cluster);
     await receiving.archives(end);
     await vi.waitUntil(async () => (await cluster.value('select restart_lsn from pg_replication_slots')) !== '', WAIT);
-    await cluster.sql(`do $$ begin while not exists (select from pg_stat_archiver where last_archived_wal >= pg_walfile_name(pg_current_wal_lsn() - 1048576))
-      loop perform pg_sleep(0.01); perform pg_stat_clear_snapshot(); end loop; end $$`);
+    await cluster.until(
+      'select last_archived_wal >= pg_walfile_name(pg_current_wal_lsn() - 1048576) from pg_stat_archiver',
+    );
     for (const store of [s3, files.store]) {
       const found = await archived(store, cluster, { identities: [identity], passphrases: [] });
       expect(await found.expectAsWitness(witness.path)).toBeGreaterThanOrEqual(4);

@@ -106,7 +106,7 @@ const currentLsn = async (server = cluster): Promise<Lsn> =>
 const load = (rows: number): string =>
   `create table if not exists load (t text); insert into load select repeat(md5(i::text), 30) from generate_series(1, ${rows}) i`;
 
-describe('a stream of WAL', { timeout: 60_000 }, () => {
+describe('a stream of WAL', { timeout: 120_000 }, () => {
   test('gives the segments that an archive_command is given, the empty end behind a switch too', async () => {
     const session = await open();
     const { received, stream } = await begin(session);
@@ -117,8 +117,7 @@ describe('a stream of WAL', { timeout: 60_000 }, () => {
     await received.reaches(segmentStartAt(await currentLsn(), MIB));
     expect(received.segments.size).toBeGreaterThan(4);
     const last = [...received.segments.keys()].at(-1);
-    await cluster.sql(`do $$ begin while not exists
-      (select from pg_stat_archiver where last_archived_wal >= '${last}') loop perform pg_sleep(0.01); end loop; end $$`);
+    await cluster.until(`select last_archived_wal >= '${last}' from pg_stat_archiver`);
     for (const [name, bytes] of received.segments) {
       expect([name, bytes.equals(await readFile(witness.join(name)))]).toEqual([name, true]);
     }
@@ -140,8 +139,7 @@ describe('a stream of WAL', { timeout: 60_000 }, () => {
     const known = async (flushed: Lsn): Promise<unknown> => {
       received.report(flushed);
       // The server has read it when it shows what was received.
-      await cluster.sql(`do $$ begin while not exists (select from pg_stat_replication where write_lsn >= '${formatLsn(end)}')
-        loop perform pg_sleep(0.01); end loop; end $$`);
+      await cluster.until(`exists (select from pg_stat_replication where write_lsn >= '${formatLsn(end)}')`);
       const [row] = await cluster.sql(
         `select flush_lsn, replay_lsn, restart_lsn >= '${formatLsn(end)}' as moved from pg_stat_replication, pg_replication_slots`,
       );
@@ -151,8 +149,7 @@ describe('a stream of WAL', { timeout: 60_000 }, () => {
     await cluster.sql('select 1');
     const flushed = received.end;
     received.report(flushed);
-    await cluster.sql(`do $$ begin while not exists (select from pg_replication_slots where restart_lsn >= '${formatLsn(end)}')
-      loop perform pg_sleep(0.01); end loop; end $$`);
+    await cluster.until(`exists (select from pg_replication_slots where restart_lsn >= '${formatLsn(end)}')`);
     const other = await open();
     await expect((await begin(other, SLOT)).stream.ended).rejects.toSatisfy((error) => sqlStateOf(error) === '55006');
     await other.close();
@@ -174,9 +171,8 @@ describe('a stream of WAL', { timeout: 60_000 }, () => {
     await cluster.sql(load(45_000));
     while (!stream.isHeldUp) await cluster.sql('select pg_sleep(0.01)');
     // Beyond the time after which it would take us for dead.
-    await cluster.sql(`do $$ begin while clock_timestamp() < '${begun}'::timestamptz + '2s' or not exists
-      (select from pg_stat_replication where reply_time > clock_timestamp() - '1s'::interval)
-      loop perform pg_sleep(0.01); perform pg_stat_clear_snapshot(); end loop; end $$`);
+    await cluster.until(`clock_timestamp() >= '${begun}'::timestamptz + '2s' and exists
+      (select from pg_stat_replication where reply_time > clock_timestamp() - '1s'::interval)`);
     const store = new MemoryStore();
     const place = {
       store,

@@ -177,6 +177,15 @@ export class Cluster implements AsyncDisposable {
     return String(Object.values(row ?? {})[0]);
   }
 
+  /**
+   * Resolves when an SQL condition holds, asking the server again and again. The statistics views keep what a transaction saw
+   * in them first, so each time is told to forget it.
+   */
+  async until(condition: string): Promise<void> {
+    await this.sql(`do $$ begin while (${condition}) is not true
+      loop perform pg_sleep(0.01), pg_stat_clear_snapshot(); end loop; end $$`);
+  }
+
   log(): Promise<string> {
     return readFile(path.join(this.directory, 'server.log'), 'utf8');
   }
