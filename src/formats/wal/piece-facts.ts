@@ -48,6 +48,11 @@ const FRAME_MAGIC = 0x184d2a50;
 const FRAME_HEADER_BYTES = 8;
 const PREFIX = 'pgark-wal ';
 const FRAME_BYTES_MAX = 4 * KIB;
+/**
+ * What it is filled up to with blanks: so the same content makes an object of the same length whoever stores it, which is all
+ * that can be compared where there is neither metadata nor a key. The facts take up to 360 bytes.
+ */
+const FRAME_BYTES = 512;
 
 /** The facts as the first frame of an object, before compressed content. */
 export function factsFrame(facts: PieceFacts): Uint8Array {
@@ -64,7 +69,7 @@ export function factsFrame(facts: PieceFacts): Uint8Array {
     bytes,
     sha256,
   });
-  const content = Buffer.from(`${PREFIX}${json}\n`);
+  const content = Buffer.from(`${`${PREFIX}${json}`.padEnd(FRAME_BYTES - 1)}\n`);
   const header = Buffer.alloc(FRAME_HEADER_BYTES);
   header.writeUInt32LE(FRAME_MAGIC, 0);
   header.writeUInt32LE(content.length, 4);

@@ -71,6 +71,17 @@ describe('a segment in the archive', () => {
     }
   });
 
+  test.each(['none', 'age', 'openssl'] as const)(
+    'is the same from an archive_command, which knows less of it than a receiver (encryption: %s)',
+    async (kind) => {
+      const place = placeIn(new MemoryStore({ keepsMetadata: false }), kind, NO_KEYS);
+      const received = pieceOf(SEGMENT, BYTES);
+      const pushed = { ...received, facts: { ...received.facts, serverEnd: undefined } };
+      expect(await putWalFile(place, received)).toBe('stored');
+      expect(await putWalFile(place, pushed)).toBe('present');
+    },
+  );
+
   test('that is damaged is neither read to its end nor taken for the same', async () => {
     const store = new MemoryStore({ keepsMetadata: false });
     await putWalFile(placeIn(store), pieceOf(SEGMENT, BYTES));
