@@ -4,6 +4,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { type Logger, silentLogger } from '../../src/common/log.ts';
 import { Secret } from '../../src/common/secret.ts';
 import { keys } from '../../src/repository/keys.ts';
+import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { Cluster } from '../support/cluster.ts';
 import { backupsIn, errorOf, fileDestination, keysOf, outcomesOf } from '../support/destinations.ts';
 import { FaultyStore } from '../support/faulty-store.ts';
@@ -162,10 +163,7 @@ describe('a restore into a directory', { timeout: 120_000 }, () => {
       await backUpServer(cluster, [disk], { seal: { compression: { algorithm: 'none', level: 0 } } }),
     );
     const { key } = manifest.objects.find(({ role }) => role === 'base') ?? { key: '' };
-    const file = await open(path.join(disk.store.location.replace('file://', ''), key), 'r+');
-    const { size } = await file.stat();
-    await file.write(Buffer.from('rot!'), 0, 4, size - 100_000);
-    await file.close();
+    await writeInto(disk.store, key, -100_000);
     const data = folder.join('damaged');
     expect(await errorOf(restoreServer(disk.store, data))).toMatchObject({ code: 'corrupt' });
     await expect(stat(data)).rejects.toThrow('ENOENT');
@@ -180,7 +178,27 @@ describe('a restore into a directory', { timeout: 120_000 }, () => {
     expect(error).toMatchObject({ code: 'corrupt', message: expect.stringContaining('write-ahead log') });
     expect((await backupsIn(disk.store)).leftovers).toEqual([expect.stringContaining('write-ahead log')]);
   });
+
+  test('with a damaged segment of its write-ahead log fails, and verify says so', async () => {
+    await using disk = await fileDestination('disk');
+    const manifest = manifestOf(await backUpServer(cluster, [disk]));
+    const [segment = ''] = await keysOf(disk.store, keys.walPrefix('main', manifest.server.systemIdentifier ?? ''));
+    await writeInto(disk.store, segment, 1_000);
+    const data = folder.join('damaged-wal');
+    const error = await errorOf(restoreServer(disk.store, data));
+    expect(error).toMatchObject({ code: 'corrupt', message: expect.stringContaining(segment) });
+    await expect(stat(data)).rejects.toThrow('ENOENT');
+    expect((await backupsIn(disk.store)).leftovers).toEqual([expect.stringContaining(segment)]);
+  });
 });
+
+/** Changes four bytes of an object, from an offset on, or from so many before its end. */
+async function writeInto({ location }: ObjectStore, key: string, offset: number): Promise<void> {
+  const file = await open(path.join(location.replace('file://', ''), key), 'r+');
+  const at = offset < 0 ? (await file.stat()).size + offset : offset;
+  await file.write(Buffer.from('rot!'), 0, 4, at);
+  await file.close();
+}
 
 function loggerOf(warnings: string[]): Logger {
   const logger: Logger = {

@@ -7,11 +7,15 @@ import { isOfKeys } from '../key-failure.ts';
 import type { SourceAccess } from '../load-source.ts';
 import { readStored } from '../sealed-object.ts';
 import { summingFiles } from './archive-files.ts';
+import { checkSpan } from './fetch-wal.ts';
 import { findSpan, spanOf } from './needed-wal.ts';
 import { PhysicalObjects } from './physical-objects.ts';
 import { readBase } from './stored-base.ts';
 
-/** The check of a physical backup: every file of its archives is compared with the list that the server made. */
+/**
+ * The check of a physical backup: every file of its archives is compared with the list that the server made, and the WAL without
+ * which it cannot be restored is read.
+ */
 export class BaseCheck implements BackupCheck {
   readonly #objects: PhysicalObjects;
   readonly #access: SourceAccess;
@@ -37,6 +41,7 @@ export class BaseCheck implements BackupCheck {
       await readBase(this.#objects, { signal, onStoredBytes }, async (source, archive, onFile) => {
         for await (const _ of summingFiles(archive, onFile)(source)) signal.throwIfAborted();
       });
+      await checkSpan(spanOf(manifest), this.#access);
     } catch (error) {
       if (!(error instanceof PgarkError) || !isOfKeys(error)) throw error;
       told.onLocked(error);

@@ -1,4 +1,6 @@
+import type { FileHandle } from 'node:fs/promises';
 import { releaseBlock } from '../../common/block-memory.ts';
+import type { ByteStream } from '../../common/bytes.ts';
 import { PgarkError } from '../../common/errors.ts';
 import { inParallel } from '../../common/in-parallel.ts';
 import { toByteString } from '../../postgres/toc/byte-string.ts';
@@ -7,7 +9,7 @@ import { readStateBytes } from '../../repository/state-object.ts';
 import { walKey } from '../../repository/wal-keys.ts';
 import type { SourceAccess } from '../load-source.ts';
 import { readPiece } from '../wal/read-piece.ts';
-import { type ArchivedSegment, findSpan, type WalSpan } from './needed-wal.ts';
+import { type ArchivedPart, type ArchivedSegment, findSpan, type WalSpan } from './needed-wal.ts';
 import { cannotWrite, type TargetFolder } from './target-files.ts';
 
 /** Segments that are fetched at once. */
@@ -28,44 +30,80 @@ export async function fetchSpan(span: WalSpan, access: SourceAccess, data: Targe
   if (span.timeline > 1) await writeHistory(span, access, data);
 }
 
+/**
+ * Reads the segments of a span through, as `fetchSpan` would, and writes nothing. Errors: as those of `fetchSpan`, without those
+ * of writing.
+ */
+export async function checkSpan(span: WalSpan, access: SourceAccess): Promise<void> {
+  const { store, signal } = access;
+  const segments = await findSpan(store, span, { signal });
+  await inParallel(segments, FETCHES, signal, async (take, either) => {
+    for (let segment = take(); segment !== undefined; segment = take()) {
+      for (const part of segment.parts) {
+        for await (const block of contentOf(part, span, { ...access, signal: either })) releaseBlock(block);
+      }
+    }
+  });
+  if (span.timeline > 1) await readHistory(span, access);
+}
+
 async function writeSegment(
   { name, parts }: ArchivedSegment,
-  { segmentBytes, timeline }: WalSpan,
-  { store, keys, signal }: SourceAccess,
+  span: WalSpan,
+  access: SourceAccess,
   data: TargetFolder,
 ): Promise<void> {
   const file = await data.create(toByteString(`pg_wal/${name}`));
   try {
     for (const part of parts) {
-      const { facts, content } = await readPiece(store, part, { keys, signal });
       let at = part.from;
-      for await (const block of content) {
-        await file.write(block, 0, block.length, at).catch((error: unknown) => {
+      for await (const block of contentOf(part, span, access)) {
+        await writeAt(file, block, at).catch((error: unknown) => {
           throw cannotWrite(name, data.path, error);
         });
         at += block.length;
         releaseBlock(block);
       }
-      if (at !== part.to || facts.timeline !== timeline) {
-        throw new PgarkError('corrupt', `${part.key} does not hold what its name says`);
-      }
     }
     // PostgreSQL reads no segment that is shorter; what is not archived of it is zeros, where its WAL ends.
-    await file.truncate(segmentBytes);
+    await file.truncate(span.segmentBytes);
   } finally {
     await file.close();
   }
 }
 
-async function writeHistory({ folder, timeline }: WalSpan, access: SourceAccess, data: TargetFolder): Promise<void> {
-  const name = historyFileName(timeline);
-  const key = walKey(folder, { kind: 'history', name }, '');
-  const history = await readStateBytes(access.store, key, { signal: access.signal });
-  if (history === undefined) {
-    throw new PgarkError(
-      'corrupt',
-      `${key}, the history of the backup’s timeline, is missing from ${access.store.location}`,
-    );
+/** All of it: on a disk that is nearly full one write takes a part, and only the next one fails. */
+export async function writeAt(file: Pick<FileHandle, 'write'>, bytes: Uint8Array, position: number): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    const { bytesWritten } = await file.write(bytes, done, bytes.length - done, position + done);
+    done += bytesWritten;
   }
-  await data.replace(`pg_wal/${name}`, history.bytes);
+}
+
+/** Ends normally only if it is what the part's name says. */
+async function* contentOf(
+  part: ArchivedPart,
+  { folder, timeline }: WalSpan,
+  { store, keys, signal }: SourceAccess,
+): ByteStream {
+  const { facts, content } = await readPiece(store, part, { keys, signal });
+  yield* content;
+  const { systemIdentifier } = folder;
+  const isAsNamed =
+    facts.bytes === part.to - part.from &&
+    facts.timeline === timeline &&
+    facts.systemIdentifier === systemIdentifier &&
+    facts.from === part.start + BigInt(part.from);
+  if (!isAsNamed) throw new PgarkError('corrupt', `${part.key} does not hold what its name says`);
+}
+
+async function writeHistory(span: WalSpan, access: SourceAccess, data: TargetFolder): Promise<void> {
+  await data.replace(`pg_wal/${historyFileName(span.timeline)}`, await readHistory(span, access));
+}
+
+async function readHistory({ folder, timeline }: WalSpan, { store, signal }: SourceAccess): Promise<Uint8Array> {
+  const key = walKey(folder, { kind: 'history', name: historyFileName(timeline) }, '');
+  const history = await readStateBytes(store, key, { signal });
+  if (history !== undefined) return history.bytes;
+  throw new PgarkError('corrupt', `${key}, the history of the backup’s timeline, is missing from ${store.location}`);
 }

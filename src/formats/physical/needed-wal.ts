@@ -21,8 +21,10 @@ export interface ArchivedSegment {
   readonly parts: readonly ArchivedPart[];
 }
 
-interface ArchivedPart extends Pick<WalObject, 'encryption'> {
+export interface ArchivedPart extends Pick<WalObject, 'encryption'> {
   readonly key: ObjectKey;
+  /** Where its segment starts. */
+  readonly start: Lsn;
   /** Offsets in the segment. */
   readonly from: number;
   readonly to: number;
@@ -67,9 +69,11 @@ export async function findSpan(
     if (key > end) break;
     const wal = parseWalKey(key);
     if (wal?.kind !== 'segment' && wal?.kind !== 'delta') continue;
+    const segment = parseSegmentName(wal.name, segmentBytes);
+    if (segment === undefined) continue;
     const range = wal.kind === 'segment' ? { from: 0, to: segmentBytes } : { from: wal.from, to: wal.to };
     const parts = found.get(wal.name) ?? [];
-    parts.push({ key, encryption: wal.encryption, ...range });
+    parts.push({ key, encryption: wal.encryption, start: segmentStart(segment, segmentBytes), ...range });
     found.set(wal.name, parts);
   }
   return names.map((name) => {

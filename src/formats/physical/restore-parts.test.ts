@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { PgarkError } from '../../common/errors.ts';
 import type { ByteString } from '../../postgres/toc/byte-string.ts';
+import { writeAt } from './fetch-wal.ts';
 import { FileLedger } from './file-ledger.ts';
 import { withRecoverySettings } from './recovery-settings.ts';
 import { parseTablespaceMapping, placeTablespaces, writeTablespaceMap } from './tablespace-map.ts';
@@ -95,5 +96,20 @@ describe('tablespaces', () => {
     ],
   ])('are not mapped to %s', (_, mappings, words) => {
     expect(() => placeTablespaces(there, mappings, '/data')).toThrow(words);
+  });
+});
+
+describe('bytes of a file', () => {
+  test('are written to the last, although a write may take a part only', async () => {
+    const written = Buffer.alloc(12);
+    const shortOfBreath = {
+      write: (bytes: Uint8Array, from: number, length: number, position: number) => {
+        const bytesWritten = Math.min(3, length);
+        written.set(bytes.subarray(from, from + bytesWritten), position);
+        return Promise.resolve({ bytesWritten, buffer: bytes });
+      },
+    };
+    await writeAt(shortOfBreath as Parameters<typeof writeAt>[0], Buffer.from('0123456789'), 2);
+    expect(written.toString('latin1', 2)).toBe('0123456789');
   });
 });
