@@ -1,3 +1,5 @@
+import { type ByteString, toByteString } from '../../postgres/toc/byte-string.ts';
+
 /** Up to where a restored server replays WAL. */
 export interface RecoveryPlan {
   /** The timeline that it follows. */
@@ -10,11 +12,14 @@ const SETTING = /^\s*([A-Za-z_][\w.]*)\s*(=|\s)/;
 
 /**
  * `postgresql.auto.conf`, which is read last, with what makes the server recover by the WAL that lies in `pg_wal`, up to its
- * end, and then a primary of its own timeline; and nothing of the old server's that would archive, wait or connect from here.
- * `note` is a comment in it.
+ * end, and then a primary of its own timeline; and nothing of the old server's that would archive, tidy up, wait or connect from
+ * here. `note` is a comment in it. Settings are bytes, which need not be UTF-8.
  */
-export function withRecoverySettings(before: string, { timeline }: RecoveryPlan, note: string): string {
+export function withRecoverySettings(before: ByteString, { timeline }: RecoveryPlan, note: string): ByteString {
   const settings: readonly (readonly [string, string])[] = [
+    // Programs of the old server: one that tidies up an archive would remove what others still need.
+    ['archive_cleanup_command', ''],
+    ['recovery_end_command', ''],
     // Asked for each file before pg_wal is looked into; there is nothing to be had. No target is set: the WAL that lies there
     // ends where the backup does, of a standby with the very last record, behind which no target can be met; and a server
     // that does not get to the end of its base backup does not start.
@@ -33,7 +38,7 @@ export function withRecoverySettings(before: string, { timeline }: RecoveryPlan,
     return name === undefined || !(names.has(name) || TARGET.test(name));
   });
   const added = settings.map(([name, value]) => `${name} = ${quoted(value)}\n`).join('');
-  return `${kept.join('\n').replace(/\n*$/, '\n')}# ${note}\n${added}`;
+  return (kept.join('\n').replace(/\n*$/, '\n') + toByteString(`# ${note}\n${added}`)) as ByteString;
 }
 
 /** Configuration files know quotes and backslashes as SQL's escape strings do. */

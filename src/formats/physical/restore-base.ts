@@ -1,6 +1,6 @@
 import { MIB } from '../../common/bytes.ts';
 import { assert } from '../../common/errors.ts';
-import { toByteString } from '../../postgres/toc/byte-string.ts';
+import { bytesOf, readable, toByteString } from '../../postgres/toc/byte-string.ts';
 import { folderOf } from './archive-files.ts';
 import { type FilledFolder, inspectEmptyFolder, takeEmptyFolder } from './empty-folder.ts';
 import { FILES, type PhysicalObjects } from './physical-objects.ts';
@@ -77,8 +77,8 @@ export class RestoredBase {
    */
   async prepareRecovery(plan: RecoveryPlan, note: string): Promise<void> {
     const { tablespaces } = this.#target;
-    const settings = (await this.data.read('postgresql.auto.conf')) ?? '';
-    await this.data.replace('postgresql.auto.conf', withRecoverySettings(settings, plan, note));
+    const settings = (await this.data.read('postgresql.auto.conf')) ?? toByteString('');
+    await this.data.replace('postgresql.auto.conf', bytesOf(withRecoverySettings(settings, plan, note)));
     await this.data.remove('standby.signal');
     await this.data.replace('recovery.signal', '');
     // It wins over the links.
@@ -93,7 +93,7 @@ export class RestoredBase {
         'the backup holds no postgresql.conf, which this server keeps outside of its data directory: copy it and pg_hba.conf there before the start',
       ];
     }
-    return [...settings.matchAll(ELSEWHERE)].map(
+    return [...readable(settings).matchAll(ELSEWHERE)].map(
       ([, name, place]) =>
         `postgresql.conf sets ${name} to ${place}: change that before the start, or the old files are used`,
     );

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { PgarkError } from '../../common/errors.ts';
-import type { ByteString } from '../../postgres/toc/byte-string.ts';
+import { bytesOf, byteStringOf, type ByteString, toByteString } from '../../postgres/toc/byte-string.ts';
 import { writeAt } from './fetch-wal.ts';
 import { FileLedger } from './file-ledger.ts';
 import { withRecoverySettings } from './recovery-settings.ts';
@@ -39,20 +39,31 @@ describe('a ledger of files', () => {
 describe('settings for a recovery', () => {
   test('come last, and replace what an earlier recovery or a standby left', () => {
     const before = `# Do not edit\nwork_mem = '8MB'\nrecovery_target_lsn = '0/1'\n Primary_Conninfo='x'\nrestore_command 'cp'\n`;
-    const after = withRecoverySettings(before, { timeline: 7 }, 'by pgark');
+    const after = withRecoverySettings(toByteString(before), { timeline: 7 }, 'by pgark');
     expect(after.split('\n').slice(0, 4)).toEqual([
       '# Do not edit',
       `work_mem = '8MB'`,
       '# by pgark',
-      `restore_command = 'false'`,
+      `archive_cleanup_command = ''`,
     ]);
+    expect(after).toContain(`restore_command = 'false'\n`);
     expect(after).toContain(`recovery_target_timeline = '7'\n`);
     expect(after).toContain(`synchronous_standby_names = ''\n`);
+    expect(after).toContain(`recovery_end_command = ''\n`);
     expect(after).not.toContain('0/1');
     expect(after.match(/primary_conninfo/gi)).toHaveLength(1);
     expect(withRecoverySettings(after, { timeline: 7 }, 'by pgark').match(/^[a-z_]+ =/gm)).toEqual(
       after.match(/^[a-z_]+ =/gm),
     );
+  });
+});
+
+describe('settings in another encoding than UTF-8', () => {
+  test('stay the bytes that they are', () => {
+    const latin1 = Buffer.from(`cluster_name = 'Zürich'\n`, 'latin1');
+    const after = bytesOf(withRecoverySettings(byteStringOf(latin1), { timeline: 1 }, 'of the source größe'));
+    expect(after.subarray(0, latin1.length).equals(latin1)).toBe(true);
+    expect(after.toString()).toContain('# of the source größe\n');
   });
 });
 

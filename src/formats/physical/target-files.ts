@@ -14,7 +14,7 @@ import {
 import type { ByteStream } from '../../common/bytes.ts';
 import { messageOf, PgarkError, systemCodeOf } from '../../common/errors.ts';
 import { inParallel } from '../../common/in-parallel.ts';
-import { type ByteString, readable, toByteString } from '../../postgres/toc/byte-string.ts';
+import { type ByteString, byteStringOf, readable, toByteString } from '../../postgres/toc/byte-string.ts';
 
 /** Files that are brought to the disk at once. */
 const SYNCS = 16;
@@ -106,9 +106,9 @@ export class TargetFolder {
   }
 
   /** Undefined where there is no such file. */
-  async read(name: string): Promise<string | undefined> {
+  async read(name: string): Promise<ByteString | undefined> {
     try {
-      return await readFile(this.#pathOf(toByteString(name)), 'utf8');
+      return byteStringOf(await readFile(this.#pathOf(toByteString(name))));
     } catch (error) {
       if (systemCodeOf(error) === 'ENOENT') return undefined;
       throw cannotWrite(name, this.path, error);

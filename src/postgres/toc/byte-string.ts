@@ -11,6 +11,10 @@ export function byteStringOf(bytes: Buffer): ByteString {
   return bytes.toString('latin1') as ByteString;
 }
 
+export function bytesOf(bytes: ByteString): Buffer {
+  return Buffer.from(bytes, 'latin1');
+}
+
 /** The bytes that the text has in UTF-8. */
 export function toByteString(text: string): ByteString {
   return byteStringOf(Buffer.from(text));
@@ -18,5 +22,5 @@ export function toByteString(text: string): ByteString {
 
 /** For people: the text whose UTF-8 it is; what is no UTF-8 is replaced. */
 export function readable(bytes: ByteString): string {
-  return Buffer.from(bytes, 'latin1').toString();
+  return bytesOf(bytes).toString();
 }
