@@ -1,18 +1,15 @@
-import { chmod, writeFile } from 'node:fs/promises';
 import { afterEach, expect, test, vi } from 'vitest';
 import { systemClock } from '../../src/common/clock.ts';
 import { Secret } from '../../src/common/secret.ts';
 import { lockAllTables } from '../../src/formats/directory/lock-tables.ts';
 import { readTablePiece } from '../../src/formats/directory/read-piece.ts';
 import { connect, type Session } from '../../src/postgres/client/connect.ts';
-import { findPrograms } from '../../src/postgres/client/programs.ts';
-import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { rowCountsOf, warningsTo } from '../support/archives.ts';
 import { untilActivity } from '../support/backups.ts';
 import { STORM_SQL, startStorm, stormDamage } from '../support/ddl-storm.ts';
 import { backUp, backupsIn, errorOf, fileDestination } from '../support/destinations.ts';
 import { postgresFacts } from '../support/facts.ts';
-import { FaultyStore } from '../support/faulty-store.ts';
+import { interrupted, interruptPgDump } from '../support/interruptions.ts';
 import { createDatabase, type TestDatabase } from '../support/postgres.ts';
 import { makeTempDirectory } from '../support/temp.ts';
 
@@ -22,19 +19,6 @@ afterEach(() => vi.unstubAllEnvs());
 const IN_PIECES = { format: 'directory', pieceBytes: 256 * 1024, jobs: 1 } as const;
 const filled = (table: string, rows: number): string =>
   `CREATE TABLE ${table} AS SELECT n, repeat(md5(n::text), 8) AS text FROM generate_series(1, ${rows}) n;`;
-
-/** A destination whose nth file of rows waits until something has been done. */
-function interrupted(store: ObjectStore, nth: number, work: () => Promise<unknown>) {
-  let files = 0;
-  const faulty = new FaultyStore(store, {
-    before: async ({ method, key }) => {
-      if (method !== 'putStream' || !key.includes('.dat')) return;
-      files += 1;
-      if (files === nth) await work();
-    },
-  });
-  return { destination: { name: 'place', store: faulty, needsDelete: false } };
-}
 
 test('a schema that takes the name of another one does not give its rows for those', async () => {
   await using database = await createDatabase({
@@ -157,37 +141,19 @@ test('a dump that waits for a table holds no other, which whoever has that table
   expect(await rowCountsOf(await running, place.store)).toEqual({ 'public.a': 100, 'public.b': 100 });
 });
 
-/** pg_dump that something else comes in between, so many times. */
-async function interruptPgDump(directory: string, times: number, sql: string): Promise<void> {
-  vi.unstubAllEnvs();
-  const [found] = await findPrograms('pg_dump');
-  const program = `#!/bin/sh
-case "$*" in *--snapshot*)
-  if [ "$(ls '${directory}' | grep -c begun)" -lt ${times} ]; then
-    : > '${directory}/begun'$$
-    PGOPTIONS= psql -X -q -v ON_ERROR_STOP=1 -c '${sql}'
-  fi;;
-esac
-exec '${found?.path}' "$@"
-`;
-  await writeFile(`${directory}/pg_dump`, program);
-  await chmod(`${directory}/pg_dump`, 0o755);
-  vi.stubEnv('PGARK_CLIENT_DIR', directory);
-}
-
 test('what pg_dump misses because it was renamed makes the dump begin anew; what it goes on missing is told', async () => {
   await using database = await createDatabase({ sql: `CREATE SCHEMA s0; ${filled('s0.t', 100)}` });
   await using place = await fileDestination('place');
   await using directory = await makeTempDirectory();
-  const rename = `DO $$ DECLARE s text := (SELECT relnamespace::regnamespace FROM pg_class WHERE relname = '\\''t'\\'');
-    BEGIN EXECUTE format('\\''ALTER SCHEMA %I RENAME TO %I'\\'', s, '\\''s'\\'' || substr(s, 2)::int + 1); END $$`;
-  await interruptPgDump(directory.path, 1, rename.replaceAll('$$', '$x$'));
+  const rename = `DO $$ DECLARE s text := (SELECT relnamespace::regnamespace FROM pg_class WHERE relname = 't');
+    BEGIN EXECUTE format('ALTER SCHEMA %I RENAME TO %I', s, 's' || substr(s, 2)::int + 1); END $$`;
+  await interruptPgDump(directory.path, 1, rename);
   const warnings: string[] = [];
   const outcome = await backUp(database, [place], { ...IN_PIECES, logger: warningsTo(warnings) });
   expect(warnings).toContain('dump.begun_anew');
   expect(await rowCountsOf(outcome, place.store)).toEqual({ 's1.t': 100 });
 
-  await interruptPgDump(directory.path, 100, rename.replaceAll('$$', '$x$'));
+  await interruptPgDump(directory.path, 100, rename);
   const error = await errorOf(backUp(database, [place], { ...IN_PIECES, haste: 20 }));
   expect(error).toMatchObject({ code: 'dump-failed', message: expect.stringMatching(/"s\d+(\.t)?" does not exist/) });
 });

@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { type ByteStream, MIB } from '../../common/bytes.ts';
+import { PgarkError } from '../../common/errors.ts';
 import { inParallel } from '../../common/in-parallel.ts';
 import { compressionSuffix } from '../../pipeline/compression.ts';
 import type { Session } from '../../postgres/client/connect.ts';
@@ -11,6 +12,7 @@ import { type ArchiveContents, evidenceOf, serialiseContents } from './contents.
 import { readAll, type ReadPiece } from './crew.ts';
 import { SnapshotSession } from './dump-session.ts';
 import { type BeginRequest, begin } from './begin.ts';
+import { changedType } from './catalogue-changes.ts';
 import type { Leader } from './leader.ts';
 import {
   type DumpPlan,
@@ -136,12 +138,25 @@ class ArchiveDump {
       signal: this.#signal,
     });
     await this.#leader.confirm();
+    await this.#checkTypes();
     // What follows is no business of the server's, which may go on.
     await this.#leader.close();
     await this.#putSmallFiles(key);
     const contents = nameOf('contents.json', this.#request.seal);
     await this.#put(this.#file(contents, 'contents', serialiseContents(this.#contents()), this.#request.seal));
     return this.#file('SHA256SUMS', 'sums', this.#sums.join(''), OPEN);
+  }
+
+  /** What was read before a type changed, and what was read after it, would not both fit the definition. */
+  async #checkTypes(): Promise<void> {
+    const tables = this.#plan.pieces.flatMap((piece) => (piece.kind === 'table' ? [piece.oid] : []));
+    const changed = await changedType(this.#leader.session, [...new Set(tables)]);
+    if (changed === undefined) return;
+    throw new PgarkError(
+      'dump-failed',
+      `type ${changed.type} was changed while the dump read tables that use it, such as ${changed.table}`,
+      { hint: 'run the backup again when no migration is under way' },
+    );
   }
 
   #open(): Promise<SnapshotSession> {

@@ -2,9 +2,12 @@ import { messageOf, PgarkError } from '../../common/errors.ts';
 import type { Logger } from '../../common/log.ts';
 import type { Random } from '../../common/random.ts';
 import { withRetries } from '../../common/retry.ts';
+import type { Session } from '../../postgres/client/connect.ts';
 import type { InstalledProgram } from '../../postgres/client/programs.ts';
 import type { CustomToc } from '../../postgres/toc/toc.ts';
 import { warnOfNewerClient } from '../newer-client.ts';
+import { changedDefinitions } from './catalogue-changes.ts';
+import { openDumpSession } from './dump-session.ts';
 import { readDumpToc } from './dump-toc.ts';
 import { type Leader, type LeaderRequest, lead } from './leader.ts';
 import { CatalogueChanged, TablesChanged } from './lock-tables.ts';
@@ -42,7 +45,7 @@ interface Beginning {
 }
 
 /**
- * All tables locked, a snapshot by which they are as they were locked, and what pg_dump sees of them. If tables are changed
+ * All tables locked, a snapshot by which they are as they were locked, and what pg_dump sees of them. If something is changed
  * meanwhile it begins anew, for some minutes. Errors: `dump-failed`, `archive-unsupported`, `postgres-…`.
  */
 export async function begin(request: BeginRequest): Promise<Beginning> {
@@ -71,7 +74,7 @@ export async function begin(request: BeginRequest): Promise<Beginning> {
 }
 
 async function beginOnce(request: BeginRequest, lockWaitMs: number): Promise<Beginning> {
-  const { signal } = request;
+  const { connection, applicationName, signal } = request;
   const leader = await lead(request);
   try {
     const toc = await readDumpToc({
@@ -80,6 +83,11 @@ async function beginOnce(request: BeginRequest, lockWaitMs: number): Promise<Beg
       lockWaitMs,
       signal: AbortSignal.any([signal, leader.lost]),
     });
+    const openNow = (): Promise<Session> => openDumpSession(connection, { applicationName, signal });
+    const changed = await changedDefinitions(leader.session, openNow);
+    if (changed.length > 0) {
+      throw new TablesChanged(`something was changed in ${changed.join(', ')} while pg_dump read the definitions`);
+    }
     return { leader, toc };
   } catch (error) {
     await leader.close();
@@ -93,7 +101,7 @@ async function beginOnce(request: BeginRequest, lockWaitMs: number): Promise<Beg
 function restless(cause: TablesChanged): PgarkError {
   return new PgarkError(
     'dump-failed',
-    `tables were changed whenever the dump began, for ${PATIENCE_MS / 60_000} minutes: ${cause.message}`,
+    `tables or other objects were changed whenever the dump began, for ${PATIENCE_MS / 60_000} minutes: ${cause.message}`,
     { cause, hint: 'run the backup again when no migration is under way, or back up with format plain' },
   );
 }

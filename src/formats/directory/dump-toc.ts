@@ -18,7 +18,7 @@ const KEPT_WAITING = /canceling statement due to (lock|statement) timeout[^]*LOC
  * sounds the same.
  */
 const MISSED =
-  /(relation|schema|function|type|operator) .*does not exist|cache lookup failed|could not open relation with OID/;
+  /(relation|schema|function|type|operator) .*does not exist|cache lookup failed|could not open relation with OID|definition of view|could not find function definition/;
 
 export interface TocRequest {
   readonly connection: ConnectionParameters;
