@@ -35,11 +35,6 @@ ${sections.join('')}`;
 
 describe('what is configured and not carried out', () => {
   test.each([
-    [
-      'a job of incremental backups',
-      `jobs: { nightly: { to: [near] }, base: { format: physical, incremental: true, to: [near] } }`,
-      /the job base of shop is skipped/,
-    ],
     ['deletion of WAL', `${PLAIN}\nwal: { slot: ark, to: [near], keep: 14d }`, /the setting wal.keep of shop/],
     ['verification', `${PLAIN}\nverify: { schedule: "@weekly" }`, /the setting verify of shop/],
     ['drills', `${PLAIN}\ndrill: { schedule: "@weekly" }`, /the setting drill of shop/],
@@ -47,7 +42,7 @@ describe('what is configured and not carried out', () => {
   ])('is said in one warning: %s', async (_title, database, words) => {
     const { err } = await runBackup({ shop: database });
     expect(err).toMatch(words);
-    expect(err.match(/is not carried out|is skipped/g)).toHaveLength(1);
+    expect(err.match(/is not carried out/g)).toHaveLength(1);
   });
 
   test('is said of a limit of bandwidth, and of a source without jobs', async () => {
@@ -100,5 +95,28 @@ describe('--to that brings jobs with other retention into one storage', () => {
     expect(exit).toBe(1);
     expect(err.includes('the jobs a and b of shop')).toBe(isRefused);
     expect(err.includes('cannot reach')).toBe(!isRefused);
+  });
+});
+
+describe('--incremental', () => {
+  const shop =
+    'jobs: { full: { format: physical, to: [near] }, changes: { format: physical, incremental: true, to: [far] } }';
+
+  test.each([
+    ['needs the format that has it', ['--incremental'], '--incremental needs --format physical'],
+    [
+      'is what --from is of',
+      ['--format', 'physical', '--from', '20261120T020000Z-faaaaaa'],
+      '--from needs --incremental',
+    ],
+  ])('%s', async (_title, argv, words) => {
+    const { exit, err } = await runBackup({ shop }, { argv });
+    expect(exit).toBe(2);
+    expect(err).toContain(words);
+  });
+
+  test('is of the jobs that are so, where there are any', async () => {
+    const { err } = await runBackup({ shop }, { argv: ['--format', 'physical', '--incremental'] });
+    expect(err.match(/ to (near|far): /g) ?? [err]).toHaveLength(1);
   });
 });

@@ -26,6 +26,11 @@ export function registerBackup(program: Command, world: CliWorld): void {
         'only jobs of this format; of databases that have none, their jobs in this format',
       ).choices(FORMATS),
     )
+    .option(
+      '--incremental',
+      'with --format physical: store what changed since the last backup, or all where that cannot be (PostgreSQL 17 and newer)',
+    )
+    .option('--from <backup>', 'with --incremental: the id of the backup to store the changes since')
     .option('--jobs <number>', 'connections that dump at once, for format directory (default: one for each processor)')
     .option('--to <storage...>', 'storages to write to instead of the configured ones')
     .option('--keep <duration>', 'afterwards delete what is older (30d); at least 3 stay')
@@ -40,6 +45,7 @@ export function registerBackup(program: Command, world: CliWorld): void {
     ['pgark backup', 'all databases of the configuration, to their storages'],
     ['pgark backup shop --format directory --jobs 4', 'an archive for pg_restore, dumped in parallel'],
     ['pgark backup main --format physical', 'the files of the whole server, and the WAL that they need'],
+    ['pgark backup main --format physical --incremental', 'what changed of them since the last one'],
     ['pgark backup shop --dry-run', 'would a backup of shop work? nothing is written'],
   ]);
   action(command, world, async (run, names, options) => {
@@ -50,12 +56,16 @@ export function registerBackup(program: Command, world: CliWorld): void {
     const keep = typeof options.keep === 'string' ? policyOf(options.keep) : undefined;
     const format = FORMATS.find((each) => each === options.format);
     const parallel = parallelOf(options.jobs);
+    const incremental = options.incremental === true;
+    const from = typeof options.from === 'string' ? options.from : undefined;
+    checkIncremental({ incremental, from, format });
     const selection = {
       sources,
       prunes: prunes && keep === undefined,
       ...(to === undefined ? {} : { to }),
       ...(format === undefined ? {} : { format }),
       ...(parallel === undefined ? {} : { parallel }),
+      ...(incremental ? { incremental } : {}),
     };
     const jobs = planJobs(config, selection, run.logger(config));
     const retentionOf = (job: Job): RetentionPolicy | undefined =>
@@ -67,9 +77,26 @@ export function registerBackup(program: Command, world: CliWorld): void {
       retentionOf,
       readBack,
       dryRun: options.dryRun === true,
+      from,
     });
     concludeJobs(run, reports);
   });
+}
+
+/** Error: `usage` for options that need another one. */
+function checkIncremental(options: {
+  readonly incremental: boolean;
+  readonly from: string | undefined;
+  readonly format: JobConfig['format'] | undefined;
+}): void {
+  if (options.incremental && options.format !== 'physical') {
+    throw new PgarkError('usage', '--incremental needs --format physical', {
+      hint: 'dumps of databases are always whole',
+    });
+  }
+  if (options.from !== undefined && !options.incremental) {
+    throw new PgarkError('usage', '--from needs --incremental', { hint: 'a full backup is relative to none' });
+  }
 }
 
 function policyOf(keep: string): RetentionPolicy {

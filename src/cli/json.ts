@@ -26,6 +26,7 @@ export function manifestJson(manifest: Manifest): Record<string, unknown> {
     plain_bytes: plainBytes,
     compression: manifest.compression,
     encryption: encryptionJson(manifest),
+    parents: manifest.parents,
     objects: manifest.objects.map(objectJson),
     excluded: manifest.excluded,
     run_id: manifest.runId,

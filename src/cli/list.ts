@@ -114,6 +114,7 @@ function describeBackups({ backups, foreign }: Listing, location: string, { name
   }
   const severalServers = shareNames(backups);
   const severalFormats = backups.some(({ manifest }) => manifest.format !== 'plain');
+  const hasChains = backups.some(({ manifest }) => manifest.parents.length > 0);
   return formatTable(
     [
       { title: 'ID' },
@@ -121,6 +122,7 @@ function describeBackups({ backups, foreign }: Listing, location: string, { name
       ...(severalServers ? [{ title: 'SERVER' }, { title: 'SYSTEM' }] : []),
       { title: 'TAKEN' },
       ...(severalFormats ? [{ title: 'FORMAT' }] : []),
+      ...(hasChains ? [{ title: 'CHANGES SINCE' }] : []),
       { title: 'STORED', align: 'right' },
       { title: 'SQL', align: 'right' },
       { title: 'TOOK', align: 'right', yields: true },
@@ -134,6 +136,7 @@ function describeBackups({ backups, foreign }: Listing, location: string, { name
         : []),
       `${formatTime(manifest.startedAt)}${pinned ? ' (pinned)' : ''}`,
       ...(severalFormats ? [manifest.format] : []),
+      ...(hasChains ? [manifest.parents[0] ?? ''] : []),
       formatBytes(sizesOf(manifest).storedBytes),
       formatBytes(sizesOf(manifest).plainBytes),
       formatDuration(Date.parse(manifest.endedAt) - Date.parse(manifest.startedAt)),

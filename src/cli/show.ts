@@ -61,6 +61,7 @@ function describe(manifest: Manifest, location: string): string {
     ],
     ['compression', compression.algorithm === 'none' ? 'none' : `${compression.algorithm}, level ${compression.level}`],
     ['encryption', encryption ? `${encryption.scheme}, key ${encryption.keyFingerprints.join(', ')}` : 'none'],
+    ['changes since', manifest.parents.length === 0 ? undefined : `${manifest.parents.join(', ')}, which it needs`],
     ['timeline', manifest.timeline === undefined ? undefined : String(manifest.timeline)],
     [
       'WAL needed',

@@ -42,13 +42,19 @@ export function registerTimeline(program: Command, world: CliWorld): void {
               storage,
               earliest === undefined ? 'no base backup' : formatTime(earliest.toISOString()),
               formatTime(latest.toISOString()),
-              String(bases.length),
+              countOf(bases),
               `${from} to ${to}`,
             ]),
           ),
         ),
     );
   });
+}
+
+/** `5 (4 incremental)` */
+function countOf(bases: RecoveryWindow['bases']): string {
+  const incremental = bases.filter(({ parents }) => parents.length > 0).length;
+  return incremental === 0 ? String(bases.length) : `${bases.length} (${incremental} incremental)`;
 }
 
 function windowJson(
@@ -66,8 +72,9 @@ function windowJson(
     latest: latest.toISOString(),
     from,
     to,
-    bases: bases.map(({ id, endedAt, startLsn, stopLsn }) => ({
+    bases: bases.map(({ id, parents, endedAt, startLsn, stopLsn }) => ({
       id,
+      parents,
       ended_at: endedAt,
       start_lsn: startLsn,
       stop_lsn: stopLsn,

@@ -101,6 +101,9 @@ function buildJob(
   if (job.incremental === true && format !== 'physical') {
     context.problem([...path, 'incremental'], 'config-invalid', `needs format physical, not ${format}`);
   }
+  if (job.full_every !== undefined && job.incremental !== true) {
+    context.problem([...path, 'full_every'], 'config-invalid', 'needs incremental: true');
+  }
   if (job.filename !== undefined && format !== 'plain') {
     context.problem([...path, 'filename'], 'config-invalid', `names plain backups; the format is ${format}`);
   }
@@ -118,6 +121,7 @@ function buildJob(
     name,
     format,
     incremental: job.incremental ?? false,
+    fullEvery: job.full_every,
     schedule: job.schedule,
     jitterMs: job.jitter ?? 0,
     to: storagesOf(context, [...path, 'to'], job.to, named),

@@ -124,7 +124,10 @@ export interface CompressionConfig {
 export interface JobConfig {
   readonly name: string;
   readonly format: 'plain' | 'directory' | 'physical';
+  /** Where it can be: else the backup is a full one. */
   readonly incremental: boolean;
+  /** Backups of a chain of incremental ones, its full one included. */
+  readonly fullEvery?: number;
   /** Absent: only by hand. */
   readonly schedule?: Schedule;
   readonly jitterMs: number;

@@ -140,7 +140,16 @@ const jobSection = strict({
     .describe(
       'plain: one SQL file; directory: parallel archive; physical: the whole server. Default: directory, or plain where there is a filename.',
     ),
-  incremental: flag.optional().describe('Store what changed since the last physical backup. Default: false.'),
+  incremental: flag
+    .optional()
+    .describe(
+      'Store what changed since the last physical backup (physical only, PostgreSQL 17 or newer). Default: false.',
+    ),
+  full_every: integer(1, 1_000)
+    .optional()
+    .describe(
+      'Of an incremental job: a full backup after so many, itself included, that build on each other. Default: 30.',
+    ),
   schedule: schedule.optional().describe('Cron expression, @daily, or an interval such as 6h. Default: only by hand.'),
   jitter: durationMs.optional().describe('Start up to this much later, by chance. Default: 0s.'),
   to: texts.min(1).optional().describe('Names of storages. Default: the only one.'),

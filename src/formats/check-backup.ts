@@ -21,14 +21,19 @@ export interface CheckListener {
   onLocked(why: PgarkError): void;
 }
 
-export function checkOf(manifest: Manifest, access: SourceAccess): BackupCheck {
+/** `isProven` tells of backups that were read to their end a moment ago, and are not read again where others need them. */
+export function checkOf(
+  manifest: Manifest,
+  access: SourceAccess,
+  isProven: (id: string) => boolean = () => false,
+): BackupCheck {
   switch (manifest.format) {
     case 'plain':
       return new DumpCheck(manifest, access);
     case 'directory':
       return new ArchiveCheck(manifest, access);
     case 'physical':
-      return new BaseCheck(manifest, access);
+      return new BaseCheck(manifest, access, isProven);
     default:
       return manifest.format satisfies never;
   }

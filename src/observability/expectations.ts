@@ -44,8 +44,6 @@ export function planBackups(
   for (const source of config.databases.values()) {
     const maxAgeMs = source.expect?.maxAgeMs;
     for (const job of source.jobs.values()) {
-      // No version makes them yet.
-      if (job.incremental) continue;
       // A backup of the whole server lies with the database that it was taken by.
       const databases = job.format === 'physical' ? [source.connection.database] : databasesOf(source);
       for (const database of databases) {

@@ -78,7 +78,9 @@ interface DumpWork {
 /** What a format has made, and what the manifest records of it besides its objects. */
 export interface Dumped {
   readonly last: BackupFile;
-  readonly recorded: Partial<Pick<Manifest, 'timeline' | 'startLsn' | 'stopLsn' | 'walNeeded' | 'tablespaces'>>;
+  readonly recorded: Partial<
+    Pick<Manifest, 'timeline' | 'startLsn' | 'stopLsn' | 'walNeeded' | 'tablespaces' | 'parents' | 'incremental'>
+  >;
 }
 
 /** A backup that can be made, as far as that shows before. */
@@ -94,6 +96,7 @@ export interface PreparedBackup {
 /** A form that backups have. One object is made for each backup. */
 export interface BackupFormat {
   readonly name: Manifest['format'];
+  /** What it is once the backup is prepared. */
   readonly letter: FormatLetter;
   /** What the bytes of a dump come from, for messages: `pg_dump`. */
   readonly sender: string;
@@ -101,5 +104,8 @@ export interface BackupFormat {
   check(): void;
   place(facts: { readonly database: string; readonly id: BackupId; readonly startedAt: Date }): BackupPlace;
   /** Every check of the server that can be made before any work; the signal ends it at once. */
-  prepare(run: Pick<SpreadRun, 'id'>, context: Pick<OperationContext, 'signal'>): Promise<PreparedBackup>;
+  prepare(
+    run: Pick<SpreadRun, 'id' | 'logger'>,
+    context: Pick<OperationContext, 'signal' | 'clock' | 'random'>,
+  ): Promise<PreparedBackup>;
 }

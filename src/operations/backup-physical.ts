@@ -1,16 +1,18 @@
 import { KIB } from '../common/bytes.ts';
 import { PgarkError } from '../common/errors.ts';
-import { type BaseFile, dumpBase } from '../formats/physical/base-dump.ts';
+import { type BaseFile, dumpBase, type EarlierBase } from '../formats/physical/base-dump.ts';
 import { streamWal } from '../formats/physical/stream-wal.ts';
 import { PASSPHRASE_FINGERPRINT } from '../pipeline/encryption/sealer.ts';
 import { connect } from '../postgres/client/connect.ts';
 import { readDatabaseFacts, readServerFacts, type ServerFacts } from '../postgres/client/preflight.ts';
 import { withSession } from '../postgres/client/with-session.ts';
+import { type IncrementalFacts, readIncrementalFacts } from '../postgres/replication/incremental-facts.ts';
 import { checkReplicationLogin, checkReplicationSettings } from '../postgres/replication/preflight.ts';
 import { keys } from '../repository/keys.ts';
 import { pgarkVersion } from '../version.ts';
 import type { BackupFile, BackupFormat } from './backup-format.ts';
 import type { BackupRequest } from './backup-request.ts';
+import { confirmChain, findIncrementalBase, type IncrementalBase } from './incremental-base.ts';
 
 /** What the server takes for a rate, in kilobytes in a second. */
 const RATE_KILOBYTES = { min: 32, max: 1_048_576 } as const;
@@ -19,29 +21,58 @@ const RATE_KILOBYTES = { min: 32, max: 1_048_576 } as const;
 export function physicalFormat(
   request: Pick<
     BackupRequest,
-    'source' | 'connection' | 'seal' | 'excludeTableData' | 'checkpoint' | 'rateBytesPerSecondMax'
+    | 'source'
+    | 'connection'
+    | 'destinations'
+    | 'seal'
+    | 'excludeTableData'
+    | 'checkpoint'
+    | 'rateBytesPerSecondMax'
+    | 'incremental'
   >,
 ): BackupFormat {
   const { source, connection, seal, checkpoint = 'fast' } = request;
+  let base: IncrementalBase | undefined;
   return {
     name: 'physical',
-    letter: 'f',
+    get letter() {
+      return base === undefined ? 'f' : 'i';
+    },
     sender: 'the server',
     check: () => checkRequest(request),
     place({ id }) {
       const folder = keys.basePrefix(source, id);
       return { key: folder, keys: [], prefixes: [folder] };
     },
-    async prepare(run, { signal }) {
+    async prepare(run, context) {
+      const { signal } = context;
       const applicationName = `pgark check ${run.id}`;
       const opening = connect(connection, { applicationName, signal });
-      const { server, database } = await withSession(opening, signal, async (session) => {
-        const facts = await readServerFacts(session);
+      const { server, database, facts } = await withSession(opening, signal, async (session) => {
+        const found = await readServerFacts(session);
         await checkReplicationSettings(session);
-        return { server: facts, database: await readDatabaseFacts(session, facts) };
+        return {
+          server: found,
+          database: await readDatabaseFacts(session, found),
+          facts: await readIncrementalFacts(session),
+        };
       });
-      const systemIdentifier = await checkReplicationLogin(connection, { applicationName, signal });
+      const identity = await checkReplicationLogin(connection, { applicationName, signal });
+      const { systemIdentifier } = identity;
       refuseOtherServer(server, systemIdentifier);
+      if (request.incremental !== undefined) {
+        const search = {
+          request: request.incremental,
+          source,
+          database: database.name,
+          connection,
+          stores: request.destinations.map(({ store }) => store),
+          server: { ...facts, ...identity, major: server.major },
+          applicationName,
+          logger: run.logger,
+        };
+        base = await findIncrementalBase(search, context);
+      }
       return {
         preparation: {
           server: { ...server, systemIdentifier },
@@ -56,9 +87,17 @@ export function physicalFormat(
             isListed: true,
             filesAtOnce: 1,
           });
-          const { last, facts } = await dumpBase(
+          const relativeTo = base && earlierBase(base, facts);
+          // A storage may have come back since the search.
+          const confirm = async (): Promise<void> => {
+            const { manifest } = base ?? {};
+            if (manifest !== undefined) await sink.each((store, stop) => confirmChain(store, manifest, stop));
+          };
+          await confirm();
+          const { last, facts: recorded } = await dumpBase(
             {
               connection,
+              relativeTo,
               label: `pgark ${name.id}`,
               checkpoint,
               rateKilobytesMax: rateOf(request),
@@ -76,10 +115,20 @@ export function physicalFormat(
             },
             { put: (file) => sink.put(inFolder(file)) },
           );
-          return { last: inFolder(last), recorded: facts };
+          // Nobody has deleted it meanwhile either.
+          await confirm();
+          const parents = base && [base.manifest.id, ...base.manifest.parents];
+          return { last: inFolder(last), recorded: { ...recorded, ...(parents && { parents }) } };
         },
       };
     },
+  };
+}
+
+function earlierBase({ objects }: IncrementalBase, { blockBytes }: IncrementalFacts): EarlierBase {
+  return {
+    readManifest: (signal) => objects.read(objects.named('backup_manifest'), { signal }),
+    blockBytes,
   };
 }
 

@@ -5,6 +5,7 @@ import type { Manifest } from '../repository/manifest.ts';
 import type { Preparation } from './backup-checks.ts';
 import type { BackupDestination, DestinationOutcome } from './backup-destination.ts';
 import type { CheckedDestination } from './backup-group.ts';
+import type { IncrementalRequest } from './incremental-base.ts';
 
 export interface BackupRequest {
   /** Name of the configured source; the folder of its manifests. */
@@ -29,6 +30,8 @@ export interface BackupRequest {
   readonly checkpoint?: 'fast' | 'spread' | undefined;
   /** Upper limit of the bytes that the server sends in a second, for format physical. Default: none. */
   readonly rateBytesPerSecondMax?: number | undefined;
+  /** Only what was changed since an earlier one, where that is possible. For format physical. Default: all. */
+  readonly incremental?: IncrementalRequest | undefined;
   readonly leaseTermMs: number;
   /** Read each stored object back and compare its digest before the commit. */
   readonly readBack: boolean;

@@ -100,7 +100,7 @@ async function prepare(work: Work, span: Span): Promise<PreparedBackup> {
   let prepared: PreparedBackup;
   try {
     prepared = await span.span('check server', {}, () =>
-      withinStall({ ...context, connection, stallMs }, (signal) => format.prepare(run, { signal })),
+      withinStall({ ...context, connection, stallMs }, (signal) => format.prepare(run, { ...context, signal })),
     );
   } catch (error) {
     group.failAll(asRunError('backup', error, context.signal));

@@ -1,5 +1,6 @@
 import path from 'node:path';
 import { PgarkError } from '../common/errors.ts';
+import { readParents } from '../formats/physical/backup-chain.ts';
 import { fetchSpan } from '../formats/physical/fetch-wal.ts';
 import { findSpan, spanOf } from '../formats/physical/needed-wal.ts';
 import { PhysicalObjects } from '../formats/physical/physical-objects.ts';
@@ -54,7 +55,7 @@ export async function restoreDirectory(
     const startedMs = context.clock.monotonicMs();
     const access = { store, keys, signal };
     const checked = await run.span.span('checks', {}, () => check(request, access, context));
-    const { manifest, objects, target, span } = checked;
+    const { manifest, objects, parents, target, span } = checked;
     const { directory } = target;
     const outcome = (done: Pick<DirectoryRestoreOutcome, 'done' | 'isOfRoot'>): DirectoryRestoreOutcome => ({
       manifest,
@@ -65,11 +66,12 @@ export async function restoreDirectory(
     });
     if (planOnly) return { value: outcome({ done: false, isOfRoot: false }), result: {} };
     await run.open();
-    const bytesTotal = sizesOf(manifest).storedBytes;
+    const chain = [objects, ...parents];
+    const bytesTotal = chain.reduce((sum, each) => sum + sizesOf(each.manifest).storedBytes, 0);
     const onStoredBytes = (bytes: number): void =>
       onProgress({ phase: 'unpacking', subject: directory, bytes, bytesTotal });
     const base = await run.span.span('unpack', {}, () =>
-      RestoredBase.unpack(objects, target, { signal, onStoredBytes }),
+      RestoredBase.unpack(objects, target, { signal, onStoredBytes }, parents),
     );
     try {
       run.logger.info('restore.verified', `${manifest.id} is unpacked, and every file is what the server had listed`, {
@@ -118,18 +120,21 @@ async function check(
   context.onProgress({ phase: 'checking', subject: manifest.id, bytes: 0 });
   const objects = new PhysicalObjects(manifest, access);
   const span = spanOf(manifest);
-  await objects.checkPresence();
+  const parents = await readParents(manifest, access);
+  for (const each of [objects, ...parents]) await each.checkPresence();
   await findSpan(store, span, { signal });
   const absolute = path.resolve(directory);
   const target = { directory: absolute, tablespaces: placeTablespaces(manifest.tablespaces ?? [], mappings, absolute) };
   await inspectTarget(objects, target);
-  return { manifest, objects, span, target };
+  return { manifest, objects, parents, span, target };
 }
 
 function planOf(manifest: Manifest, { directory, tablespaces }: BaseTarget): readonly string[] {
   const locations = new Map(manifest.tablespaces?.map(({ oid, location }) => [oid, location]));
+  const { parents } = manifest;
+  const merging = parents.length === 0 ? '' : `, merged with ${parents.join(', ')},`;
   return [
-    `unpack ${manifest.id} into ${directory}, and compare every file with the server's own list`,
+    `unpack ${manifest.id}${merging} into ${directory}, and compare every file with the server's own list`,
     ...tablespaces.map(({ oid, path: place }) => `put the tablespace of ${locations.get(oid) ?? oid} into ${place}`),
     `put the write-ahead log up to ${manifest.stopLsn ?? 'the end of the backup'} beside it, so that a server that is started there recovers up to that point`,
   ];

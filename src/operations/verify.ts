@@ -57,20 +57,23 @@ export async function verify(request: VerifyRequest, context: OperationContext):
     const { chosen, damaged } = await choose(repository, request, context);
     for (const { key, error } of damaged) run.logger.error('verify.failed', error.message, { key, code: error.code });
     const verified: VerifiedBackup[] = [];
+    // In the order in which they were made, so that what others need comes before them.
+    const proven = new Set<string>();
     for (const { manifest, whole } of chosen) {
       const facts = { 'pgark.backup_id': manifest.id, 'pgark.database': manifest.database.name };
-      const look = (): Promise<Verdict> => verifyOne(store, manifest, whole, request, context);
+      const look = (): Promise<Verdict> => verifyOne(store, manifest, whole, { ...request, proven }, context);
       // A look is one request; of those there may be thousands.
       const verdict = whole ? run.span.span('read', facts, (span) => noting(span, look)) : look();
       const { depth, failure } = await verdict;
       verified.push({ manifest, depth, failure });
+      if (depth === 'read' && failure === undefined) proven.add(manifest.id);
       const fields = { backupId: manifest.id, depth };
       if (failure)
         run.logger.error('verify.failed', `${manifest.id}: ${failure.message}`, { ...fields, code: failure.code });
       else run.logger.debug('verify.passed', `${manifest.id} is whole`, fields);
       // Without the key nothing was proven, neither that it restores nor that it does not.
-      const proven = failure === undefined ? depth === 'read' : !isOfKeys(failure);
-      if (whole && proven) await recordProof(store, manifest, failure, run.id, context);
+      const isCertain = failure === undefined ? depth === 'read' : !isOfKeys(failure);
+      if (whole && isCertain) await recordProof(store, manifest, failure, run.id, context);
     }
     return {
       value: { backups: verified, damaged },
@@ -124,7 +127,7 @@ async function verifyOne(
   store: ObjectStore,
   manifest: Manifest,
   whole: boolean,
-  request: Pick<VerifyRequest, 'keys' | 'mustOpen'>,
+  request: Pick<VerifyRequest, 'keys' | 'mustOpen'> & { readonly proven: ReadonlySet<string> },
   context: OperationContext,
 ): Promise<Verdict> {
   const { signal } = context;
@@ -133,7 +136,7 @@ async function verifyOne(
   let isReading = false;
   const reached = (): VerifyDepth => (!isReading ? 'present' : keyFailure ? 'stored' : 'read');
   try {
-    const check = checkOf(manifest, { store, keys: request.keys, signal });
+    const check = checkOf(manifest, { store, keys: request.keys, signal }, (id) => request.proven.has(id));
     await check.presence();
     if (whole) {
       isReading = true;

@@ -107,6 +107,15 @@ const manifestSchema = z.object({
   encryption: encryptionRecord.optional(),
   /** Ids of the backups that this one needs, nearest first. */
   parents: z.array(z.string().refine(isBackupId, 'is no backup id')).default([]),
+  /** Of an incremental backup, whose `parents` it is merged with. */
+  incremental: z
+    .object({
+      /** Size of the server's blocks, by which the changes are stored. */
+      blockBytes: z.number().int().positive(),
+      /** What its archives come to when they are merged, by the server's estimate: by oid of the tablespace, `base`. */
+      mergedBytes: z.record(z.string(), bytesCount),
+    })
+    .optional(),
   timeline: z.number().int().positive().optional(),
   startLsn: lsn.optional(),
   stopLsn: lsn.optional(),

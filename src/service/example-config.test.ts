@@ -45,6 +45,7 @@ test('the complete example of the documentation is a configuration, with everyth
   const selection = { sources: [...config.databases.values()], prunes: true };
   expect(planJobs(config, selection, silentLogger).map(({ id }) => id)).toEqual([
     'shop/full',
+    'shop/changes',
     'shop/dump',
     'customers/nightly',
   ]);

@@ -21,6 +21,8 @@ export interface JobSelection {
   readonly to?: readonly StorageConfig[];
   /** Only jobs of this format; of a source that has none, its jobs in this format. Default: all, as they are. */
   readonly format?: JobConfig['format'];
+  /** Only incremental jobs; of a source that has none, its physical ones, which are incremental then. Default: all. */
+  readonly incremental?: boolean;
   /** Instead of what the jobs say of connections. */
   readonly parallel?: number;
   /** Whether the jobs' own retention is carried out afterwards: then they must not delete what another keeps. */
@@ -47,11 +49,12 @@ export function planJobs(config: Config, selection: JobSelection, logger: Logger
 function jobsOf(
   config: Config,
   source: SourceConfig,
-  { to, format, parallel }: Pick<JobSelection, 'to' | 'format' | 'parallel'> = {},
+  { to, format, incremental = false, parallel }: Pick<JobSelection, 'to' | 'format' | 'incremental' | 'parallel'> = {},
 ): readonly Job[] {
-  const all = [...source.jobs.values()].filter((settings) => !settings.incremental);
+  const all = [...source.jobs.values()];
   const wanted = all.filter((settings) => format === undefined || settings.format === format);
-  const chosen = wanted.length > 0 ? wanted : all;
+  const fitting = incremental ? wanted.filter((settings) => settings.incremental) : wanted;
+  const chosen = [fitting, wanted, all].find(({ length }) => length > 0) ?? [];
   return chosen.map((settings) => ({
     id: `${source.name}/${settings.name}`,
     source,
@@ -59,6 +62,7 @@ function jobsOf(
       ...settings,
       ...(format === undefined ? {} : inFormat(config, source, settings, format)),
       ...(parallel === undefined ? {} : { parallel }),
+      ...(incremental ? { incremental } : {}),
     },
     storages: to ?? settings.to.map((name) => storageOf(config, name)),
   }));
@@ -134,11 +138,6 @@ function warnOfUnused(config: Config, sources: readonly SourceConfig[], logger: 
   for (const source of sources) {
     const { name } = source;
     if (source.jobs.size === 0) warn(`${name} has no jobs: no backup of it is made`, 'jobs', name);
-    for (const job of source.jobs.values()) {
-      if (!job.incremental) continue;
-      const why = 'this version makes no incremental backups';
-      warn(`the job ${job.name} of ${name} is skipped: ${why}`, `jobs.${job.name}`, name);
-    }
     for (const setting of unusedSettings(source)) {
       warn(`the setting ${setting} of ${name} is not carried out by this version`, setting, name);
     }

@@ -14,12 +14,12 @@ export async function runOnce(
       readonly retentionOf: (job: Job) => JobRequest['retention'];
     },
 ): Promise<readonly JobReport[]> {
-  const { concurrency, retentionOf, readBack, dryRun } = options;
+  const { concurrency, retentionOf, readBack, dryRun, from } = options;
   const { signal } = world.context;
   const turns = new Turns(concurrency);
   const settled = await Promise.allSettled(
     jobs.map((job) =>
-      turns.within(job, signal, () => runJob({ job, retention: retentionOf(job), readBack, dryRun }, world)),
+      turns.within(job, signal, () => runJob({ job, retention: retentionOf(job), readBack, dryRun, from }, world)),
     ),
   );
   return settled.map((each) => {

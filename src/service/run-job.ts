@@ -31,13 +31,15 @@ export interface JobRequest {
   readonly readBack: boolean;
   /** Make every check, then stop. */
   readonly dryRun: boolean;
+  /** Id of the backup that an incremental one is to be relative to. Default: the newest. */
+  readonly from?: string | undefined;
   /** When what failed will be tried again, for the report. Default: it will not. */
   readonly nextTryAt?: (results: readonly JobResult[]) => Date | undefined;
 }
 
 /** What jobs are carried out with. */
 export interface JobWorld {
-  readonly config: Pick<Config, 'timezone' | 'leaseTermMs'>;
+  readonly config: Pick<Config, 'timezone' | 'leaseTermMs' | 'decryptionKeys'>;
   readonly stores: Stores;
   readonly adapters: Pick<Adapters, 'sealerOf'>;
   readonly context: OperationContext;
@@ -281,6 +283,9 @@ async function backUpTo(
         excludeTableData: settings.excludeTableData,
         checkpoint: settings.checkpoint,
         rateBytesPerSecondMax: settings.rateBytesPerSecondMax,
+        incremental: settings.incremental
+          ? { from: request.from, fullEvery: settings.fullEvery, keys: world.config.decryptionKeys }
+          : undefined,
         leaseTermMs: world.config.leaseTermMs,
         readBack: request.readBack,
         dryRun: request.dryRun,

@@ -61,6 +61,21 @@ describe('a physical backup is refused before any work', { timeout: 120_000 }, (
   });
 });
 
+test('an incremental backup of a server that makes none is a full one, and an error where its base was named', async () => {
+  await using disk = await fileDestination('disk');
+  const warnings: string[] = [];
+  const none = { identities: [], passphrases: [] };
+  const outcome = await backUpServer(cluster, [disk], { incremental: { keys: none }, logger: loggerOf(warnings) });
+  const full = manifestOf(outcome);
+  expect(full).toMatchObject({ id: expect.stringMatching(/-f/), parents: [] });
+  expect(warnings.join()).toMatch(
+    /a full backup is made in the place of an incremental one: (the server is PostgreSQL|summarize_wal is off)/,
+  );
+  const error = await errorOf(backUpServer(cluster, [disk], { incremental: { keys: none, from: full.id } }));
+  expect(error).toMatchObject({ code: 'usage', message: expect.stringContaining(`can be made from ${full.id}`) });
+  expect(await backupsIn(disk.store)).toEqual({ count: 1, leftovers: [] });
+}, 120_000);
+
 describe('a physical backup fails, and leaves nothing', { timeout: 120_000 }, () => {
   test('where a page of the server is damaged, which the server says at the very end only', async () => {
     const file = await cluster.value(`select pg_relation_filepath('here')`);

@@ -16,11 +16,12 @@ import {
 } from '../../postgres/replication/base-backup.ts';
 import { identifySystem, type SystemIdentity } from '../../postgres/replication/replication-commands.ts';
 import { connectForReplication, type ReplicationSession } from '../../postgres/replication/replication-session.ts';
+import { uploadManifest } from '../../postgres/replication/upload-manifest.ts';
 import type { Manifest } from '../../repository/manifest.ts';
 import type { Seal } from '../sealed-object.ts';
 import { archiveName, sumOf, summingFiles } from './archive-files.ts';
 import { FileLedger } from './file-ledger.ts';
-import { FILES, type PhysicalRole, UNCOMPRESSED } from './physical-objects.ts';
+import { DATA_DIRECTORY, FILES, type PhysicalRole, UNCOMPRESSED } from './physical-objects.ts';
 import type { OpenWal, WalRun } from './wal-run.ts';
 
 /** The estimate of the server is of the moment; what is written meanwhile comes on top. */
@@ -33,6 +34,8 @@ export interface BaseDumpRequest extends Pick<BaseBackupOptions, 'checkpoint' | 
   readonly label: string;
   readonly seal: Seal;
   readonly openWal: OpenWal;
+  /** The backup that only what was changed since is stored of; missing for a full one. PostgreSQL 17 and newer. */
+  readonly relativeTo?: EarlierBase | undefined;
   readonly applicationName: string;
   /** Length of each piece as it comes from the server, for watchdogs. */
   readonly onBytesRead: (bytes: number) => void;
@@ -40,6 +43,14 @@ export interface BaseDumpRequest extends Pick<BaseBackupOptions, 'checkpoint' | 
   readonly onBytesExpected: (bytes: number) => void;
   readonly logger: Logger;
   readonly signal: AbortSignal;
+}
+
+/** A backup of the same server, on the same timeline. */
+export interface EarlierBase {
+  /** Its backup_manifest. */
+  readonly readManifest: (signal: AbortSignal) => ByteStream;
+  /** Size of the server's blocks. */
+  readonly blockBytes: number;
 }
 
 /** A file of the backup's folder. */
@@ -61,7 +72,7 @@ export interface BaseSink {
 /** What a manifest records of a base backup besides its objects. */
 type BaseFacts = {
   readonly [Field in 'timeline' | 'startLsn' | 'stopLsn' | 'walNeeded' | 'tablespaces']: NonNullable<Manifest[Field]>;
-};
+} & Pick<Manifest, 'incremental'>;
 
 export interface BaseDump {
   /** The list of the digests, which is put last. */
@@ -115,11 +126,15 @@ class Dump {
   }
 
   async run(session: ReplicationSession): Promise<BaseDump> {
-    const { label, checkpoint, rateKilobytesMax, onBytesRead, onBytesExpected } = this.#request;
+    const { label, checkpoint, rateKilobytesMax, relativeTo, onBytesRead, onBytesExpected } = this.#request;
+    if (relativeTo !== undefined) {
+      await uploadManifest(session, relativeTo.readManifest(this.#signal), { signal: this.#signal });
+    }
     const backup = await BaseBackup.begin(session, {
       label,
       checkpoint,
       rateKilobytesMax,
+      incremental: relativeTo !== undefined,
       signal: this.#signal,
       onBytes: onBytesRead,
     });
@@ -176,6 +191,7 @@ class Dump {
   /** What the server has told in different places has to be the same. */
   #factsOf({ start, stop, tablespaces }: BaseBackup, manifest: BackupManifest): Omit<BaseFacts, 'walNeeded'> {
     const { systemIdentifier = this.#identity.systemIdentifier, walRanges } = manifest;
+    const { relativeTo } = this.#request;
     if (systemIdentifier !== this.#identity.systemIdentifier) {
       throw damaged(
         `the backup_manifest is of system ${systemIdentifier}, the server ${this.#identity.systemIdentifier}`,
@@ -201,6 +217,12 @@ class Dump {
       startLsn: start.lsn,
       stopLsn: stop.lsn,
       tablespaces: tablespaces.flatMap(placeOf),
+      ...(relativeTo && {
+        incremental: {
+          blockBytes: relativeTo.blockBytes,
+          mergedBytes: Object.fromEntries(tablespaces.map(({ oid, bytes }) => [oid ?? DATA_DIRECTORY, bytes])),
+        },
+      }),
     };
   }
 

@@ -7,28 +7,69 @@ import { isOfKeys } from '../key-failure.ts';
 import type { SourceAccess } from '../load-source.ts';
 import { readStored } from '../sealed-object.ts';
 import { summingFiles } from './archive-files.ts';
+import { readParents } from './backup-chain.ts';
 import { checkSpan } from './fetch-wal.ts';
 import { findSpan, spanOf } from './needed-wal.ts';
 import { PhysicalObjects } from './physical-objects.ts';
 import { readBase } from './stored-base.ts';
 
 /**
- * The check of a physical backup: every file of its archives is compared with the list that the server made, and the WAL without
- * which it cannot be restored is read.
+ * The check of a physical backup: every file of its archives is compared with the list that the server made, and the WAL
+ * without which it cannot be restored is read. One that is incremental is whole only with the backups before it, whose own
+ * WAL it does not need.
  */
 export class BaseCheck implements BackupCheck {
-  readonly #objects: PhysicalObjects;
+  readonly #manifest: Manifest;
   readonly #access: SourceAccess;
+  readonly #isProven: (id: string) => boolean;
 
-  constructor(manifest: Manifest, access: SourceAccess) {
-    this.#objects = new PhysicalObjects(manifest, access);
+  /** `isProven` tells of parents which were read a moment ago that they need not be read again. */
+  constructor(manifest: Manifest, access: SourceAccess, isProven: (id: string) => boolean = () => false) {
+    this.#manifest = manifest;
     this.#access = access;
+    this.#isProven = isProven;
   }
 
   async presence(): Promise<void> {
     const { store, signal } = this.#access;
-    await this.#objects.checkPresence();
-    await findSpan(store, spanOf(this.#objects.manifest), { signal });
+    for (const objects of await this.#chain()) await objects.checkPresence();
+    await findSpan(store, spanOf(this.#manifest), { signal });
+  }
+
+  async content(told: CheckListener): Promise<void> {
+    let isLocked = false;
+    const toldOnce = {
+      onStoredBytes: (progress: Parameters<CheckListener['onStoredBytes']>[0]) => told.onStoredBytes(progress),
+      onLocked: (why: PgarkError) => {
+        if (!isLocked) told.onLocked(why);
+        isLocked = true;
+      },
+    };
+    for (const objects of await this.#chain()) {
+      if (this.#isProven(objects.manifest.id)) continue;
+      await new LinkCheck(objects, this.#access).content(toldOnce);
+    }
+    try {
+      if (!isLocked) await checkSpan(spanOf(this.#manifest), this.#access);
+    } catch (error) {
+      if (!(error instanceof PgarkError) || !isOfKeys(error)) throw error;
+      toldOnce.onLocked(error);
+    }
+  }
+
+  async #chain(): Promise<readonly PhysicalObjects[]> {
+    return [new PhysicalObjects(this.#manifest, this.#access), ...(await readParents(this.#manifest, this.#access))];
+  }
+}
+
+/** The check of one backup by itself. */
+class LinkCheck {
+  readonly #objects: PhysicalObjects;
+  readonly #access: SourceAccess;
+
+  constructor(objects: PhysicalObjects, access: SourceAccess) {
+    this.#objects = objects;
+    this.#access = access;
   }
 
   async content(told: CheckListener): Promise<void> {
@@ -41,7 +82,6 @@ export class BaseCheck implements BackupCheck {
       await readBase(this.#objects, { signal, onStoredBytes }, async (source, archive, onFile) => {
         for await (const _ of summingFiles(archive, onFile)(source)) signal.throwIfAborted();
       });
-      await checkSpan(spanOf(manifest), this.#access);
     } catch (error) {
       if (!(error instanceof PgarkError) || !isOfKeys(error)) throw error;
       told.onLocked(error);

@@ -13,6 +13,9 @@ export type PhysicalRole = 'base' | 'tablespace' | 'backup_manifest' | 'sums';
 /** Names of its files besides the archives, without the endings of encryption. */
 export const FILES = { manifest: 'backup_manifest', sums: 'SHA256SUMS' } as const;
 
+/** What stands for the data directory where tablespaces are told by their oids. */
+export const DATA_DIRECTORY = 'base';
+
 /** As stock tools want it. */
 export const UNCOMPRESSED: Seal = { compression: { algorithm: 'none', level: 0 } };
 

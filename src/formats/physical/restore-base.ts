@@ -1,14 +1,15 @@
-import { MIB } from '../../common/bytes.ts';
+import { type ByteStream, MIB } from '../../common/bytes.ts';
 import { assert } from '../../common/errors.ts';
 import { bytesOf, readable, toByteString } from '../../postgres/toc/byte-string.ts';
 import { folderOf } from './archive-files.ts';
 import { type FilledFolder, inspectEmptyFolder, takeEmptyFolder } from './empty-folder.ts';
-import { FILES, type PhysicalObjects } from './physical-objects.ts';
+import { DATA_DIRECTORY, FILES, type PhysicalObjects } from './physical-objects.ts';
 import { type RecoveryPlan, withRecoverySettings } from './recovery-settings.ts';
 import { type BaseReading, readBase } from './stored-base.ts';
 import { TABLESPACES, type TablespacePlace, writeTablespaceMap } from './tablespace-map.ts';
 import { syncFolders, TargetFolder } from './target-files.ts';
 import { unpackArchive } from './unpack-archive.ts';
+import { type TargetFolders, unpackChain } from './unpack-chain.ts';
 
 /** Settings that name the old server's own files. */
 const ELSEWHERE = /^\s*(data_directory|hba_file|ident_file|external_pid_file)\s*=?\s*('[^']*')/gm;
@@ -26,10 +27,12 @@ export interface BaseTarget {
 export async function inspectTarget(objects: PhysicalObjects, target: BaseTarget): Promise<void> {
   const elsewhere = new Map(target.tablespaces.flatMap((place) => (place.isInside ? [] : [[place.oid, place.path]])));
   let bytesInside = ROOM_BYTES;
+  const merged = objects.manifest.incremental?.mergedBytes;
   for (const { oid, object } of objects.archives()) {
     const path = elsewhere.get(oid ?? '');
-    if (path === undefined) bytesInside += object.plainBytes;
-    else await inspectEmptyFolder(path, object.plainBytes);
+    const bytes = merged?.[oid ?? DATA_DIRECTORY] ?? object.plainBytes;
+    if (path === undefined) bytesInside += bytes;
+    else await inspectEmptyFolder(path, bytes);
   }
   await inspectEmptyFolder(target.directory, bytesInside);
 }
@@ -46,13 +49,19 @@ export class RestoredBase {
 
   /**
    * Unpacks all archives into the target, as it was on the server, with the backup_manifest beside them: what
-   * pg_verifybackup would pass, since each file was compared. A failure leaves the target as it was. Errors: those of
-   * `inspectTarget` and `readBase`.
+   * pg_verifybackup would pass, since each file was compared. An incremental backup is merged with its parents, of which
+   * the nearest comes first. A failure leaves the target as it was. Errors: those of `inspectTarget`, `readBase` and
+   * `unpackChain`.
    */
-  static async unpack(objects: PhysicalObjects, target: BaseTarget, reading: BaseReading): Promise<RestoredBase> {
+  static async unpack(
+    objects: PhysicalObjects,
+    target: BaseTarget,
+    reading: BaseReading,
+    parents: readonly PhysicalObjects[] = [],
+  ): Promise<RestoredBase> {
     const base = new RestoredBase(target);
     try {
-      await base.#unpack(objects, reading);
+      await base.#unpack(objects, parents, reading);
       return base;
     } catch (error) {
       await base.discard();
@@ -112,7 +121,7 @@ export class RestoredBase {
     for (const folder of this.#folders) await folder.discard();
   }
 
-  async #unpack(objects: PhysicalObjects, reading: BaseReading): Promise<void> {
+  async #unpack(objects: PhysicalObjects, parents: readonly PhysicalObjects[], reading: BaseReading): Promise<void> {
     const data = await this.#take(this.#target.directory);
     this.#data = data;
     const targets = new Map<string | undefined, TargetFolder>([[undefined, data]]);
@@ -122,14 +131,13 @@ export class RestoredBase {
         targets.set(oid, await data.folder(toByteString(`${TABLESPACES}/${oid}`)));
       } else targets.set(oid, await this.#take(path));
     }
-    await readBase(objects, reading, async (source, archive, onFile) => {
-      const target = targets.get(archive.oid);
-      assert(target !== undefined, 'each archive has its folder');
-      await unpackArchive(source, archive, target, onFile);
-    });
+    const manifestOf =
+      objects.manifest.parents.length === 0
+        ? await unpackFull(objects, targets, reading)
+        : await unpackChain(objects, parents, targets, reading);
     for (const { oid, path } of this.#target.tablespaces) await data.link(folderOf({ oid }).slice(0, -1), path);
     const manifest = objects.read(objects.named('backup_manifest'), { signal: reading.signal });
-    await data.writeStream(FILES.manifest, manifest);
+    await data.writeStream(FILES.manifest, manifestOf(manifest));
   }
 
   async #take(path: string): Promise<TargetFolder> {
@@ -137,4 +145,18 @@ export class RestoredBase {
     this.#folders.push(folder);
     return new TargetFolder(path, folder.owner);
   }
+}
+
+/** Resolves with what makes the backup_manifest of the result: it is the server's own. */
+async function unpackFull(
+  objects: PhysicalObjects,
+  folders: TargetFolders,
+  reading: BaseReading,
+): Promise<(manifest: ByteStream) => ByteStream> {
+  await readBase(objects, reading, async (source, archive, onFile) => {
+    const target = folders.get(archive.oid);
+    assert(target !== undefined, 'each archive has its folder');
+    await unpackArchive(source, archive, target, onFile);
+  });
+  return (manifest) => manifest;
 }

@@ -1,3 +1,4 @@
+import { constants } from 'node:fs';
 import {
   chmod,
   chown,
@@ -68,6 +69,15 @@ export class TargetFolder {
       return file;
     } catch (error) {
       await file?.close();
+      throw cannotWrite(readable(name), this.path, error);
+    }
+  }
+
+  /** A file that was created before, to be written on and read. No link is followed. The caller closes it. */
+  async reopen(name: ByteString): Promise<FileHandle> {
+    try {
+      return await open(this.#pathOf(name), constants.O_RDWR | constants.O_NOFOLLOW);
+    } catch (error) {
       throw cannotWrite(readable(name), this.path, error);
     }
   }

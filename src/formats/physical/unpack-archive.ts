@@ -9,7 +9,8 @@ import { archiveName, type ArchiveOf, SummingHandler } from './archive-files.ts'
 import type { FileSum } from './file-ledger.ts';
 import { cannotWrite, type TargetFolder } from './target-files.ts';
 
-type Item =
+/** A step through an archive. */
+export type ArchiveItem =
   | { readonly kind: 'begun'; readonly entry: TarEntry }
   | { readonly kind: 'content'; readonly piece: Uint8Array }
   | { readonly kind: 'ended' };
@@ -24,10 +25,25 @@ export async function unpackArchive(
   target: TargetFolder,
   onFile: (file: FileSum) => void,
 ): Promise<void> {
+  await using writer = new FolderWriter(target);
+  await writeArchive(source, of, writer, onFile);
+}
+
+/** What is done with what an archive holds. */
+export interface ItemWriter extends AsyncDisposable {
+  write(item: ArchiveItem): Promise<void>;
+}
+
+/** Gives a writer what an archive holds, step by step, and tells of each file what it was when the writer was done with it. */
+export async function writeArchive(
+  source: ByteStream,
+  of: ArchiveOf,
+  writer: ItemWriter,
+  onFile: (file: FileSum) => void,
+): Promise<void> {
   const gatherer = new Gatherer();
   const reader = new TarReader(gatherer, archiveName(of));
   const sums = new SummingHandler(of, onFile);
-  await using writer = new Writer(target);
   for await (const block of source) {
     reader.push(block);
     for (const item of gatherer.take()) {
@@ -41,9 +57,9 @@ export async function unpackArchive(
 
 /** Keeps what one block holds, as views of it. */
 class Gatherer implements TarHandler {
-  #items: Item[] = [];
+  #items: ArchiveItem[] = [];
 
-  take(): readonly Item[] {
+  take(): readonly ArchiveItem[] {
     const items = this.#items;
     this.#items = [];
     return items;
@@ -62,13 +78,14 @@ class Gatherer implements TarHandler {
   }
 }
 
-function tell(handler: TarHandler, item: Item): void {
+function tell(handler: TarHandler, item: ArchiveItem): void {
   if (item.kind === 'begun') handler.begun(item.entry);
   else if (item.kind === 'content') handler.content(item.piece);
   else handler.ended();
 }
 
-class Writer implements AsyncDisposable {
+/** Writes files and folders as they are. */
+export class FolderWriter implements ItemWriter {
   readonly #target: TargetFolder;
   #name = '';
   #file: FileHandle | undefined;
@@ -77,7 +94,7 @@ class Writer implements AsyncDisposable {
     this.#target = target;
   }
 
-  async write(item: Item): Promise<void> {
+  async write(item: ArchiveItem): Promise<void> {
     if (item.kind === 'begun') await this.#begin(item.entry);
     else if (item.kind === 'content') await this.#append(item.piece);
     else await this.#close();

@@ -46,7 +46,10 @@ async function physicalBackups(
     const manifest = await repository.manifestAt(key, call);
     if (manifest?.format === 'physical') found.push(manifest);
   }
-  return found.sort((a, b) => (a.endedAt < b.endedAt ? -1 : 1));
+  // One that needs another, which is gone, restores no server.
+  const ids = new Set<string>(found.map(({ id }) => id));
+  const whole = found.filter(({ parents }) => parents.every((id) => ids.has(id)));
+  return whole.sort((a, b) => (a.endedAt < b.endedAt ? -1 : 1));
 }
 
 function windowsOf(wal: WalStatus, all: readonly Manifest[]): readonly RecoveryWindow[] {

@@ -21,16 +21,15 @@ export class CopyAnswer {
     if (type === MESSAGE.commandComplete) this.#rows = rowsOfTag(frame);
   }
 
-  /** Rows as the server counted them, once it has. */
+  /** Rows as the server counted them, once it has; undefined too for a command that has none, as UPLOAD_MANIFEST. */
   get rows(): number | undefined {
     return this.#rows;
   }
 }
 
-/** CommandComplete's tag is `COPY` and the number of rows, and ends with a zero byte. */
-function rowsOfTag(frame: Buffer): number {
+/** CommandComplete's tag, of a COPY `COPY` and the number of rows, ends with a zero byte. */
+function rowsOfTag(frame: Buffer): number | undefined {
   const tag = frame.toString('latin1', HEADER_BYTES, frame.length - 1);
   const digits = /^COPY (\d+)$/.exec(tag)?.[1];
-  assert(digits !== undefined, `a COPY ends with the number of its rows, not with "${tag}"`);
-  return Number(digits);
+  return digits === undefined ? undefined : Number(digits);
 }

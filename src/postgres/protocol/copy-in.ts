@@ -20,7 +20,18 @@ export interface CopyInOptions {
  * is not read for. An abort ends the connection at once, and no row stays, unless the source had ended before: then nobody
  * knows whether the server is done.
  */
-export async function copyIn(start: Converse, source: ByteStream, { signal }: CopyInOptions): Promise<number> {
+export async function copyIn(start: Converse, source: ByteStream, options: CopyInOptions): Promise<number> {
+  const rows = await sendCopy(start, source, options);
+  assert(rows !== undefined, 'a COPY ends with the number of its rows');
+  return rows;
+}
+
+/** The same for any command that takes data as a COPY does; rows are undefined where it counts none. */
+export async function sendCopy(
+  start: Converse,
+  source: ByteStream,
+  { signal }: CopyInOptions,
+): Promise<number | undefined> {
   const blocks = new Source(source);
   const target = new Target();
   let conversation: Conversation | undefined;
@@ -32,7 +43,7 @@ export async function copyIn(start: Converse, source: ByteStream, { signal }: Co
     if (signal?.aborted) leave();
     await sendAll(conversation, target, blocks);
     await conversation.ended;
-    return target.count();
+    return target.rows;
   } catch (error) {
     if (blocks.failed && conversation !== undefined) await giveUp(conversation);
     const left = blocks.leave();
@@ -108,10 +119,8 @@ class Target implements Answer {
     if (type === MESSAGE.copyInResponse) this.#invited.resolve();
   }
 
-  count(): number {
-    const { rows } = this.#answer;
-    assert(rows !== undefined, 'the server is ready after the end of the COPY');
-    return rows;
+  get rows(): number | undefined {
+    return this.#answer.rows;
   }
 }
 

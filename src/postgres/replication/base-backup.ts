@@ -13,6 +13,8 @@ export interface BaseBackupOptions {
   readonly checkpoint: 'fast' | 'spread';
   /** Upper limit of what the server sends in a second, in kilobytes (1,024 bytes), from 32 to 1,048,576. */
   readonly rateKilobytesMax?: number | undefined;
+  /** Only what was changed since the backup whose manifest this session was given before (`uploadManifest`). PostgreSQL 17. */
+  readonly incremental?: boolean | undefined;
   /** Ends the backup with its reason, and the session with it. */
   readonly signal: AbortSignal;
   /** Told of the bytes of every chunk as it comes. */
@@ -135,7 +137,7 @@ export class BaseBackup {
 }
 
 /** Since PostgreSQL 15 options are in parentheses. */
-function commandFor(major: number, { label, checkpoint, rateKilobytesMax }: BaseBackupOptions): string {
+function commandFor(major: number, { label, checkpoint, rateKilobytesMax, incremental }: BaseBackupOptions): string {
   const name = quoteLiteral(label);
   const rate = rateKilobytesMax === undefined ? [] : [`MAX_RATE ${rateKilobytesMax}`];
   const manifest = ["MANIFEST 'yes'", "MANIFEST_CHECKSUMS 'SHA256'"];
@@ -153,6 +155,7 @@ function commandFor(major: number, { label, checkpoint, rateKilobytesMax }: Base
     ...rate,
     'TABLESPACE_MAP',
     ...manifest,
+    ...(incremental === true ? ['INCREMENTAL'] : []),
   ];
   return `BASE_BACKUP (${options.join(', ')})`;
 }

@@ -2,7 +2,7 @@ import { PgarkError } from '../../common/errors.ts';
 import type { Session } from '../client/connect.ts';
 import type { ConnectionParameters } from '../client/connection-parameters.ts';
 import { quoteIdentifier } from '../client/quote.ts';
-import { identifySystem } from './replication-commands.ts';
+import { identifySystem, type SystemIdentity } from './replication-commands.ts';
 import { connectForReplication } from './replication-session.ts';
 
 /** Connections that a base backup takes: its own, and the one of the WAL that it needs. */
@@ -47,16 +47,16 @@ export async function checkReplicationSettings(session: Session): Promise<void> 
   }
 }
 
-/** Opens a connection for replication and closes it. Resolves with the identifier of the server behind it. */
+/** Opens a connection for replication and closes it. Resolves with what the server behind it is. */
 export async function checkReplicationLogin(
   parameters: ConnectionParameters,
   options: { readonly applicationName: string; readonly signal: AbortSignal },
-): Promise<string> {
+): Promise<SystemIdentity> {
   const session = await connectForReplication(parameters, options);
   const hangUp = (): void => void session.close();
   options.signal.addEventListener('abort', hangUp, { once: true });
   try {
-    return (await identifySystem(session)).systemIdentifier;
+    return await identifySystem(session);
   } finally {
     options.signal.removeEventListener('abort', hangUp);
     await session.close();

@@ -1,0 +1,125 @@
+import { readdir } from 'node:fs/promises';
+import { describe, expect, test } from 'vitest';
+import { generateIdentity, identityToRecipient } from 'age-encryption';
+import { Secret } from '../../src/common/secret.ts';
+import { readParents } from '../../src/formats/physical/backup-chain.ts';
+import { PhysicalObjects } from '../../src/formats/physical/physical-objects.ts';
+import { RestoredBase } from '../../src/formats/physical/restore-base.ts';
+import { placeTablespaces } from '../../src/formats/physical/tablespace-map.ts';
+import { operationContext } from '../../src/operations/context.ts';
+import { verify } from '../../src/operations/verify.ts';
+import { ageSealer } from '../../src/pipeline/encryption/age-sealer.ts';
+import { filesBelow, unpackWithTar } from '../support/base-files.ts';
+import { Cluster } from '../support/cluster.ts';
+import { fileDestination } from '../support/destinations.ts';
+import { backUpServer, manifestOf, restoreServer, ServerFolder } from '../support/physical.ts';
+import { readMatrixFolders, readServerFolders } from './matrix-servers.ts';
+
+const { clients } = await readMatrixFolders();
+const servers = [...(await readServerFolders())].filter(([major]) => major >= 17);
+const signal = new AbortController().signal;
+
+/** What comes between one backup and the next. */
+const STEPS: readonly string[] = [
+  `DELETE FROM shrinks WHERE n > 2000; VACUUM shrinks;
+   INSERT INTO grows SELECT n, md5(n::text) FROM generate_series(1, 5000) AS n;
+   UPDATE here SET t = upper(t) WHERE n % 500 = 0;
+   UPDATE there SET t = upper(t) WHERE n = 7;
+   DROP TABLE dropped;
+   CREATE TABLE fresh AS SELECT n FROM generate_series(1, 3000) AS n;
+   CREATE DATABASE another TEMPLATE template0;
+   VACUUM here`,
+  `TRUNCATE emptied;
+   INSERT INTO shrinks SELECT n, repeat(md5(n::text), 5) FROM generate_series(2001, 9000) AS n;
+   UPDATE fresh SET n = n + 1 WHERE n < 10;
+   DROP DATABASE goes;
+   ALTER TABLE moves SET TABLESPACE apart;
+   VACUUM FULL grows;
+   CREATE INDEX ON there (t)`,
+];
+
+describe('a chain of incremental backups', { timeout: 170_000 }, () => {
+  test.each(servers)('PostgreSQL %i: is merged into what pg_combinebackup makes of it', async (major, binDir) => {
+    const settings = { summarize_wal: 'on', max_wal_size: '256MB', autovacuum: 'off' };
+    await using cluster = await Cluster.start({ binDir, initdb: ['--data-checksums', '--wal-segsize=1'], settings });
+    await using folder = await ServerFolder.make(binDir);
+    await using disk = await fileDestination('disk');
+    const programs = clients.get(major)?.binDir ?? '';
+    const space = folder.join('space');
+    await folder.makeFolder(space);
+    await cluster.sql(`CREATE TABLESPACE apart LOCATION '${space}'`);
+    await cluster.sql('CREATE DATABASE goes');
+    await cluster.sql(`
+      CREATE TABLE there TABLESPACE apart AS SELECT n, md5(n::text) AS t FROM generate_series(1, 20000) AS n;
+      CREATE TABLE here AS SELECT n, repeat(md5(n::text), 9) AS t FROM generate_series(1, 30000) AS n;
+      CREATE INDEX ON here (n);
+      CREATE TABLE shrinks AS SELECT n, repeat(md5(n::text), 5) AS t FROM generate_series(1, 9000) AS n;
+      CREATE TABLE grows (n int, t text);
+      CREATE TABLE dropped AS SELECT 1;
+      CREATE TABLE emptied AS SELECT n FROM generate_series(1, 9000) AS n;
+      CREATE TABLE moves AS SELECT n FROM generate_series(1, 9000) AS n;
+      CREATE UNLOGGED TABLE unlogged AS SELECT n FROM generate_series(1, 1000) AS n`);
+    const identity = await generateIdentity();
+    const sealer = await ageSealer({ recipients: [await identityToRecipient(identity)] });
+    const keys = { identities: [new Secret(identity)], passphrases: [] };
+    const how = { seal: { compression: { algorithm: 'zstd', level: 1 }, sealer }, incremental: { keys } } as const;
+
+    const full = manifestOf(await backUpServer(cluster, [disk], how));
+    expect(full).toMatchObject({ id: expect.stringMatching(/-f/), parents: [] });
+    const parents: string[] = [full.id];
+    let newest = full;
+    for (const step of STEPS) {
+      for (const statement of step.split(';')) await cluster.sql(statement);
+      newest = manifestOf(await backUpServer(cluster, [disk], how));
+      expect(newest).toMatchObject({ id: expect.stringMatching(/-i/), parents });
+      parents.unshift(newest.id);
+    }
+    const access = { store: disk.store, keys, signal };
+    const objects = new PhysicalObjects(newest, access);
+    const older = await readParents(newest, access);
+    expect(older.map(({ manifest }) => manifest.id)).toEqual(parents.slice(1));
+
+    const folders: string[] = [];
+    for (const each of [...older.toReversed(), objects]) {
+      const directory = folder.join(each.manifest.id);
+      await unpackWithTar(each, folder, directory);
+      folders.push(directory);
+    }
+    const [oid = ''] = (newest.tablespaces ?? []).map((each) => each.oid);
+    const mapped = ['-T', `${folders.at(-1)}-${oid}=${folder.join('combined-space')}`];
+    await folder.run('pg_combinebackup', [...mapped, '-o', folder.join('combined'), ...folders], programs);
+
+    const data = folder.join('merged');
+    const places = placeTablespaces(newest.tablespaces ?? [], [{ from: space, to: folder.join('merged-space') }], data);
+    const target = { directory: data, tablespaces: places };
+    const base = await RestoredBase.unpack(objects, target, { signal, onStoredBytes: () => {} }, older);
+    expect(await folder.run('pg_verifybackup', ['--no-parse-wal', data], programs)).toContain('successfully verified');
+    const { backup_manifest: _, ...merged } = await filesBelow(data);
+    const { backup_manifest: __, ...combined } = await filesBelow(folder.join('combined'));
+    expect(Object.keys(merged).length).toBeGreaterThan(900);
+    expect(merged).toEqual({ ...combined, tablespace_map: merged['tablespace_map'] });
+    await base.discard();
+
+    const { backups } = await verify(
+      { store: disk.store, filter: {}, selector: undefined, deep: true, keys },
+      operationContext(),
+    );
+    expect(backups.map(({ depth, failure }) => [depth, failure])).toEqual(backups.map(() => ['read', undefined]));
+    const restored = folder.join('data');
+    await restoreServer(disk.store, restored, { keys });
+    const server = await folder.start(restored);
+    const sum = (table: string): string => `select md5(string_agg(r::text, '' order by r::text)) from ${table} r`;
+    for (const table of ['here', 'there', 'shrinks', 'grows', 'fresh', 'emptied', 'moves']) {
+      expect([table, await server.value(sum(table))]).toEqual([table, await cluster.value(sum(table))]);
+    }
+    const databases = `select string_agg(datname, ',' order by datname) from pg_database`;
+    expect(await server.value(databases)).toBe(await cluster.value(databases));
+    await folder.run(
+      'pg_amcheck',
+      ['-h', '127.0.0.1', '-p', String(server.port), '-U', 'postgres', '--all', '--install-missing'],
+      programs,
+    );
+    expect(await readdir(restored)).toContain('backup_label.old');
+    await folder.stop(restored);
+  });
+});
