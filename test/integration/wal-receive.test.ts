@@ -1,7 +1,7 @@
 import { chmod } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { MIB } from '../../src/common/bytes.ts';
-import { systemClock } from '../../src/common/clock.ts';
+import { type Clock, systemClock } from '../../src/common/clock.ts';
 import { PgarkError } from '../../src/common/errors.ts';
 import { generateAgeIdentity } from '../../src/pipeline/encryption/age-keys.ts';
 import { ageSealer } from '../../src/pipeline/encryption/age-sealer.ts';
@@ -14,6 +14,7 @@ import { FaultyStore } from '../support/faulty-store.ts';
 import { openFileStore } from '../support/file-place.ts';
 import { createBucket, type TestBucket } from '../support/s3.ts';
 import { openS3Store } from '../support/s3-store.ts';
+import { startTcpProxy } from '../support/tcp-proxy.ts';
 import { makeTempDirectory, type TempDirectory } from '../support/temp.ts';
 import { Archived, flushedLsn, load, startReceiving, walFolder } from '../support/wal-receiving.ts';
 
@@ -56,6 +57,15 @@ async function archived(store: ObjectStore, server = cluster, keys?: Archived['k
 
 async function dropSlot(): Promise<void> {
   await cluster.sql('select pg_drop_replication_slot(slot_name) from pg_replication_slots');
+}
+
+/** The system's, so many times as fast. */
+function hurriedClock(times: number): Clock {
+  return {
+    now: () => systemClock.now(),
+    monotonicMs: () => systemClock.monotonicMs() * times,
+    sleep: (ms, signal) => systemClock.sleep(ms / times, signal),
+  };
 }
 
 describe('received WAL', { timeout: 120_000 }, () => {
@@ -115,6 +125,32 @@ describe('received WAL', { timeout: 120_000 }, () => {
     expect((await (await archived(store)).onlyStretch()).to).toBeGreaterThanOrEqual(end);
     await receiving.stop();
     await dropSlot();
+  });
+
+  test('is not waited for without end on a connection that broke without a word, nor is the end', async () => {
+    await using proxy = await startTcpProxy(cluster.connection);
+    const connection = { ...cluster.connection, port: proxy.port };
+    await using receiving = startReceiving(cluster, [storeIn('silent')], { connection, clock: hurriedClock(20) });
+    await receiving.streams();
+    proxy.mute();
+    await vi.waitUntil(() => receiving.receiver.state().failure?.message.includes('has sent nothing for 60 s'), WAIT);
+    await receiving.stop();
+    // The server has not heard of it either.
+    proxy.cutAll();
+    await cluster.until('select not bool_or(active) from pg_replication_slots');
+    await dropSlot();
+  });
+
+  test('ends within its time, whatever the server does not answer', async () => {
+    await using proxy = await startTcpProxy(cluster.connection);
+    const connection = { ...cluster.connection, port: proxy.port };
+    // The login is answered, and nothing after it.
+    const held = proxy.holdAfter(1);
+    await using receiving = startReceiving(cluster, [storeIn('held')], { connection, stopGraceMs: 100 });
+    await held;
+    await cluster.until(`select count(*) = 1 from pg_stat_activity where application_name = 'pgark_shop monitor'`);
+    await receiving.stop();
+    expect(receiving.receiver.state().phase).toBe('stopped');
   });
 
   test('waits for a store that refuses, does not hold up the server’s end meanwhile, and loses nothing', async () => {

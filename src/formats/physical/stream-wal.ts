@@ -8,6 +8,7 @@ import type { WalPosition } from '../../postgres/replication/base-backup.ts';
 import { showSetting } from '../../postgres/replication/replication-commands.ts';
 import { connectForReplication, type ReplicationSession } from '../../postgres/replication/replication-session.ts';
 import { type ReceivedWal, SegmentStream, type WaitOptions } from '../../postgres/replication/segment-stream.ts';
+import { readTimelineHistory } from '../../postgres/replication/timeline-history.ts';
 import { type Lsn, parseLsn } from '../../postgres/wal/lsn.ts';
 import type { WalIdentity } from '../../postgres/wal/segment-content.ts';
 import { parseSegmentBytes, segmentStartAt } from '../../postgres/wal/segment.ts';
@@ -179,15 +180,9 @@ class Streaming implements WalRun {
   }
 
   async #archiveHistory(timeline: number): Promise<void> {
-    const [row] = await this.#session.query(`TIMELINE_HISTORY ${timeline}`);
-    const content = row?.['content'];
-    if (content === undefined || content === null) {
-      throw new PgarkError('postgres-failed', `the server has no history of its timeline ${timeline}`);
-    }
+    const content = await readTimelineHistory(this.#session, timeline);
     const name = historyFileName(timeline);
-    await this.#each(
-      async (place, signal) => void (await putTimelineHistory(place, name, Buffer.from(content), { signal })),
-    );
+    await this.#each(async (place, signal) => void (await putTimelineHistory(place, name, content, { signal })));
   }
 
   async #each(step: (place: WalPlace, signal: AbortSignal) => Promise<void>): Promise<void> {

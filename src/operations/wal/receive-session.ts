@@ -31,14 +31,22 @@ const REMOVED = new Set(['58P01', '55000']);
  * as many timelines as there are. Resolves when the server has shut down, or when it was told to stop.
  */
 export async function receiveOnce(world: ReceiverWorld): Promise<void> {
-  const { request, stop } = world;
+  const { request, stop, giveUp } = world;
   const options = { applicationName: request.slot, signal: stop };
   const session = await connectForReplication(request.connection, options);
   let monitor: ServerMonitor | undefined;
+  // A server that answers nothing any more does not hold up the end.
+  const hangUp = (): void => {
+    session.destroy();
+    monitor?.destroy();
+  };
+  if (giveUp.aborted) hangUp();
+  else giveUp.addEventListener('abort', hangUp, { once: true });
   try {
     monitor = await openMonitor(world);
     await new ReceiveSession(world, session, monitor).run();
   } finally {
+    giveUp.removeEventListener('abort', hangUp);
     await Promise.all([session.close(), monitor?.close()]);
   }
 }

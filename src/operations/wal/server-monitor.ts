@@ -3,6 +3,9 @@ import { quoteIdentifier, quoteLiteral } from '../../postgres/client/quote.ts';
 import { connectForReplication, type ReplicationSession } from '../../postgres/replication/replication-session.ts';
 import { type Lsn, parseLsn } from '../../postgres/wal/lsn.ts';
 
+/** Whoever uses the slot may be a connection that broke, which the server finds out by its wal_sender_timeout. */
+const DROP_MS_MAX = 10 * 60_000;
+
 /** Where a physical slot stands, and what it holds back (https://www.postgresql.org/docs/current/view-pg-replication-slots.html). */
 export interface SlotStatus {
   /** Undefined: it has reserved nothing, or has lost it. */
@@ -65,11 +68,16 @@ export class ServerMonitor {
 
   /** Waits until nobody uses it any more. */
   async dropSlot(name: string): Promise<void> {
-    await this.#session.query(`DROP_REPLICATION_SLOT ${quoteIdentifier(name)} WAIT`);
+    await this.#session.query(`DROP_REPLICATION_SLOT ${quoteIdentifier(name)} WAIT`, DROP_MS_MAX);
   }
 
   async close(): Promise<void> {
     await this.#session.close();
+  }
+
+  /** Ends the connection at once; what is being asked fails. */
+  destroy(): void {
+    this.#session.destroy();
   }
 }
 

@@ -1,7 +1,7 @@
 import { formatBytes } from '../../common/bytes.ts';
 import { messageOf, PgarkError } from '../../common/errors.ts';
 import { alarm, type ReceiverWorld } from './receiver-world.ts';
-import type { ServerMonitor } from './server-monitor.ts';
+import type { ServerMonitor, SlotStatus } from './server-monitor.ts';
 import { judgeSlot, type NearLimit } from './slot-guard.ts';
 
 const LOOK_EVERY_MS = 15_000;
@@ -18,6 +18,8 @@ export class SlotWatch {
   readonly #watching: Promise<void>;
   #alarmed = false;
   #beforeBytes = Infinity;
+  /** The server has not answered yet where the slot stands. */
+  #isAsking = false;
 
   /** `letGo` ends the stream that uses the slot, at once. */
   constructor(world: ReceiverWorld, monitor: ServerMonitor, letGo: (reason: PgarkError) => void) {
@@ -27,8 +29,10 @@ export class SlotWatch {
     this.#watching = this.#watch();
   }
 
+  /** Whoever is asked in vain is not waited for; a slot that is being dropped is. */
   async end(): Promise<void> {
     this.#ended.abort(new Error('the connection ends'));
+    if (this.#isAsking) this.#monitor.destroy();
     await this.#watching;
   }
 
@@ -49,7 +53,7 @@ export class SlotWatch {
 
   async #look(): Promise<void> {
     const { request, state } = this.#world;
-    const status = await this.#monitor.slot(request.slot);
+    const status = await this.#ask(request.slot);
     state.slot = status;
     if (status === undefined) return;
     const judgement = judgeSlot(status, request.slotBudgetBytes);
@@ -61,6 +65,15 @@ export class SlotWatch {
     else if (this.#alarmed && judgement.kind === 'fine') {
       this.#alarmed = false;
       alarm(this.#world, { kind: 'over', of: 'slot' });
+    }
+  }
+
+  async #ask(slot: string): Promise<SlotStatus | undefined> {
+    this.#isAsking = true;
+    try {
+      return await this.#monitor.slot(slot);
+    } finally {
+      this.#isAsking = false;
     }
   }
 

@@ -27,6 +27,8 @@ export interface ReplicationOptions extends ConnectOptions {
 }
 
 const CLOSE_TIMEOUT_MS = 2_000;
+/** Commands are answered at once; a server that does not is gone, or the connection to it. */
+const ANSWER_MS_MAX = 60_000;
 
 /** All values as text: identifiers and positions go beyond 2^53. */
 const AS_TEXT = { getTypeParser: () => (value: string) => value };
@@ -82,16 +84,26 @@ export class ReplicationSession {
     return !this.#closed && !this.#client.connection.stream.destroyed;
   }
 
-  /** Asks a command that answers with rows, or nothing. */
-  async query(command: string): Promise<readonly ReplicationRow[]> {
+  /**
+   * Asks a command that answers with rows, or nothing. Where no answer comes in time, in milliseconds, the session is ended.
+   * Default: a minute.
+   */
+  async query(command: string, answerMsMax = ANSWER_MS_MAX): Promise<readonly ReplicationRow[]> {
     assert(!this.#busy, 'a replication connection does one command at a time');
     this.#busy = true;
+    let isLate = false;
+    const patience = setTimeout(() => {
+      isLate = true;
+      this.destroy();
+    }, answerMsMax);
     try {
       const { rows } = await this.#client.query<Record<string, string | null>>({ text: command, types: AS_TEXT });
       return rows;
     } catch (error) {
+      if (isLate) throw this.#unanswered(command, answerMsMax, error);
       throw this.#explain(error);
     } finally {
+      clearTimeout(patience);
       this.#busy = false;
     }
   }
@@ -116,6 +128,22 @@ export class ReplicationSession {
     const force = setTimeout(() => this.#client.connection.stream.destroy(), CLOSE_TIMEOUT_MS);
     await this.#client.end().catch(() => {});
     clearTimeout(force);
+  }
+
+  /** Ends the connection at once; what is being asked fails. */
+  destroy(): void {
+    this.#closed = true;
+    this.#client.connection.stream.destroy();
+  }
+
+  #unanswered(command: string, answerMsMax: number, cause: unknown): PgarkError {
+    const { host, port } = this.parameters;
+    const [word = ''] = command.trim().split(/\s/);
+    return new PgarkError(
+      'postgres-unreachable',
+      `${host}:${port} has given no answer to ${word} for ${answerMsMax / 1_000} s`,
+      { cause },
+    );
   }
 
   #explain(error: unknown): PgarkError {

@@ -1,5 +1,5 @@
 import type { Clock } from '../../common/clock.ts';
-import { assert } from '../../common/errors.ts';
+import { assert, PgarkError } from '../../common/errors.ts';
 import { MIB } from '../../common/bytes.ts';
 import type { Lsn } from '../wal/lsn.ts';
 import type { SegmentContent, WalIdentity } from '../wal/segment-content.ts';
@@ -51,6 +51,9 @@ export interface WaitOptions {
 
 /** Full segments that may wait to be taken before the server is held up: so many bytes, one at the least. */
 const WAITING_BYTES_MAX = 32 * MIB;
+/** A server that says nothing for so long is gone, as wal_receiver_timeout has it: each status asks it for an answer. */
+const SILENCE_MS_MAX = 60_000;
+const LOOK_MS = 5_000;
 
 /**
  * WAL of one timeline as it comes from a server, cut into segments. Full ones wait, in order, until they are taken (`next`);
@@ -157,6 +160,9 @@ class Intake {
   #wake: () => void = () => undefined;
   #wakesBeyond: Lsn | undefined;
   server: ServerPosition | undefined;
+  /** Since something was heard, or held up; what passes while this process has no turn does not count. */
+  #silentMs = 0;
+  readonly #ended = new AbortController();
   /** When the first byte came of what `tail` has not taken yet, and the first of the segment. */
   #tailSince: ServerTime | undefined;
   #segmentSince: ServerTime | undefined;
@@ -172,6 +178,7 @@ class Intake {
       withholdAfterMs: options.withholdAfterMs ?? 0,
       send: (status) => this.stream?.report(status),
     });
+    void this.#listen();
   }
 
   get received(): Lsn {
@@ -196,6 +203,7 @@ class Intake {
   }
 
   told(end: Lsn, time: ServerTime): void {
+    this.#silentMs = 0;
     this.server = { end, time };
   }
 
@@ -237,6 +245,7 @@ class Intake {
   }
 
   end(): void {
+    this.#ended.abort(new Error('the stream has ended'));
     this.reports.end();
     this.#wake();
   }
@@ -244,6 +253,26 @@ class Intake {
   release(): void {
     for (const { content } of this.#waiting.splice(0)) content.release();
     this.#cutter.current.release();
+  }
+
+  /** A connection that broke without a word, on the way through whatever is between, would be waited for without end. */
+  async #listen(): Promise<void> {
+    const { signal } = this.#ended;
+    let lookedMs = this.#clock.monotonicMs();
+    while (this.#silentMs < SILENCE_MS_MAX) {
+      await this.#clock.sleep(LOOK_MS, signal).catch(() => undefined);
+      if (signal.aborted) return;
+      const nowMs = this.#clock.monotonicMs();
+      this.#silentMs = this.isFull ? 0 : this.#silentMs + Math.min(nowMs - lookedMs, 2 * LOOK_MS);
+      lookedMs = nowMs;
+    }
+    this.stream?.destroy(
+      new PgarkError(
+        'postgres-unreachable',
+        `the server has sent nothing for ${SILENCE_MS_MAX / 1_000} s on the stream of its WAL, and was asked to`,
+        { hint: 'see whether the server runs, and what the network between does with connections that are idle' },
+      ),
+    );
   }
 
   #isWhole(content: SegmentContent): void {
