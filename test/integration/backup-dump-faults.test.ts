@@ -81,6 +81,8 @@ interface Fault {
   readonly message: RegExp;
   readonly hint: RegExp;
   readonly lease?: Record<string, string>;
+  /** Whether the server is to be in the midst of it too. */
+  readonly untaken?: boolean;
 }
 
 const faults: readonly Fault[] = [
@@ -109,6 +111,7 @@ const faults: readonly Fault[] = [
     },
     message: /pg_dump exited with 1: .*(terminating connection|server closed the connection)/,
     hint: /server went away.*run the backup again/,
+    untaken: true,
   },
   {
     name: 'all connections to the server are reset',
@@ -128,9 +131,9 @@ const faults: readonly Fault[] = [
 ];
 
 describe.concurrent('when the dump breaks in mid-stream, nothing of it stays, earlier backups restore, and the next one succeeds', () => {
-  test.each(faults)('$name', async ({ makeStorage, harm, message, hint, lease = {} }) => {
+  test.each(faults)('$name', async ({ makeStorage, harm, message, hint, lease = {}, untaken = false }) => {
     await using scene = await setScene(makeStorage);
-    const held = scene.proxy.holdAfter(10 * MIB);
+    const held = scene.proxy.holdAfter(10 * MIB, { untaken });
     const run = startPgark(['backup'], { env: { ...scene.env, ...lease } });
     await held;
     await harm({ pid: await run.pid, scene });
@@ -166,7 +169,7 @@ describe.concurrent('when the dump breaks in mid-stream, nothing of it stays, ea
     await client.end();
     const url = new URL(server.url().reveal());
     url.port = String(proxy.port);
-    const held = proxy.holdAfter(9 * MIB);
+    const held = proxy.holdAfter(9 * MIB, { untaken: true });
     const run = startPgark(['backup'], { env: { ...storage.env, DATABASE_URL: url.href } });
     await held;
     await server.stop();

@@ -200,8 +200,8 @@ describe.concurrent('pgark daemon', () => {
       RETRY_DELAY: '1s',
     });
     const connection = await proxy.holdAfter(2 * MIB);
-    proxy.release();
     connection.cut();
+    proxy.release();
     await daemon.until('job.succeeded');
     expect(daemon.of('job.failed')).toMatchObject([{ level: 'ERROR', nextTryAt: expect.any(String) }]);
     expect(daemon.of('job.started').map((line) => line['attempt'])).toEqual([1, 2]);

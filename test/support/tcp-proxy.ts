@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 
 /**
  * Where a connection is cut: before the server hears what the client says; the same, and the server does not notice; or
@@ -19,9 +20,10 @@ export interface TcpProxy extends AsyncDisposable {
   readonly port: number;
   /**
    * From the first connection on which the server has sent so many bytes, nothing more is passed on to the client until
-   * `release`. The bytes up to there are. Resolves when it has come so far.
+   * `release`. The bytes up to there are. Resolves when it has come so far. The server gets rid of what it sends: one that
+   * is stuck in sending would hold up whoever drops a database, whichever it is. With `untaken` it is stuck.
    */
-  holdAfter(bytesFromServer: number): Promise<ProxiedConnection>;
+  holdAfter(bytesFromServer: number, options?: { readonly untaken: boolean }): Promise<ProxiedConnection>;
   release(): void;
   /** The most bytes that the server has sent on one connection so far. */
   readonly mostFromServer: number;
@@ -46,53 +48,41 @@ export interface Speed {
   readonly quickBytesFromServer?: number;
 }
 
-/** Reads no more for as long as the chunk takes at that speed. */
-function slowDown(from: Socket, chunk: Buffer, bytesPerSecond: number | undefined): void {
-  if (bytesPerSecond === undefined) return;
-  from.pause();
-  setTimeout(() => from.resume(), (chunk.length / bytesPerSecond) * 1_000);
-}
-
 interface Listener {
   onBytes(connection: Connection): void;
-  /** Whether the connection is to be cut because of what the client says. */
-  cutFor(chunk: Buffer): Cut | undefined;
+  /** What the connection is to be cut for if the client says it. */
+  readonly cutsAt: string | undefined;
+  /** The client has said it. */
+  onSaid(): Cut | undefined;
 }
 
 class Connection implements ProxiedConnection {
   bytesFromServer = 0;
   readonly #client: Socket;
   readonly #server: Socket;
+  readonly #speed: Speed;
+  readonly #told: Listener;
   readonly #held: Buffer[] = [];
   #holding = false;
+  /** The server is held up as well. */
+  #stuck = false;
   #muted = false;
   #cutsAtAnswer = false;
+  /** The end of what the client has said: what is looked for may come in two chunks. */
+  #saidLast = Buffer.alloc(0);
+  /** What has come and is passed on by and by. */
+  readonly #queue: { readonly chunk: Buffer; readonly pauseMs: number }[] = [];
+  #passesOn = false;
 
   constructor(client: Socket, server: Socket, speed: Speed, told: Listener) {
     this.#client = client;
     this.#server = server;
-    client.on('data', (chunk: Buffer) => {
-      if (this.#muted) return;
-      const cut = told.cutFor(chunk);
-      if (cut === 'unheard') return this.cut();
-      if (cut === 'unnoticed') return this.#cutClient();
-      if (cut === 'unanswered') this.#cutsAtAnswer = true;
-      server.write(chunk);
-      slowDown(client, chunk, speed.toServerBytesPerSecond);
-    });
-    server.on('data', (chunk: Buffer) => {
-      if (this.#muted) return;
-      if (this.#cutsAtAnswer) return this.cut();
-      this.bytesFromServer += chunk.length;
-      if (this.#holding) this.#held.push(chunk);
-      else if (!client.write(chunk) && speed.fromServerBytesPerSecond === undefined) server.pause();
-      else if (this.bytesFromServer > (speed.quickBytesFromServer ?? 0)) {
-        slowDown(server, chunk, speed.fromServerBytesPerSecond);
-      }
-      told.onBytes(this);
-    });
+    this.#speed = speed;
+    this.#told = told;
+    client.on('data', (chunk: Buffer) => this.#onClientData(chunk));
+    server.on('data', (chunk: Buffer) => this.#onServerData(chunk));
     client.on('drain', () => {
-      if (!this.#holding && speed.fromServerBytesPerSecond === undefined) server.resume();
+      if (!this.#stuck) server.resume();
     });
     for (const [end, other] of [
       [client, server],
@@ -105,16 +95,70 @@ class Connection implements ProxiedConnection {
     }
   }
 
-  hold(): void {
+  #onClientData(chunk: Buffer): void {
+    if (this.#muted) return;
+    const cut = this.#cutFor(chunk);
+    if (cut === 'unheard') return this.cut();
+    if (cut === 'unnoticed') return this.#cutClient();
+    if (cut === 'unanswered') this.#cutsAtAnswer = true;
+    this.#server.write(chunk);
+    const { toServerBytesPerSecond } = this.#speed;
+    if (toServerBytesPerSecond === undefined) return;
+    this.#client.pause();
+    setTimeout(() => this.#client.resume(), (chunk.length / toServerBytesPerSecond) * 1_000);
+  }
+
+  #cutFor(chunk: Buffer): Cut | undefined {
+    const { cutsAt } = this.#told;
+    if (cutsAt === undefined) return undefined;
+    const said = Buffer.concat([this.#saidLast, chunk]);
+    this.#saidLast = said.subarray(Math.max(0, said.length - Buffer.byteLength(cutsAt) + 1));
+    return said.includes(cutsAt) ? this.#told.onSaid() : undefined;
+  }
+
+  #onServerData(chunk: Buffer): void {
+    if (this.#muted) return;
+    if (this.#cutsAtAnswer) return this.cut();
+    this.bytesFromServer += chunk.length;
+    if (this.#holding) this.#held.push(chunk);
+    else this.#passOn(chunk);
+    this.#told.onBytes(this);
+  }
+
+  #passOn(chunk: Buffer): void {
+    const { fromServerBytesPerSecond, quickBytesFromServer = 0 } = this.#speed;
+    if (fromServerBytesPerSecond === undefined) {
+      if (!this.#client.write(chunk)) this.#server.pause();
+      return;
+    }
+    const isQuick = this.bytesFromServer <= quickBytesFromServer;
+    const pauseMs = isQuick ? 0 : (chunk.length / fromServerBytesPerSecond) * 1_000;
+    this.#queue.push({ chunk, pauseMs });
+    if (!this.#passesOn) void this.#passOnByAndBy();
+  }
+
+  async #passOnByAndBy(): Promise<void> {
+    this.#passesOn = true;
+    for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) {
+      this.#client.write(next.chunk);
+      await delay(next.pauseMs);
+    }
+    this.#passesOn = false;
+  }
+
+  hold(untaken: boolean): void {
     this.#holding = true;
-    this.#server.pause();
+    this.#stuck = untaken;
+    if (untaken) this.#server.pause();
+    else this.#server.resume();
   }
 
   release(): void {
     if (!this.#holding) return;
     this.#holding = false;
+    this.#stuck = false;
     for (const chunk of this.#held.splice(0)) this.#client.write(chunk);
-    this.#server.resume();
+    if (!this.#client.writableNeedDrain) this.#server.resume();
   }
 
   mute(): void {
@@ -127,6 +171,7 @@ class Connection implements ProxiedConnection {
   }
 
   cut(): void {
+    this.#held.length = 0;
     for (const end of [this.#client, this.#server]) {
       if (end.destroyed) continue;
       if (this.#muted) end.destroy();
@@ -146,6 +191,7 @@ export async function startTcpProxy(
   let limit = Number.POSITIVE_INFINITY;
   let reached = Promise.withResolvers<ProxiedConnection>();
   let holder: Connection | undefined;
+  let untaken = false;
   let hasCut = false;
   let cutting: { readonly said: string; readonly when: Cut; readonly refusesNew: boolean } | undefined;
   let refusing = false;
@@ -161,21 +207,28 @@ export async function startTcpProxy(
         mostFromServer = Math.max(mostFromServer, each.bytesFromServer);
         if (holder !== undefined || each.bytesFromServer < limit) return;
         holder = each;
-        each.hold();
+        each.hold(untaken);
         reached.resolve(each);
       },
-      cutFor(chunk) {
-        if (cutting === undefined || !chunk.includes(cutting.said)) return undefined;
-        const { when, refusesNew } = cutting;
+      get cutsAt() {
+        return cutting?.said;
+      },
+      onSaid() {
+        const when = cutting?.when;
+        refusing = cutting?.refusesNew ?? false;
         cutting = undefined;
-        refusing = refusesNew;
         hasCut = true;
         return when;
       },
     });
     connections.add(connection);
     if (muted) connection.mute();
-    upstream.once('close', () => connections.delete(connection));
+    for (const [end, other] of [
+      [client, upstream],
+      [upstream, client],
+    ] as const) {
+      end.once('close', () => other.closed && connections.delete(connection));
+    }
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -188,8 +241,9 @@ export async function startTcpProxy(
     get mostFromServer() {
       return mostFromServer;
     },
-    holdAfter(bytes) {
+    holdAfter(bytes, options = { untaken: false }) {
       limit = bytes;
+      untaken = options.untaken;
       holder = undefined;
       reached = Promise.withResolvers();
       return reached.promise;
