@@ -35,10 +35,15 @@ function incrementalFile(truncatedBlocks: number, blocks: readonly (readonly [nu
 }
 
 /** Stores a chain of physical backups, the full one first, and gives its links, the newest first. */
-export async function storeChain(store: MemoryStore, links: readonly Link[]): Promise<readonly PhysicalObjects[]> {
+export async function storeChain(
+  store: MemoryStore,
+  links: readonly Link[],
+  { firstDay = 0 } = {},
+): Promise<readonly PhysicalObjects[]> {
   const chain: PhysicalObjects[] = [];
   for (const [index, link] of links.entries()) {
-    const id = `2026112${index}T020000Z-${index === 0 ? 'f' : 'i'}aaaaaa` as Manifest['id'];
+    const day = firstDay + index;
+    const id = `2026112${day}T020000Z-${index === 0 ? 'f' : 'i'}aaaaaa` as Manifest['id'];
     const folder = keys.basePrefix('main', id);
     const before = index === 0 ? undefined : chain[0]?.manifest;
     const from = before && `INCREMENTAL FROM LSN: ${before.startLsn}\nINCREMENTAL FROM TLI: ${before.timeline}\n`;
@@ -106,9 +111,9 @@ export async function storeChain(store: MemoryStore, links: readonly Link[]): Pr
         systemIdentifier: '7712539176122962914',
       },
       client: { program: 'pgark', version: '0' },
-      startedAt: `2026-11-2${index}T02:00:00.000Z`,
-      endedAt: `2026-11-2${index}T02:00:01.000Z`,
-      storeTime: `2026-11-2${index}T02:00:01.000Z`,
+      startedAt: `2026-11-2${day}T02:00:00.000Z`,
+      endedAt: `2026-11-2${day}T02:00:01.000Z`,
+      storeTime: `2026-11-2${day}T02:00:01.000Z`,
       runId: '0',
       objects,
       compression: { algorithm: 'none', level: 0 },
