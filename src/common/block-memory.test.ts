@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { adoptBlock, allocateBlock, freeMemory, releaseBlock, shareBlock } from './block-memory.ts';
+import { adoptBlock, allocateBlock, freeChunk, freeMemory, releaseBlock, shareBlock } from './block-memory.ts';
 import { BLOCK_BYTES } from './bytes.ts';
 
 describe('memory of blocks', () => {
@@ -55,6 +55,15 @@ describe('memory of blocks', () => {
     const buffer = new ArrayBuffer(1000);
     freeMemory(buffer);
     expect(buffer.byteLength).toBe(0);
+  });
+
+  test('a chunk is freed where nobody else can have a part of its memory', () => {
+    const chunk = (at: number, length: number) => Buffer.from(new ArrayBuffer(100_000), at, length);
+    const freed = [chunk(0, 100_000), chunk(500, 99_500), chunk(50_000, 50_000)];
+    const left = [chunk(0, 99_999), chunk(500, 99_000), chunk(90_000, 10_000), Buffer.from('one of many small ones')];
+    for (const each of [...freed, ...left]) freeChunk(each);
+    expect(freed.map((each) => each.length)).toEqual([0, 0, 0]);
+    expect(left.map((each) => each.length)).toEqual([99_999, 99_000, 10_000, 22]);
   });
 
   test('many blocks in turn do not make more garbage than a few blocks', () => {

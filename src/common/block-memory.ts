@@ -81,3 +81,14 @@ export function releaseBlock(block: Uint8Array): void {
 export function freeMemory(buffer: ArrayBufferLike): void {
   if (buffer instanceof ArrayBuffer) buffer.transfer(0);
 }
+
+/**
+ * Frees what a stream of Node's was read into, once its content was copied: V8 would collect after every few MiB of such
+ * garbage. Whoever has the chunk has to have done with those before it. Behind one that ends where its memory ends nothing
+ * lies, and before it only what was read earlier; and one that is the whole of its memory, or as long as this, does not lie
+ * in the memory that Node's small buffers share. Any other is left alone.
+ */
+export function freeChunk({ buffer, byteOffset, byteLength }: Uint8Array): void {
+  const isLast = byteOffset + byteLength === buffer.byteLength;
+  if (isLast && (byteOffset === 0 || byteLength > Buffer.poolSize / 2)) freeMemory(buffer);
+}

@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream';
-import { freeMemory } from './block-memory.ts';
+import { freeChunk } from './block-memory.ts';
 import { BlockQueue } from './block-queue.ts';
 import type { ByteStream } from './bytes.ts';
 
@@ -15,7 +15,7 @@ export async function* stdoutBlocks(stdout: Readable, onBytes?: (bytes: number) 
     onBytes?.(chunk.length);
     queue.append(new DataView(chunk.buffer, chunk.byteOffset, chunk.length), 0, chunk.length);
     // A pipe's chunk has memory of its own, which nobody else has seen.
-    if (chunk.length === chunk.buffer.byteLength) freeMemory(chunk.buffer);
+    freeChunk(chunk);
   };
   stdout.on('error', (error) => queue.fail(error));
   stdout.on('end', () => queue.end());

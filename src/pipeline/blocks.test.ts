@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { blocksOf, bytesOf, chunksOf, noise, WatchedSource } from '../../test/support/streams.ts';
+import { allocateBlock } from '../common/block-memory.ts';
 import { BLOCK_BYTES } from '../common/bytes.ts';
 import { orderedMap, reblock } from './blocks.ts';
 
@@ -33,6 +34,17 @@ describe('reblock', () => {
     }
     const [block] = await blocksOf(reblock(8)(source()));
     expect(block?.buffer).toBe(chunk.buffer);
+  });
+
+  test('releases what it has copied, and nothing that it has passed on', async () => {
+    const [whole, copied, cut] = [10, 4, 25].map((bytes) => allocateBlock(bytes).fill(bytes));
+    if (!whole || !copied || !cut) throw new Error('three chunks were made');
+    async function* source() {
+      yield* [whole, copied, cut] as Uint8Array[];
+    }
+    const blocks = await blocksOf(reblock(10)(source()));
+    expect(blocks.map((block) => [...new Set(block)])).toEqual([[10], [4, 25], [25], [25]]);
+    expect([whole.length, copied.length, cut.length]).toEqual([10, 0, 25]);
   });
 
   test('never writes again into a block that it has handed on', async () => {

@@ -1,4 +1,4 @@
-import { allocateBlock } from '../common/block-memory.ts';
+import { allocateBlock, releaseBlock } from '../common/block-memory.ts';
 import { BLOCK_BYTES } from '../common/bytes.ts';
 import { assert } from '../common/errors.ts';
 import type { Transform } from './transform.ts';
@@ -6,7 +6,7 @@ import type { Transform } from './transform.ts';
 /**
  * Packs chunks of any size into blocks of exactly `blockBytes`; only the last one may be shorter. Yields no empty block,
  * and nothing at all for an empty source. Chunks that fill a block by themselves pass without being copied, several
- * blocks of one long chunk as views of it.
+ * blocks of one long chunk as views of it; one that was copied is released.
  */
 export function reblock(blockBytes: number = BLOCK_BYTES): Transform {
   assert(Number.isSafeInteger(blockBytes) && blockBytes > 0, 'a block holds at least one byte');
@@ -15,8 +15,10 @@ export function reblock(blockBytes: number = BLOCK_BYTES): Transform {
     let filledBytes = 0;
     for await (const chunk of source) {
       let offset = 0;
+      let passed = false;
       while (offset < chunk.length) {
         if (block === undefined && chunk.length - offset >= blockBytes) {
+          passed = true;
           yield chunk.length === blockBytes ? chunk : chunk.subarray(offset, offset + blockBytes);
           offset += blockBytes;
           continue;
@@ -33,6 +35,7 @@ export function reblock(blockBytes: number = BLOCK_BYTES): Transform {
           filledBytes = 0;
         }
       }
+      if (!passed) releaseBlock(chunk);
     }
     if (block !== undefined) yield block.subarray(0, filledBytes);
   };

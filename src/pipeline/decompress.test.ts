@@ -2,11 +2,13 @@ import type { Transform as NodeTransform } from 'node:stream';
 import { Gunzip, gzipSync, ZstdDecompress } from 'node:zlib';
 import { beforeAll, describe, expect, test, vi } from 'vitest';
 import { blocksOf, bytesOf, chunksOf, noise, rows, runFilter, WatchedSource } from '../../test/support/streams.ts';
+import { allocateBlock } from '../common/block-memory.ts';
 import { BLOCK_BYTES, KIB, MIB } from '../common/bytes.ts';
 import { isPgarkError } from '../common/errors.ts';
 import { compress } from './compress.ts';
 import { compressionOf } from './compression.ts';
 import { decompress } from './decompress.ts';
+import { drain } from './drain.ts';
 
 const algorithms = ['gzip', 'zstd'] as const;
 type Algorithm = (typeof algorithms)[number];
@@ -340,6 +342,21 @@ describe('native memory', () => {
       destroy.mockRestore();
     }
   });
+});
+
+test('zstd: a block of the source is free when all frames in it were read, of whatever kind', async () => {
+  const large = await runFilter('zstd', ['-c', '-q'], noise(300_000));
+  const stored = Buffer.concat([skippable(noise(1000)), samples.zstd.stored, large, skippable(noise(MIB))]);
+  const blocks = [...chunksOf(stored, [BLOCK_BYTES])].map((chunk) => {
+    const block = allocateBlock(chunk.length);
+    block.set(chunk);
+    return block;
+  });
+  async function* source() {
+    yield* blocks;
+  }
+  expect(await drain(decompress('zstd')(source()))).toBe(plain.length + 300_000);
+  expect(blocks.map((block) => block.length)).toEqual([0, 0]);
 });
 
 function skippable(content: Uint8Array): Buffer {

@@ -38,7 +38,12 @@ export async function* unzstd(source: ByteStream, blocksInFlightMax: number): As
   try {
     if (!(await reader.fill(1))) throw truncated('zstd');
     for (;;) {
-      yield* withContent(orderedMap(smallFrames(reader), blocksInFlightMax, decompressSmall));
+      const decompressed = orderedMap(smallFrames(reader), blocksInFlightMax, async (frame) => {
+        const content = await decompressSmall(frame);
+        reader.release(frame.bytes);
+        return content;
+      });
+      yield* withContent(decompressed);
       const header = await nextHeader(reader);
       if (header === undefined) return;
       yield* decompressLarge(reader, header);
@@ -84,7 +89,9 @@ async function skipFrame(reader: ByteReader): Promise<void> {
   let leftBytes = SKIPPABLE_HEADER_BYTES + uint32At(reader.buffered, 4);
   while (leftBytes > 0) {
     if (!(await reader.fill(1))) throw truncated('zstd');
-    leftBytes -= reader.take(Math.min(leftBytes, reader.buffered.length)).length;
+    const skipped = reader.take(Math.min(leftBytes, reader.buffered.length));
+    leftBytes -= skipped.length;
+    reader.release(skipped);
   }
 }
 
@@ -130,7 +137,10 @@ async function decompressSmall({ bytes, contentBytes }: SmallFrame): Promise<Uin
 async function* decompressLarge(reader: ByteReader, header: ZstdFrameHeader): AsyncGenerator<Uint8Array> {
   const engine = new ZlibEngine('zstd');
   try {
-    for await (const piece of piecesOfFrame(reader, header)) yield* engine.write(piece);
+    for await (const piece of piecesOfFrame(reader, header)) {
+      yield* engine.write(piece);
+      reader.release(piece);
+    }
     yield* engine.end();
   } finally {
     engine.destroy();

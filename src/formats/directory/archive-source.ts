@@ -2,6 +2,7 @@ import { isPgarkError, PgarkError } from '../../common/errors.ts';
 import { connect } from '../../postgres/client/connect.ts';
 import { withSession } from '../../postgres/client/with-session.ts';
 import { chooseLoader, findPrograms } from '../../postgres/client/programs.ts';
+import { drain } from '../../pipeline/drain.ts';
 import { tallyOf } from '../../pipeline/meter.ts';
 import { makePrivateFile } from '../../common/private-file.ts';
 import { clientEncodingOf } from '../../postgres/toc/client-encoding.ts';
@@ -167,10 +168,7 @@ async function readThrough(
   await inParallel(all, READERS, signal, async (take, either) => {
     for (let object = take(); object !== undefined; object = take()) {
       const stream = objects.read(object, { onStoredBytes: tally(), blocksInFlightMax: BLOCKS_IN_FLIGHT });
-      for await (const block of stream) {
-        either.throwIfAborted();
-        plainBytes += block.length;
-      }
+      plainBytes += await drain(stream, either);
     }
   });
   return plainBytes;

@@ -1,4 +1,5 @@
 import { PgarkError } from '../../common/errors.ts';
+import { drain } from '../../pipeline/drain.ts';
 import { tallyOf } from '../../pipeline/meter.ts';
 import { RowsHash } from '../../pipeline/rows-hash.ts';
 import type { Transform } from '../../pipeline/transform.ts';
@@ -105,7 +106,7 @@ export class ArchiveCheck implements BackupCheck {
         const options = { onStoredBytes: tally(), blocksInFlightMax: BLOCKS_IN_FLIGHT };
         const stream = this.#objects.read(object, options);
         const checked = file?.piece === undefined ? stream : provingRows(file, file.piece)(stream);
-        for await (const _ of checked) signal.throwIfAborted();
+        await drain(checked, signal);
       }
     });
   }
@@ -115,8 +116,7 @@ export class ArchiveCheck implements BackupCheck {
     await inParallel(sums, READERS, this.#signal, async (take, signal) => {
       for (let next = take(); next !== undefined; next = take()) {
         const [key, sha256] = next;
-        const stream = this.#objects.readSummed(key, sha256, { onStoredBytes: tally() });
-        for await (const _ of stream) signal.throwIfAborted();
+        await drain(this.#objects.readSummed(key, sha256, { onStoredBytes: tally() }), signal);
       }
     });
   }

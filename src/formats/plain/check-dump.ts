@@ -1,4 +1,5 @@
 import { PgarkError } from '../../common/errors.ts';
+import { drain } from '../../pipeline/drain.ts';
 import type { Manifest, ManifestObject } from '../../repository/manifest.ts';
 import type { BackupCheck, CheckListener } from '../check-backup.ts';
 import { isOfKeys } from '../key-failure.ts';
@@ -35,15 +36,14 @@ export class DumpCheck implements BackupCheck {
       if (keyFailure !== undefined) told.onLocked(keyFailure);
       isLocked ||= keyFailure !== undefined;
       // Also if the key was named: a wrong one and a damaged header cannot always be told apart.
-      if (isLocked) for await (const _ of readStored(store, object, options)) signal.throwIfAborted();
+      if (isLocked) await drain(readStored(store, object, options), signal);
     }
   }
 
   /** Reads the content of an object to its end. Returns why no key opens it, if so. */
   async #read(object: ManifestObject, options: ReadSealedOptions): Promise<PgarkError | undefined> {
     try {
-      const stream = readSealed(this.#access.store, this.#manifest, object, options);
-      for await (const _ of stream) options.signal?.throwIfAborted();
+      await drain(readSealed(this.#access.store, this.#manifest, object, options), options.signal);
       return undefined;
     } catch (error) {
       if (error instanceof PgarkError && isOfKeys(error)) return error;

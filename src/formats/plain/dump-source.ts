@@ -1,5 +1,6 @@
 import type { ByteStream } from '../../common/bytes.ts';
 import { PgarkError } from '../../common/errors.ts';
+import { drain } from '../../pipeline/drain.ts';
 import { chooseLoader, findPrograms } from '../../postgres/client/programs.ts';
 import type { Manifest } from '../../repository/manifest.ts';
 import type { ObjectKey } from '../../storage/object-store.ts';
@@ -78,11 +79,7 @@ async function describe(known: Known, open: Open): Promise<LoadSource> {
         hint: 'restore it into a new database and copy from there; backups of format directory can be restored in part',
       });
     },
-    readThrough: async (onStoredBytes) => {
-      let bytes = 0;
-      for await (const block of (await open(onStoredBytes)).body) bytes += block.length;
-      return bytes;
-    },
+    readThrough: async (onStoredBytes) => drain((await open(onStoredBytes)).body),
     prepare: (serverMajor) => prepare(format, sourceMajor, serverMajor, open),
   };
 }

@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream';
 import { type Client, type Connection, DatabaseError, type Submittable } from 'pg';
-import { freeMemory } from '../../common/block-memory.ts';
+import { freeChunk } from '../../common/block-memory.ts';
 import { PgarkError } from '../../common/errors.ts';
 import { BulkSocket } from './bulk-socket.ts';
 import { type FrameHandler, FrameReader, HEADER_BYTES, LENGTH_BYTES, MESSAGE } from './frame-reader.ts';
@@ -189,7 +189,7 @@ class TakenOver implements Submittable, Conversation, FrameHandler {
   /** A chunk of a usual socket has memory of its own, which nobody else has seen. */
   readonly #readOwn = (chunk: Buffer): void => {
     this.#read(chunk);
-    if (chunk.length === chunk.buffer.byteLength) freeMemory(chunk.buffer);
+    freeChunk(chunk);
   };
 
   /** Once the server has refused the query, `pg` tells us no more of the connection. */

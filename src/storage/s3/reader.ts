@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import { GetObjectCommand, type GetObjectCommandOutput } from '@aws-sdk/client-s3';
-import { allocateBlock } from '../../common/block-memory.ts';
+import { allocateBlock, freeChunk } from '../../common/block-memory.ts';
 import { BLOCK_BYTES, type ByteStream } from '../../common/bytes.ts';
 import { PgarkError } from '../../common/errors.ts';
 import { retryDelayMs } from '../../common/retry.ts';
@@ -167,7 +167,10 @@ class ResumedBody {
       while (this.#position <= this.#end) {
         try {
           this.#connection ??= await this.#reopen();
-          for await (const chunk of this.#connection.stream) yield* this.#pack(chunk);
+          for await (const chunk of this.#connection.stream) {
+            yield* this.#pack(chunk);
+            freeChunk(chunk);
+          }
           this.#signal?.throwIfAborted();
           if (this.#position <= this.#end) throw new PrematureEnd();
         } catch (error) {
