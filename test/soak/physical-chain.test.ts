@@ -1,6 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { describe, expect, test } from 'vitest';
 import { generateIdentity, identityToRecipient } from 'age-encryption';
+import { type Logger, silentLogger } from '../../src/common/log.ts';
 import { Secret } from '../../src/common/secret.ts';
 import { readParents } from '../../src/formats/physical/backup-chain.ts';
 import { PhysicalObjects } from '../../src/formats/physical/physical-objects.ts';
@@ -9,10 +10,20 @@ import { placeTablespaces } from '../../src/formats/physical/tablespace-map.ts';
 import { operationContext } from '../../src/operations/context.ts';
 import { verify } from '../../src/operations/verify.ts';
 import { ageSealer } from '../../src/pipeline/encryption/age-sealer.ts';
+import { opensslSealer } from '../../src/pipeline/encryption/openssl-sealer.ts';
+import { keys as repositoryKeys } from '../../src/repository/keys.ts';
+import type { Manifest } from '../../src/repository/manifest.ts';
 import { filesBelow, unpackWithTar } from '../support/base-files.ts';
 import { Cluster } from '../support/cluster.ts';
-import { fileDestination } from '../support/destinations.ts';
-import { backUpServer, manifestOf, restoreServer, ServerFolder } from '../support/physical.ts';
+import { errorOf, fileDestination } from '../support/destinations.ts';
+import { FaultyStore } from '../support/faulty-store.ts';
+import {
+  backUpServer,
+  manifestOf,
+  type PhysicalBackupOptions,
+  restoreServer,
+  ServerFolder,
+} from '../support/physical.ts';
 import { readMatrixFolders, readServerFolders } from './matrix-servers.ts';
 
 const { clients } = await readMatrixFolders();
@@ -37,6 +48,13 @@ const STEPS: readonly string[] = [
    VACUUM FULL grows;
    CREATE INDEX ON there (t)`,
 ];
+
+/** Keeps what is warned of. */
+function listening(heard: string[]): Logger {
+  const hear = (_event: string, message: string): void => void heard.push(message);
+  const logger: Logger = { ...silentLogger, warning: hear, info: hear, child: () => logger };
+  return logger;
+}
 
 describe('a chain of incremental backups', { timeout: 170_000 }, () => {
   test.each(servers)('PostgreSQL %i: is merged into what pg_combinebackup makes of it', async (major, binDir) => {
@@ -122,4 +140,87 @@ describe('a chain of incremental backups', { timeout: 170_000 }, () => {
     expect(await readdir(restored)).toContain('backup_label.old');
     await folder.stop(restored);
   });
+
+  test.each(servers)(
+    'PostgreSQL %i: gives way to a full backup where it cannot go on, and says why',
+    async (_, binDir) => {
+      const settings = { summarize_wal: 'on', autovacuum: 'off' };
+      await using cluster = await Cluster.start({ binDir, initdb: ['--wal-segsize=1'], settings });
+      await using disk = await fileDestination('disk');
+      await using other = await fileDestination('other');
+      const passphrase = new Secret('correct horse battery staple, and then some');
+      const keys = { identities: [], passphrases: [passphrase] };
+      const sealer = await opensslSealer({ passphrase });
+      const how = {
+        incremental: { keys, fullEvery: 3 },
+        seal: { compression: { algorithm: 'zstd', level: 1 }, sealer },
+      } as const;
+      const make = async (
+        changes: PhysicalBackupOptions = {},
+        places: Parameters<typeof backUpServer>[1] = [disk],
+      ): Promise<{ readonly manifest: Manifest; readonly why: string | undefined }> => {
+        const heard: string[] = [];
+        const outcome = await backUpServer(cluster, places, { ...how, ...changes, logger: listening(heard) });
+        const why = heard.find((each) => each.startsWith('a full backup is made'));
+        return { manifest: manifestOf(outcome), why };
+      };
+      const whys: unknown[] = [];
+      const full = await make();
+      expect(full.why).toMatch(/there is no physical backup in .* yet/);
+      const first = await make();
+      const second = await make();
+      expect([first, second].map(({ manifest }) => manifest.parents.length)).toEqual([1, 2]);
+      whys.push((await make()).why);
+      // One that is named may be any, and makes the chain as long as it must be.
+      const named = await make({ incremental: { keys, fullEvery: 3, from: second.manifest.id } });
+      expect(named.manifest.parents).toEqual([second.manifest.id, first.manifest.id, full.manifest.id]);
+      whys.push((await make({ incremental: { keys: { identities: [], passphrases: [] } } })).why);
+      whys.push((await make({}, [disk, other])).why);
+      expect((await make({}, [disk, other])).manifest.parents).toHaveLength(1);
+
+      // Somebody deletes what it is relative to while it is made.
+      const { id, parents } = (await make()).manifest;
+      const [nearest = id] = [id, ...parents];
+      const faulty = new FaultyStore(disk.store, {
+        before: async ({ method, key }) => {
+          if (method !== 'putStream' || !key.includes('/base/')) return;
+          await disk.store.delete(repositoryKeys.manifest('main', 'postgres', nearest));
+        },
+      });
+      const error = await errorOf(
+        backUpServer(cluster, [{ destination: { ...disk.destination, store: faulty } }], {
+          ...how,
+          incremental: { keys },
+        }),
+      );
+      expect(error).toMatchObject({ code: 'backup-not-found', message: expect.stringContaining(nearest) });
+
+      await make({ incremental: undefined });
+      await cluster.sql('ALTER SYSTEM SET summarize_wal = off');
+      await cluster.sql('SELECT pg_reload_conf()');
+      await cluster.until(`current_setting('summarize_wal') = 'off'`);
+      whys.push((await make()).why);
+      // Its summaries begin when it is on again, and the log before is gone.
+      for (let round = 0; round < 3; round += 1) {
+        await cluster.sql('CREATE TABLE IF NOT EXISTS t (n int); INSERT INTO t SELECT generate_series(1, 9000)');
+        await cluster.sql('SELECT pg_switch_wal()');
+        await cluster.sql('CHECKPOINT');
+      }
+      await cluster.sql('ALTER SYSTEM SET summarize_wal = on');
+      await cluster.sql('SELECT pg_reload_conf()');
+      await cluster.sql('SELECT pg_switch_wal()');
+      await cluster.sql('CHECKPOINT');
+      await cluster.until(
+        'exists (select from pg_available_wal_summaries() where end_lsn > pg_current_wal_lsn() - 3000000)',
+      );
+      whys.push((await make()).why);
+      expect(whys).toEqual([
+        expect.stringContaining('has 3 backups, and is as long as it may be'),
+        expect.stringMatching(/the list of files of .* cannot be read/),
+        expect.stringMatching(/no chain is whole in .* and /),
+        expect.stringContaining('summarize_wal is off'),
+        expect.stringContaining('has no summaries of its write-ahead log since'),
+      ]);
+    },
+  );
 });
