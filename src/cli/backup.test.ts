@@ -35,7 +35,6 @@ ${sections.join('')}`;
 
 describe('what is configured and not carried out', () => {
   test.each([
-    ['deletion of WAL', `${PLAIN}\nwal: { slot: ark, to: [near], keep: 14d }`, /the setting wal.keep of shop/],
     ['verification', `${PLAIN}\nverify: { schedule: "@weekly" }`, /the setting verify of shop/],
     ['drills', `${PLAIN}\ndrill: { schedule: "@weekly" }`, /the setting drill of shop/],
     ['sizes expected', `${PLAIN}\nexpect: { max_age: 30h, min_size: 1MiB }`, /the setting expect.min_size of shop/],

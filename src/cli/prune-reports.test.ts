@@ -26,10 +26,22 @@ databases:
       ],
     },
     refused: [{ source: 'main', database: 'stock', removeCount: 5, totalCount: 8 }],
+    wal: [
+      {
+        source: 'shop',
+        systemIdentifier: '7380000000000000001',
+        segments: 0,
+        otherObjects: 0,
+        bytes: 0,
+        uploads: 0,
+        keepsAll: undefined,
+        refused: { lostCount: 3, totalCount: 4 },
+      },
+    ],
   });
   expect(reports.map(({ source, database, error }) => [source, database, error?.code])).toEqual([
     ['main', 'crm', undefined],
     ['main', 'stock', 'prune-refused'],
-    ['shop', 'shop', undefined],
+    ['shop', 'shop', 'prune-refused'],
   ]);
 });

@@ -1,7 +1,7 @@
 import { systemClock } from '../common/clock.ts';
 import type { Config } from '../config/model.ts';
 import type { PruneOutcome } from '../operations/prune.ts';
-import { refusalOf } from '../operations/prune-refusal.ts';
+import { refusalOf, walRefusalOf } from '../operations/prune-refusal.ts';
 import type { BackupKind } from '../repository/ids.ts';
 import type { PruneReport } from '../service/reports.ts';
 import { policyFor } from './retention.ts';
@@ -15,7 +15,7 @@ const KINDS: readonly BackupKind[] = ['logical', 'physical'];
 export function pruneReports(
   config: Config,
   storage: string,
-  { plan, refused }: Pick<PruneOutcome, 'plan' | 'refused'>,
+  { plan, refused, wal }: Pick<PruneOutcome, 'plan' | 'refused' | 'wal'>,
 ): readonly PruneReport[] {
   const endedAt = systemClock.now();
   const planned = Map.groupBy([...plan.keep, ...plan.remove], ({ source }) => source);
@@ -25,7 +25,8 @@ export function pruneReports(
     return [...names].flatMap((database) => {
       if (KINDS.every((kind) => policyFor(config, storage, source, database, kind) === undefined)) return [];
       const refusal = refused.find((each) => each.source === source && each.database === database);
-      return [{ source, database, storage, endedAt, error: refusal && refusalOf(refusal) }];
+      const error = refusal === undefined ? walRefusalOf(source, wal) : refusalOf(refusal);
+      return [{ source, database, storage, endedAt, error }];
     });
   });
 }

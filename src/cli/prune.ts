@@ -5,10 +5,12 @@ import { prune, type PruneOutcome } from '../operations/prune.ts';
 import { describeDatabase, describeOverHalf, PruneRefused } from '../operations/prune-refusal.ts';
 import type { BackupKind } from '../repository/ids.ts';
 import { Teller } from '../service/tell.ts';
+import { walPolicyFor } from '../service/wal.ts';
 import { action, chooseStorage, type CliWorld } from './command.ts';
 import { pruneReports } from './prune-reports.ts';
 import { policyFor } from './retention.ts';
 import { addExamples } from './help.ts';
+import { describeWalPrune, hasGone, walPruneJson } from './prune-wal.ts';
 import { formatCount, formatTable, formatTime } from './table.ts';
 import { tellWorld } from './telling.ts';
 import { sizesOf } from '../repository/manifest.ts';
@@ -18,7 +20,7 @@ export function registerPrune(program: Command, world: CliWorld): void {
     .command('prune')
     .summary('delete backups that retention lets go')
     .description(
-      'Deletes backups by the configured retention. The newest and the minimum always stay, and what other tools wrote is never touched. What would delete more than half of a database’s backups needs --force; other databases are pruned all the same.',
+      'Deletes backups by the configured retention, and the WAL that no base backup needs any more nor the recovery window of wal.keep. The newest and the minimum always stay, and what other tools wrote is never touched. What would delete more than half of a database’s backups needs --force; other databases are pruned all the same.',
     )
     .option('--dry-run', 'show the plan, delete nothing')
     .option('--force', 'delete also where more than half of a database’s backups would go')
@@ -38,6 +40,7 @@ export function registerPrune(program: Command, world: CliWorld): void {
         filter: {},
         policyOf: (source: string, database: string, kind: BackupKind) =>
           policyFor(config, storage.name, source, database, kind),
+        walPolicyOf: (source: string) => walPolicyFor(config, storage.name, source),
         timezone: config.timezone,
         leaseTermMs: config.leaseTermMs,
         dryRun,
@@ -63,8 +66,8 @@ export function registerPrune(program: Command, world: CliWorld): void {
   });
 }
 
-function hasDoneNothing({ removed, globals }: PruneOutcome): boolean {
-  return removed.length === 0 && globals.length === 0;
+function hasDoneNothing({ removed, globals, wal }: PruneOutcome): boolean {
+  return removed.length === 0 && globals.length === 0 && !wal.some(hasGone);
 }
 
 function outcomeJson({
@@ -87,6 +90,7 @@ function outcomeJson({
     removed: outcome.removed.map((manifest) => manifest.id),
     removed_bytes: outcome.removedBytes,
     globals: outcome.globals.map(({ id }) => id),
+    wal: outcome.wal.map(walPruneJson),
   };
 }
 
@@ -100,7 +104,8 @@ function describe(outcome: PruneOutcome, dryRun: boolean, prefix: string): strin
       (each) => `${prefix}deleted nothing of ${describeDatabase(each)}: ${describeOverHalf([each])} would have gone\n`,
     )
     .join('');
-  const rest = `${held}${describeOtherServers(outcome)}${alsoGlobals}`;
+  const wal = outcome.wal.map((each) => describeWalPrune(each, dryRun, prefix)).join('');
+  const rest = `${held}${describeOtherServers(outcome)}${alsoGlobals}${wal}`;
   const gone = dryRun ? planned : removed;
   const keptCount = plan.keep.length + plan.remove.length - gone.length;
   if (gone.length === 0) {

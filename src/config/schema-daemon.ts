@@ -129,7 +129,11 @@ export const walSection = strict({
     .describe(
       'WAL that the slot may hold back on the server: an alarm at three quarters of it, and at all of it the slot is dropped. Default: no limit.',
     ),
-  keep: durationMs.optional().describe('How far back recovery reaches; not carried out yet: no WAL is deleted.'),
+  keep: durationMs
+    .optional()
+    .describe(
+      'How far back any moment can be recovered; of older WAL only what base backups need stays. Carried out with the retention of physical jobs, and by pgark prune. Default: as far as the oldest base backup.',
+    ),
   synchronous: flag.optional().describe('Act as a synchronous standby. Default: false.'),
 }).transform((wal) => {
   const to: readonly string[] = wal.to ?? [];

@@ -20,9 +20,11 @@ import { type Run, runEnveloped } from '../runs/run.ts';
 import type { ObjectKey, ObjectStore } from '../storage/object-store.ts';
 import type { OperationContext } from './context.ts';
 import { provenTimes } from './proofs.ts';
+import { pruneArchives, walCounts, type WalPolicy } from './prune-archives.ts';
 import { planGlobals } from './prune-globals.ts';
 import { explainFullStore } from './prune-full.ts';
-import { describeOverHalf, PruneRefused, withoutRefused } from './prune-refusal.ts';
+import { describeRefused, PruneRefused, withoutRefused } from './prune-refusal.ts';
+import type { WalPruneOutcome } from './wal/prune-wal.ts';
 
 export interface PruneRequest {
   readonly store: ObjectStore;
@@ -30,10 +32,12 @@ export interface PruneRequest {
   readonly filter: BackupFilter;
   /** Which policy holds for which backup: by source, database and kind, exactly. Undefined: nothing of it is ever pruned. */
   readonly policyOf: (source: string, database: string, kind: BackupKind) => RetentionPolicy | undefined;
+  /** What of a source's WAL is kept. Undefined: none of it is ever pruned. Default: of no source. */
+  readonly walPolicyOf?: ((source: string) => WalPolicy | undefined) | undefined;
   readonly timezone: string;
   readonly leaseTermMs: number;
   readonly dryRun: boolean;
-  /** Carry out a plan that removes more than half of a database's backups. */
+  /** Carry out a plan that removes more than half of a database's backups, or of the WAL that goes on behind them. */
   readonly force: boolean;
 }
 
@@ -51,6 +55,8 @@ export interface PruneOutcome {
   readonly globals: readonly GlobalsRecord[];
   /** Kept as the last ones of a server that is not the one backed up last: plan reason `other-server`. */
   readonly ofOtherServers: readonly Manifest[];
+  /** What went of the servers' WAL, or would in a dry run. */
+  readonly wal: readonly WalPruneOutcome[];
 }
 
 const nothingPruned: PruneOutcome = {
@@ -61,6 +67,7 @@ const nothingPruned: PruneOutcome = {
   ofOtherServers: [],
   removed: [],
   removedBytes: 0,
+  wal: [],
 };
 
 /** The one who prunes: two prunes of the same storage never overlap. */
@@ -68,8 +75,8 @@ const PRUNE_LEASE = 'prune';
 
 /**
  * Removes what retention lets go: plan → lease looked at again → manifest first, then data. Only committed backups are
- * planned over; what is not pgark's is never looked at. Globals go with the last backup that needs them. What dead runs
- * left is swept on the way. Errors: `prune-refused` (`PruneRefused`, with what was done) where more than half of a
+ * planned over; what is not pgark's is never looked at. Globals go with the last backup that needs them, and WAL with the
+ * last base backup. What dead runs left is swept on the way. Errors: `prune-refused` (`PruneRefused`, with what was done) where more than half of a
  * database's would go, of which then none goes, while the other databases are pruned; `locked`, `repository-damaged` where a
  * manifest cannot be read, since a plan over a part of the truth is no plan.
  */
@@ -78,12 +85,15 @@ export async function prune(request: PruneRequest, context: OperationContext): P
   return runEnveloped<PruneOutcome>({ ...context, store }, { kind: 'prune' }, async (run) => {
     const repository = new Repository(store, context);
     if (request.dryRun) {
-      const outcome = await planFor(repository, request, context);
-      if (outcome.refused.length > 0) {
-        const what = `the retention policy would delete ${describeOverHalf(outcome.refused)}, more than half`;
+      const planned = await planFor(repository, request, context);
+      const removing = withoutRefused(planned.planned, planned.refused);
+      const wal = await pruneArchives(repository, request, { removing, run, signal: context.signal });
+      const outcome = { ...planned, wal, removed: [], removedBytes: 0 };
+      if (isRefused(outcome)) {
+        const what = `the retention policy would delete ${describeRefused(outcome)}, more than half`;
         run.logger.warning('prune.would_refuse', `${what}: pgark prune refuses that without --force`);
       }
-      return { value: { ...outcome, removed: [], removedBytes: 0 }, result: {} };
+      return { value: outcome, result: {} };
     }
     // Where nobody has ever written there is nothing to delete, and nothing to write a lease into.
     if (!(await repository.checkLayout({ signal: context.signal }))) return { value: nothingPruned, result: {} };
@@ -125,17 +135,25 @@ export async function prune(request: PruneRequest, context: OperationContext): P
           logGlobalsRemoval(run, record);
         }
       });
+      const confirm = (): Promise<void> => lease.confirm();
+      const wal = await run.span.span('wal', {}, () =>
+        pruneArchives(repository, request, { removing: removed, run, signal, confirm }),
+      );
       await run.span.span('compact', {}, () => compactHistory(store, context, run, signal));
-      const outcome = { ...planned, removed, removedBytes };
-      if (refused.length > 0) throw new PruneRefused(outcome);
+      const outcome = { ...planned, removed, removedBytes, wal };
+      if (isRefused(outcome)) throw new PruneRefused(outcome);
       return {
         value: outcome,
-        result: { removed: removed.length, removedBytes, kept: plan.keep.length },
+        result: { removed: removed.length, removedBytes, kept: plan.keep.length, ...walCounts(wal) },
       };
     } finally {
       await lease.release();
     }
   });
+}
+
+function isRefused({ refused, wal }: Pick<PruneOutcome, 'refused' | 'wal'>): boolean {
+  return refused.length > 0 || wal.some((each) => each.refused !== undefined);
 }
 
 /** The history of runs is kept small on the way. Its failure is none of the prune's. */
@@ -168,7 +186,7 @@ async function planFor(
   repository: Repository,
   request: PruneRequest,
   context: OperationContext,
-): Promise<Omit<PruneOutcome, 'removed' | 'removedBytes'>> {
+): Promise<Omit<PruneOutcome, 'removed' | 'removedBytes' | 'wal'>> {
   const { signal } = context;
   const [{ manifests, damaged }, pins] = await Promise.all([
     repository.backups(request.filter, { signal }),

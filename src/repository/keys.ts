@@ -51,6 +51,7 @@ export const keys = {
   globalsRecord: (source: string, id: BackupId): ObjectKey => `${keys.globalsRecordsOf(source)}${id}.json`,
   companion: (id: BackupId): ObjectKey => `${STATE_PREFIX}companions/${id}.json`,
   walPrefix: (source: string, systemIdentifier: string): string => `${encodeName(source)}/wal/${systemIdentifier}/`,
+  walRecordsPrefix: `${STATE_PREFIX}wal/`,
   walRecordsOf: (source: string): string => `${STATE_PREFIX}wal/${encodeName(source)}/`,
   walRecord: (source: string, systemIdentifier: string): ObjectKey =>
     `${keys.walRecordsOf(source)}${systemIdentifier}.json`,

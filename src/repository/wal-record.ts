@@ -2,7 +2,7 @@ import { z } from 'zod';
 import type { CallOptions, ObjectKey, ObjectStore } from '../storage/object-store.ts';
 import { keys } from './keys.ts';
 import { LAYOUT } from './manifest.ts';
-import { encodeName } from './names.ts';
+import { decodeName, encodeName } from './names.ts';
 import { readState, writeState } from './state-object.ts';
 import type { WalFolder } from './wal-keys.ts';
 
@@ -73,4 +73,15 @@ export async function listWalRecords(
   return records.flatMap((record) =>
     record === undefined || encodeName(record.value.source) !== encodeName(source) ? [] : [record.value],
   );
+}
+
+/** The sources of which any WAL is archived by a receiver or an archive_command. */
+export async function listWalSources(store: ObjectStore, options: CallOptions = {}): Promise<readonly string[]> {
+  const sources = new Set<string>();
+  for await (const { key } of store.list(keys.walRecordsPrefix, options)) {
+    const [segment = '', file] = key.slice(keys.walRecordsPrefix.length).split('/');
+    const source = file === undefined ? undefined : decodeName(segment);
+    if (source !== undefined) sources.add(source);
+  }
+  return [...sources];
 }

@@ -161,7 +161,6 @@ function warnOfUnused(config: Config, sources: readonly SourceConfig[], logger: 
 
 function unusedSettings(source: SourceConfig): readonly string[] {
   const isSet = {
-    'wal.keep': source.wal?.keepMs !== undefined,
     verify: source.verify !== undefined,
     drill: source.drill !== undefined,
     'hooks.before_restore': (source.hooks?.beforeRestore.length ?? 0) > 0,

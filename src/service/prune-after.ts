@@ -25,6 +25,7 @@ export async function pruneAfter(
           filter: { ...filter, kind },
           policyOf: (source, database) =>
             source === filter.source && database === filter.database ? retention : undefined,
+          walPolicyOf: () => ({ keepMs: configured.wal?.keepMs }),
           timezone: config.timezone,
           leaseTermMs: config.leaseTermMs,
           dryRun: false,

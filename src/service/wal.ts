@@ -1,5 +1,6 @@
 import { PgarkError } from '../common/errors.ts';
 import type { Config, EncryptionConfig, SourceConfig, StorageConfig } from '../config/model.ts';
+import type { WalPolicy } from '../operations/prune-archives.ts';
 
 const SLOT_LETTERS_MAX = 63;
 
@@ -44,4 +45,18 @@ export function walSettingsOf(config: Config, source: SourceConfig): WalSettings
 /** `pgark_` and the name, with what no slot may be called by replaced. */
 function defaultSlot(name: string): string {
   return `pgark_${name.toLowerCase().replaceAll(/[^a-z0-9_]/g, '_')}`.slice(0, SLOT_LETTERS_MAX);
+}
+
+/**
+ * What of a source's WAL is kept in a storage. Undefined where nothing says that any of it may go: neither `wal.keep` nor a
+ * retention of its physical backups there.
+ */
+export function walPolicyFor(config: Config, storage: string, name: string): WalPolicy | undefined {
+  const source = config.databases.get(name);
+  if (source === undefined) return undefined;
+  const keepMs = source.wal?.keepMs;
+  const prunes = [...source.jobs.values()].some(
+    ({ format, to, retention }) => format === 'physical' && to.includes(storage) && retention !== undefined,
+  );
+  return prunes || keepMs !== undefined ? { keepMs } : undefined;
 }
