@@ -18,7 +18,7 @@ export function registerTimeline(program: Command, world: CliWorld): void {
   action(command, world, async (run, names, options) => {
     const config = await run.config(['storage']);
     const context = run.context(config);
-    const found: { source: string; storage: string; timeline: RecoveryTimeline }[] = [];
+    const found: Found[] = [];
     for (const source of chooseSources(config, names)) {
       const storage = typeof options.storage === 'string' ? options.storage : undefined;
       for (const { name, store } of await storesToReadFrom(run, config, source, storage)) {
@@ -31,6 +31,9 @@ export function registerTimeline(program: Command, world: CliWorld): void {
       {
         windows: found.flatMap(({ source, storage, timeline }) =>
           timeline.windows.map((window) => windowJson(source, storage, timeline, window)),
+        ),
+        gaps: found.flatMap(({ source, storage, timeline: { wal } }) =>
+          wal.gaps.map((gap) => ({ source, storage, system_identifier: wal.record.systemIdentifier, ...gap })),
         ),
       },
       () =>
@@ -46,7 +49,7 @@ export function registerTimeline(program: Command, world: CliWorld): void {
               `${from} to ${to}`,
             ]),
           ),
-        ),
+        ) + found.flatMap(describeGaps).join(''),
     );
   });
 }
@@ -55,6 +58,19 @@ export function registerTimeline(program: Command, world: CliWorld): void {
 function countOf(bases: RecoveryWindow['bases']): string {
   const incremental = bases.filter(({ parents }) => parents.length > 0).length;
   return incremental === 0 ? String(bases.length) : `${bases.length} (${incremental} incremental)`;
+}
+
+interface Found {
+  readonly source: string;
+  readonly storage: string;
+  readonly timeline: RecoveryTimeline;
+}
+
+function describeGaps({ source, storage, timeline }: Found): readonly string[] {
+  return timeline.wal.gaps.map(
+    ({ from, to }) =>
+      `${source}, ${storage}: WAL from ${from} to ${to} is missing, and no recovery goes through that\n`,
+  );
 }
 
 function windowJson(

@@ -10,11 +10,13 @@ import { Generation } from './generation.ts';
 import { tidyMemoryWhenIdle } from './idle-memory.ts';
 import { lastStarts } from './last-starts.ts';
 import { type Observation, startObserving } from './observe.ts';
+import type { JobWorld } from './run-job.ts';
 import { RunProgress } from './run-progress.ts';
 import { runTeller } from './run-teller.ts';
 import { type Fired, type RunNews, type ScheduledJob, Scheduler } from './scheduler.ts';
 import { Turns } from './turns.ts';
 import { WalReceivers } from './wal-receivers.ts';
+import { WantedBases } from './wanted-bases.ts';
 import { WatchedSources } from './watched-sources.ts';
 import type { Adapters } from './stores.ts';
 import { Teller } from './tell.ts';
@@ -60,6 +62,7 @@ class Daemon {
   /** Ends the work that is still going on when the grace period is over. */
   readonly #abort = new AbortController();
   readonly #turns: Turns;
+  readonly #bases: WantedBases;
   #generation: Generation;
   #scheduler: Scheduler | undefined;
   #server: HttpServer | undefined;
@@ -81,6 +84,12 @@ class Daemon {
     this.#turns = new Turns(config.concurrency);
     this.#generation = this.#generationOf(config);
     const { clock, random, logger } = this.#generation.context;
+    this.#bases = new WantedBases({
+      clock,
+      turns: this.#turns,
+      stopping: options.signal,
+      nextRunNumber: () => (this.#runs += 1),
+    });
     this.#teller = new Teller({
       clock,
       random,
@@ -99,7 +108,7 @@ class Daemon {
     });
     logConfiguration(config, logger);
     this.#server = await this.#listen(config);
-    this.#wal = new WalReceivers(this.#generation, this.#options.adapters, this.#teller);
+    this.#wal = this.#receivers(this.#generation);
     this.#observation = this.#observe(this.#generation);
     const scheduler = new Scheduler({
       clock: context.clock,
@@ -136,7 +145,7 @@ class Daemon {
       () => this.#abort.abort(new Error('pgark is being stopped')),
       () => undefined,
     );
-    await Promise.all([this.#scheduler?.stop(), this.#wal?.stop()]);
+    await Promise.all([this.#scheduler?.stop(), this.#wal?.stop(), this.#bases.ended()]);
     ended.abort();
     await grace;
     this.#abort.abort(new Error('pgark has been stopped'));
@@ -153,10 +162,7 @@ class Daemon {
     if (job === undefined) return {};
     return generation.use(async () => {
       const news = await runDue(job, fired, {
-        world: {
-          ...generation.world(runTeller(generation.config, this.#teller, () => generation.context.clock.now())),
-          progress: this.#progress,
-        },
+        world: this.#worldOf(generation),
         turns: this.#turns,
         retry: generation.config.retry,
         stopping: this.#options.signal,
@@ -186,7 +192,7 @@ class Daemon {
     if (this.#observation?.state() !== undefined) this.#observed = this.#observation;
     // One after the other: a slot is used by one at a time.
     await this.#wal?.stop();
-    this.#wal = new WalReceivers(this.#generation, this.#options.adapters, this.#teller);
+    this.#wal = this.#receivers(this.#generation);
     this.#observation = this.#observe(this.#generation);
     logConfiguration(config, logger);
     logger.info('daemon.reloaded', 'the new configuration is in effect; what runs ends under the old one');
@@ -232,6 +238,17 @@ class Daemon {
       context: this.#options.contextOf(config, this.#abort.signal),
       environment: this.#options.environment,
     });
+  }
+
+  #receivers(generation: Generation): WalReceivers {
+    return new WalReceivers(generation, this.#options.adapters, this.#teller, ({ name }) =>
+      this.#bases.want(name, generation.jobs, this.#worldOf(generation)),
+    );
+  }
+
+  #worldOf(generation: Generation): JobWorld {
+    const listener = runTeller(generation.config, this.#teller, () => generation.context.clock.now());
+    return { ...generation.world(listener), progress: this.#progress };
   }
 
   #observe({ config, context, stores }: Generation): Observation {

@@ -228,7 +228,7 @@ function isLocked({ error }: JobResult): boolean {
 }
 
 /** One line for the run as a whole, and one for each part that failed. */
-function logReport(report: JobReport, run: number, world: JobWorld): void {
+export function logReport(report: JobReport, run: number, world: JobWorld): void {
   const { logger } = world.context;
   const { job, results, nextTryAt } = report;
   const durationMs = report.endedAt.getTime() - report.startedAt.getTime();

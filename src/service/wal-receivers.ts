@@ -1,9 +1,10 @@
 import { asPgarkError } from '../common/errors.ts';
 import type { SourceConfig } from '../config/model.ts';
 import type { WalProtection } from '../observability/protection-state.ts';
-import { recoveryTimelines } from '../operations/wal/recovery-window.ts';
+import { type RecoveryWindow, recoveryTimelines } from '../operations/wal/recovery-window.ts';
 import { receiveWal, type WalReceiver } from '../operations/wal/receive.ts';
 import { type WalAlarm, walLagMs, type WalReceiverState } from '../operations/wal/receive-request.ts';
+import { parseLsn } from '../postgres/wal/lsn.ts';
 import { dateOf } from '../postgres/wal/server-time.ts';
 import type { Generation } from './generation.ts';
 import type { Adapters } from './stores.ts';
@@ -14,11 +15,17 @@ import { walSettingsOf } from './wal.ts';
 const BEGIN_AGAIN_MS = 60_000;
 /** What the archives hold is looked at anew so often: it takes a listing. */
 const LOOK_EVERY_MS = 15 * 60_000;
+/** And so often while WAL may be missing: until a base backup follows, nothing later can be recovered. */
+const LOOK_SOON_MS = 10_000;
 
 interface Known {
   receiver: WalReceiver | undefined;
   earliest: Date | undefined;
   gaps: number | undefined;
+  /** WAL may be missing since the archive was looked through. */
+  isCut: boolean;
+  /** Ends the pause before the archive is looked through again. */
+  look: AbortController;
 }
 
 /** Receives the WAL of all sources whose configuration has a section `wal`, from the moment it is made until `stop`. */
@@ -28,15 +35,29 @@ export class WalReceivers {
   readonly #teller: Pick<Teller, 'tell'>;
   readonly #stop = new AbortController();
   readonly #known = new Map<string, Known>();
+  readonly #onBaseWanted: (source: SourceConfig) => void;
   readonly #running: readonly Promise<void>[];
 
-  constructor(generation: Generation, adapters: Pick<Adapters, 'sealerOf'>, teller: Pick<Teller, 'tell'>) {
+  /** `onBaseWanted` is told, perhaps again and again, of a source whose newest WAL no base backup reaches since some is missing. */
+  constructor(
+    generation: Generation,
+    adapters: Pick<Adapters, 'sealerOf'>,
+    teller: Pick<Teller, 'tell'>,
+    onBaseWanted: (source: SourceConfig) => void,
+  ) {
     this.#generation = generation;
+    this.#onBaseWanted = onBaseWanted;
     this.#adapters = adapters;
     this.#teller = teller;
     const sources = [...generation.config.databases.values()].filter(({ wal }) => wal !== undefined);
     this.#running = sources.map((source) => {
-      const known: Known = { receiver: undefined, earliest: undefined, gaps: undefined };
+      const known: Known = {
+        receiver: undefined,
+        earliest: undefined,
+        gaps: undefined,
+        isCut: false,
+        look: new AbortController(),
+      };
       this.#known.set(source.name, known);
       return generation.use(async () => {
         await Promise.all([this.#receive(source, known), this.#lookNowAndThen(source, known)]);
@@ -87,7 +108,7 @@ export class WalReceivers {
             slotBudgetBytes,
             synchronous,
             stopGraceMs: config.server.stopGraceMs,
-            onAlarm: (alarm) => this.#tell(source, alarm),
+            onAlarm: (alarm) => this.#heard(source, alarm, known),
           },
           { ...context, signal },
         );
@@ -104,8 +125,10 @@ export class WalReceivers {
   }
 
   /** Tells of what is lost; what passes is in the log, the metrics and what is overdue. */
-  #tell(source: SourceConfig, alarm: WalAlarm): void {
+  #heard(source: SourceConfig, alarm: WalAlarm, known: Known): void {
     if (alarm.kind !== 'gap' && alarm.kind !== 'slot-dropped') return;
+    known.isCut = true;
+    known.look.abort();
     const { config, context } = this.#generation;
     const { code, message, hint } = alarm.error;
     const event = {
@@ -129,6 +152,7 @@ export class WalReceivers {
         const [newest] = await recoveryTimelines(request, { ...context, signal });
         known.earliest = newest?.windows.at(-1)?.earliest;
         known.gaps = newest === undefined ? 0 : newest.wal.gaps.length;
+        this.#wantBase(source, known, newest?.windows ?? []);
       } catch (error) {
         if (signal.aborted) return;
         const { message } = asPgarkError(error);
@@ -140,8 +164,25 @@ export class WalReceivers {
           },
         );
       }
-      await context.clock.sleep(LOOK_EVERY_MS, signal).catch(() => undefined);
+      known.look = new AbortController();
+      const woken = AbortSignal.any([signal, known.look.signal]);
+      await context.clock.sleep(known.isCut ? LOOK_SOON_MS : LOOK_EVERY_MS, woken).catch(() => undefined);
     }
+  }
+
+  /** Once WAL is archived again, behind the gap. */
+  #wantBase(source: SourceConfig, known: Known, windows: readonly RecoveryWindow[]): void {
+    const state = known.receiver?.state();
+    if (state?.phase !== 'streaming' || state.failingStores.size > 0) return;
+    const [newest, before] = windows.toReversed();
+    // Nothing of what follows is in the archive yet.
+    if (newest === undefined || parseLsn(newest.to) < (state.archived ?? 0n)) return;
+    if (before === undefined || newest.bases.length > 0) {
+      // Nothing was missing, or what followed has its base backup.
+      known.isCut = false;
+      return;
+    }
+    this.#onBaseWanted(source);
   }
 }
 

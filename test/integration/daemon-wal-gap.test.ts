@@ -1,0 +1,107 @@
+import { writeFile } from 'node:fs/promises';
+import { expect, test, vi } from 'vitest';
+import { systemClock } from '../../src/common/clock.ts';
+import { PgarkError } from '../../src/common/errors.ts';
+import { type Logger, silentLogger } from '../../src/common/log.ts';
+import { silentTracing } from '../../src/common/tracer.ts';
+import { loadConfig } from '../../src/config/load.ts';
+import { operationContext } from '../../src/operations/context.ts';
+import { recoveryTimelines } from '../../src/operations/wal/recovery-window.ts';
+import { runDaemon } from '../../src/service/daemon.ts';
+import { Cluster } from '../support/cluster.ts';
+import { FaultyStore } from '../support/faulty-store.ts';
+import { MemoryStore } from '../support/memory-store.ts';
+import { makeTempDirectory } from '../support/temp.ts';
+import { load } from '../support/wal-receiving.ts';
+
+const WAIT = { timeout: 120_000, interval: 100 };
+
+/** Nobody waits for long here. */
+const clock = {
+  ...systemClock,
+  sleep: (ms: number, signal?: AbortSignal) => systemClock.sleep(Math.min(ms, 300), signal),
+};
+
+test('a server whose slot falls behind its budget goes on: the slot goes, the alarm is out, a new base backup follows', {
+  timeout: 240_000,
+}, async () => {
+  await using cluster = await Cluster.start({
+    initdb: ['--wal-segsize=1'],
+    settings: { max_wal_size: '2MB', min_wal_size: '2MB' },
+  });
+  await using directory = await makeTempDirectory();
+  await writeFile(
+    directory.join('pgark.yaml'),
+    `
+version: 1
+server: { listen: 127.0.0.1:0 }
+storages: { local: { type: file, path: unused } }
+databases:
+  shop:
+    url: ${cluster.url}
+    wal: { flush: 1s, slot_budget: 4MiB }
+    jobs: { full: { format: physical } }
+`,
+  );
+  let refuses = false;
+  const store = new FaultyStore(new MemoryStore(), {
+    before: ({ method, key }) => {
+      if (refuses && method.startsWith('put') && key.startsWith('shop/')) {
+        throw new PgarkError('store-unreachable', 'the test refuses');
+      }
+    },
+  });
+  const events: string[] = [];
+  const note = (event: string): void => void events.push(event);
+  const logger: Logger = { ...silentLogger, info: note, warning: note, error: note, child: () => logger };
+  const stop = new AbortController();
+  const running = runDaemon({
+    readConfig: () => loadConfig({ file: 'pgark.yaml', env: {}, cwd: directory.path }),
+    adapters: {
+      openStore: () => Promise.resolve(store),
+      sealerOf: () => Promise.resolve(undefined),
+      openTracing: () => silentTracing,
+    },
+    contextOf: (_, signal) => operationContext({ logger, signal, clock }),
+    signal: stop.signal,
+    onReload: () => () => {},
+    environment: {},
+  });
+  const windows = async () => {
+    const [newest] = await recoveryTimelines({ store, source: 'shop' }, operationContext());
+    return newest?.windows ?? [];
+  };
+  try {
+    await vi.waitUntil(async () => {
+      await cluster.sql(load(50));
+      return (await windows()).length === 1;
+    }, WAIT);
+    refuses = true;
+    // The server goes on, whatever becomes of its slot, and lets go of what nobody keeps it from.
+    await vi.waitUntil(async () => {
+      await cluster.sql(`${load(2_000)}; checkpoint`);
+      return events.includes('wal.slot_dropped');
+    }, WAIT);
+    await cluster.sql(`${load(6_000)}; checkpoint`);
+    // The slot that was made anew holds back little: none is dropped any more.
+    await cluster.until(
+      `select count(*) = 1 and bool_and(restart_lsn > pg_current_wal_lsn() - 1048576) from pg_replication_slots`,
+    );
+    expect(events).not.toContain('wal.base_wanted');
+    refuses = false;
+    await vi.waitUntil(async () => {
+      await cluster.sql(load(10));
+      return (await windows()).at(-1)?.bases.length === 1;
+    }, WAIT);
+    expect(events).toContain('wal.gap');
+    const found = await windows();
+    expect(found.map(({ bases }) => bases.length)).toEqual([0, 1]);
+    const [timeline] = await recoveryTimelines({ store, source: 'shop' }, operationContext());
+    expect(timeline?.wal.gaps).toEqual([{ from: found[0]?.to, to: found[1]?.from }]);
+    // One will do.
+    expect(events.filter((event) => event === 'wal.base_wanted')).toHaveLength(1);
+  } finally {
+    stop.abort();
+    await running;
+  }
+});
