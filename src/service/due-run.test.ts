@@ -25,6 +25,7 @@ async function run(
     readonly change?: Partial<DueRunOptions>;
     readonly fired?: Partial<Fired>;
     readonly store?: MemoryStore;
+    readonly onReport?: () => void;
     readonly env?: Readonly<Record<string, string>>;
   } = {},
 ) {
@@ -38,6 +39,7 @@ async function run(
     world: generation.world({
       onRunEnded: (report) => {
         reports.push(report);
+        options.onReport?.();
         throw new Error('a listener that fails');
       },
     }),
@@ -119,9 +121,9 @@ describe('a run that failed', () => {
   test('is tried no more once it is time to stop', async () => {
     const stopping = new AbortController();
     const running = run({
+      onReport: () => setImmediate(() => stopping.abort(new Error('stop'))),
       change: { stopping: stopping.signal, retry: { ...QUICK, delayMs: 60_000, delayMsMax: 60_000 } },
     });
-    setTimeout(() => stopping.abort(new Error('stop')), 300);
     const { reports, logger, store, fired } = await running;
     expect(reports).toHaveLength(1);
     expect(logger.events().at(-1)).toBe('job.not_begun');
