@@ -17,7 +17,8 @@ import { addExamples } from './help.ts';
 import { manifestJson } from './json.ts';
 import { filterFor, filterOfSource } from './list.ts';
 import { parallelOf } from './parallel.ts';
-import { refuseOptionsOfDatabases, restoreIntoDirectory } from './restore-directory.ts';
+import { recoveryOptions } from './recovery-options.ts';
+import { refuseOptionsOfDatabases, refuseOptionsOfDirectories, restoreIntoDirectory } from './restore-directory.ts';
 import { selectionOf, selectionOptions, several } from './restore-selection.ts';
 import { parseTime } from './time.ts';
 
@@ -31,7 +32,10 @@ export function registerRestore(program: Command, world: CliWorld): void {
       'Restores a backup by file name, id, "latest" or time. The target has to be said; nothing is destroyed that was not named, and a failure leaves the target as it was.',
     )
     .argument('[what...]', 'DATABASE, or BACKUP, or DATABASE BACKUP; a BACKUP is latest, an id or a file name')
-    .option('--at <time>', 'the newest backup not after this time, such as 2026-11-20T02:00:00Z')
+    .option(
+      '--at <time>',
+      'the newest backup not after this time, such as 2026-11-20T02:00:00Z; with --to-dir: all that was committed by then',
+    )
     .option('--to-db <name>', 'into this database on the configured server, made for it if need be')
     .option('--to-url <url>', 'into the database that this connection URL names')
     .option('--to-dir <directory>', 'a physical backup: into this empty directory, for a server to start on')
@@ -49,7 +53,7 @@ export function registerRestore(program: Command, world: CliWorld): void {
     .option('--passphrase-file <file>', 'file that holds the passphrase to decrypt with')
     .option('--verify-first', 'read and check all before the target is touched (default below 1 GiB)')
     .option('--no-verify-first', 'do not; damage is then found before the restore ends');
-  for (const option of selectionOptions()) command.addOption(option);
+  for (const option of [...recoveryOptions(), ...selectionOptions()]) command.addOption(option);
   command
     .option(
       '--jobs <number>',
@@ -67,7 +71,8 @@ export function registerRestore(program: Command, world: CliWorld): void {
     ['pgark restore latest --to-db shop_copy', 'into a new database beside the configured one'],
     ['pgark restore latest --in-place --yes shop', 'replace shop; the old one is kept under another name'],
     ['pgark restore --at 2026-11-20T02:00:00Z --to-url postgres://db2/shop', 'onto another server'],
-    ['pgark restore latest --to-dir /var/lib/postgresql/restored', 'the whole server, from a physical backup'],
+    ['pgark restore --to-dir /var/lib/postgresql/restored', 'the whole server, with all that is archived of it'],
+    ['pgark restore --at 2026-11-20T09:41:07Z --to-dir /srv/restored --start', 'as it was at that moment'],
     ['pgark restore old.sql.gz --to-db old', 'a dump that another tool wrote into the same storage'],
   ]);
   action(command, world, async (run, args, options) => {
@@ -79,8 +84,14 @@ export function registerRestore(program: Command, world: CliWorld): void {
     const storage = chooseStorage(config, text(options.storage));
     const { source, isNamed, filter, selector } = choose(config, args, options);
     if (typeof options.toDir === 'string') {
-      const found = { store: await run.open(storage, config), filter, selector, keys: await keysOf(config, options) };
-      return restoreIntoDirectory(run, run.context(config), found, options.toDir, options);
+      const keys = await keysOf(config, options);
+      const found = { store: await run.open(storage, config), filter, selector, keys };
+      const verifyFirst = explicitVerifyFirst(command, options);
+      return restoreIntoDirectory(run, config, found, options.toDir, {
+        ...options,
+        verifyFirst,
+        storage: storage.name,
+      });
     }
     const target = actingAs(text(options.role), targetOf(source, config, options, world.environment));
     // Loaded for this command only: the others start without it, and a daemon keeps its memory.
@@ -111,12 +122,13 @@ export function registerRestore(program: Command, world: CliWorld): void {
 const NAMES_A_BACKUP = /^latest$|^\d{8}T\d{6}Z-\w+$|\.(sql|dump|dmp|gz|zst|age|enc|gpg)$/;
 
 function checkUsage(args: readonly string[], options: Options): void {
-  if (args.length === 0 && options.at === undefined) {
+  if (args.length === 0 && options.at === undefined && options.toDir === undefined) {
     throw new PgarkError('usage', 'restore needs to know which backup: latest, an id, a file name, or --at TIME', {
       hint: 'for example: pgark restore latest --to-db NAME; pgark list shows what there is',
     });
   }
-  if (options.at !== undefined && (args.length > 1 || NAMES_A_BACKUP.test(args[0] ?? ''))) {
+  const isMoment = options.at !== undefined && options.toDir === undefined;
+  if (isMoment && (args.length > 1 || NAMES_A_BACKUP.test(args[0] ?? ''))) {
     throw new PgarkError('usage', 'say a backup or --at TIME, not both');
   }
   if (args.length > 2) throw new PgarkError('usage', `restore takes a database and a backup, not ${args.length} names`);
@@ -133,8 +145,7 @@ function checkUsage(args: readonly string[], options: Options): void {
     );
   }
   if (typeof options.toDb === 'string') checkDatabaseName('--to-db', options.toDb);
-  if (options.tablespaceMapping !== undefined && options.toDir === undefined)
-    throw new PgarkError('usage', '--tablespace-mapping goes with --to-dir');
+  if (options.toDir === undefined) refuseOptionsOfDirectories(options);
   if (options.dropOld === true && options.inPlace !== true)
     throw new PgarkError('usage', '--drop-old goes with --in-place');
   if (options.fromOtherServer === true && options.inPlace !== true)
@@ -174,7 +185,8 @@ interface Choice {
 
 function choose(config: Config, args: readonly string[], options: Options): Choice {
   const [first, second] = args;
-  const at = text(options.at);
+  // Into a directory, a server is brought back to that moment by WAL, from whatever base backup is best.
+  const at = options.toDir === undefined ? text(options.at) : undefined;
   const source = first === undefined ? undefined : findSource(config, first);
   const isNamed = second !== undefined || source !== undefined || (at !== undefined && first !== undefined);
   const target = source ?? onlySource(config);

@@ -112,6 +112,7 @@ function registerFetch(wal: Command, world: CliWorld): void {
     .argument('<name>', 'name of the file, as restore_command has it: %f')
     .argument('<target>', 'where it is wanted: %p')
     .option('--database <name>', 'a database of the configuration (needed if there are several)')
+    .option('--source <name>', 'the source whose WAL it is, where the configuration has no such database')
     .option('--system-id <digits>', 'system identifier of the server (default: of the data directory it runs in)')
     .option('--identity <file>', 'age identity file to decrypt with')
     .option('--passphrase-file <file>', 'file that holds the passphrase to decrypt with')
@@ -119,13 +120,17 @@ function registerFetch(wal: Command, world: CliWorld): void {
   addExamples(command, [["restore_command = 'pgark -c /etc/pgark.yaml wal fetch %f %p'", 'in postgresql.conf']]);
   action(command, world, async (run, [name, target], options) => {
     const config = await run.config(['storage']);
-    const source = chooseSource(config, text(options.database));
-    const stores = await storesToReadFrom(run, config, source, text(options.storage));
+    const named = text(options.source);
+    const stores =
+      named === undefined
+        ? await storesToReadFrom(run, config, chooseSource(config, text(options.database)), text(options.storage))
+        : await storeToReadFrom(run, config, text(options.storage));
+    const source = named ?? chooseSource(config, text(options.database)).name;
     const systemIdentifier =
       text(options.systemId) ?? (await systemIdentifierIn(world.cwd)) ?? (await onlyArchived(stores, source, world));
     const outcome = await fetchWal(
       {
-        source: source.name,
+        source,
         systemIdentifier,
         stores,
         keys: await keysOf(config, options),
@@ -186,20 +191,27 @@ export async function storesToReadFrom(
   storage: string | undefined,
 ): Promise<readonly WalStore[]> {
   if (storage === undefined) return openStores(run, config, walSettingsOf(config, source));
+  return storeToReadFrom(run, config, storage);
+}
+
+async function storeToReadFrom(
+  run: CommandRun,
+  config: Config,
+  storage: string | undefined,
+): Promise<readonly WalStore[]> {
   const chosen = chooseStorage(config, storage);
   return [{ name: chosen.name, store: await run.open(chosen, config) }];
 }
 
 /** The server whose WAL is archived, where it is only one. */
-async function onlyArchived(stores: readonly WalStore[], source: SourceConfig, { signal }: CliWorld): Promise<string> {
+async function onlyArchived(stores: readonly WalStore[], source: string, { signal }: CliWorld): Promise<string> {
   const known = new Set<string>();
   for (const { store } of stores) {
-    for (const { systemIdentifier } of await listWalRecords(store, source.name, { signal }))
-      known.add(systemIdentifier);
+    for (const { systemIdentifier } of await listWalRecords(store, source, { signal })) known.add(systemIdentifier);
   }
   const [only, ...others] = known;
   if (only !== undefined && others.length === 0) return only;
-  throw new PgarkError('wal-unknown', `WAL of ${known.size} servers is archived for ${source.name}`, {
+  throw new PgarkError('wal-unknown', `WAL of ${known.size} servers is archived for ${source}`, {
     hint: 'run it in the server’s data directory, as restore_command does, or say --system-id',
   });
 }

@@ -312,6 +312,16 @@ export const errorTable = {
     remedy:
       'two servers with the same system identifier write into one archive, such as a copy and its original: give one of them a source name or a prefix of its own',
   },
+  'outside-window': {
+    exit: 21,
+    meaning: 'What is archived does not reach to the moment that a recovery is to end at.',
+    remedy: 'pgark timeline shows to which moments a server can be brought back',
+  },
+  'recovery-failed': {
+    exit: 20,
+    meaning: 'A server that was started on a restored directory did not recover up to where it should.',
+    remedy: 'the message carries the server’s own words; its log has all of them',
+  },
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof errorTable;

@@ -13,6 +13,7 @@ export interface Progress {
     | 'verifying'
     | 'loading'
     | 'unpacking'
+    | 'recovering'
     | 'downloading'
     | 'analysing'
     | 'pruning';

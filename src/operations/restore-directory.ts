@@ -1,12 +1,17 @@
 import path from 'node:path';
+import { GIB } from '../common/bytes.ts';
 import { PgarkError } from '../common/errors.ts';
 import { readParents } from '../formats/physical/backup-chain.ts';
+import type { FetchProgram } from '../formats/physical/fetch-script.ts';
 import { fetchSpan } from '../formats/physical/fetch-wal.ts';
 import { findSpan, spanOf } from '../formats/physical/needed-wal.ts';
 import { PhysicalObjects } from '../formats/physical/physical-objects.ts';
 import { type BaseTarget, inspectTarget, RestoredBase } from '../formats/physical/restore-base.ts';
 import { placeTablespaces, type TablespaceMapping } from '../formats/physical/tablespace-map.ts';
+import type { ArchiveAccess } from '../formats/wal/archive-path.ts';
 import type { DecryptionKeys } from '../pipeline/encryption/sealer.ts';
+import type { FinishedRecovery } from '../postgres/server/recovering-server.ts';
+import type { ServerParameters } from '../postgres/wal/record.ts';
 import type { Manifest } from '../repository/manifest.ts';
 import { sizesOf } from '../repository/manifest.ts';
 import { type BackupFilter, Repository } from '../repository/repository.ts';
@@ -14,6 +19,11 @@ import { runEnveloped } from '../runs/run.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { OperationContext } from './context.ts';
 import { type BackupSelector, findBackup } from './find-backup.ts';
+import { describeStop } from './recovery/describe-plan.ts';
+import { planRecovery, type RecoveryPlan } from './recovery/plan-recovery.ts';
+import { checkWal, prepareFetching } from './recovery/recover-directory.ts';
+import { findServerToStart, startRecovered, type StartRequest } from './recovery/start-recovered.ts';
+import type { RecoveryTarget } from './recovery/recovery-target.ts';
 
 export { parseTablespaceMapping, type TablespaceMapping } from '../formats/physical/tablespace-map.ts';
 
@@ -28,22 +38,45 @@ export interface DirectoryRestoreRequest {
   readonly mappings: readonly TablespaceMapping[];
   /** Find, check, say what would be done, and stop. */
   readonly planOnly: boolean;
+  /** Up to where the server recovers, by WAL that is archived. Default: to the end of the backup. */
+  readonly recovery?: RecoveryRequest | undefined;
+  /** Starts a server on the directory, and waits until it has recovered. Default: it is left to whoever asks. */
+  readonly start?: StartRequest | undefined;
+  /** Of the restored server. Default: as it was. */
+  readonly port?: number | undefined;
+}
+
+export interface RecoveryRequest {
+  readonly target: Exclude<RecoveryTarget, { readonly kind: 'backup-end' }>;
+  /** Default: the newest that is archived. */
+  readonly timeline?: number | undefined;
+  /** By which the server gets WAL. */
+  readonly fetch: FetchProgram;
+  /** Whether all WAL for it is read and checked before the target is touched. Default: where that is less than 1 GiB. */
+  readonly verifyFirst?: boolean | undefined;
 }
 
 export interface DirectoryRestoreOutcome {
   readonly manifest: Manifest;
   readonly directory: string;
   readonly plan: readonly string[];
+  /** Undefined: to the end of the backup. */
+  readonly recovery?: RecoveryPlan | undefined;
   readonly done: boolean;
   /** Whether all belongs to root, as whom PostgreSQL does not run. */
   readonly isOfRoot: boolean;
+  /** The server that was started. */
+  readonly started?: FinishedRecovery | undefined;
   readonly durationMs: number;
 }
 
+/** Below it all WAL of a recovery is read once before the target is touched, unless told otherwise. */
+const VERIFY_FIRST_BYTES_MAX = GIB;
+
 /**
- * Restores a physical backup into a directory: found → whole in the store, its write-ahead log too → target fit → unpacked,
- * each file compared with the server's own list → WAL and settings for the recovery → on the disk. A server that is started on
- * it recovers up to the end of the backup. A failure leaves the target as it was.
+ * Restores a physical backup into a directory: found, and where to recover to → whole in the store, its write-ahead log too →
+ * target fit → unpacked, each file compared with the server's own list → WAL and settings for the recovery → on the disk. A
+ * server that is started on it recovers up to there. A failure leaves the target as it was.
  */
 export async function restoreDirectory(
   request: DirectoryRestoreRequest,
@@ -55,17 +88,22 @@ export async function restoreDirectory(
     const startedMs = context.clock.monotonicMs();
     const access = { store, keys, signal };
     const checked = await run.span.span('checks', {}, () => check(request, access, context));
-    const { manifest, objects, parents, target, span } = checked;
+    const { manifest, objects, parents, target, span, recovery, binDir } = checked;
     const { directory } = target;
-    const outcome = (done: Pick<DirectoryRestoreOutcome, 'done' | 'isOfRoot'>): DirectoryRestoreOutcome => ({
+    const outcome = (
+      done: Pick<DirectoryRestoreOutcome, 'done' | 'isOfRoot' | 'started'>,
+    ): DirectoryRestoreOutcome => ({
       manifest,
       directory,
-      plan: planOf(manifest, target),
+      plan: planOf(manifest, target, recovery),
+      recovery,
       durationMs: Math.round(context.clock.monotonicMs() - startedMs),
       ...done,
     });
     if (planOnly) return { value: outcome({ done: false, isOfRoot: false }), result: {} };
     await run.open();
+    const changes =
+      recovery === undefined ? [] : await run.span.span('check WAL', {}, () => checkWalFirst(request, recovery));
     const chain = [objects, ...parents];
     const bytesTotal = chain.reduce((sum, each) => sum + sizesOf(each.manifest).storedBytes, 0);
     const onStoredBytes = (bytes: number): void =>
@@ -81,7 +119,11 @@ export async function restoreDirectory(
       await run.span.span('prepare recovery', {}, async () => {
         await fetchSpan(span, access, base.data);
         const note = `Written by pgark, which restored backup ${manifest.id}`;
-        await base.prepareRecovery({ timeline: span.timeline }, note);
+        const settings =
+          recovery === undefined || request.recovery === undefined
+            ? { timeline: span.timeline, port: request.port }
+            : await prepareFetching(base.data, recovery, { ...request.recovery, changes, port: request.port });
+        await base.prepareRecovery(settings, note);
       });
       for (const words of await base.configurationElsewhere()) run.logger.warning('restore.configuration', words);
       await run.span.span('sync', {}, () => base.sync(signal));
@@ -89,7 +131,13 @@ export async function restoreDirectory(
       await base.discard();
       throw error;
     }
-    const done = outcome({ done: true, isOfRoot: base.isOfRoot });
+    const started =
+      binDir === undefined
+        ? undefined
+        : await run.span.span('recover', {}, () =>
+            startRecovered(target, { binDir, plan: recovery, port: request.port }, context),
+          );
+    const done = outcome({ done: true, isOfRoot: base.isOfRoot && started === undefined, started });
     run.logger.success('restore.done', `restored ${manifest.id} into ${directory}`, {
       backup: manifest.id,
       directory,
@@ -101,8 +149,8 @@ export async function restoreDirectory(
 
 /** Everything that can be found out before the first byte is written. */
 async function check(
-  { store, selector, filter, mappings, directory }: DirectoryRestoreRequest,
-  access: ConstructorParameters<typeof PhysicalObjects>[1],
+  { store, selector, filter, mappings, directory, recovery: wanted, start }: DirectoryRestoreRequest,
+  access: ArchiveAccess,
   context: OperationContext,
 ) {
   const { signal } = context;
@@ -116,8 +164,11 @@ async function check(
       hint: 'restore it into a database with --to-db NAME; pgark list shows the format of each backup',
     });
   }
-  const { manifest } = found;
-  context.onProgress({ phase: 'checking', subject: manifest.id, bytes: 0 });
+  context.onProgress({ phase: 'checking', subject: found.manifest.id, bytes: 0 });
+  const recovery =
+    wanted &&
+    (await planRecovery({ ...wanted, reference: found.manifest, isNamed: selector.kind === 'name' }, access, context));
+  const manifest = recovery?.base.manifest ?? found.manifest;
   const objects = new PhysicalObjects(manifest, access);
   const span = spanOf(manifest);
   const parents = await readParents(manifest, access);
@@ -126,10 +177,24 @@ async function check(
   const absolute = path.resolve(directory);
   const target = { directory: absolute, tablespaces: placeTablespaces(manifest.tablespaces ?? [], mappings, absolute) };
   await inspectTarget(objects, target);
-  return { manifest, objects, parents, span, target };
+  const binDir = start && (await findServerToStart(start, manifest.server.versionNum));
+  return { manifest, objects, parents, span, target, recovery, binDir };
 }
 
-function planOf(manifest: Manifest, { directory, tablespaces }: BaseTarget): readonly string[] {
+/** Resolves with the settings that the server changed to on the way, as far as that was read. */
+async function checkWalFirst(
+  { recovery }: DirectoryRestoreRequest,
+  plan: RecoveryPlan,
+): Promise<readonly ServerParameters[]> {
+  const isShort = plan.stop.lsn - plan.base.startLsn < VERIFY_FIRST_BYTES_MAX;
+  return (recovery?.verifyFirst ?? isShort) ? checkWal(plan) : [];
+}
+
+function planOf(
+  manifest: Manifest,
+  { directory, tablespaces }: BaseTarget,
+  recovery: RecoveryPlan | undefined,
+): readonly string[] {
   const locations = new Map(manifest.tablespaces?.map(({ oid, location }) => [oid, location]));
   const { parents } = manifest;
   const merging = parents.length === 0 ? '' : `, merged with ${parents.join(', ')},`;
@@ -137,5 +202,8 @@ function planOf(manifest: Manifest, { directory, tablespaces }: BaseTarget): rea
     `unpack ${manifest.id}${merging} into ${directory}, and compare every file with the server's own list`,
     ...tablespaces.map(({ oid, path: place }) => `put the tablespace of ${locations.get(oid) ?? oid} into ${place}`),
     `put the write-ahead log up to ${manifest.stopLsn ?? 'the end of the backup'} beside it, so that a server that is started there recovers up to that point`,
+    ...(recovery === undefined
+      ? []
+      : [`let it fetch archived write-ahead log and recover up to ${describeStop(recovery)}`]),
   ];
 }

@@ -1,9 +1,25 @@
 import { type ByteString, toByteString } from '../../postgres/toc/byte-string.ts';
+import { formatLsn, type Lsn } from '../../postgres/wal/lsn.ts';
+import type { ServerParameters } from '../../postgres/wal/record.ts';
 
 /** Up to where a restored server replays WAL. */
 export interface RecoveryPlan {
   /** The timeline that it follows. */
   readonly timeline: number;
+  /** Where it stops, and how it gets the WAL. Default: at the end of the WAL that lies in `pg_wal`. */
+  readonly archive?: ArchiveRecovery | undefined;
+  /** What the primary had, below which it would not recover. Default: they are left as they are. */
+  readonly parameters?: ServerParameters | undefined;
+  /** Default: as the server had it. */
+  readonly port?: number | undefined;
+}
+
+interface ArchiveRecovery {
+  readonly lsn: Lsn;
+  /** Whether the record that begins there, or is the first behind it, is the last to be replayed; else that before it is. */
+  readonly inclusive: boolean;
+  readonly restoreCommand: string;
+  readonly endCommand: string;
 }
 
 /** What several of would be taken for several targets, also where all but one are empty. */
@@ -11,19 +27,21 @@ const TARGET = /^recovery_target/;
 const SETTING = /^\s*([A-Za-z_][\w.]*)\s*(=|\s)/;
 
 /**
- * `postgresql.auto.conf`, which is read last, with what makes the server recover by the WAL that lies in `pg_wal`, up to its
- * end, and then a primary of its own timeline; and nothing of the old server's that would archive, tidy up, wait or connect from
- * here. `note` is a comment in it. Settings are bytes, which need not be UTF-8.
+/**
+ * `postgresql.auto.conf`, which is read last, with what makes the server recover up to where the plan says, and then a primary
+ * of its own timeline; and nothing of the old server's that would archive, tidy up, wait or connect from here. `note` is a comment
+ * in it. Settings are bytes, which need not be UTF-8.
  */
-export function withRecoverySettings(before: ByteString, { timeline }: RecoveryPlan, note: string): ByteString {
+export function withRecoverySettings(
+  before: ByteString,
+  { timeline, archive, parameters, port }: RecoveryPlan,
+  note: string,
+): ByteString {
   const settings: readonly (readonly [string, string])[] = [
     // Programs of the old server: one that tidies up an archive would remove what others still need.
     ['archive_cleanup_command', ''],
-    ['recovery_end_command', ''],
-    // Asked for each file before pg_wal is looked into; there is nothing to be had. No target is set: the WAL that lies there
-    // ends where the backup does, of a standby with the very last record, behind which no target can be met; and a server
-    // that does not get to the end of its base backup does not start.
-    ['restore_command', 'false'],
+    ['recovery_end_command', archive?.endCommand ?? ''],
+    ...targetSettings(archive),
     // Unless told, recovery follows whatever newer timeline it finds.
     ['recovery_target_timeline', String(timeline)],
     ['archive_mode', 'off'],
@@ -31,6 +49,8 @@ export function withRecoverySettings(before: ByteString, { timeline }: RecoveryP
     ['synchronous_standby_names', ''],
     ['primary_conninfo', ''],
     ['primary_slot_name', ''],
+    ...Object.entries(parameters ?? {}).map(([name, value]) => [name, String(value)] as const),
+    ...(port === undefined ? [] : [['port', String(port)] as const]),
   ];
   const names = new Set(settings.map(([name]) => name));
   const kept = before.split('\n').filter((line) => {
@@ -39,6 +59,22 @@ export function withRecoverySettings(before: ByteString, { timeline }: RecoveryP
   });
   const added = settings.map(([name, value]) => `${name} = ${quoted(value)}\n`).join('');
   return (kept.join('\n').replace(/\n*$/, '\n') + toByteString(`# ${note}\n${added}`)) as ByteString;
+}
+
+function targetSettings(archive: ArchiveRecovery | undefined): readonly (readonly [string, string])[] {
+  if (archive === undefined) {
+    // Asked for each file before pg_wal is looked into; there is nothing to be had. No target is set: the WAL that lies there
+    // ends where the backup does, of a standby with the very last record, behind which no target can be met; and a server
+    // that does not get to the end of its base backup does not start.
+    return [['restore_command', 'false']];
+  }
+  return [
+    ['restore_command', archive.restoreCommand],
+    // Without a target, missing or damaged WAL would be taken for the end.
+    ['recovery_target_lsn', formatLsn(archive.lsn)],
+    ['recovery_target_inclusive', archive.inclusive ? 'on' : 'off'],
+    ['recovery_target_action', 'promote'],
+  ];
 }
 
 /** Configuration files know quotes and backslashes as SQL's escape strings do. */

@@ -4,10 +4,10 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { BLOCK_BYTES, type ByteStream } from '../../common/bytes.ts';
 import { asPgarkError, isPgarkError, messageOf, PgarkError, systemCodeOf } from '../../common/errors.ts';
-import { chainOfDeltas, type Delta } from '../../formats/wal/archive-index.ts';
-import { readPiece, type StoredPiece } from '../../formats/wal/read-piece.ts';
+import { chainOfDeltas } from '../../formats/wal/archive-index.ts';
+import { findSegmentObjects, readParts, readWhole, type SegmentPart } from '../../formats/wal/read-segment.ts';
 import type { DecryptionKeys } from '../../pipeline/encryption/sealer.ts';
-import { parseSegmentName, segmentAt, segmentStart } from '../../postgres/wal/segment.ts';
+import { parseSegmentName, type Segment, segmentAt, segmentStart } from '../../postgres/wal/segment.ts';
 import { historyFileName, parseHistoryFileName, parseTimelineHistory } from '../../postgres/wal/timeline-history.ts';
 import { readStateBytes } from '../../repository/state-object.ts';
 import {
@@ -73,9 +73,10 @@ class Fetch {
   async run(): Promise<boolean> {
     const { name } = this.#request;
     if (parseHistoryFileName(name) !== undefined) return this.#history();
-    const found = await this.#objectsOf(name);
+    const call = { keys: this.#request.keys, signal: this.#signal };
+    const found = await findSegmentObjects(this.#store, this.#request, name, call);
     if (found.whole !== undefined) {
-      await this.#write(this.#whole(found.whole));
+      await this.#write(readWhole(this.#store, found.whole, this.#request, call));
       return true;
     }
     const segmentBytes = await this.#proveArchive();
@@ -92,7 +93,7 @@ class Fetch {
     }
     const chain = chainOfDeltas(found.deltas);
     if (chain.length === 0) return false;
-    await this.#write(this.#filledUp(chain, segmentStart(segment, segmentBytes), segmentBytes));
+    await this.#write(this.#filledUp(chain, segment, segmentBytes));
     return true;
   }
 
@@ -109,22 +110,6 @@ class Fetch {
   async #readHistory(name: string): Promise<Uint8Array | undefined> {
     const key = walKey(this.#request, { kind: 'history', name }, '');
     return (await readStateBytes(this.#store, key, { signal: this.#signal }))?.bytes;
-  }
-
-  async #objectsOf(
-    name: string,
-  ): Promise<{ whole: StoredPiece | undefined; deltas: readonly (Delta & StoredPiece)[] }> {
-    let whole: StoredPiece | undefined;
-    const deltas: (Delta & StoredPiece)[] = [];
-    const prefix = walSegmentPrefix(this.#request, name);
-    for await (const { key } of this.#store.list(prefix, { signal: this.#signal })) {
-      const wal = parseWalKey(key);
-      if (wal === undefined || wal.name !== name) continue;
-      const { encryption } = wal;
-      if (wal.kind === 'delta') deltas.push({ key, encryption, from: wal.from, to: wal.to });
-      else whole = { key, encryption };
-    }
-    return { whole, deltas };
   }
 
   /** Whether the archive of this server is here at all: a wrong bucket or prefix lacks every file. */
@@ -158,38 +143,11 @@ class Fetch {
     return last === undefined ? 0n : segmentAt(timeline, last.end, segmentBytes).number;
   }
 
-  async *#whole(piece: StoredPiece): ByteStream {
-    const { name, keys, systemIdentifier } = this.#request;
-    const { facts, content } = await readPiece(this.#store, piece, { keys, signal: this.#signal });
-    const isSegment = parseWalFileName(name)?.kind === 'segment';
-    const segment = facts.segmentBytes === undefined ? undefined : parseSegmentName(name, facts.segmentBytes);
-    const start = segment && facts.segmentBytes && segmentStart(segment, facts.segmentBytes);
-    if (
-      facts.systemIdentifier !== systemIdentifier ||
-      (isSegment && (start !== facts.from || facts.bytes !== facts.segmentBytes))
-    ) {
-      throw new PgarkError('corrupt', `${piece.key} holds other WAL than its name says`);
-    }
-    yield* content;
-  }
-
-  /** The bytes of a chain of deltas, and zeros up to the segment's size: a shorter file is refused by the server. */
-  async *#filledUp(chain: readonly (Delta & StoredPiece)[], start: bigint, segmentBytes: number): ByteStream {
+  /** Filled up with zeros to the segment's size: a shorter file is refused by the server. */
+  async *#filledUp(chain: readonly SegmentPart[], segment: Segment, segmentBytes: number): ByteStream {
     const { keys } = this.#request;
-    let reached = 0;
-    for (const delta of chain) {
-      const { facts, content } = await readPiece(this.#store, delta, { keys, signal: this.#signal });
-      if (facts.from !== start + BigInt(delta.from) || facts.bytes !== delta.to - delta.from) {
-        throw new PgarkError('corrupt', `${delta.key} holds other WAL than its name says`);
-      }
-      let at = delta.from;
-      for await (const block of content) {
-        const fresh = block.subarray(Math.min(block.length, Math.max(0, reached - at)));
-        at += block.length;
-        if (fresh.length > 0) yield fresh;
-      }
-      reached = delta.to;
-    }
+    yield* readParts(this.#store, chain, segmentStart(segment, segmentBytes), { keys, signal: this.#signal });
+    const reached = chain.at(-1)?.to ?? 0;
     for (let at = reached; at < segmentBytes; at += BLOCK_BYTES) {
       yield new Uint8Array(Math.min(BLOCK_BYTES, segmentBytes - at));
     }

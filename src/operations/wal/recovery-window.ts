@@ -34,9 +34,9 @@ export async function recoveryTimelines(
 }
 
 /** Oldest first. Manifests of other formats are not even read. */
-async function physicalBackups(
+export async function physicalBackups(
   { store, source }: { readonly store: ObjectStore; readonly source: string },
-  context: OperationContext,
+  context: Pick<OperationContext, 'clock' | 'random' | 'signal'>,
 ): Promise<readonly Manifest[]> {
   const repository = new Repository(store, context);
   const call = { signal: context.signal };

@@ -1,5 +1,6 @@
 import { access, constants, readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
+import { programText } from '../../common/child-process.ts';
 import { PgarkError } from '../../common/errors.ts';
 
 /** The programs that a private server needs, all of one PostgreSQL version. */
@@ -26,6 +27,31 @@ export async function findServerPrograms(pathVariable = process.env['PATH'] ?? '
   });
 }
 
+/**
+ * The folder of pg_ctl and postgres of a major version: in the folders of Debian and of the RPM packages, then on the PATH.
+ * Rejects with `client-missing` if there is none.
+ */
+export async function findServerOfMajor(major: number, pathVariable = process.env['PATH'] ?? ''): Promise<string> {
+  const versioned = [
+    ...(await versionedFolders(DEBIAN_FOLDER, /^(\d+)$/)),
+    ...(await versionedFolders(RPM_FOLDER, /^pgsql-(\d+)$/)),
+  ].filter((entry) => entry.major === major);
+  const onPath = pathVariable.split(path.delimiter).filter((folder) => path.isAbsolute(folder));
+  for (const folder of [...versioned.map((entry) => entry.binDir), ...onPath]) {
+    if ((await holdsPrograms(folder, ['pg_ctl', 'postgres'])) && (await majorOf(folder)) === major) return folder;
+  }
+  throw new PgarkError('client-missing', `no server of PostgreSQL ${major} is installed here (pg_ctl and postgres)`, {
+    hint: `on Debian and Ubuntu: apt-get install postgresql-${major}; or restore without --start, and start it elsewhere`,
+  });
+}
+
+async function majorOf(folder: string): Promise<number> {
+  const program = path.join(folder, 'postgres');
+  const env = { PATH: '', LC_ALL: 'C' };
+  const text = await programText({ name: 'postgres', path: program, args: ['--version'], env }).catch(() => '');
+  return Number(/\(PostgreSQL\) (\d+)/.exec(text)?.[1] ?? 0);
+}
+
 async function versionedFolders(parent: string, pattern: RegExp): Promise<{ major: number; binDir: string }[]> {
   const names = await readdir(parent).catch(() => []);
   return names.flatMap((name) => {
@@ -34,8 +60,8 @@ async function versionedFolders(parent: string, pattern: RegExp): Promise<{ majo
   });
 }
 
-async function holdsPrograms(folder: string): Promise<boolean> {
-  const found = await Promise.allSettled(PROGRAMS.map((name) => access(path.join(folder, name), constants.X_OK)));
+async function holdsPrograms(folder: string, programs: readonly string[] = PROGRAMS): Promise<boolean> {
+  const found = await Promise.allSettled(programs.map((name) => access(path.join(folder, name), constants.X_OK)));
   return found.every((result) => result.status === 'fulfilled');
 }
 

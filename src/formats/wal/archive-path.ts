@@ -1,0 +1,152 @@
+import type { ByteStream } from '../../common/bytes.ts';
+import { PgarkError } from '../../common/errors.ts';
+import type { DecryptionKeys } from '../../pipeline/encryption/sealer.ts';
+import { formatLsn, type Lsn } from '../../postgres/wal/lsn.ts';
+import { segmentEnd, segmentName, segmentStart } from '../../postgres/wal/segment.ts';
+import { historyFileName, parseTimelineHistory, type TimelineHistory } from '../../postgres/wal/timeline-history.ts';
+import { readStateBytes } from '../../repository/state-object.ts';
+import { type WalFolder, walKey } from '../../repository/wal-keys.ts';
+import type { CallOptions, ObjectStore } from '../../storage/object-store.ts';
+import { chainOfDeltas, indexWal } from './archive-index.ts';
+import type { PieceFacts } from './piece-facts.ts';
+import { readFacts, type StoredPiece } from './read-piece.ts';
+import { findSegmentObjects, readParts, readWhole, type SegmentObjects } from './read-segment.ts';
+import { type Stretch, stretchesTowards } from './recovery-path.ts';
+
+/** What is needed to read an archive. */
+export interface ArchiveAccess {
+  readonly store: ObjectStore;
+  readonly keys: DecryptionKeys;
+  readonly signal: AbortSignal;
+}
+
+/** The archive of one server as a recovery towards one timeline sees it. */
+export class ArchivePath {
+  readonly folder: WalFolder;
+  readonly segmentBytes: number;
+  readonly history: TimelineHistory;
+  /** What is archived, ascending, without a gap in each. */
+  readonly stretches: readonly Stretch[];
+  readonly #access: ArchiveAccess;
+
+  private constructor(
+    folder: WalFolder,
+    segmentBytes: number,
+    history: TimelineHistory,
+    stretches: readonly Stretch[],
+    access: ArchiveAccess,
+  ) {
+    this.folder = folder;
+    this.segmentBytes = segmentBytes;
+    this.history = history;
+    this.stretches = stretches;
+    this.#access = access;
+  }
+
+  /**
+   * `timeline`: default is the newest of which anything is archived. Errors: `wal-unknown` for one that is not, `corrupt`
+   * where its history is damaged.
+   */
+  static async open(
+    folder: WalFolder,
+    segmentBytes: number,
+    timeline: number | undefined,
+    access: ArchiveAccess,
+  ): Promise<ArchivePath> {
+    const { store, signal } = access;
+    const index = await indexWal(store, folder, segmentBytes, { signal });
+    const known = new Set([...index.ranges.keys(), ...index.histories]);
+    const towards = timeline ?? Math.max(0, ...known);
+    if (!known.has(towards)) {
+      throw new PgarkError(
+        'wal-unknown',
+        `${store.location} holds no WAL of timeline ${towards || 1} of ${folder.source}`,
+        {
+          hint:
+            known.size === 0 ? 'make a base backup first' : `it has: ${[...known].sort((a, b) => a - b).join(', ')}`,
+        },
+      );
+    }
+    const history = await readTimelineHistory(store, folder, towards, { signal });
+    return new ArchivePath(folder, segmentBytes, history, stretchesTowards(index, history), access);
+  }
+
+  /** The stretch that holds all from one position to the other. */
+  stretchOf(from: Lsn, to: Lsn): Stretch | undefined {
+    return this.stretches.find((stretch) => stretch.from <= from && to <= stretch.to);
+  }
+
+  /** What the newest piece of a segment says of itself. Undefined where nothing of it is archived. */
+  async factsOf(number: bigint): Promise<PieceFacts | undefined> {
+    const found = await this.#find(number);
+    const piece: StoredPiece | undefined = found?.whole ?? chainOfDeltas(found?.deltas ?? []).at(-1);
+    return piece && readFacts(this.#access.store, piece, this.#access);
+  }
+
+  /** All that is archived from the start of a segment up to the position. Errors: `corrupt`, `wal-gap`, those of reading. */
+  async *read(firstSegment: bigint, to: Lsn): ByteStream {
+    for (let number = firstSegment; segmentStart({ number }, this.segmentBytes) < to; number += 1n) {
+      const start = segmentStart({ number }, this.segmentBytes);
+      let left = to - start;
+      for await (const block of await this.#content(number)) {
+        // What is not wanted is read too: only at its end is an object known to be what was stored.
+        if (left > 0n) yield left < block.length ? block.subarray(0, Number(left)) : block;
+        left -= BigInt(block.length);
+      }
+      if (left > 0n && to - left < segmentEnd({ number }, this.segmentBytes)) {
+        throw new PgarkError(
+          'wal-gap',
+          `the write-ahead log from ${formatLsn(to - left)} to ${formatLsn(to)} is not in ${this.#access.store.location} any more`,
+        );
+      }
+    }
+  }
+
+  async #content(number: bigint): Promise<ByteStream> {
+    const found = await this.#find(number);
+    if (found === undefined) return noBytes();
+    const { store } = this.#access;
+    const { name } = found;
+    if (found.whole !== undefined) {
+      return readWhole(store, found.whole, { name, systemIdentifier: this.folder.systemIdentifier }, this.#access);
+    }
+    return readParts(store, chainOfDeltas(found.deltas), segmentStart({ number }, this.segmentBytes), this.#access);
+  }
+
+  /** As a server looks for it: of the newest timeline that had begun in this segment, else of the one before. */
+  async #find(number: bigint): Promise<(SegmentObjects & { readonly name: string }) | undefined> {
+    const { timeline, ancestors } = this.history;
+    const end = segmentEnd({ number }, this.segmentBytes);
+    const candidates = [...ancestors.map((each) => each.timeline), timeline].filter(
+      (_, index) => index === 0 || (ancestors[index - 1]?.end ?? 0n) < end,
+    );
+    for (const each of candidates.reverse()) {
+      const name = segmentName({ timeline: each, number }, this.segmentBytes);
+      const found = await findSegmentObjects(this.#access.store, this.folder, name, { signal: this.#access.signal });
+      if (found.whole !== undefined || found.deltas.length > 0) return { ...found, name };
+    }
+    return undefined;
+  }
+}
+
+/** Timeline 1 has no file. Error: `corrupt` where it is damaged or missing. */
+async function readTimelineHistory(
+  store: ObjectStore,
+  folder: WalFolder,
+  timeline: number,
+  call: CallOptions,
+): Promise<TimelineHistory> {
+  if (timeline === 1) return { timeline, ancestors: [] };
+  const name = historyFileName(timeline);
+  const key = walKey(folder, { kind: 'history', name }, '');
+  const found = await readStateBytes(store, key, call);
+  if (found === undefined) {
+    throw new PgarkError(
+      'corrupt',
+      `${key} is missing from ${store.location}: nothing says where timeline ${timeline} began`,
+    );
+  }
+  return parseTimelineHistory(timeline, Buffer.from(found.bytes).toString());
+}
+
+async function* noBytes(): ByteStream {}

@@ -1,0 +1,184 @@
+import { PgarkError } from '../../common/errors.ts';
+import { type ArchiveAccess, ArchivePath } from '../../formats/wal/archive-path.ts';
+import { spanOf } from '../../formats/physical/needed-wal.ts';
+import { formatLsn, type Lsn } from '../../postgres/wal/lsn.ts';
+import { serverTimeOfDate, type ServerTime } from '../../postgres/wal/server-time.ts';
+import type { Manifest } from '../../repository/manifest.ts';
+import { readWalRecord } from '../../repository/wal-record.ts';
+import type { OperationContext } from '../context.ts';
+import { physicalBackups } from '../wal/recovery-window.ts';
+import { coveredUntil } from './covered-until.ts';
+import { locateTime } from './locate-time.ts';
+import { newestBefore, type RecoverableStretch, recoverableStretches, type RecoveryBase } from './recovery-bases.ts';
+import { describeTarget, type RecoveryTarget } from './recovery-target.ts';
+import { lastRecord, scanWal } from './scan-wal.ts';
+import { outsideWindow } from './window-words.ts';
+
+/** Where a server that recovers stops. */
+interface RecoveryStop {
+  readonly lsn: Lsn;
+  /** Behind the record that begins there; else before the first one that begins there or later. */
+  readonly inclusive: boolean;
+  /** Of the last transaction that is brought back, or the moment asked for, where that is known. */
+  readonly time?: ServerTime | undefined;
+}
+
+/** A base backup, and how far to go from it. */
+export interface RecoveryPlan {
+  readonly base: RecoveryBase;
+  readonly timeline: number;
+  readonly path: ArchivePath;
+  readonly stop: RecoveryStop;
+}
+
+export interface PlanRecoveryRequest {
+  /** A backup of the server; the one to begin with, if it was named. */
+  readonly reference: Manifest;
+  readonly isNamed: boolean;
+  readonly target: Exclude<RecoveryTarget, { readonly kind: 'backup-end' }>;
+  /** Default: the newest that is archived. */
+  readonly timeline?: number | undefined;
+}
+
+/**
+ * Finds from which base backup, along which timeline, and up to which record a server gets to the target; all WAL for it is
+ * archived without a gap. Where the target is, is known before anything is restored: a server that has it not reached at the end
+ * of its WAL fails, and one without any target takes a gap for the end. Errors: `outside-window`, `wal-gap`, `wal-unknown`,
+ * `corrupt`, `wrong-key`, `key-missing`, `store-…`.
+ */
+export async function planRecovery(
+  { reference, isNamed, target, timeline }: PlanRecoveryRequest,
+  access: ArchiveAccess,
+  context: OperationContext,
+): Promise<RecoveryPlan> {
+  const { store } = access;
+  const { folder, segmentBytes } = spanOf(reference);
+  const record = await readWalRecord(store, folder, { signal: access.signal });
+  const path = await ArchivePath.open(folder, record?.segmentBytes ?? segmentBytes, timeline, access);
+  const manifests = isNamed ? [reference] : await physicalBackups({ store, source: reference.source }, context);
+  const stretches = recoverableStretches(path, manifests);
+  const world: World = { path, stretches, target, record, wanted: isNamed ? reference : undefined };
+  if (stretches.length === 0) throw noBase(world);
+  return planIn(world);
+}
+
+interface World {
+  readonly path: ArchivePath;
+  readonly stretches: readonly RecoverableStretch[];
+  readonly target: PlanRecoveryRequest['target'];
+  readonly record: Awaited<ReturnType<typeof readWalRecord>>;
+  readonly wanted: Manifest | undefined;
+}
+
+async function planIn(world: World): Promise<RecoveryPlan> {
+  const { target } = world;
+  switch (target.kind) {
+    case 'end':
+      return toTheEnd(world);
+    case 'lsn':
+      return toLsn(world, target.lsn);
+    case 'time':
+      return toTime(world, target.time);
+    case 'xid':
+    case 'restore-point':
+      return toLandmark(world);
+    default:
+      return target satisfies never;
+  }
+}
+
+async function toTheEnd(world: World): Promise<RecoveryPlan> {
+  const { path, stretches } = world;
+  const stretch = stretches.at(-1);
+  const base = stretch?.bases.at(-1);
+  const end = path.stretches.at(-1);
+  if (stretch === undefined || base === undefined || end === undefined) throw noBase(world);
+  if (stretch.to < end.to) {
+    throw new PgarkError(
+      'wal-gap',
+      `the write-ahead log from ${formatLsn(stretch.to)} to ${formatLsn(end.from)} is not archived, and no base backup was made behind it`,
+      { hint: `the last point before the gap: --lsn ${formatLsn(stretch.to)}` },
+    );
+  }
+  return planOf(world, base, await endOf(path, base, stretch.to));
+}
+
+async function toLsn(world: World, lsn: Lsn): Promise<RecoveryPlan> {
+  const { path, stretches } = world;
+  const stretch = stretches.find(({ from, to }) => from <= lsn && lsn <= to);
+  const base = stretch && newestBefore(stretch, lsn);
+  if (stretch === undefined || base === undefined) throw outsideWindow(world);
+  const last = await endOf(path, base, stretch.to);
+  return planOf(world, base, last.lsn < lsn ? last : { lsn, inclusive: false });
+}
+
+async function toTime(world: World, time: ServerTime): Promise<RecoveryPlan> {
+  const { path, stretches, record } = world;
+  for (const stretch of [...stretches].reverse()) {
+    const [oldest] = stretch.bases;
+    if (oldest === undefined) continue;
+    const { next, hasEarlier } = await locateTime(path, { from: oldest.startLsn, to: stretch.to }, time);
+    // Without any transaction since it was begun, its own clock has to do.
+    const isBefore = !hasEarlier && time < serverTimeOfDate(new Date(oldest.manifest.startedAt));
+    const base = newestBefore(stretch, next?.lsn ?? stretch.to);
+    if (base === undefined || isBefore) continue;
+    if (next !== undefined) return planOf(world, base, { lsn: next.lsn, inclusive: false, time });
+    const isLast = stretch.to === path.stretches.at(-1)?.to;
+    const covered = await coveredUntil(path, stretch, isLast ? record : undefined);
+    if (covered === undefined || time > covered) break;
+    return planOf(world, base, { ...(await endOf(path, base, stretch.to)), time });
+  }
+  throw outsideWindow(world);
+}
+
+/** The newest of its name or number, from the newest base that comes before it. */
+async function toLandmark(world: World): Promise<RecoveryPlan> {
+  const { path, stretches, target } = world;
+  for (const { bases, to } of [...stretches].reverse()) {
+    let end = to;
+    for (const base of [...bases].reverse()) {
+      let stop: RecoveryStop | undefined;
+      await scanWal(path, { from: base.stopLsn, to: end }, (landmark) => {
+        if (landmark.kind === 'parameters' || landmark.lsn < base.stopLsn) return;
+        const isMeant =
+          landmark.kind === 'restore-point'
+            ? target.kind === 'restore-point' && landmark.name === target.name
+            : target.kind === 'xid' && landmark.xid === target.xid;
+        if (isMeant) stop = { lsn: landmark.lsn, inclusive: true, time: landmark.time };
+      });
+      if (stop !== undefined) return planOf(world, base, stop);
+      // Its record may begin here and end behind the later base.
+      end = base.stopLsn + BigInt(path.segmentBytes) < to ? base.stopLsn + BigInt(path.segmentBytes) : to;
+    }
+  }
+  throw outsideWindow(world);
+}
+
+/** Behind the last record that is archived whole. */
+async function endOf(path: ArchivePath, base: RecoveryBase, to: Lsn): Promise<RecoveryStop> {
+  const last = await lastRecord(path, { from: base.startLsn, to });
+  if (last === undefined) {
+    throw new PgarkError('corrupt', `no record begins in the write-ahead log up to ${formatLsn(to)}`);
+  }
+  return { lsn: last.lsn, inclusive: true };
+}
+
+function planOf({ path }: World, base: RecoveryBase, stop: RecoveryStop): RecoveryPlan {
+  return { base, timeline: path.history.timeline, path, stop };
+}
+
+function noBase({ path, wanted, target }: World): PgarkError {
+  const { timeline } = path.history;
+  if (wanted !== undefined && wanted.timeline !== timeline) {
+    return new PgarkError(
+      'outside-window',
+      `${wanted.id} is of timeline ${wanted.timeline}, which does not lead to timeline ${timeline} there`,
+      { hint: `follow its own: --timeline ${wanted.timeline}` },
+    );
+  }
+  return new PgarkError(
+    'outside-window',
+    `no base backup of timeline ${timeline}, or of one that it came from, leads to ${describeTarget(target)}: their write-ahead log is not archived`,
+    { hint: 'pgark wal status shows what is archived; another timeline is followed with --timeline' },
+  );
+}

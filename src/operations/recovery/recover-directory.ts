@@ -1,0 +1,42 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { highest, parametersIn } from '../../formats/physical/control-parameters.ts';
+import { FETCH_COMMANDS, type FetchProgram, writeFetchScript } from '../../formats/physical/fetch-script.ts';
+import type { RecoveryPlan as RecoverySettings } from '../../formats/physical/recovery-settings.ts';
+import type { TargetFolder } from '../../formats/physical/target-files.ts';
+import type { ServerParameters } from '../../postgres/wal/record.ts';
+import { segmentStartAt } from '../../postgres/wal/segment.ts';
+import type { RecoveryPlan } from './plan-recovery.ts';
+import { scanWal } from './scan-wal.ts';
+
+/**
+ * Reads all WAL that a recovery needs, from its base on: each object is compared with the digest it was stored with, and each
+ * record follows the one before it. Resolves with the settings that the server changed to on the way. Errors: `corrupt`, naming
+ * the object; `wal-gap`, `wrong-key`, `key-missing`, `store-…`.
+ */
+export async function checkWal({ path: archive, base, stop }: RecoveryPlan): Promise<readonly ServerParameters[]> {
+  const found: ServerParameters[] = [];
+  // The record that the server stops at may end in the next segment.
+  const needed = segmentStartAt(stop.lsn, archive.segmentBytes) + 2n * BigInt(archive.segmentBytes);
+  const archived = archive.stretchOf(base.startLsn, stop.lsn)?.to ?? stop.lsn;
+  await scanWal(archive, { from: base.startLsn, to: needed < archived ? needed : archived }, (landmark) => {
+    if (landmark.kind === 'parameters') found.push(landmark.parameters);
+  });
+  return found;
+}
+
+/** Puts into a data directory how its server gets WAL; returns the settings to recover with. */
+export async function prepareFetching(
+  data: TargetFolder,
+  plan: RecoveryPlan,
+  { fetch, changes, port }: { fetch: FetchProgram; changes: readonly ServerParameters[]; port?: number | undefined },
+): Promise<RecoverySettings> {
+  await writeFetchScript(data, fetch, plan.path.folder);
+  const own = parametersIn(await readFile(path.join(data.path, 'global', 'pg_control')));
+  return {
+    timeline: plan.timeline,
+    archive: { ...plan.stop, restoreCommand: FETCH_COMMANDS.restore, endCommand: FETCH_COMMANDS.end },
+    parameters: highest([...(own === undefined ? [] : [own]), ...changes]),
+    port,
+  };
+}

@@ -1,0 +1,133 @@
+import { execFile } from 'node:child_process';
+import { open, readFile, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import type { Clock } from '../../common/clock.ts';
+import { messageOf, PgarkError, systemCodeOf } from '../../common/errors.ts';
+import { type Lsn, parseLsn } from '../wal/lsn.ts';
+import { readRecoveryLog } from './recovery-log.ts';
+import type { Account } from './server-programs.ts';
+
+const execute = promisify(execFile);
+
+const LOOK_MS = 100;
+/** pg_ctl is not the one who decides that a recovery takes too long. */
+const PG_CTL_SECONDS_MAX = 2_000_000;
+const LOG_NAME = 'pgark-recovery.log';
+/** DBState of pg_control (src/include/catalog/pg_control.h): behind the system identifier and two versions. */
+const STATE_OFFSET = 16;
+const IN_PRODUCTION = 6;
+
+export interface RecoveringServer {
+  readonly dataDirectory: string;
+  /** Folder of pg_ctl, of the data directory's major version. */
+  readonly binDir: string;
+  /** Who runs it, where that is not who we are. */
+  readonly account: Account | undefined;
+  /** Default: what its configuration says. */
+  readonly port: number | undefined;
+}
+
+/** How a recovery ended. */
+export interface FinishedRecovery {
+  readonly logFile: string;
+  /** The last record that was read, as the server says. */
+  readonly redoneAt: Lsn | undefined;
+  /** When the last transaction that is there was committed, as the server says it, in UTC. */
+  readonly lastTransaction: string | undefined;
+  readonly port: number | undefined;
+}
+
+/**
+ * Starts a server on a data directory that is to be recovered, and waits until it is a primary, however long that takes. It
+ * goes on when this process ends; its log is a file in the data directory. Errors: `recovery-failed` with the server's own
+ * words, after which it does not run; the signal's reason, and then it is stopped.
+ */
+export async function recoverServer(
+  server: RecoveringServer,
+  { clock, signal }: { readonly clock: Clock; readonly signal: AbortSignal },
+): Promise<FinishedRecovery> {
+  const { dataDirectory } = server;
+  const logFile = path.join(dataDirectory, LOG_NAME);
+  try {
+    await pgCtl(
+      server,
+      ['-w', '-t', String(PG_CTL_SECONDS_MAX), '-l', logFile, '-o', optionsOf(server), 'start'],
+      signal,
+    );
+    while (!(await isPrimary(dataDirectory))) {
+      signal.throwIfAborted();
+      if (!(await exists(path.join(dataDirectory, 'postmaster.pid')))) throw new Error('the server ended');
+      await clock.sleep(LOOK_MS, signal);
+    }
+  } catch (error) {
+    if (signal.aborted) {
+      // Without a signal of its own: the server is not to be left behind.
+      await pgCtl(server, ['-w', '-m', 'immediate', 'stop']).catch(() => undefined);
+      throw signal.reason;
+    }
+    throw await failureOf(logFile, error);
+  }
+  const log = readRecoveryLog(await readFile(logFile, 'utf8'));
+  const [, , , port] = (await readFile(path.join(dataDirectory, 'postmaster.pid'), 'utf8').catch(() => '')).split('\n');
+  return {
+    logFile,
+    redoneAt: log.redoneAt === undefined ? undefined : parseLsn(log.redoneAt),
+    lastTransaction: log.lastTransaction,
+    port: port === undefined || port === '' ? undefined : Number(port),
+  };
+}
+
+/** Its messages are read: they are to be in English, here, and with a time that is known. */
+function optionsOf({ port }: RecoveringServer): string {
+  const settings = ['logging_collector=off', 'log_destination=stderr', 'lc_messages=C', 'log_timezone=UTC'];
+  if (port !== undefined) settings.push(`port=${port}`);
+  return settings.map((setting) => `-c ${setting}`).join(' ');
+}
+
+async function pgCtl(
+  { binDir, dataDirectory, account }: RecoveringServer,
+  args: readonly string[],
+  signal?: AbortSignal,
+): Promise<void> {
+  // The least, so that no PG… variable of ours counts.
+  const env = { PATH: `${binDir}:/usr/local/bin:/usr/bin:/bin`, LC_ALL: 'C', TZ: 'UTC' };
+  const options = { cwd: dataDirectory, env, ...account, ...(signal && { signal }) };
+  await execute(path.join(binDir, 'pg_ctl'), ['-D', dataDirectory, ...args], options);
+}
+
+async function isPrimary(dataDirectory: string): Promise<boolean> {
+  if (await exists(path.join(dataDirectory, 'recovery.signal'))) return false;
+  const control = await open(path.join(dataDirectory, 'global', 'pg_control'), 'r');
+  try {
+    const state = Buffer.alloc(4);
+    await control.read(state, 0, 4, STATE_OFFSET);
+    return state.readUInt32LE() === IN_PRODUCTION;
+  } finally {
+    await control.close();
+  }
+}
+
+async function exists(file: string): Promise<boolean> {
+  return stat(file).then(
+    () => true,
+    (error: unknown) => {
+      if (systemCodeOf(error) === 'ENOENT') return false;
+      throw error;
+    },
+  );
+}
+
+async function failureOf(logFile: string, error: unknown): Promise<PgarkError> {
+  const text = await readFile(logFile, 'utf8').catch(() => '');
+  const { failure, hint } = readRecoveryLog(text);
+  const why = failure ?? (hasStderr(error) ? error.stderr.trim() : messageOf(error));
+  return new PgarkError('recovery-failed', `the restored server did not recover: ${why}`, {
+    hint: `${hint === undefined ? '' : `${hint}; `}the whole log is ${logFile}`,
+    cause: error,
+  });
+}
+
+function hasStderr(error: unknown): error is { readonly stderr: string } {
+  return error instanceof Error && 'stderr' in error && typeof error.stderr === 'string' && error.stderr.trim() !== '';
+}

@@ -1,0 +1,62 @@
+/** What the log of a server that recovered says, in English. */
+export interface RecoveryLog {
+  /** The last record that was read: `0/3000028`. */
+  readonly redoneAt: string | undefined;
+  /** `2026-11-20 02:00:00.123456+00` */
+  readonly lastTransaction: string | undefined;
+  /** What made it end: of `pgark wal fetch` first, then the server's own words. */
+  readonly failure: string | undefined;
+  readonly hint: string | undefined;
+}
+
+/** What people can do, by what the server says. */
+const HINTS: readonly (readonly [RegExp, string])[] = [
+  [/could not bind|could not create any TCP\/IP sockets/, 'another server listens there: choose another --port'],
+  [
+    /could not create lock file|could not create any Unix-domain sockets/,
+    'set unix_socket_directories in its postgresql.conf to a directory that is there',
+  ],
+  [
+    /has wrong ownership|group or world access/,
+    'the directory has to belong to who runs the server, and to nobody else',
+  ],
+  [
+    /could not access the server configuration file|could not (load|open).*pg_hba/,
+    'the server kept its configuration elsewhere: copy postgresql.conf and pg_hba.conf into the directory',
+  ],
+  [
+    /could not load (server certificate|private key)|could not access.*library/,
+    'its configuration names files that are not on this machine',
+  ],
+  [
+    /ended before configured recovery target was reached/,
+    'archived WAL ends before the target: pgark wal status shows how far it reaches',
+  ],
+  [/not compatible with server|database files are incompatible/, 'start a server of the version that was backed up'],
+  [
+    /could not map anonymous shared memory|No space left on device/,
+    'give the server more memory or disk, or lower its settings',
+  ],
+  [/before consistent recovery point/, 'choose a later target, or an older backup'],
+];
+
+/** Reads a log from its beginning; where several servers have written to it, the last one counts. */
+export function readRecoveryLog(text: string): RecoveryLog {
+  const start = text.lastIndexOf('starting PostgreSQL');
+  const lines = text.slice(Math.max(0, start)).split('\n');
+  const last = (pattern: RegExp): string | undefined =>
+    lines
+      .findLast((line) => pattern.test(line))
+      ?.match(pattern)?.[1]
+      ?.trim();
+  const fatal = last(/(?:FATAL|PANIC): +(.*)$/);
+  const fetchError = fatal === undefined ? undefined : last(/^error {2}(.*)$/);
+  const fetchHint = fetchError === undefined ? undefined : last(/^ {2}hint (.*)$/);
+  const failure = fatal === undefined ? undefined : [fetchError, fatal].filter((part) => part !== undefined).join('; ');
+  return {
+    redoneAt: last(/redo done at ([0-9A-F]+\/[0-9A-F]+)/),
+    lastTransaction: last(/last completed transaction was at log time (.*)$/),
+    failure,
+    hint: fetchHint ?? HINTS.find(([pattern]) => lines.some((line) => pattern.test(line)))?.[1] ?? last(/HINT: +(.*)$/),
+  };
+}

@@ -1,0 +1,88 @@
+import { Client } from 'pg';
+import { fetchProgramOf } from '../../src/cli/fetch-program.ts';
+import type { DirectoryRestoreOutcome, RecoveryRequest } from '../../src/operations/restore-directory.ts';
+import type { ObjectStore } from '../../src/storage/object-store.ts';
+import type { Cluster } from './cluster.ts';
+import { restoreServer } from './physical.ts';
+
+/** A row of a load: what a recovery can be aimed by so that it brings back this one, and none behind it. */
+export interface WrittenRow {
+  readonly n: number;
+  readonly xid: number;
+  /** The end of the log, and the server's clock, between this commit and the next. */
+  readonly lsn: string;
+  readonly time: string;
+  readonly restorePoint: string | undefined;
+}
+
+const POINT_EVERY = 10;
+
+/** Writes numbered rows of about a kilobyte, one transaction each, without pause, until it is told to stop. */
+export class NumberedLoad {
+  readonly rows: WrittenRow[] = [];
+  readonly #client: Client;
+  readonly #work: Promise<void>;
+  readonly #waiting: { readonly n: number; readonly resolve: () => void }[] = [];
+  #goesOn = true;
+
+  private constructor(client: Client, first: number) {
+    this.#client = client;
+    this.#work = this.#write(first);
+  }
+
+  /** Goes on behind the rows that are there. */
+  static async start(cluster: Pick<Cluster, 'port'>): Promise<NumberedLoad> {
+    const client = new Client({ host: '127.0.0.1', port: cluster.port, user: 'postgres', database: 'postgres' });
+    client.on('error', () => {});
+    await client.connect();
+    await client.query('create table if not exists numbered (n int primary key, t text)');
+    const { rows } = await client.query<{ max: number }>('select coalesce(max(n), 0) as max from numbered');
+    return new NumberedLoad(client, (rows[0]?.max ?? 0) + 1);
+  }
+
+  /** Resolves when so many rows more are committed. */
+  async more(count: number): Promise<void> {
+    const n = (this.rows.at(-1)?.n ?? 0) + count;
+    await new Promise<void>((resolve) => void this.#waiting.push({ n, resolve }));
+  }
+
+  async stop(): Promise<readonly WrittenRow[]> {
+    this.#goesOn = false;
+    await this.#work;
+    await this.#client.end();
+    return this.rows;
+  }
+
+  async #write(first: number): Promise<void> {
+    let n = first - 1;
+    while (this.#goesOn) {
+      n += 1;
+      const inserted = await this.#client.query<{ xid: string }>(
+        `insert into numbered values (${n}, (select string_agg(md5(random()::text), '') from generate_series(1, 30)))
+         returning pg_current_xact_id()::text as xid`,
+      );
+      const restorePoint = n % POINT_EVERY === 0 ? `after ${n}` : undefined;
+      if (restorePoint !== undefined) await this.#client.query('select pg_create_restore_point($1)', [restorePoint]);
+      const after = await this.#client.query<{ lsn: string; time: string }>(
+        `select pg_current_wal_insert_lsn()::text as lsn,
+           to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as time`,
+      );
+      const [{ lsn, time } = { lsn: '', time: '' }] = after.rows;
+      this.rows.push({ n, xid: Number(inserted.rows[0]?.xid), lsn, time, restorePoint });
+      for (const each of this.#waiting) if (each.n <= n) each.resolve();
+    }
+  }
+}
+
+/** `environment`: by which `pgark wal fetch` finds the storage. */
+export function restoreTo(
+  store: ObjectStore,
+  directory: string,
+  target: RecoveryRequest['target'],
+  environment: Readonly<Record<string, string>>,
+  changes: Partial<RecoveryRequest> = {},
+): Promise<DirectoryRestoreOutcome> {
+  const world = { cwd: '/', environment: { PATH: process.env['PATH'], ...environment } };
+  const fetch = fetchProgramOf({ options: {}, world } as unknown as Parameters<typeof fetchProgramOf>[0], {});
+  return restoreServer(store, directory, { recovery: { target, fetch, ...changes } });
+}
