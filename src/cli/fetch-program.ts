@@ -29,11 +29,11 @@ export function fetchProgramOf(
       entry[1] !== undefined && (known.has(entry[0]) || OF_LIBRARIES.test(entry[0])),
   );
   return {
-    commandFor: ({ source, systemIdentifier }) => [
+    commandFor: (verb, { source, systemIdentifier }) => [
       PROGRAM,
       ...path('--config', options.config),
       'wal',
-      'fetch',
+      verb,
       '--source',
       source,
       '--system-id',

@@ -1,11 +1,12 @@
 import { resolve } from 'node:path';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { PgarkError } from '../common/errors.ts';
 import type { Config, SourceConfig } from '../config/model.ts';
 import { operationContext } from '../operations/context.ts';
 import { systemIdentifierIn } from '../operations/wal/control-file.ts';
 import { fetchWal } from '../operations/wal/fetch.ts';
 import { pushWal } from '../operations/wal/push.ts';
+import { isFolderOfRunningServer, readAhead } from '../operations/wal/read-ahead.ts';
 import { receiveWal } from '../operations/wal/receive.ts';
 import { walStatus } from '../operations/wal/status.ts';
 import type { WalStore } from '../operations/wal/archives.ts';
@@ -30,6 +31,7 @@ export function registerWal(program: Command, world: CliWorld): void {
   registerReceive(wal, world);
   registerPush(wal, world);
   registerFetch(wal, world);
+  registerReadAhead(wal, world);
   registerStatus(wal, world);
 }
 
@@ -110,38 +112,61 @@ function registerFetch(wal: Command, world: CliWorld): void {
       'Fetches one file of WAL, for restore_command. The newest segment is filled up with zeros. Exit status: 0 found; 1 the archive is there, and surely has neither this file nor later WAL of its timeline; 126 anything else, at which a recovery stops instead of ending early.',
     )
     .argument('<name>', 'name of the file, as restore_command has it: %f')
-    .argument('<target>', 'where it is wanted: %p')
-    .option('--database <name>', 'a database of the configuration (needed if there are several)')
-    .option('--source <name>', 'the source whose WAL it is, where the configuration has no such database')
-    .option('--system-id <digits>', 'system identifier of the server (default: of the data directory it runs in)')
-    .option('--identity <file>', 'age identity file to decrypt with')
-    .option('--passphrase-file <file>', 'file that holds the passphrase to decrypt with')
-    .option('--storage <name>', 'the storage to look in (default: those of the configuration’s section wal)');
+    .argument('<target>', 'where it is wanted: %p');
+  for (const option of archiveOptions()) command.addOption(option);
   addExamples(command, [["restore_command = 'pgark -c /etc/pgark.yaml wal fetch %f %p'", 'in postgresql.conf']]);
   action(command, world, async (run, [name, target], options) => {
-    const config = await run.config(['storage']);
-    const named = text(options.source);
-    const stores =
-      named === undefined
-        ? await storesToReadFrom(run, config, chooseSource(config, text(options.database)), text(options.storage))
-        : await storeToReadFrom(run, config, text(options.storage));
-    const source = named ?? chooseSource(config, text(options.database)).name;
-    const systemIdentifier =
-      text(options.systemId) ?? (await systemIdentifierIn(world.cwd)) ?? (await onlyArchived(stores, source, world));
-    const outcome = await fetchWal(
-      {
-        source,
-        systemIdentifier,
-        stores,
-        keys: await keysOf(config, options),
-        name: name ?? '',
-        target: resolve(world.cwd, target ?? ''),
-      },
-      operationContext({ logger: run.logger(config), signal: world.signal }),
-    );
+    const { archive, context } = await archiveOf(run, options);
+    const outcome = await fetchWal({ ...archive, name: name ?? '', target: resolve(world.cwd, target ?? '') }, context);
     run.result({ name, outcome }, () => '');
     endWith(outcome === 'found' ? 0 : ABSENT);
   });
+}
+
+/** What the restore_command that pgark writes keeps running beside the recovery. */
+function registerReadAhead(wal: Command, world: CliWorld): void {
+  const command = wal
+    .command('read-ahead', { hidden: true })
+    .summary('fetch segment after segment, for the restore_command that pgark writes')
+    .argument('<name>', 'the segment to begin with')
+    .argument('<folder>', 'where to put them: a folder in pg_wal/pgark of the data directory');
+  for (const option of archiveOptions()) command.addOption(option);
+  action(command, world, async (run, [first, given], options) => {
+    const { archive, context } = await archiveOf(run, options);
+    const folder = resolve(world.cwd, given ?? '');
+    const isWanted = (): Promise<boolean> => isFolderOfRunningServer(folder);
+    await readAhead({ ...archive, first: first ?? '', folder, isWanted }, context);
+  });
+}
+
+function archiveOptions(): readonly Option[] {
+  return [
+    new Option('--database <name>', 'a database of the configuration (needed if there are several)'),
+    new Option('--source <name>', 'the source whose WAL it is, where the configuration has no such database'),
+    new Option('--system-id <digits>', 'system identifier of the server (default: of the data directory it runs in)'),
+    new Option('--identity <file>', 'age identity file to decrypt with'),
+    new Option('--passphrase-file <file>', 'file that holds the passphrase to decrypt with'),
+    new Option('--storage <name>', 'the storage to look in (default: those of the configuration’s section wal)'),
+  ];
+}
+
+/** The archive that these options mean, and the world to read it in. */
+async function archiveOf(run: CommandRun, options: Readonly<Record<string, unknown>>) {
+  const { world } = run;
+  const config = await run.config(['storage']);
+  const named = text(options.source);
+  const database = named === undefined ? chooseSource(config, text(options.database)) : undefined;
+  const stores =
+    database === undefined
+      ? await storeToReadFrom(run, config, text(options.storage))
+      : await storesToReadFrom(run, config, database, text(options.storage));
+  const source = named ?? database?.name ?? '';
+  const systemIdentifier =
+    text(options.systemId) ?? (await systemIdentifierIn(world.cwd)) ?? (await onlyArchived(stores, source, world));
+  return {
+    archive: { source, systemIdentifier, stores, keys: await keysOf(config, options) },
+    context: operationContext({ logger: run.logger(config), signal: world.signal }),
+  };
 }
 
 function registerStatus(wal: Command, world: CliWorld): void {

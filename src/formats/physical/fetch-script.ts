@@ -7,8 +7,11 @@ const FOLDER = 'pg_wal/pgark';
 
 /** How a server that recovers gets WAL: a program, and what it needs. */
 export interface FetchProgram {
-  /** `pgark … wal fetch …` for a server’s WAL: run with the name of a file and a path behind it. It holds no secret. */
-  commandFor(folder: WalFolder): readonly string[];
+  /**
+   * `pgark … wal fetch …` for a server’s WAL, run with the name of a file and a path behind it; `pgark … wal read-ahead …`,
+   * with the name of the first segment and a folder. They hold no secret.
+   */
+  commandFor(verb: 'fetch' | 'read-ahead', folder: WalFolder): readonly string[];
   /** The directory that relative paths in the command and `environment` start from. */
   readonly directory: string;
   /** Variables that it is run with, secrets among them. */
@@ -26,25 +29,63 @@ export async function writeFetchScript(data: TargetFolder, program: FetchProgram
   await data.makeFolder(toByteString(FOLDER));
   const variables = Object.entries(program.environment).map(([name, value]) => `export ${name}=${forShell(value)}\n`);
   await data.replace(`${FOLDER}/environment`, variables.join(''));
-  await data.replace(`${FOLDER}/fetch`, fetchScript(program.commandFor(folder), program.directory));
+  await data.replace(`${FOLDER}/fetch`, fetchScript(program, folder));
   await data.replace(`${FOLDER}/end`, endScript());
 }
 
-/** Up to 125 a status means the end of what is archived to PostgreSQL; so whatever fails here is 126. */
-function fetchScript(command: readonly string[], directory: string): string {
+/**
+ * Segments are taken from those that another process has fetched ahead; anything else, and whatever goes wrong with those, is
+ * `pgark wal fetch` itself. Up to 125 a status means the end of what is archived to PostgreSQL; so whatever fails here is 126.
+ */
+function fetchScript({ commandFor, directory }: FetchProgram, folder: WalFolder): string {
+  const command = (verb: 'fetch' | 'read-ahead'): string => commandFor(verb, folder).map(forShell).join(' ');
   return `# Written by pgark: the restore_command of this server. 0: found; 1: surely not archived; else it cannot be told.
-folder=$PWD/${FOLDER}
+name=$1
 target=$PWD/$2
+folder=$PWD/${FOLDER}
+umask 077
 . "$folder/environment" || exit 126
 cd ${forShell(directory)} 2>/dev/null || cd /
-exec ${command.map(forShell).join(' ')} "$1" "$target"
+
+runs() { kill -0 "$(cat "$folder/pid" 2>/dev/null)" 2>/dev/null; }
+# Until it lies ready, or what is said of it is no longer so; a number of a process may be another one's by now.
+wait_while() {
+  tries=0
+  while [ ! -e "$ahead/$name" ] && "$@" && runs && [ $tries -lt 15000 ]; do
+    sleep 0.02 2>/dev/null || sleep 1
+    tries=$((tries + 1))
+  done
+}
+is_coming() { [ -e "$ahead/$name.coming" ]; }
+goes_on() { [ ! -e "$ahead/failed" ]; }
+take() { mv "$ahead/$name" "$target" 2>/dev/null; }
+
+case $name in
+  *[!0-9A-F]*) ;;
+  *)
+    ahead=$(cat "$folder/ahead" 2>/dev/null)
+    wait_while is_coming
+    take && exit 0
+    # It begins anew with this segment: the first one, or one that is not next to those before.
+    ahead=$folder/ahead.$$
+    if mkdir -p "$ahead" && echo "$ahead" >"$folder/ahead"; then
+      ${command('read-ahead')} "$name" "$ahead" </dev/null >/dev/null 2>&1 &
+      echo $! >"$folder/pid"
+      wait_while goes_on
+      take && exit 0
+    fi
+    ;;
+esac
+exec ${command('fetch')} "$name" "$target"
 exit 126
 `;
 }
 
+/** Under another name first, where who reads ahead makes nothing new. */
 function endScript(): string {
   return `# Written by pgark: the recovery_end_command of this server.
-rm -rf ${FOLDER}
+rm -f ${FOLDER}/environment
+mv ${FOLDER} ${FOLDER}.ended && rm -rf ${FOLDER}.ended
 `;
 }
 
