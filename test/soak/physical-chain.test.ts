@@ -180,7 +180,7 @@ describe('a chain of incremental backups', { timeout: 170_000 }, () => {
 
       // Somebody deletes what it is relative to while it is made.
       const { id, parents } = (await make()).manifest;
-      const [nearest = id] = [id, ...parents];
+      const [nearest] = [id, ...parents];
       const faulty = new FaultyStore(disk.store, {
         before: async ({ method, key }) => {
           if (method !== 'putStream' || !key.includes('/base/')) return;
