@@ -10,11 +10,9 @@ import { startDaemon } from '../support/daemon.ts';
 import { makeTempDirectory } from '../support/temp.ts';
 import { Archived, flushedLsn, load, walFolder } from '../support/wal-receiving.ts';
 
-const POLL = { timeout: 120_000, interval: 100 };
+const POLL = { timeout: 200_000, interval: 100 };
 
-test('a daemon receives WAL as configured, says how far it is, and goes on after a reload', {
-  timeout: 180_000,
-}, async () => {
+test('a daemon receives WAL as configured, says how far it is, and goes on after a reload', async () => {
   await using cluster = await Cluster.start({ initdb: ['--wal-segsize=1'] });
   await using directory = await makeTempDirectory();
   const file = directory.join('pgark.yaml');
@@ -42,11 +40,17 @@ databases:
   };
   const end = await flushedLsn(cluster);
   await vi.waitUntil(() => reaches(end), POLL);
-  await vi.waitUntil(async () => /^pgark_wal_lag_seconds\{source="shop"\} \d/m.test(await scrape()), POLL);
-  const metrics = await scrape();
-  expect(metrics).toMatch(/^pgark_pitr_latest_timestamp_seconds\{source="shop"\} \d{10}/m);
-  expect(metrics).toMatch(/^pgark_wal_gaps\{source="shop"\} 0$/m);
-  expect(metrics).toMatch(/^pgark_slot_retained_bytes\{source="shop"\} \d+$/m);
+  let metrics = '';
+  const told = [
+    /^pgark_wal_lag_seconds\{source="shop"\} \d/m,
+    /^pgark_pitr_latest_timestamp_seconds\{source="shop"\} \d{10}/m,
+    /^pgark_wal_gaps\{source="shop"\} 0$/m,
+    /^pgark_slot_retained_bytes\{source="shop"\} \d+$/m,
+  ];
+  await vi.waitUntil(async () => {
+    metrics = await scrape();
+    return told.every((line) => line.test(metrics));
+  }, POLL);
   // No base backup: nothing can be recovered yet, and it does not say so.
   expect(metrics).not.toContain('pgark_pitr_earliest_timestamp_seconds{');
   await writeFile(file, configuration('2s'));

@@ -41,7 +41,7 @@ afterAll(async () => {
 
 const sumOf = (table: string): string => `select md5(string_agg(r::text, '' order by r::text)) from ${table} r`;
 
-describe('a physical backup', { timeout: 240_000 }, () => {
+describe('a physical backup', () => {
   test('is restored into a server that has every row that was committed before it began, and is sound', async () => {
     const identity = await generateIdentity();
     const sealer = await ageSealer({ recipients: [await identityToRecipient(identity)] });
@@ -146,7 +146,7 @@ describe('a physical backup', { timeout: 240_000 }, () => {
   });
 });
 
-describe('a physical backup of a server that followed another one', { timeout: 240_000 }, () => {
+describe('a physical backup of a server that followed another one', () => {
   // Without tablespaces, which one machine cannot have twice in the same place.
   let primary: Cluster;
   let standby: Cluster;

@@ -40,9 +40,7 @@ async function receiving(): Promise<{ kill(signal: NodeJS.Signals): void; readon
   return { kill: (signal) => program.kill(signal), ended };
 }
 
-test('a receiver that is killed in the midst of it loses nothing, and one that is told to ends in good order', {
-  timeout: 120_000,
-}, async () => {
+test('a receiver that is killed in the midst of it loses nothing, and one that is told to ends in good order', async () => {
   const first = await receiving();
   await cluster.sql(load(2_500));
   first.kill('SIGKILL');
@@ -90,7 +88,7 @@ test('a receiver that is killed in the midst of it loses nothing, and one that i
   expect([refused.exitCode, refused.stderr]).toEqual([1, expect.stringContaining('nobody')]);
 });
 
-test('an archive_command archives what the server has written', { timeout: 120_000 }, async () => {
+test('an archive_command archives what the server has written', async () => {
   await mkdir(directory.join('pushed'));
   await chmod(directory.join('pushed'), 0o777);
   await chmod(directory.path, 0o755);

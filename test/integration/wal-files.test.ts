@@ -61,7 +61,7 @@ async function fetch(name: string, from = store): Promise<Buffer | undefined> {
   return (await fetchWal(request, operationContext())) === 'found' ? readFile(target) : undefined;
 }
 
-describe('files of WAL', { timeout: 120_000 }, () => {
+describe('files of WAL', () => {
   test('are archived once, refused if they differ, and come back as they were', async () => {
     await cluster.sql(load(4_500));
     await cluster.sql('select pg_switch_wal()');

@@ -1,16 +1,16 @@
 import { execFile } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { mkdir, mkdtemp, readFile, realpath, rm, writeFile } from 'node:fs/promises';
-import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { freePort } from '../../src/postgres/server/free-port.ts';
 import { type Reaper, startReaper } from '../../src/postgres/server/reaper.ts';
 import type { S3Login } from './facts.ts';
 
 const ATTEMPTS_MAX = 3;
-const READY_TIMEOUT_MS = 60_000;
+const READY_TIMEOUT_MS = 180_000;
 const STORE_BYTES_MAX = 8 * 2 ** 30;
 const run = promisify(execFile);
 
@@ -56,7 +56,7 @@ class SingleNodeCeph implements CephServer {
   async start(): Promise<void> {
     this.#reaper = await startReaper({ directory: this.#directory, pidFiles: this.#pidFiles, signal: 'KILL' });
     for (const folder of ['mon', 'osd', 'run', 'log', 'crash']) await mkdir(this.#path(folder));
-    const [monitorPort, gatewayPort] = await freePorts();
+    const [monitorPort, gatewayPort] = [await freePort(), await freePort()];
     const clusterId = randomUUID();
     await writeFile(this.#path('keyring'), keyring(), { mode: 0o600 });
     await writeFile(this.cephConf, this.#configuration(clusterId, monitorPort, gatewayPort));
@@ -74,7 +74,7 @@ class SingleNodeCeph implements CephServer {
     // The daemons go into the background by themselves once they run.
     await this.#run('ceph-mon', ['-i', 'a']);
     const storeId = randomUUID();
-    await this.#run('ceph', ['--connect-timeout', '20', 'osd', 'new', storeId]);
+    await this.#run('ceph', ['--connect-timeout', '120', 'osd', 'new', storeId]);
     await this.#run('ceph-osd', ['-i', '0', '--mkfs', '--osd-uuid', storeId]);
     await this.#run('ceph-osd', ['-i', '0']);
     await this.#run('radosgw', ['-n', 'client.rgw']);
@@ -208,25 +208,6 @@ function cephKey(): string {
   header.writeUInt32LE(Math.floor(Date.now() / 1000), 2);
   header.writeUInt16LE(16, 10);
   return Buffer.concat([header, randomBytes(16)]).toString('base64');
-}
-
-/** Two different ports that were free on 127.0.0.1 a moment ago. */
-async function freePorts(): Promise<[number, number]> {
-  const probes = [createServer(), createServer()] as const;
-  const ports = await Promise.all(probes.map(listenAnywhere));
-  await Promise.all(probes.map((probe) => new Promise((resolve) => probe.close(resolve))));
-  const [first = 0, second = 0] = ports;
-  return [first, second];
-}
-
-function listenAnywhere(probe: Server): Promise<number> {
-  return new Promise((resolve, reject) => {
-    probe.once('error', reject);
-    probe.listen(0, '127.0.0.1', () => {
-      const address = probe.address();
-      resolve(typeof address === 'object' && address !== null ? address.port : 0);
-    });
-  });
 }
 
 async function answers(url: string): Promise<void> {

@@ -6,11 +6,14 @@ import { promisify } from 'node:util';
 import { Client, type QueryResultRow } from 'pg';
 import { Secret } from '../../src/common/secret.ts';
 import type { ConnectionParameters } from '../../src/postgres/client/connection-parameters.ts';
-import { freePort } from '../../src/postgres/server/free-port.ts';
 import { type Reaper, startReaper } from '../../src/postgres/server/reaper.ts';
 import { type Account, findServerAccount, findServerPrograms } from '../../src/postgres/server/server-programs.ts';
+import { atFreePort } from './at-free-port.ts';
+import { reload } from './reload.ts';
 
 const execute = promisify(execFile);
+/** More than a server takes to start, to recover or to end on a busy machine. */
+const PATIENCE_SECONDS = 240;
 
 export interface ClusterOptions {
   /** Folder of the server's programs. Default: the newest version installed. */
@@ -30,16 +33,15 @@ export interface ClusterOptions {
 export class Cluster implements AsyncDisposable {
   readonly binDir: string;
   readonly directory: string;
-  readonly port: number;
+  #port: number | undefined;
   #clientDir: string;
   readonly #account: Account | undefined;
   readonly #reaper: Reaper;
 
-  private constructor(binDir: string, directory: string, port: number, account: Account | undefined, reaper: Reaper) {
+  private constructor(binDir: string, directory: string, account: Account | undefined, reaper: Reaper) {
     this.binDir = binDir;
     this.#clientDir = binDir;
     this.directory = directory;
-    this.port = port;
     this.#account = account;
     this.#reaper = reaper;
   }
@@ -107,11 +109,17 @@ export class Cluster implements AsyncDisposable {
     if (account !== undefined) await chown(directory, account.uid, account.gid);
     const pidFile = path.join(directory, 'data', 'postmaster.pid');
     const reaper = await startReaper({ directory, pidFiles: [pidFile], signal: 'QUIT' });
-    return new Cluster(binDir, directory, await freePort(), account, reaper);
+    return new Cluster(binDir, directory, account, reaper);
   }
 
   get dataDirectory(): string {
     return path.join(this.directory, 'data');
+  }
+
+  /** Of a server that was started. */
+  get port(): number {
+    if (this.#port === undefined) throw new Error('the server was never started');
+    return this.#port;
   }
 
   get connection(): ConnectionParameters {
@@ -132,32 +140,47 @@ export class Cluster implements AsyncDisposable {
   /** Replaces all settings but those given at the start; in effect after a restart. */
   async configure(settings: Readonly<Record<string, string>>): Promise<void> {
     const all = {
-      port: String(this.port),
       listen_addresses: '127.0.0.1',
       unix_socket_directories: this.directory,
       fsync: 'off',
       logging_collector: 'off',
+      // They would do their work when nobody expects it, write pages and write-ahead log.
+      autovacuum: 'off',
       ...settings,
     };
-    const lines = Object.entries(all).map(([name, value]) => `${name} = '${value.replaceAll("'", "''")}'\n`);
+    await this.#append(all);
+  }
+
+  async #append(settings: Readonly<Record<string, string>>): Promise<void> {
+    const lines = Object.entries(settings).map(([name, value]) => `${name} = '${value.replaceAll("'", "''")}'\n`);
     const file = path.join(this.dataDirectory, 'postgresql.conf');
     const before = await readFile(file, 'utf8');
     await writeFile(file, `${before}\n${lines.join('')}`);
   }
 
+  /** At the same port each time. */
   async start(): Promise<void> {
+    if (this.#port !== undefined) return this.#launch();
+    const start = async (port: number): Promise<void> => {
+      await this.#append({ port: String(port) });
+      await this.#launch();
+    };
+    this.#port = await atFreePort(start, () => this.log());
+  }
+
+  async #launch(): Promise<void> {
     const log = path.join(this.directory, 'server.log');
-    await this.run('pg_ctl', ['-D', this.dataDirectory, '-w', '-t', '60', '-l', log, 'start']);
+    await this.run('pg_ctl', ['-D', this.dataDirectory, '-w', '-t', String(PATIENCE_SECONDS), '-l', log, 'start']);
   }
 
   /** Resolves when it has ended; rejects if it has not after the time. */
-  async stop(mode: 'fast' | 'smart' | 'immediate' = 'fast', timeoutSeconds = 60): Promise<void> {
+  async stop(mode: 'fast' | 'smart' | 'immediate' = 'fast', timeoutSeconds = PATIENCE_SECONDS): Promise<void> {
     await this.run('pg_ctl', ['-D', this.dataDirectory, '-w', '-t', String(timeoutSeconds), '-m', mode, 'stop']);
   }
 
   /** A standby becomes a server of its own. */
   async promote(): Promise<void> {
-    await this.run('pg_ctl', ['-D', this.dataDirectory, '-w', '-t', '60', 'promote']);
+    await this.run('pg_ctl', ['-D', this.dataDirectory, '-w', '-t', String(PATIENCE_SECONDS), 'promote']);
   }
 
   async sql<Row extends QueryResultRow = QueryResultRow>(text: string): Promise<Row[]> {
@@ -175,6 +198,15 @@ export class Cluster implements AsyncDisposable {
   async value(text: string): Promise<string> {
     const [row] = await this.sql(text);
     return String(Object.values(row ?? {})[0]);
+  }
+
+  /** Changes a setting, or takes the change back; when this resolves, every process of the server goes by it. */
+  async set(name: string, value: string | undefined): Promise<void> {
+    const change = value === undefined ? `reset ${name}` : `set ${name} = '${value}'`;
+    await this.sql(`alter system ${change}`);
+    await reload((sql) => this.sql(sql));
+    // Who was told obeys before it works.
+    await this.sql('checkpoint');
   }
 
   /**

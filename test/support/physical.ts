@@ -12,10 +12,10 @@ import {
   restoreDirectory,
   type DirectoryRestoreRequest,
 } from '../../src/operations/restore-directory.ts';
-import { freePort } from '../../src/postgres/server/free-port.ts';
 import { findServerAccount } from '../../src/postgres/server/server-programs.ts';
 import type { Manifest } from '../../src/repository/manifest.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
+import { atFreePort } from './at-free-port.ts';
 import type { Cluster } from './cluster.ts';
 
 const execute = promisify(execFile);
@@ -119,20 +119,18 @@ export class ServerFolder implements AsyncDisposable {
 
   /** Starts a server on a restored data directory and waits until it is a primary. */
   async start(data: string): Promise<RestoredServer> {
-    const port = await freePort();
-    const settings = [
-      `port = ${port}`,
-      `unix_socket_directories = '${this.path}'`,
-      `listen_addresses = '127.0.0.1'`,
-      'fsync = off',
-    ];
-    await appendFile(path.join(data, 'postgresql.auto.conf'), `${settings.join('\n')}\n`);
-    const log = path.join(this.path, `${port}.log`);
-    try {
-      await this.run('pg_ctl', ['-D', data, '-w', '-t', '60', '-l', log, 'start']);
-    } catch (error) {
-      throw new Error(await readFile(log, 'utf8').catch(() => 'no log'), { cause: error });
-    }
+    const logOf = (port: number): string => path.join(this.path, `${port}.log`);
+    const start = async (port: number): Promise<void> => {
+      const settings = [
+        `port = ${port}`,
+        `unix_socket_directories = '${this.path}'`,
+        `listen_addresses = '127.0.0.1'`,
+        'fsync = off',
+      ];
+      await appendFile(path.join(data, 'postgresql.auto.conf'), `${settings.join('\n')}\n`);
+      await this.run('pg_ctl', ['-D', data, '-w', '-t', '240', '-l', logOf(port), 'start']);
+    };
+    const port = await atFreePort(start, (tried) => readFile(logOf(tried), 'utf8'));
     this.#running.add(data);
     const server = new RestoredServer(port);
     // pg_ctl is content with a server that still recovers.

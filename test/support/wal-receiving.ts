@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { chmod, readFile } from 'node:fs/promises';
 import { inspect } from 'node:util';
 import { expect, vi } from 'vitest';
 import { indexWal, type WalIndex } from '../../src/formats/wal/archive-index.ts';
@@ -12,11 +12,49 @@ import { type Lsn, parseLsn } from '../../src/postgres/wal/lsn.ts';
 import { parseTimelineHistory, type TimelineHistory } from '../../src/postgres/wal/timeline-history.ts';
 import { parseWalKey, walKey } from '../../src/repository/wal-keys.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
-import type { Cluster } from './cluster.ts';
+import { Cluster } from './cluster.ts';
 import { bytesOf } from './streams.ts';
+import { makeTempDirectory } from './temp.ts';
 
 export const NO_KEYS: DecryptionKeys = { identities: [], passphrases: [] };
-const WAIT = { timeout: 30_000, interval: 20 };
+/** More than anything takes on a busy machine. */
+export const WAIT = { timeout: 200_000, interval: 20 };
+
+/** A server that keeps little, with small segments, and a folder into which its own archive_command puts all of them. */
+export async function startWitnessed(): Promise<
+  AsyncDisposable & { readonly cluster: Cluster; readonly witness: string }
+> {
+  const stack = new AsyncDisposableStack();
+  const { path } = stack.use(await makeTempDirectory());
+  await chmod(path, 0o777);
+  const cluster = await Cluster.start({
+    initdb: ['--wal-segsize=1'],
+    settings: {
+      archive_mode: 'on',
+      archive_command: `cp %p ${path}/%f`,
+      max_wal_size: '2MB',
+      min_wal_size: '2MB',
+      // Whoever holds up the server's end holds it up for ever.
+      wal_sender_timeout: '0',
+    },
+  });
+  stack.use(cluster);
+  return { cluster, witness: path, [Symbol.asyncDispose]: () => stack.disposeAsync() };
+}
+
+/** Removes the segments that nobody needs any more. Those that the server has not archived yet it keeps. */
+export async function removeWal(cluster: Cluster): Promise<void> {
+  const name = await cluster.value('select pg_walfile_name(pg_current_wal_lsn())');
+  await cluster.sql('select pg_switch_wal()');
+  await cluster.until(`select last_archived_wal >= '${name}' from pg_stat_archiver`);
+  await cluster.sql('checkpoint');
+}
+
+/** Drops every slot, once nobody uses it: a server notices a little later that a connection has ended. */
+export async function dropSlots(cluster: Cluster): Promise<void> {
+  await cluster.until('not exists (select from pg_replication_slots where active)');
+  await cluster.sql('select pg_drop_replication_slot(slot_name) from pg_replication_slots');
+}
 
 /** A receiver in this process, which ends with the test. */
 export interface Receiving extends AsyncDisposable {

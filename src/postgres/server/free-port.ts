@@ -1,17 +1,35 @@
+import { randomInt } from 'node:crypto';
 import { createServer } from 'node:net';
-import { PgarkError } from '../../common/errors.ts';
+import { PgarkError, systemCodeOf } from '../../common/errors.ts';
 
-/** A port that was free on 127.0.0.1 a moment ago. */
+/** Below what systems give to those who ask for any port, as every connection does, and above what services have. */
+const PORTS = { from: 20_000, to: 32_768 };
+const TRIES_MAX = 100;
+
+/**
+ * A port that was free on 127.0.0.1 a moment ago, and that nobody gets in between who does not ask for this very one.
+ */
 export async function freePort(): Promise<number> {
+  for (let tried = 0; tried < TRIES_MAX; tried += 1) {
+    const port = randomInt(PORTS.from, PORTS.to);
+    if (await isFree(port)) return port;
+  }
+  throw new PgarkError('internal', `none of ${TRIES_MAX} ports of 127.0.0.1 is free`);
+}
+
+async function isFree(port: number): Promise<boolean> {
   const probe = createServer();
-  await new Promise<void>((resolve, reject) => {
-    probe.once('error', reject);
-    probe.listen(0, '127.0.0.1', resolve);
-  });
-  const address = probe.address();
+  try {
+    await new Promise<void>((resolve, reject) => {
+      probe.once('error', reject);
+      probe.listen(port, '127.0.0.1', resolve);
+    });
+  } catch (error) {
+    if (systemCodeOf(error) !== 'EADDRINUSE') throw error;
+    return false;
+  }
   await new Promise((resolve) => {
     probe.close(resolve);
   });
-  if (address === null || typeof address === 'string') throw new PgarkError('internal', 'a TCP server has no port');
-  return address.port;
+  return true;
 }
