@@ -107,7 +107,7 @@ describe('a restore that is cut off', { timeout: 300_000 }, () => {
     const before = await dumpOf(database);
     const killed = await interrupted(place, inPlace(database.name), async (running) => running.kill('SIGKILL'));
     expect(killed.signal).toBe('SIGKILL');
-    const [left, ...others] = await databaseNames('busy').then((names) =>
+    const [left, ...others] = await databaseNames(database.name).then((names) =>
       names.filter((name) => name.includes('_restoring_')),
     );
     expect(left).toBeDefined();
@@ -117,7 +117,7 @@ describe('a restore that is cut off', { timeout: 300_000 }, () => {
     await storage.put('good.sql', 'CREATE TABLE good (a int);\n');
     const next = await pgark(place, ['restore', 'good.sql', '--in-place', '--yes', database.name, '--drop-old']);
     expect(next).toMatchObject({ exitCode: 0 });
-    expect((await databaseNames('busy')).filter((name) => name.includes('_restoring_'))).toEqual([]);
+    expect((await databaseNames(database.name)).filter((name) => name.includes('_restoring_'))).toEqual([]);
   });
 
   test.each([
@@ -171,6 +171,7 @@ describe('a restore that is cut off', { timeout: 300_000 }, () => {
     expect(result.exitCode).toBe(1);
     expect(said(result)).toContain(`"${restored.name}"`);
     expect(said(result)).toContain('was made by somebody else');
+    expect(said(result)).toContain('restore under another name');
     expect(await databaseNames(restored.name.slice(0, 12))).toEqual([restored.name]);
   });
 

@@ -109,28 +109,6 @@ describe('a database that is made anew', { timeout: 300_000 }, () => {
     expect(await database.query('SELECT count(*)::int AS rows FROM t')).toEqual([{ rows: 100 }]);
   });
 
-  test('twice at once is there once, and the other restore says who was in its way', async () => {
-    await using storage = await fileStorage();
-    await using database = await createDatabase({ name: uniqueName(), sql: SMALL });
-    await using restored = openDatabase(uniqueName());
-    await makeBackup({ database, storage });
-    const loading = connected(database, async (client) => {
-      // Waits for the database that a restore loads, then takes its name.
-      for (;;) {
-        const { rows } = await client.query('SELECT FROM pg_database WHERE starts_with(datname, $1)', [
-          `${restored.name}_restoring_`,
-        ]);
-        if (rows.length > 0) return client.query(`CREATE DATABASE ${restored.name}`);
-      }
-    });
-    const result = await pgark({ database, storage }, ['restore', 'latest', '--to-db', restored.name]);
-    await loading;
-    expect(result.exitCode).toBe(1);
-    expect(said(result)).toContain(`database "${restored.name}" was made by somebody else`);
-    expect(said(result)).toContain('restore under another name');
-    expect(await databaseNames(restored.name)).toEqual([restored.name]);
-  });
-
   test('from an encrypted backup has rights, and neither settings nor comment, which the manifest does not show', async () => {
     await using reader = await createRole();
     await using storage = await fileStorage();

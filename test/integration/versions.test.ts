@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { runProgram } from '../support/cli.ts';
 import { postgresFacts } from '../support/facts.ts';
 import { createDatabase, createRole, openDatabase, runAsSuperuser, type TestDatabase } from '../support/postgres.ts';
-import { databaseNames, dumpOf, futureDatabase, makeBackup, pgark, said } from '../support/restoring.ts';
+import { connected, databaseNames, dumpOf, futureDatabase, makeBackup, pgark, said } from '../support/restoring.ts';
 import { fileStorage } from '../support/storage.ts';
 import { makeTempDirectory } from '../support/temp.ts';
 
@@ -97,12 +97,13 @@ describe('a dump of a pg_dump out of step with its server', { timeout: 300_000 }
       expect(result).toMatchObject({ exitCode: 0 });
       expect(await dumpOf(target)).toBe(await dumpOf(source));
     }
+    const never = futureDatabase('never').name;
     // Damage is pg_restore's to find, and nothing is kept.
     await storage.put('cut.dump', archive.subarray(0, archive.length - 500));
-    const cut = await pgark({ database: source, storage }, ['restore', 'cut.dump', '--to-db', 'never made']);
+    const cut = await pgark({ database: source, storage }, ['restore', 'cut.dump', '--to-db', never]);
     expect(cut.exitCode).toBe(1);
     expect(said(cut)).toContain('pg_restore');
-    expect(await databaseNames('never made')).toEqual([]);
+    expect(await databaseNames(never)).toEqual([]);
   });
 
   test('of a newer server is told by a warning, and a failure says where it would load', async () => {
@@ -117,10 +118,11 @@ describe('a dump of a pg_dump out of step with its server', { timeout: 300_000 }
     const fits = await pgark({ database: source, storage }, ['restore', 'fits.sql', '--to-db', restored.name]);
     expect(fits.exitCode).toBe(0);
     expect(said(fits)).toMatch(/fits.sql is of PostgreSQL 99, and the target is \d+/);
-    const failed = await pgark({ database: source, storage }, ['restore', 'other.sql', '--to-db', 'never made']);
+    const never = futureDatabase('never').name;
+    const failed = await pgark({ database: source, storage }, ['restore', 'other.sql', '--to-db', never]);
     expect(failed.exitCode).toBe(1);
     expect(said(failed)).toMatch(/the dump is of PostgreSQL 99.*restore into 99 or newer/);
-    expect(await databaseNames('never made')).toEqual([]);
+    expect(await databaseNames(never)).toEqual([]);
   });
 });
 
@@ -129,12 +131,13 @@ describe('subscriptions', { timeout: 300_000 }, () => {
     await using storage = await fileStorage();
     await using source = await createDatabase({ name: 'src', sql: `${SMALL}; ${SUBSCRIPTION}` });
     const sql = (await stockDump(source)).toString();
+    const never = futureDatabase('never').name;
     await storage.put('bad.sql', sql.replace(/(^-- PostgreSQL database dump complete)/m, 'SELECT 1/0;\n$1'));
-    const result = await pgark({ database: source, storage }, ['restore', 'bad.sql', '--to-db', 'never made']);
+    const result = await pgark({ database: source, storage }, ['restore', 'bad.sql', '--to-db', never]);
     expect(result.exitCode).toBe(1);
     expect(said(result)).toContain('division by zero');
     expect(said(result)).not.toContain('could not be dropped');
-    expect(await databaseNames('never made')).toEqual([]);
+    expect(await databaseNames(never)).toEqual([]);
     await dropSubscriptions(source);
   });
 
@@ -178,9 +181,10 @@ describe('in place', { timeout: 300_000 }, () => {
   test('a database keeps its locale provider, tablespace and mark as a template', async () => {
     await using storage = await fileStorage();
     const space = escapeIdentifier(`space ${Date.now().toString(36)}`);
-    await runAsSuperuser('ALTER SYSTEM SET allow_in_place_tablespaces = on');
-    await runAsSuperuser('SELECT pg_reload_conf()');
-    await runAsSuperuser(`CREATE TABLESPACE ${space} LOCATION ''`);
+    await connected(openDatabase('postgres'), async (client) => {
+      await client.query('SET allow_in_place_tablespaces = on');
+      await client.query(`CREATE TABLESPACE ${space} LOCATION ''`);
+    });
     try {
       await using database = await createDatabase({
         name: 'made',
@@ -201,7 +205,6 @@ describe('in place', { timeout: 300_000 }, () => {
       await runAsSuperuser(`ALTER DATABASE ${name} IS_TEMPLATE false`);
     } finally {
       await runAsSuperuser(`DROP TABLESPACE ${space}`);
-      await runAsSuperuser('ALTER SYSTEM RESET allow_in_place_tablespaces');
     }
   });
 });
