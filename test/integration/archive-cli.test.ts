@@ -1,12 +1,10 @@
 import { chmod, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { expect, test, vi } from 'vitest';
+import { expect, test } from 'vitest';
 import { fileStorage, pgarkJson, substance, succeed } from '../support/backups.ts';
 import { runPgark, runProgram } from '../support/cli.ts';
 import { createDatabase } from '../support/postgres.ts';
 import { makeTempDirectory } from '../support/temp.ts';
-
-vi.setConfig({ testTimeout: 120_000 });
 
 const FOLDER = /^shop\/archive\/\d{8}T\d{6}Z-d[a-z2-7]{6}\//;
 
@@ -45,7 +43,7 @@ case "$*" in *--snapshot*)
   if [ ! -e '${marker}' ]; then
     : > '${marker}'
     PGOPTIONS= psql -X -q -c 'ALTER TABLE t ADD COLUMN added int' >/dev/null 2>&1 &
-    until [ "$(psql -X -A -t -c "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'ALTER TABLE t ADD%' AND wait_event_type = 'Lock'")" = 1 ]; do :; done
+    until [ "$(psql -X -A -t -c "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'ALTER TABLE t ADD%' AND wait_event_type = 'Lock'")" = 1 ]; do :; done
   fi;;
 esac
 exec '${real}' "$@"

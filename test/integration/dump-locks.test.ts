@@ -13,7 +13,7 @@ import { postgresFacts } from '../support/facts.ts';
 import { createDatabase } from '../support/postgres.ts';
 
 /** Reads the plain dump to its end. */
-async function dumped(connection: ConnectionParameters): Promise<void> {
+async function dumped(connection: ConnectionParameters, lockWaitMs: number): Promise<void> {
   const session = await connect(connection, { applicationName: 'test' });
   const [facts] = await session.query<{ major: number }>(
     `select current_setting('server_version_num')::int / 10000 as major`,
@@ -26,7 +26,7 @@ async function dumped(connection: ConnectionParameters): Promise<void> {
     serverMajor,
     excludeTableData: [],
     applicationName: 'test',
-    lockWaitMs: 300,
+    lockWaitMs,
     logger: silentLogger,
   });
   for await (const _ of dump);
@@ -43,7 +43,7 @@ test('a dump gives up when another session keeps a table locked, and says where 
     database: database.name,
     sslMode: 'disable',
   } as const;
-  await expect(dumped(connection)).rejects.toMatchObject({
+  await expect(dumped(connection, 300)).rejects.toMatchObject({
     code: 'dump-failed',
     message: expect.stringContaining('canceling statement due to statement timeout'),
     hint: expect.stringMatching(/another session holds a lock .*pg_locks/),
@@ -52,7 +52,7 @@ test('a dump gives up when another session keeps a table locked, and says where 
 });
 
 test('a dump for whose locks the server has no room says what to raise', async () => {
-  const settings = { max_locks_per_transaction: '10', max_connections: '10' };
+  const settings = { max_locks_per_transaction: '10', max_connections: '10', autovacuum: 'off' };
   await using server = await startThrowawayServer({ listen: 'tcp', settings });
   const client = new Client({ connectionString: server.url().reveal() });
   await client.connect();
@@ -65,7 +65,7 @@ test('a dump for whose locks the server has no room says what to raise', async (
   const connection = { host, port, user, password, database, sslMode: 'disable' } as const;
   const session = await connect(connection, { applicationName: 'test' });
   const failure = { code: 'dump-failed', hint: expect.stringContaining('raise max_locks_per_transaction') };
-  await expect(dumped(connection)).rejects.toMatchObject(failure);
+  await expect(dumped(connection, 200_000)).rejects.toMatchObject(failure);
   await expect(lockAllTables(session, systemClock)).rejects.toMatchObject({
     ...failure,
     message: 'the server has no room for locks on 100 tables',
