@@ -84,7 +84,7 @@ describe('a receiver that refuses', () => {
     // A batch is full with 512 spans, and leaves at once.
     const sendUntil = async (isReached: () => boolean): Promise<void> => {
       for (let n = 0; n < 512; n++) await tracer.span('span', {}, () => Promise.resolve());
-      await expect.poll(isReached, { timeout: 30_000 }).toBe(true);
+      await expect.poll(isReached, { timeout: 200_000 }).toBe(true);
     };
     await sendUntil(() => receiver.requests.length > 0);
     await sendUntil(() => receiver.requests.length > 1);

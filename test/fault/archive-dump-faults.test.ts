@@ -1,4 +1,4 @@
-import { expect, test, vi } from 'vitest';
+import { expect, test } from 'vitest';
 import { MIB } from '../../src/common/bytes.ts';
 import { PgarkError } from '../../src/common/errors.ts';
 import type { BackupDestination } from '../../src/operations/backup.ts';
@@ -18,8 +18,6 @@ import { postgresFacts } from '../support/facts.ts';
 import { FaultyStore } from '../support/faulty-store.ts';
 import { createDatabase, type TestDatabase } from '../support/postgres.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
-
-vi.setConfig({ testTimeout: 180_000 });
 
 const IN_PIECES = { format: 'directory', pieceBytes: 256 * 1024, jobs: 3 } as const;
 const ROWS = 20_000;

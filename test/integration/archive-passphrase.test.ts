@@ -1,5 +1,5 @@
 import { readdir } from 'node:fs/promises';
-import { expect, test, vi } from 'vitest';
+import { expect, test } from 'vitest';
 import { Secret } from '../../src/common/secret.ts';
 import { operationContext } from '../../src/operations/context.ts';
 import { download } from '../../src/operations/download.ts';
@@ -11,8 +11,6 @@ import { backUp, fileDestination, outcomesOf } from '../support/destinations.ts'
 import { createDatabase } from '../support/postgres.ts';
 import { futureDatabase } from '../support/restoring.ts';
 import { makeTempDirectory } from '../support/temp.ts';
-
-vi.setConfig({ testTimeout: 120_000 });
 
 const PASSPHRASE = new Secret('correct horse battery staple');
 

@@ -16,7 +16,7 @@ const SCHEMAS = 8;
 const schemas = fc.tuple(...Array.from({ length: SCHEMAS }, (_, index) => schemaSql(index)));
 
 test(`whatever schemas hold comes back, by pgark and by pg_restore (TEST_SEED=${SEED})`, {
-  timeout: 60_000 + RUNS * 30_000,
+  timeout: 120_000 + RUNS * 60_000,
 }, async () => {
   const property = fc.asyncProperty(schemas, fc.constantFrom(8, 32), async (all, pieceKib) => {
     await using database = await createDatabase();

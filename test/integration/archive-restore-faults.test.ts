@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Clock, systemClock } from '../../src/common/clock.ts';
 import type { PgarkError } from '../../src/common/errors.ts';
 import { type Logger, silentLogger } from '../../src/common/log.ts';
@@ -14,8 +14,6 @@ import { databaseNames, futureDatabase } from '../support/restoring.ts';
 import { makeStockArchive } from '../support/stock-archive.ts';
 import { bytesOf } from '../support/streams.ts';
 import { type Cut, startTcpProxy } from '../support/tcp-proxy.ts';
-
-vi.setConfig({ testTimeout: 180_000 });
 
 const SQL = `CREATE TABLE numbers AS SELECT i, md5(i::text) AS h FROM generate_series(1, 20000) i;
   CREATE TABLE few AS SELECT generate_series(1, 5) AS a;

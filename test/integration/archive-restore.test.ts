@@ -1,5 +1,5 @@
 import { generateX25519Identity, identityToRecipient } from 'age-encryption';
-import { describe, expect, test, vi } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { Secret } from '../../src/common/secret.ts';
 import { operationContext } from '../../src/operations/context.ts';
 import { verify } from '../../src/operations/verify.ts';
@@ -10,8 +10,6 @@ import { createDatabase } from '../support/postgres.ts';
 import { futureDatabase } from '../support/restoring.ts';
 import { RICH_SQL } from '../support/rich-database.ts';
 import { makeStockArchive } from '../support/stock-archive.ts';
-
-vi.setConfig({ testTimeout: 180_000 });
 
 describe('a backup of format directory', () => {
   test('of a rich database comes back the same, with one connection and with four, in pieces and whole', async () => {

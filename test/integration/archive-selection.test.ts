@@ -1,12 +1,10 @@
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Logger, silentLogger } from '../../src/common/log.ts';
 import type { RestoreRequest } from '../../src/operations/restore.ts';
 import { filePlace, linesOf, restoreInto } from '../support/archive-restoring.ts';
 import { createDatabase, type TestDatabase } from '../support/postgres.ts';
 import { databaseNames, futureDatabase } from '../support/restoring.ts';
 import { makeStockArchive } from '../support/stock-archive.ts';
-
-vi.setConfig({ testTimeout: 120_000 });
 
 type Selection = NonNullable<RestoreRequest['selection']>;
 

@@ -1,7 +1,7 @@
 import { Decrypter, generateX25519Identity, identityToRecipient } from 'age-encryption';
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { expect, test, vi } from 'vitest';
+import { expect, test } from 'vitest';
 import { Secret } from '../../src/common/secret.ts';
 import { ageSealer } from '../../src/pipeline/encryption/age-sealer.ts';
 import type { Sealer } from '../../src/pipeline/encryption/sealer.ts';
@@ -19,8 +19,6 @@ import {
 import { createDatabase, type TestDatabase } from '../support/postgres.ts';
 import { RICH_SQL } from '../support/rich-database.ts';
 import { makeTempDirectory } from '../support/temp.ts';
-
-vi.setConfig({ testTimeout: 180_000 });
 
 /** Every table of more than a few pages is cut into many pieces. */
 const IN_PIECES = { format: 'directory', pieceBytes: 64 * 1024, jobs: 4 } as const;

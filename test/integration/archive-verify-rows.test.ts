@@ -1,4 +1,4 @@
-import { describe, expect, test, vi } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { type Logger, silentLogger } from '../../src/common/log.ts';
 import { operationContext } from '../../src/operations/context.ts';
 import { verify } from '../../src/operations/verify.ts';
@@ -9,8 +9,6 @@ import { createDatabase, runAsSuperuser, type TestDatabase } from '../support/po
 import { databaseNames, futureDatabase } from '../support/restoring.ts';
 import { RICH_SQL } from '../support/rich-database.ts';
 import { makeStockArchive } from '../support/stock-archive.ts';
-
-vi.setConfig({ testTimeout: 180_000 });
 
 const IN_PIECES = { format: 'directory', pieceBytes: 64 * 1024, jobs: 3 } as const;
 

@@ -19,7 +19,7 @@ function lines(number: number): Buffer {
   return Buffer.from(`${'z'.repeat(999)}\n`.repeat(number));
 }
 
-describe('rows into a table', { timeout: 120_000 }, () => {
+describe('rows into a table', () => {
   test('are those that came out of another, however they are cut', async () => {
     await using database = await createDatabase({
       name: 'there and back',

@@ -30,7 +30,7 @@ const TABLES = `
   CREATE TABLE many AS SELECT i, md5(i::text) AS t, CASE WHEN i % 3 = 0 THEN repeat('y', i % 700) END AS u
     FROM generate_series(1, 200000) AS i;`;
 
-describe('rows out of a table', { timeout: 120_000 }, () => {
+describe('rows out of a table', () => {
   test('are what psql makes of them, byte for byte, and counted', async () => {
     await using database = await createDatabase({ name: 'copied', sql: TABLES });
     await inSession(database, async (session) => {
@@ -189,7 +189,7 @@ describe('rows out of a table', { timeout: 120_000 }, () => {
   });
 });
 
-describe('rows out of a table that do not come to their end', { timeout: 120_000 }, () => {
+describe('rows out of a table that do not come to their end', () => {
   const unreachable = expect.objectContaining({ code: 'postgres-unreachable' });
 
   test('say that the server ended the session', async () => {

@@ -8,8 +8,6 @@ import { query, startPrometheus } from '../support/prometheus.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
 import { makeTempDirectory } from '../support/temp.ts';
 
-vi.setConfig({ testTimeout: 180_000 });
-
 const POLL = { timeout: 240_000, interval: 200 };
 
 async function portOf(daemon: TestDaemon): Promise<number> {

@@ -8,9 +8,6 @@ import { createDatabase } from '../support/postgres.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
 import { makeTempDirectory } from '../support/temp.ts';
 
-// Many processes side by side on few cores.
-vi.setConfig({ testTimeout: 180_000 });
-
 const MIB = 2 ** 20;
 
 describe.concurrent('pgark daemon at SIGHUP', () => {
@@ -82,7 +79,7 @@ databases:
     await daemon.until('job.succeeded');
     await vi.waitUntil(
       async () => /^pgark_backup_last_success_timestamp_seconds\{.* \d/m.test(await (await metrics()).text()),
-      { timeout: 60_000 },
+      { timeout: 240_000 },
     );
     proxy.setFaults(() => ({ kind: 'silence' }));
     await daemon.kill('SIGHUP');

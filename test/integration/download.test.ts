@@ -1,6 +1,6 @@
 import { generateX25519Identity, identityToRecipient } from 'age-encryption';
 import { readdir, readFile, stat } from 'node:fs/promises';
-import { describe, expect, test, vi } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { Secret } from '../../src/common/secret.ts';
 import { operationContext } from '../../src/operations/context.ts';
 import { download, type DownloadOutcome, type DownloadRequest } from '../../src/operations/download.ts';
@@ -14,8 +14,6 @@ import { createDatabase } from '../support/postgres.ts';
 import { RICH_SQL } from '../support/rich-database.ts';
 import { makeStockArchive } from '../support/stock-archive.ts';
 import { makeTempDirectory } from '../support/temp.ts';
-
-vi.setConfig({ testTimeout: 180_000 });
 
 const GZIP_DEFAULT_LEVEL = -1;
 

@@ -1,11 +1,9 @@
 import { writeFile } from 'node:fs/promises';
-import { describe, expect, test, vi } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { expectExit, urlOf } from '../support/backups.ts';
 import { runPgark } from '../support/cli.ts';
 import { createDatabase } from '../support/postgres.ts';
 import { makeTempDirectory } from '../support/temp.ts';
-
-vi.setConfig({ testTimeout: 120_000 });
 
 interface Listed {
   readonly source: string;

@@ -5,9 +5,7 @@ import { runPgark } from '../support/cli.ts';
 import { createDatabase, openDatabase } from '../support/postgres.ts';
 import { makeTempDirectory } from '../support/temp.ts';
 
-test('rows that exclude_table_data names are left out, as the manifest says; their tables come back empty', {
-  timeout: 120_000,
-}, async () => {
+test('rows that exclude_table_data names are left out, as the manifest says; their tables come back empty', async () => {
   await using folder = await makeTempDirectory();
   await using storage = await fileStorage(folder.join('backups'));
   await using database = await createDatabase({

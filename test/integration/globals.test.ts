@@ -297,7 +297,7 @@ describe('globals beside backups', () => {
     const backup = succeed(['backup'], { ...env(storage), BACKUP_RETENTION_DAYS: 'forever' });
     await vi.waitFor(
       async () => expect(await run(old, 'SELECT 1 FROM pg_locks WHERE NOT granted')).not.toEqual([]),
-      60_000,
+      240_000,
     );
     await nextSecond();
     await holder.query('COMMIT');

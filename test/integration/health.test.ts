@@ -207,8 +207,8 @@ describe('a daemon that watches', () => {
     const lines: string[] = [];
     const config = await loadConfig({ file: place.file, env: {}, cwd: '/' });
     await using daemon = await watching(config, lines);
-    await vi.waitUntil(async () => (await fetch(`${daemon.url}/readyz`)).status === 200, { timeout: 120_000 });
-    await vi.waitUntil(() => daemon.observation.state()?.probes.length === 2, { timeout: 120_000 });
+    await vi.waitUntil(async () => (await fetch(`${daemon.url}/readyz`)).status === 200, { timeout: 240_000 });
+    await vi.waitUntil(() => daemon.observation.state()?.probes.length === 2, { timeout: 240_000 });
     expect((await fetch(`${daemon.url}/healthz`)).status).toBe(200);
     const health = await fetch(`${daemon.url}/health`);
     expect([health.status, health.headers.get('x-pgark-health')]).toEqual([200, 'healthy']);
@@ -225,7 +225,7 @@ describe('a daemon that watches', () => {
     daemon.observation.refresh();
     const counted = async (): Promise<boolean> =>
       /pgark_storage_backups\{.*\} 2\n/.test(await (await fetch(`${daemon.url}/metrics`)).text());
-    await vi.waitUntil(counted, { timeout: 120_000 });
+    await vi.waitUntil(counted, { timeout: 240_000 });
 
     await daemon.teller.tell(config, [{ event: 'overdue', at: new Date(), source: 'shop', storage: 'near' }]);
     expect(await (await fetch(`${daemon.url}/metrics`)).text()).toMatch(/^pgark_notification_failures_total 1$/m);
@@ -239,7 +239,7 @@ describe('a daemon that watches', () => {
     await using place = await configured({ database: database.url, storage: storage.path });
     expectExit(await place.run('backup'), 0);
     await using daemon = await watching(await loadConfig({ file: place.file, env: {}, cwd: '/' }), []);
-    await vi.waitUntil(() => daemon.observation.state()?.probes.length === 2, { timeout: 120_000 });
+    await vi.waitUntil(() => daemon.observation.state()?.probes.length === 2, { timeout: 240_000 });
     // A process that knows no better server than this one could not say that all is well.
     await using blind = await configured({ database: urlOf(database.name, { port: 1 }), storage: storage.path });
     const ask = (port: number, ...args: string[]) =>

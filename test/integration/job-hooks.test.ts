@@ -1,12 +1,10 @@
 import { readFile, writeFile } from 'node:fs/promises';
-import { describe, expect, test, vi } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { errorTable } from '../../src/common/error-table.ts';
 import { expectExit, fileStorage, type Storage, substance } from '../support/backups.ts';
 import { type RunResult, runPgark } from '../support/cli.ts';
 import { createDatabase, type TestDatabase } from '../support/postgres.ts';
 import { makeTempDirectory, type TempDirectory } from '../support/temp.ts';
-
-vi.setConfig({ testTimeout: 120_000 });
 
 /** Writes down what it is told, and how many backups there are at that moment. */
 const NOTES = (file: string): readonly string[] => [

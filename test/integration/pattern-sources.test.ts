@@ -10,8 +10,6 @@ import { type HttpReceiver, startReceiver, status } from '../support/http-receiv
 import { createDatabase, createRole, runAsSuperuser, type TestDatabase } from '../support/postgres.ts';
 import { makeTempDirectory } from '../support/temp.ts';
 
-vi.setConfig({ testTimeout: 120_000 });
-
 const SQL = 'CREATE TABLE t AS SELECT 1 AS n';
 const nowhere = urlOf('postgres', { port: 1 });
 

@@ -200,9 +200,9 @@ async function exists(file: string): Promise<boolean> {
 
 /** Looks again and again, for the end of something that tells nobody of its end. */
 async function until(holds: () => Promise<boolean>): Promise<void> {
-  const deadline = performance.now() + 20_000;
+  const deadline = performance.now() + 200_000;
   while (!(await holds())) {
-    if (performance.now() > deadline) throw new Error('waited for 20 s in vain');
+    if (performance.now() > deadline) throw new Error('waited for 200 s in vain');
     await delay(20);
   }
 }

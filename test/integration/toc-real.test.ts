@@ -126,9 +126,7 @@ function withoutKey(sql: string | undefined): string | undefined {
   return sql?.replaceAll(/^\\(un)?restrict .*$/gm, '');
 }
 
-test('a custom archive becomes a directory that pg_restore lists and restores alike', {
-  timeout: 180_000,
-}, async () => {
+test('a custom archive becomes a directory that pg_restore lists and restores alike', async () => {
   const directory = place.join('made');
   await cp(place.join('stock'), directory, { recursive: true });
   const { toc } = await customToc();

@@ -1,5 +1,5 @@
 import { writeFile } from 'node:fs/promises';
-import { describe, expect, test, vi } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { expectExit, fileStorage, pgarkJson, succeed, urlOf } from '../support/backups.ts';
 import { runPgark } from '../support/cli.ts';
 import { startDaemon } from '../support/daemon.ts';
@@ -8,8 +8,6 @@ import { type Answer, hang, startReceiver, status } from '../support/http-receiv
 import { createDatabase } from '../support/postgres.ts';
 import { makeTempDirectory } from '../support/temp.ts';
 import { receivedSpans } from '../support/traces.ts';
-
-vi.setConfig({ testTimeout: 120_000 });
 
 const SQL = 'create table item as select n, md5(n::text) as hash from generate_series(1, 1000) n';
 const HEADER_SECRET = 'token-of-the-collector';

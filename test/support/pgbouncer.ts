@@ -8,7 +8,7 @@ import { findServerAccount } from '../../src/postgres/server/server-programs.ts'
 import { postgresFacts } from './facts.ts';
 import { makeTempDirectory } from './temp.ts';
 
-const READY_TIMEOUT_MS = 30_000;
+const READY_TIMEOUT_MS = 180_000;
 
 export interface PgBouncer extends AsyncDisposable {
   readonly port: number;

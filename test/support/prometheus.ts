@@ -8,7 +8,7 @@ import { z } from 'zod';
 import { makeTempDirectory } from './temp.ts';
 
 const deploy = path.resolve(import.meta.dirname, '../../deploy');
-const PATIENCE_MS = 120_000;
+const PATIENCE_MS = 200_000;
 
 /** A Prometheus of the test's own that scrapes one port each second. */
 export async function startPrometheus(targetPort: number) {
