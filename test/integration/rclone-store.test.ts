@@ -1,6 +1,5 @@
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { inspect } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { type ByteStream, MIB } from '../../src/common/bytes.ts';
 import {
@@ -14,55 +13,14 @@ import {
   textBytes,
   uploadsOf,
 } from '../../src/storage/contract/harness.contract.ts';
-import type { ObjectStore } from '../../src/storage/object-store.ts';
-import { s3Facts } from '../support/facts.ts';
-import { makeRclonePlace, openRcloneStore, type RclonePlace, withScriptedRclone } from '../support/rclone.ts';
-import { createBucket, createS3User, type TestBucket } from '../support/s3.ts';
+import { openRcloneStore, setRcloneStage, withScriptedRclone } from '../support/rclone.ts';
 
 /** More than rclone keeps before it begins an upload, and more than one of its parts. */
 const large = distinctBytes(40 * MIB + 12_345);
 
-/** Both kinds of remotes: one that renames, and one that shows nothing before it is complete. */
-interface Stage extends AsyncDisposable {
-  readonly place: RclonePlace;
-  readonly bucket: TestBucket;
-  readonly remotes: readonly { readonly remote: string; readonly files: () => Promise<string[]> }[];
-}
-
-async function setStage(): Promise<Stage> {
-  const place = await makeRclonePlace();
-  const bucket = await createBucket();
-  const filesOnDisk = async (): Promise<string[]> => {
-    const entries = await readdir(place.root, { recursive: true, withFileTypes: true });
-    return entries
-      .filter((entry) => entry.isFile())
-      .map((entry) => path.relative(place.root, path.join(entry.parentPath, entry.name)));
-  };
-  return {
-    place,
-    bucket,
-    remotes: [
-      { remote: 'disk:', files: filesOnDisk },
-      { remote: `ceph:${bucket.name}`, files: () => bucket.listKeys() },
-    ],
-    [Symbol.asyncDispose]: async () => {
-      await bucket.remove();
-      await place.remove();
-    },
-  };
-}
-
-const failureOf = async (run: Promise<unknown>): Promise<unknown> => {
-  try {
-    return await run;
-  } catch (error) {
-    return error;
-  }
-};
-
 describe('a put through rclone', () => {
   test('is confirmed by the remote’s own hash where it has one, else by the length', async () => {
-    await using stage = await setStage();
+    await using stage = await setRcloneStage();
     const { configFile } = stage.place;
     const disk = openRcloneStore({ remote: 'disk:', configFile });
     const ceph = openRcloneStore({ remote: `ceph:${stage.bucket.name}`, configFile });
@@ -80,7 +38,7 @@ describe('a put through rclone', () => {
   });
 
   test('whose rclone is killed in its middle says so and leaves nothing', async () => {
-    await using stage = await setStage();
+    await using stage = await setRcloneStage();
     const env = await withScriptedRclone(
       path.join(stage.place.path, 'bin'),
       'echo $$ > "$folder/pid-$1"; exec $rclone "$@"',
@@ -105,7 +63,7 @@ describe('a put through rclone', () => {
   });
 
   test('whose body throws in its middle leaves nothing, not even parts of an upload', async () => {
-    await using stage = await setStage();
+    await using stage = await setRcloneStage();
     const error = new Error('pg_dump was killed');
     for (const { remote, files } of stage.remotes) {
       const store = openRcloneStore({ remote, configFile: stage.place.configFile });
@@ -122,7 +80,7 @@ describe('a put through rclone', () => {
   });
 
   test('of which the remote keeps a part only is no success, and is taken back', async () => {
-    await using stage = await setStage();
+    await using stage = await setRcloneStage();
     const script =
       'case "$1" in rcat) { head -c 100000; cat > /dev/null; :; } | $rclone "$@" ;; *) exec $rclone "$@" ;; esac';
     const env = await withScriptedRclone(path.join(stage.place.path, 'bin'), script);
@@ -137,7 +95,7 @@ describe('a put through rclone', () => {
   });
 
   test('of other bytes than were sent is found out by the hash, and taken back', async () => {
-    await using stage = await setStage();
+    await using stage = await setRcloneStage();
     const env = await withScriptedRclone(
       path.join(stage.place.path, 'bin'),
       `case "$1" in rcat) tr '\\000' '\\001' | $rclone "$@" ;; *) exec $rclone "$@" ;; esac`,
@@ -154,7 +112,7 @@ describe('a put through rclone', () => {
   });
 
   test('whose rename succeeds without an answer is a success', async () => {
-    await using stage = await setStage();
+    await using stage = await setRcloneStage();
     const env = await withScriptedRclone(
       path.join(stage.place.path, 'bin'),
       '$rclone "$@"; status=$?; case "$1" in moveto) echo "connection reset by peer" >&2; exit 1 ;; *) exit $status ;; esac',
@@ -168,7 +126,7 @@ describe('a put through rclone', () => {
   });
 
   test('of a small object that has the same length and time as before replaces it all the same', async () => {
-    await using stage = await setStage();
+    await using stage = await setRcloneStage();
     const env = await withScriptedRclone(
       path.join(stage.place.path, 'bin'),
       // What is written seems to be as old as what was there.
@@ -181,7 +139,7 @@ describe('a put through rclone', () => {
   });
 
   test('goes through an encrypted remote, which knows no hashes and keeps short names only', async () => {
-    await using stage = await setStage();
+    await using stage = await setRcloneStage();
     const password = 'eXNPPm3vJUvxlJq3xRGNm1Bm3n4'; // as rclone obscures them
     const env = {
       ...process.env,
@@ -201,7 +159,7 @@ describe('a put through rclone', () => {
 
 describe('a read through rclone', () => {
   test('that is cut off goes on where it was', async () => {
-    await using stage = await setStage();
+    await using stage = await setRcloneStage();
     const script = `
       if [ "$1" = cat ] && [ "$(ls "$folder" | grep -c '^cut')" -lt 2 ]; then
         : > "$folder/cut-$$"; $rclone "$@" | head -c 3000000; echo 'read tcp 10.0.0.1:443: connection reset by peer' >&2; exit 1
@@ -214,7 +172,7 @@ describe('a read through rclone', () => {
   });
 
   test('of other bytes than the remote has the hash of does not end well', async () => {
-    await using stage = await setStage();
+    await using stage = await setRcloneStage();
     const script = `if [ "$1" = cat ]; then $rclone "$@" | tr a b; else exec $rclone "$@"; fi`;
     const env = await withScriptedRclone(path.join(stage.place.path, 'bin'), script);
     const store = openRcloneStore({ remote: `ceph:${stage.bucket.name}`, configFile: stage.place.configFile, env });
@@ -223,7 +181,7 @@ describe('a read through rclone', () => {
   });
 
   test('of fewer bytes than there should be does not end well', async () => {
-    await using stage = await setStage();
+    await using stage = await setRcloneStage();
     const script = `if [ "$1" = cat ]; then $rclone "$@" | head -c 10; else exec $rclone "$@"; fi`;
     const env = await withScriptedRclone(path.join(stage.place.path, 'bin'), script);
     const store = openRcloneStore({ remote: 'disk:', configFile: stage.place.configFile, env });
@@ -232,7 +190,7 @@ describe('a read through rclone', () => {
   });
 
   test('of an object that is replaced before its bytes are asked for is refused', async () => {
-    await using stage = await setStage();
+    await using stage = await setRcloneStage();
     for (const { remote } of stage.remotes) {
       const store = openRcloneStore({ remote, configFile: stage.place.configFile });
       await store.putSmall('state', textBytes('before'));
@@ -245,7 +203,7 @@ describe('a read through rclone', () => {
 
 describe('a list through rclone', () => {
   test('finds what lies in a folder beside an object of the same name', async () => {
-    await using stage = await setStage();
+    await using stage = await setRcloneStage();
     const store = openRcloneStore({ remote: `ceph:${stage.bucket.name}`, configFile: stage.place.configFile });
     const names = ['a*[b]{c}', 'a*[b]{c}/x/1', 'a*[b]{c}/x/2', 'aX[b]{c}/3', 'b/c', 'b/c/c'];
     for (const name of names) await stage.bucket.put(name, 'x');
@@ -256,7 +214,7 @@ describe('a list through rclone', () => {
   });
 
   test('is tried again after trouble with the network', async () => {
-    await using stage = await setStage();
+    await using stage = await setRcloneStage();
     const script = `if [ "$1" = lsjson ] && [ ! -e "$folder/once" ]; then : > "$folder/once"; echo 'dial tcp: i/o timeout' >&2; exit 1; fi; exec $rclone "$@"`;
     const env = await withScriptedRclone(path.join(stage.place.path, 'bin'), script);
     const store = openRcloneStore({ remote: 'disk:', configFile: stage.place.configFile, env });
@@ -265,7 +223,7 @@ describe('a list through rclone', () => {
   });
 
   test('is not shortened by filters that the environment sets', async () => {
-    await using stage = await setStage();
+    await using stage = await setRcloneStage();
     const env = {
       ...process.env,
       RCLONE_EXCLUDE: '*',
@@ -279,113 +237,8 @@ describe('a list through rclone', () => {
   });
 });
 
-const calls = (store: ObjectStore): readonly (() => Promise<unknown>)[] => [
-  () => store.probe(),
-  () => store.probe({ write: true }),
-  () => store.head('a'),
-  () => store.get('a'),
-  () => store.now(),
-  () => store.putSmall('a', textBytes('x')),
-  () => store.putStream('a', streamOf(textBytes('x'))),
-  () => listKeys(store, ''),
-  () => listKeys(store, 'folder/'),
-  () => uploadsOf(store, ''),
-];
-const all = async (store: ObjectStore, expected: object): Promise<void> => {
-  for (const call of calls(store)) await expect(call()).rejects.toMatchObject({ name: 'PgarkError', ...expected });
-};
-
-describe('what is wrong', () => {
-  test('is said of a remote that rclone does not know', async () => {
-    await using place = await makeRclonePlace();
-    const store = openRcloneStore({ remote: 'nowhere:x', configFile: place.configFile });
-    await all(store, {
-      code: 'storage-config-invalid',
-      message: expect.stringContaining("rclone:nowhere:x can do: didn't find section in config file"),
-      hint: expect.stringContaining('rclone config'),
-    });
-  });
-
-  test('is said where rclone is missing', async () => {
-    await using place = await makeRclonePlace();
-    const store = openRcloneStore({ remote: 'disk:', configFile: place.configFile, env: { ...process.env, PATH: '' } });
-    await all(store, { code: 'store-unsupported', hint: expect.stringContaining('apt-get install rclone') });
-  });
-
-  test('is said of a bucket that is missing, and none is made', async () => {
-    await using place = await makeRclonePlace();
-    const store = openRcloneStore({ remote: 'ceph:no-such-bucket-here/path', configFile: place.configFile });
-    await all(store, { code: 'store-bucket-missing' });
-    await all(openRcloneStore({ remote: 'ceph:', configFile: place.configFile }), { code: 'storage-config-invalid' });
-  });
-
-  test('is said of a folder that is missing, until a backup is made', async () => {
-    await using place = await makeRclonePlace();
-    const store = openRcloneStore({ remote: 'disk:typo', configFile: place.configFile });
-    await expect(listKeys(store, '')).rejects.toMatchObject({ code: 'store-bucket-missing' });
-    await expect(store.head('a')).rejects.toMatchObject({ code: 'store-bucket-missing' });
-    await store.probe({ write: true });
-    expect(await listKeys(store, '')).toEqual([]);
-  });
-
-  test('is said of a server that does not answer', async () => {
-    await using place = await makeRclonePlace();
-    const env = { ...process.env, RCLONE_CONFIG_CEPH_ENDPOINT: 'http://127.0.0.1:1' };
-    const store = openRcloneStore({
-      remote: 'ceph:bucket',
-      configFile: place.configFile,
-      env,
-      retry: { retriesMax: 0 },
-    });
-    await expect(store.probe()).rejects.toMatchObject({
-      code: 'store-unreachable',
-      message: expect.stringMatching(/127\.0\.0\.1:1.*connection refused/u),
-    });
-  });
-
-  test('is said of wrong credentials, without showing them, in messages or in arguments', async () => {
-    await using stage = await setStage();
-    const env = {
-      ...(await withScriptedRclone(
-        path.join(stage.place.path, 'bin'),
-        'echo "$@" >> "$folder/arguments"; exec $rclone "$@"',
-      )),
-      RCLONE_CONFIG_CEPH_SECRET_ACCESS_KEY: 'not-the-secret',
-      RCLONE_VERBOSE: '2',
-      RCLONE_DUMP: 'headers,auth',
-    };
-    const store = openRcloneStore({ remote: `ceph:${stage.bucket.name}`, configFile: stage.place.configFile, env });
-    for (const call of calls(store)) {
-      const error = await failureOf(call());
-      expect(error).toMatchObject({
-        code: 'store-credentials-rejected',
-        message: expect.stringContaining('SignatureDoesNotMatch'),
-      });
-      expect(inspect(error, { depth: 10 })).not.toMatch(/not-the-secret|Signature=|Authorization/u);
-    }
-    const said = await readFile(path.join(stage.place.path, 'bin', 'arguments'), 'utf8');
-    expect(said).not.toContain('not-the-secret');
-    expect(said).not.toContain(s3Facts().secretKey);
-  });
-
-  test('is said to who may only read, and lets him read', async () => {
-    await using stage = await setStage();
-    await stage.bucket.put('kept', 'kept');
-    await using place = await makeRclonePlace(await createS3User({ readOnlyBuckets: [stage.bucket] }));
-    const store = openRcloneStore({ remote: `ceph:${stage.bucket.name}`, configFile: place.configFile });
-    expect(await store.probe()).toMatchObject({ conditionalWrites: false });
-    expect(Buffer.from(await readObject(store, 'kept')).toString()).toBe('kept');
-    const denied = { code: 'store-access-denied' };
-    await expect(store.probe({ write: true })).rejects.toMatchObject(denied);
-    await expect(store.putSmall('new', textBytes('x'))).rejects.toMatchObject(denied);
-    await expect(store.putStream('new', streamOf(textBytes('x')))).rejects.toMatchObject(denied);
-    await expect(store.delete('kept')).rejects.toMatchObject(denied);
-    expect(await stage.bucket.listKeys()).toEqual(['kept']);
-  });
-});
-
 test('a condition is honoured by a look before the write', async () => {
-  await using stage = await setStage();
+  await using stage = await setRcloneStage();
   for (const { remote } of stage.remotes) {
     const store = openRcloneStore({ remote, configFile: stage.place.configFile });
     const failed = { code: 'store-condition-failed' };
@@ -403,7 +256,7 @@ test('a condition is honoured by a look before the write', async () => {
 });
 
 test('the time is the server’s where it shows, and this machine’s elsewhere', async () => {
-  await using stage = await setStage();
+  await using stage = await setRcloneStage();
   const clock = { now: () => new Date('2020-01-01T00:00:00Z'), monotonicMs: () => 0, sleep: () => Promise.resolve() };
   const { configFile } = stage.place;
   const ceph = openRcloneStore({ remote: `ceph:${stage.bucket.name}`, configFile, clock });

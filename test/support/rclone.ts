@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { systemClock } from '../../src/common/clock.ts';
 import { silentLogger } from '../../src/common/log.ts';
@@ -7,6 +7,7 @@ import type { RcloneStoreOptions } from '../../src/storage/rclone/options.ts';
 import { findRclone } from '../../src/storage/rclone/environment.ts';
 import { RcloneStore } from '../../src/storage/rclone/rclone-store.ts';
 import { type S3Login, s3Facts } from './facts.ts';
+import { createBucket, type TestBucket } from './s3.ts';
 import { makeTempDirectory } from './temp.ts';
 
 export interface RclonePlace extends AsyncDisposable {
@@ -40,6 +41,36 @@ export async function makeRclonePlace(login: S3Login = s3Facts()): Promise<Rclon
   await writeFile(configFile, `${lines.join('\n')}\n`, { mode: 0o600 });
   const remove = async (): Promise<void> => directory[Symbol.asyncDispose]();
   return { configFile, root, path: directory.path, remove, [Symbol.asyncDispose]: remove };
+}
+
+/** Both kinds of remotes: one that renames, and one that shows nothing before it is complete. */
+export interface RcloneStage extends AsyncDisposable {
+  readonly place: RclonePlace;
+  readonly bucket: TestBucket;
+  readonly remotes: readonly { readonly remote: string; readonly files: () => Promise<string[]> }[];
+}
+
+export async function setRcloneStage(): Promise<RcloneStage> {
+  const place = await makeRclonePlace();
+  const bucket = await createBucket();
+  const filesOnDisk = async (): Promise<string[]> => {
+    const entries = await readdir(place.root, { recursive: true, withFileTypes: true });
+    return entries
+      .filter((entry) => entry.isFile())
+      .map((entry) => path.relative(place.root, path.join(entry.parentPath, entry.name)));
+  };
+  return {
+    place,
+    bucket,
+    remotes: [
+      { remote: 'disk:', files: filesOnDisk },
+      { remote: `ceph:${bucket.name}`, files: () => bucket.listKeys() },
+    ],
+    [Symbol.asyncDispose]: async () => {
+      await bucket.remove();
+      await place.remove();
+    },
+  };
 }
 
 export function openRcloneStore(
