@@ -1,6 +1,5 @@
 import { escapeIdentifier } from 'pg';
-import { describe, expect, test, vi } from 'vitest';
-import { type Clock, systemClock } from '../../src/common/clock.ts';
+import { describe, expect, test } from 'vitest';
 import { type Logger, silentLogger } from '../../src/common/log.ts';
 import { Secret } from '../../src/common/secret.ts';
 import type { RestoreTarget } from '../../src/operations/restore-into.ts';
@@ -11,8 +10,6 @@ import { createDatabase, createRole, type Login, runAsSuperuser, type TestDataba
 import { databaseNames, futureDatabase } from '../support/restoring.ts';
 import { makeStockArchive } from '../support/stock-archive.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
-
-vi.setConfig({ testTimeout: 120_000 });
 
 const SQL = `CREATE TABLE numbers AS SELECT i, md5(i::text) AS h FROM generate_series(1, 2000) i;
   CREATE VIEW few AS SELECT i FROM numbers WHERE i < 10; CREATE INDEX ON numbers (i);`;
@@ -79,14 +76,12 @@ describe('a restore as a role', () => {
     await makeStockArchive(source, place.store, { pieceRows: 500 });
     const warnings: string[] = [];
     const logger: Logger = { ...silentLogger, warning: (event) => void warnings.push(event), child: () => logger };
-    // Long pauses are none of what is tried here.
-    const clock: Clock = { ...systemClock, sleep: (ms, signal) => systemClock.sleep(Math.min(ms, 20), signal) };
     await restoreInto(restored, place.store, {
       target: targetOf(restored, login),
       leaveOut: NO_OWNERS,
       jobs: 4,
       verifyRows: true,
-      context: { logger, clock },
+      context: { logger },
     });
     // One of the three guards the new database.
     expect(warnings.filter((event) => event === 'load.fewer_connections')).toHaveLength(2);
