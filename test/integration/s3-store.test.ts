@@ -18,14 +18,21 @@ import { createBucket, createS3User } from '../support/s3.ts';
 import { openS3Store } from '../support/s3-store.ts';
 import { makeTempDirectory, type TempDirectory } from '../support/temp.ts';
 
-describeObjectStoreContract('S3Store', async () => {
-  const bucket = await createBucket();
-  return {
-    store: openS3Store(bucket.name),
-    reopen: () => Promise.resolve(openS3Store(bucket.name)),
-    dispose: () => bucket.remove(),
-  };
-});
+/** Pages are full in a test below. */
+const contract = { pageObjects: 100 };
+
+describeObjectStoreContract(
+  'S3Store',
+  async () => {
+    const bucket = await createBucket();
+    return {
+      store: openS3Store(bucket.name),
+      reopen: () => Promise.resolve(openS3Store(bucket.name)),
+      dispose: () => bucket.remove(),
+    };
+  },
+  contract,
+);
 
 describeObjectStoreContract(
   'S3Store under a prefix',
@@ -38,7 +45,7 @@ describeObjectStoreContract(
       dispose: () => bucket.remove(),
     };
   },
-  { pageObjects: 100 },
+  contract,
 );
 
 const bytes = Buffer.from('some bytes');
@@ -77,10 +84,10 @@ describe('S3Store', () => {
     expect(store.location).toBe(`s3://${bucket.name}/prod`);
   });
 
-  test('lists 2,500 objects, complete and in order', { timeout: 300_000 }, async () => {
+  test('lists objects of three pages, complete and in order', { timeout: 300_000 }, async () => {
     await using bucket = await createBucket();
     const store = openS3Store(bucket.name, { prefix: 'prod' });
-    const keys = Array.from({ length: 2_500 }, (_, index) => `shop/${String(index * 7).padStart(6, '0')}.json`);
+    const keys = Array.from({ length: 2_001 }, (_, index) => `shop/${String(index * 7).padStart(6, '0')}.json`);
     for (let start = 0; start < keys.length; start += 50) {
       await Promise.all(keys.slice(start, start + 50).map((key) => store.putSmall(key, bytes)));
     }
@@ -88,8 +95,8 @@ describe('S3Store', () => {
     for await (const info of store.list('shop/')) listed.push(info.key);
     expect(listed).toEqual(keys);
     const last: string[] = [];
-    for await (const info of store.list('shop/', { startAfter: keys[2_400] ?? '' })) last.push(info.key);
-    expect(last).toEqual(keys.slice(2_401));
+    for await (const info of store.list('shop/', { startAfter: keys[1_900] ?? '' })) last.push(info.key);
+    expect(last).toEqual(keys.slice(1_901));
   });
 
   test('names a bucket that does not exist, whatever is asked of it', async () => {
