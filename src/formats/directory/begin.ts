@@ -90,11 +90,14 @@ async function beginOnce(request: BeginRequest, lockWaitMs: number): Promise<Beg
     }
     return { leader, toc };
   } catch (error) {
-    await leader.close();
-    signal.throwIfAborted();
-    // pg_dump cannot know why its snapshot is gone.
-    leader.lost.throwIfAborted();
-    throw error;
+    try {
+      signal.throwIfAborted();
+      // pg_dump cannot know why its snapshot is gone.
+      await leader.confirm();
+      throw error;
+    } finally {
+      await leader.close();
+    }
   }
 }
 
