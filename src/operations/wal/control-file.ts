@@ -25,7 +25,10 @@ export async function systemIdentifierIn(dataDirectory: string): Promise<string 
   } catch (error) {
     const code = systemCodeOf(error);
     if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
-    throw new PgarkError('postgres-failed', `${file} cannot be read: ${messageOf(error)}`, { cause: error });
+    throw new PgarkError('postgres-failed', `${file} cannot be read: ${messageOf(error)}`, {
+      cause: error,
+      hint: 'run it as the user that the server’s files belong to',
+    });
   }
   const version = head.readUInt32LE(8);
   if (version < CONTROL_VERSION_MIN || version > CONTROL_VERSION_MAX) {

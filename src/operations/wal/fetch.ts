@@ -24,7 +24,7 @@ import type { OperationContext } from '../context.ts';
 import type { WalStore } from './archives.ts';
 
 export interface FetchWalRequest extends WalFolder {
-  /** Asked in their order, until one has the file. */
+  /** Asked in their order, until one has the whole file; else the one that has most of it gives that. */
   readonly stores: readonly WalStore[];
   readonly keys: DecryptionKeys;
   /** What a restore_command is asked for (`%f`). */
@@ -45,9 +45,10 @@ export async function fetchWal(request: FetchWalRequest, context: OperationConte
     throw new PgarkError('usage', `${name} is no file of WAL`, { hint: "restore_command = 'pgark wal fetch %f %p'" });
   }
   const failures: PgarkError[] = [];
-  for (const { store } of stores) {
+  const fetches = stores.map(({ store }) => new Fetch(store, request, context.signal));
+  for (const fetch of fetches) {
     try {
-      if (await new Fetch(store, request, context.signal).run()) return 'found';
+      if (await fetch.whole()) return 'found';
     } catch (error) {
       context.signal.throwIfAborted();
       failures.push(asPgarkError(error));
@@ -55,13 +56,28 @@ export async function fetchWal(request: FetchWalRequest, context: OperationConte
   }
   const [failure] = failures;
   if (failure !== undefined) throw failure;
-  return 'absent';
+  // Of what is not whole in any, each storage may have another part: a recovery ends where the part ends that it is given.
+  let most: Beginning | undefined;
+  for (const fetch of fetches) {
+    const beginning = await fetch.beginning();
+    if (beginning !== undefined && beginning.bytes > (most?.bytes ?? 0)) most = beginning;
+  }
+  await most?.write();
+  return most === undefined ? 'absent' : 'found';
+}
+
+/** What a storage has of a segment that is not whole. */
+interface Beginning {
+  readonly bytes: number;
+  write(): Promise<void>;
 }
 
 class Fetch {
   readonly #store: ObjectStore;
   readonly #request: FetchWalRequest;
   readonly #signal: AbortSignal;
+  /** Of the segment, as `whole` has found them. */
+  #deltas: readonly SegmentPart[] = [];
 
   constructor(store: ObjectStore, request: FetchWalRequest, signal: AbortSignal) {
     this.#store = store;
@@ -69,42 +85,44 @@ class Fetch {
     this.#signal = signal;
   }
 
-  /** False: it is proven not to be there. */
-  async run(): Promise<boolean> {
+  /** Whether the whole file is there, and was written. */
+  async whole(): Promise<boolean> {
     const { name } = this.#request;
-    if (parseHistoryFileName(name) !== undefined) return this.#history();
-    const call = { keys: this.#request.keys, signal: this.#signal };
-    const found = await findSegmentObjects(this.#store, this.#request, name, call);
-    if (found.whole !== undefined) {
-      await this.#write(readWhole(this.#store, found.whole, this.#request, call));
-      return true;
+    if (parseHistoryFileName(name) !== undefined) {
+      const content = await this.#readHistory(name);
+      if (content !== undefined) await this.#write(oneBlock(content));
+      return content !== undefined;
     }
+    const call = { keys: this.#request.keys, signal: this.#signal };
+    const { whole, deltas } = await findSegmentObjects(this.#store, this.#request, name, call);
+    this.#deltas = deltas;
+    if (whole !== undefined) await this.#write(readWhole(this.#store, whole, this.#request, call));
+    return whole !== undefined;
+  }
+
+  /** For a file that is not there as a whole. Undefined: it is proven that nothing of it is there. */
+  async beginning(): Promise<Beginning | undefined> {
+    const { name } = this.#request;
     const segmentBytes = await this.#proveArchive();
     const segment = parseSegmentName(name, segmentBytes);
-    if (segment === undefined) return false;
+    if (segment === undefined) return undefined;
     if (await this.#isFollowed()) {
       const begin = await this.#beginOf(segment.timeline, segmentBytes);
       // Before the timeline began its WAL is that of another one, under whose name it is asked for next.
-      if (segment.number < begin) return false;
+      if (segment.number < begin) return undefined;
       throw new PgarkError(
         'wal-gap',
         `${name} is missing in ${this.#store.location}, and later WAL is there: a recovery must not end here`,
       );
     }
-    const chain = chainOfDeltas(found.deltas);
-    if (chain.length === 0) return false;
-    await this.#write(this.#filledUp(chain, segment, segmentBytes));
-    return true;
-  }
-
-  async #history(): Promise<boolean> {
-    const content = await this.#readHistory(this.#request.name);
-    if (content === undefined) {
-      await this.#proveArchive();
-      return false;
-    }
-    await this.#write(oneBlock(content));
-    return true;
+    const chain = chainOfDeltas(this.#deltas);
+    const last = chain.at(-1);
+    return (
+      last && {
+        bytes: last.to,
+        write: () => this.#write(this.#filledUp(chain, segment, segmentBytes)),
+      }
+    );
   }
 
   async #readHistory(name: string): Promise<Uint8Array | undefined> {
@@ -166,7 +184,10 @@ class Fetch {
       await rm(unfinished, { force: true });
       this.#signal.throwIfAborted();
       if (isPgarkError(error) || systemCodeOf(error) === undefined) throw error;
-      throw new PgarkError('restore-failed', `${target} cannot be written: ${messageOf(error)}`, { cause: error });
+      throw new PgarkError('restore-failed', `${target} cannot be written: ${messageOf(error)}`, {
+        cause: error,
+        hint: 'restore_command gives the place as %p: see whether this user may write there, and whether the disk has room',
+      });
     }
   }
 }

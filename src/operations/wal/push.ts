@@ -204,6 +204,9 @@ async function reading<T>(file: string, read: () => Promise<T>): Promise<T> {
     return await read();
   } catch (error) {
     if (isPgarkError(error) || systemCodeOf(error) === undefined) throw error;
-    throw new PgarkError('postgres-failed', `${file} cannot be read: ${messageOf(error)}`, { cause: error });
+    throw new PgarkError('postgres-failed', `${file} cannot be read: ${messageOf(error)}`, {
+      cause: error,
+      hint: 'archive_command gives the file as %p, and runs in the data directory as the server’s own user',
+    });
   }
 }
