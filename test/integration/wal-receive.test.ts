@@ -306,4 +306,31 @@ describe('received WAL', () => {
     await receiving.stop();
     await dropSlots(cluster);
   });
+
+  test('is let go also after a restart of the server, while what came before it is not stored', async () => {
+    let refuses = false;
+    const store = new FaultyStore(storeIn('restarted'), {
+      before: ({ method, key }) => {
+        if (refuses && method.startsWith('put') && key.startsWith('shop/')) {
+          throw new PgarkError('store-unreachable', 'the test refuses');
+        }
+      },
+    });
+    await using receiving = startReceiving(cluster, [store], { slotBudgetBytes: 4 * MIB, clock: hurriedClock(100) });
+    await cluster.sql(load(100));
+    await receiving.archives(await flushedLsn(cluster));
+    refuses = true;
+    await cluster.sql(load(10));
+    await vi.waitUntil(() => receiving.receiver.state().failingStores.size > 0, WAIT);
+    await cluster.stop('fast');
+    await cluster.start();
+    await cluster.sql(load(6_000));
+    await vi.waitUntil(() => receiving.alarms.some(({ kind }) => kind === 'slot-dropped'), WAIT);
+    expect(await cluster.value('select count(*) from pg_replication_slots')).toBe('0');
+    refuses = false;
+    await cluster.sql(load(10));
+    await receiving.archives(await flushedLsn(cluster));
+    await receiving.stop();
+    await dropSlot();
+  });
 });

@@ -1,18 +1,21 @@
 import { formatBytes } from '../../common/bytes.ts';
 import { messageOf, PgarkError } from '../../common/errors.ts';
 import { alarm, type ReceiverWorld } from './receiver-world.ts';
-import type { ServerMonitor, SlotStatus } from './server-monitor.ts';
+import { ServerMonitor, type SlotStatus } from './server-monitor.ts';
 import { judgeSlot, type NearLimit } from './slot-guard.ts';
 
 const LOOK_EVERY_MS = 15_000;
 
 /**
  * Watches what the slot holds back on the server. Beyond the budget, and growing, it is dropped: a database must not stop
- * because its backup did.
+ * because its backup did. It goes on over a connection of its own where that of the session is gone: a server may have been
+ * restarted while what came before is not stored yet.
  */
 export class SlotWatch {
   readonly #world: ReceiverWorld;
-  readonly #monitor: ServerMonitor;
+  #monitor: ServerMonitor;
+  /** The monitor is our own, to be closed. */
+  #isOwn = false;
   readonly #letGo: (reason: PgarkError) => void;
   readonly #ended = new AbortController();
   readonly #watching: Promise<void>;
@@ -34,21 +37,33 @@ export class SlotWatch {
     this.#ended.abort(new Error('the connection ends'));
     if (this.#isAsking) this.#monitor.destroy();
     await this.#watching;
+    if (this.#isOwn) await this.#monitor.close();
   }
 
   async #watch(): Promise<void> {
     const { context } = this.#world;
     const { signal } = this.#ended;
-    while (!signal.aborted && this.#monitor.isAlive) {
+    while (!signal.aborted) {
       try {
+        if (!this.#monitor.isAlive) await this.#open();
         await this.#look();
       } catch (error) {
+        // A server that is away is said to be by the session.
         if (!signal.aborted && this.#monitor.isAlive) {
           context.logger.warning('wal.slot_unread', `the slot could not be looked at: ${messageOf(error)}`);
         }
       }
       await context.clock.sleep(LOOK_EVERY_MS, signal).catch(() => undefined);
     }
+  }
+
+  async #open(): Promise<void> {
+    const { request, stop } = this.#world;
+    this.#monitor = await ServerMonitor.open(request.connection, {
+      applicationName: `${request.slot} monitor`,
+      signal: AbortSignal.any([stop, this.#ended.signal]),
+    });
+    this.#isOwn = true;
   }
 
   async #look(): Promise<void> {
