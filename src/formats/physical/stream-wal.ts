@@ -15,14 +15,14 @@ import { parseSegmentBytes, segmentStartAt } from '../../postgres/wal/segment.ts
 import { historyFileName } from '../../postgres/wal/timeline-history.ts';
 import type { Manifest } from '../../repository/manifest.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
-import { receivedPiece } from '../wal/received-piece.ts';
+import { deltasOf, receivedPiece } from '../wal/received-piece.ts';
 import { putTimelineHistory, putWalDelta, putWalFile, type WalPlace } from '../wal/store-piece.ts';
 import { findSpan, segmentsOf, type WalSpan } from './needed-wal.ts';
 import type { OpenWal, WalRun } from './wal-run.ts';
 
 /** The server hears from us this often, well within the shortest wal_sender_timeout that makes sense. */
 const STATUS_MS = 3_000;
-/** How long each next segment may take at the end: a primary closes the last one when a base backup is over. */
+/** How long nothing may come at the end: a primary closes the last segment when a base backup is over. */
 const LAST_SEGMENT_MS = 60_000;
 
 export interface WalStreamRequest {
@@ -145,11 +145,18 @@ class Streaming implements WalRun {
     for (let archived = start; this.#stop === undefined || archived < this.#stop; ) {
       if (this.#isClosed) return;
       const wait = this.#waitOptions();
+      const before = stream.received;
       const segment = await stream.next(wait);
       if (segment !== undefined) archived = await this.#putSegment(stream, segment);
       else if (stream.isOver) throw endedEarly(await stream.ended);
-      else if (wait.withinMs !== undefined) return this.#putRest(stream);
+      else if (wait.withinMs !== undefined && (stream.received === before || this.#hasRest(stream)))
+        return this.#putRest(stream);
     }
+  }
+
+  /** Of a standby: all that there is to be. */
+  #hasRest({ received }: SegmentStream): boolean {
+    return this.#stop !== undefined && this.#request.inRecovery && received >= this.#stop;
   }
 
   /** How a full segment is waited for; for ever until the end is known. */
@@ -172,11 +179,13 @@ class Streaming implements WalRun {
 
   /** A standby closes no segment: what it has of the last one will do, once that is enough. */
   async #putRest(stream: SegmentStream): Promise<void> {
-    if (this.#stop === undefined || !this.#request.inRecovery || stream.received < this.#stop) throw noMoreWal();
+    if (!this.#hasRest(stream)) throw noMoreWal();
     const rest = stream.tail();
     assert(rest !== undefined, 'what ends within a segment is in its beginning');
-    const piece = receivedPiece(rest, this.#identity);
-    await this.#each(async (place, signal) => void (await putWalDelta(place, piece, { signal })));
+    for (const part of deltasOf(rest)) {
+      const piece = receivedPiece(part, this.#identity);
+      await this.#each(async (place, signal) => void (await putWalDelta(place, piece, { signal })));
+    }
   }
 
   async #archiveHistory(timeline: number): Promise<void> {
@@ -204,7 +213,7 @@ function endedEarly(end: Awaited<SegmentStream['ended']>): PgarkError {
 function noMoreWal(): PgarkError {
   return new PgarkError(
     'stalled',
-    `the server has not sent the end of the write-ahead log that the backup needs within ${LAST_SEGMENT_MS / 1_000} s`,
+    `the server has sent nothing for ${LAST_SEGMENT_MS / 1_000} s of the end of the write-ahead log that the backup needs`,
     { hint: 'see what the server and the network between do, then run the backup again' },
   );
 }

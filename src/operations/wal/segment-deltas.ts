@@ -1,5 +1,4 @@
-import { MIB } from '../../common/bytes.ts';
-import { receivedPiece } from '../../formats/wal/received-piece.ts';
+import { DELTA_BYTES_MAX, deltasOf, receivedPiece } from '../../formats/wal/received-piece.ts';
 import { pieceKey, type WalPlace } from '../../formats/wal/store-piece.ts';
 import type { ReceivedWal } from '../../postgres/replication/segment-stream.ts';
 import type { WalIdentity } from '../../postgres/wal/segment-content.ts';
@@ -7,8 +6,6 @@ import { parseWalKey, walSegmentPrefix } from '../../repository/wal-keys.ts';
 import type { ObjectKey } from '../../storage/object-store.ts';
 import type { Archives } from './archives.ts';
 
-/** A delta is put in one request, and has to fit a small object also if nothing in it can be compressed. */
-const DELTA_BYTES_MAX = 4 * MIB;
 /** As many deltas of one size become one of the next. */
 const DELTAS_PER_LEVEL = 32;
 
@@ -52,11 +49,10 @@ export class SegmentDeltas {
 
   /** Archives what has come since the delta before. */
   async put(tail: ReceivedWal, signal: AbortSignal): Promise<void> {
-    for (let from = tail.from; from < tail.to; ) {
-      const to = Math.min(tail.to, from + DELTA_BYTES_MAX);
-      await this.#archives.put(receivedPiece({ ...tail, from, to }, this.#identity), signal);
-      this.#own.push({ from, to, level: 0, since: tail.since });
-      from = to;
+    for (const part of deltasOf(tail)) {
+      const { from, to, since } = part;
+      await this.#archives.put(receivedPiece(part, this.#identity), signal);
+      this.#own.push({ from, to, level: 0, since });
     }
     await this.#putTogether(tail, signal);
     await this.#removeCovered(tail.to, signal);
