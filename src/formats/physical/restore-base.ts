@@ -62,6 +62,7 @@ export class RestoredBase {
     const base = new RestoredBase(target);
     try {
       await base.#unpack(objects, parents, reading);
+      for (const folder of base.#folders) await folder.finish();
       return base;
     } catch (error) {
       await base.discard();

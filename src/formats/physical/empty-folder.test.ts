@@ -1,0 +1,29 @@
+import { mkdir, readdir, stat, writeFile } from 'node:fs/promises';
+import { expect, test } from 'vitest';
+import { makeTempDirectory } from '../../../test/support/temp.ts';
+import { takeEmptyFolder } from './empty-folder.ts';
+
+test('a folder is filled by one alone, and another who wants it removes nothing', async () => {
+  await using directory = await makeTempDirectory();
+  const there = directory.join('there');
+  await mkdir(there);
+  for (const folder of [there, directory.join('new')]) {
+    const taken = await Promise.allSettled([takeEmptyFolder(folder), takeEmptyFolder(folder)]);
+    const [mine, ...others] = taken.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
+    expect(others).toEqual([]);
+    expect(taken.find(({ status }) => status === 'rejected')).toMatchObject({ reason: { code: 'target-not-empty' } });
+    await writeFile(`${folder}/PG_VERSION`, '17\n');
+    await expect(takeEmptyFolder(folder)).rejects.toMatchObject({
+      code: 'target-not-empty',
+      message: expect.stringContaining('another restore'),
+    });
+    await mine?.finish();
+    expect(await readdir(folder)).toEqual(['PG_VERSION']);
+    await expect(takeEmptyFolder(folder)).rejects.toMatchObject({ message: expect.stringContaining('is not empty') });
+    await mine?.discard();
+  }
+  expect(await readdir(there)).toEqual([]);
+  const above = directory.join('above');
+  await (await takeEmptyFolder(`${above}/data`)).discard();
+  await expect(stat(above)).rejects.toThrow('ENOENT');
+});
