@@ -68,3 +68,41 @@ test('a beginning is not taken for all there is while a storage cannot be asked'
   await expect(fetched(stores.toReversed())).rejects.toMatchObject({ code: 'store-unreachable' });
   expect(await fetched([silent, await archiveWith(segmentBytes)])).toBe(segmentBytes);
 });
+
+test('a segment that becomes whole while its beginning is read is fetched as a whole', async () => {
+  const store = await archiveWith(8_000);
+  let isWhole = false;
+  const archive = new FaultyStore(store, {
+    before: async ({ method, key }) => {
+      if (method !== 'get' || !key.endsWith('.delta.zst') || isWhole) return;
+      isWhole = true;
+      await putWalFile({ store, folder: WAL_FOLDER, sealer: undefined, keys: NO_KEYS }, pieceOf(SEGMENT, BYTES));
+      await store.delete(key);
+    },
+  });
+  expect(await fetched([archive])).toBe(segmentBytes);
+  expect(isWhole).toBe(true);
+});
+
+test('a segment that is archived and followed by another one meanwhile is no gap', async () => {
+  const store = await archiveWith(8_000);
+  const place = { store, folder: WAL_FOLDER, sealer: undefined, keys: NO_KEYS };
+  let lists = 0;
+  const archive = new FaultyStore(store, {
+    before: async ({ method }) => {
+      if (method !== 'list') return;
+      lists += 1;
+      if (lists !== 2) return;
+      const next = { timeline: 1, number: 8n };
+      await putWalFile(place, pieceOf(SEGMENT, BYTES));
+      await putWalDelta(place, pieceOf(next, madeSegment(next), 0, 8_000));
+    },
+  });
+  expect(await fetched([archive])).toBe(segmentBytes);
+  const gap = await archiveWith(0);
+  await putWalFile(
+    { ...place, store: gap },
+    pieceOf({ timeline: 1, number: 9n }, madeSegment({ timeline: 1, number: 9n })),
+  );
+  await expect(fetched([gap])).rejects.toMatchObject({ code: 'wal-gap' });
+});

@@ -40,12 +40,23 @@ export interface FetchWalRequest extends WalFolder {
  * for a storage without any WAL of this server; `usage`, `corrupt`, `wrong-key`, `key-missing`, `store-…`.
  */
 export async function fetchWal(request: FetchWalRequest, context: OperationContext): Promise<'found' | 'absent'> {
-  const { name, stores } = request;
+  const { name } = request;
   if (parseWalFileName(name) === undefined) {
     throw new PgarkError('usage', `${name} is no file of WAL`, { hint: "restore_command = 'pgark wal fetch %f %p'" });
   }
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await fetchOnce(request, context);
+    } catch (error) {
+      const mayHaveMoved = isPgarkError(error, 'object-not-found') || isPgarkError(error, 'wal-gap');
+      if (attempt === ATTEMPTS_MAX || !mayHaveMoved) throw error;
+    }
+  }
+}
+
+async function fetchOnce(request: FetchWalRequest, context: OperationContext): Promise<'found' | 'absent'> {
   const failures: PgarkError[] = [];
-  const fetches = stores.map(({ store }) => new Fetch(store, request, context.signal));
+  const fetches = request.stores.map(({ store }) => new Fetch(store, request, context.signal));
   for (const fetch of fetches) {
     try {
       if (await fetch.whole()) return 'found';
@@ -65,6 +76,12 @@ export async function fetchWal(request: FetchWalRequest, context: OperationConte
   await most?.write();
   return most === undefined ? 'absent' : 'found';
 }
+
+/**
+ * A receiver goes on meanwhile: it puts parts of a segment together, and at last into the whole. What was listed may be gone
+ * when it is read, and what was not there yet when it was looked for may be followed by more.
+ */
+const ATTEMPTS_MAX = 3;
 
 /** What a storage has of a segment that is not whole. */
 interface Beginning {
