@@ -53,7 +53,7 @@ function registerReceive(wal: Command, world: CliWorld): void {
       {
         source: source.name,
         connection: source.connection,
-        slot: typeof options.slot === 'string' ? options.slot : settings.slot,
+        slot: slotOf(text(options.slot)) ?? settings.slot,
         stores: await openStores(run, config, settings),
         sealer: await world.adapters.sealerOf(settings.encryption),
         keys: config.decryptionKeys,
@@ -162,11 +162,29 @@ async function archiveOf(run: CommandRun, options: Readonly<Record<string, unkno
       : await storesToReadFrom(run, config, database, text(options.storage));
   const source = named ?? database?.name ?? '';
   const systemIdentifier =
-    text(options.systemId) ?? (await systemIdentifierIn(world.cwd)) ?? (await onlyArchived(stores, source, world));
+    systemIdOf(text(options.systemId)) ??
+    (await systemIdentifierIn(world.cwd)) ??
+    (await onlyArchived(stores, source, world));
   return {
     archive: { source, systemIdentifier, stores, keys: await keysOf(config, options) },
     context: operationContext({ logger: run.logger(config), signal: world.signal }),
   };
+}
+
+/** Error: `usage` for a name that no slot can have. */
+function slotOf(given: string | undefined): string | undefined {
+  if (given === undefined || /^[a-z0-9_]{1,63}$/.test(given)) return given;
+  throw new PgarkError('usage', `--slot "${given}" is no name that a replication slot can have`, {
+    hint: 'it has up to 63 small letters, digits and underscores',
+  });
+}
+
+/** Error: `usage` for what no server is called by. */
+function systemIdOf(given: string | undefined): string | undefined {
+  if (given === undefined || /^\d{1,20}$/.test(given)) return given;
+  throw new PgarkError('usage', `--system-id ${given} is no system identifier, which has digits alone`, {
+    hint: 'pgark wal status shows it; on the server: SELECT system_identifier FROM pg_control_system()',
+  });
 }
 
 function registerStatus(wal: Command, world: CliWorld): void {
@@ -190,7 +208,9 @@ function registerStatus(wal: Command, world: CliWorld): void {
     }
     const now = context.clock.now();
     run.result({ archives: found.map((each) => walJson(each, now)) }, () =>
-      found.length === 0 ? 'no WAL is archived\n' : found.map((each) => describeWal(each, now)).join('\n'),
+      found.length === 0
+        ? 'no WAL is archived but what each physical backup keeps for itself\nbegin with: pgark wal receive\n'
+        : found.map((each) => describeWal(each, now)).join('\n'),
     );
   });
 }

@@ -22,10 +22,20 @@ class Place {
   /** Adds a backup and gives its id. */
   async add(
     startedAt: string,
-    options: { source?: string; database?: string; key?: string; id?: string; format?: 'plain' | 'directory' } = {},
+    options: {
+      source?: string;
+      database?: string;
+      key?: string;
+      id?: string;
+      format?: 'plain' | 'directory' | 'physical';
+    } = {},
   ) {
     const { source = 'shop', database = 'shop', format = 'plain' } = options;
-    const id = makeBackupId(new Date(startedAt), format === 'plain' ? 'p' : 'd', systemRandom);
+    const id = makeBackupId(
+      new Date(startedAt),
+      format === 'physical' ? 'f' : format === 'plain' ? 'p' : 'd',
+      systemRandom,
+    );
     const key = options.key ?? `${database}_${startedAt}_${id.slice(-6)}.sql.gz`;
     const manifest = {
       layout: 1 as const,
@@ -103,6 +113,18 @@ describe('finding a backup', () => {
     expect(place.cost).toEqual(['list', 'get']);
     expect(await place.at('2026-01-10T12:00:00Z')).toBe(ids[9]);
     expect(place.cost).toEqual(['list', 'get']);
+  });
+
+  test('who wants to load a database is told of the physical backups that are there', async () => {
+    const place = new Place();
+    const latest = (): Promise<string> => place.find({ kind: 'latest' }, { kind: 'logical' });
+    await expect(latest()).rejects.toMatchObject({ hint: expect.stringContaining('pgark backup makes one') });
+    const { id } = await place.add('2026-01-01T02:00:00.000Z', { format: 'physical' });
+    await expect(latest()).rejects.toMatchObject({
+      code: 'backup-not-found',
+      message: expect.stringContaining(`only physical ones such as ${id}`),
+      hint: expect.stringContaining('--to-dir'),
+    });
   });
 
   test('a name may be an id, a file name, a key, a URL or the key of the manifest', async () => {

@@ -88,12 +88,26 @@ async function findNewest(
     if (newest) return { kind: 'own', manifest: newest };
   }
   if (notAfter === undefined || newestFirst.length === 0) {
-    throw new PgarkError('backup-not-found', `there is no ${describeFilter(filter)} in ${repository.store.location}`, {
-      hint: 'pgark list shows what there is; pgark backup makes one',
-    });
+    throw await noneAtAll(repository, filter, options);
   }
   throw new PgarkError('backup-not-found', `no ${describeFilter(filter)} is as old as ${notAfter.toISOString()}`, {
     hint: `the oldest is ${newestFirst.at(-1)?.id ?? ''}`,
+  });
+}
+
+async function noneAtAll(repository: Repository, filter: BackupFilter, options: CallOptions): Promise<PgarkError> {
+  const { location } = repository.store;
+  if (filter.kind === 'logical') {
+    for await (const { id } of repository.manifestKeys({ ...filter, kind: 'physical' }, options)) {
+      return new PgarkError(
+        'backup-not-found',
+        `there is no ${describeFilter(filter)} in ${location} that can be loaded into a database, only physical ones such as ${id}`,
+        { hint: 'restore those as a server of their own: pgark restore latest --to-dir DIR' },
+      );
+    }
+  }
+  return new PgarkError('backup-not-found', `there is no ${describeFilter(filter)} in ${location}`, {
+    hint: 'pgark list shows what there is; pgark backup makes one',
   });
 }
 

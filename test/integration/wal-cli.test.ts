@@ -82,6 +82,12 @@ test('a receiver that is killed in the midst of it loses nothing, and one that i
   expect((await runPgark(['wal', 'fetch', name, fetched], { env: missing, cwd: cluster.dataDirectory })).exitCode).toBe(
     126,
   );
+  // What Node.js itself ends with when it does not start, PostgreSQL would take for the end of what is archived.
+  const notStarted = await runPgark(['wal', 'fetch', name, fetched], { env: { ...env, NODE_OPTIONS: '--nonsense' } });
+  expect(notStarted.exitCode).toBe(126);
+  const id = await runPgark(['wal', 'fetch', name, fetched, '--system-id', '../x'], { env, cwd: directory.path });
+  expect([id.exitCode, id.stderr]).toEqual([126, expect.stringContaining('--system-id ../x is no system identifier')]);
+  expect((await runPgark(['wal', 'receive', '--slot', 'Not-One'], { env })).exitCode).toBe(2);
   const refused = await runPgark(['wal', 'receive'], {
     env: { ...env, DATABASE_URL: cluster.url.replace('postgres:unused', 'nobody:x') },
   });
