@@ -11,12 +11,17 @@ const SECTIONS: ReadonlySet<string> = new Set(['Storage', 'Encryption', 'Process
 /** What libraries read besides: keys and addresses of clouds, proxies, certificates, homes. */
 const OF_LIBRARIES = /^(AWS_\w+|RCLONE_\w+|NODE_EXTRA_CA_CERTS|SSL_CERT_(FILE|DIR)|HOME|PATH|(HTTPS?|NO)_PROXY)$/i;
 
+interface World {
+  readonly options: Pick<CommandRun['options'], 'config'>;
+  readonly world: Pick<CommandRun['world'], 'cwd' | 'environment'>;
+}
+
 /**
  * `pgark wal fetch` as the restore of this command line would run it: with its configuration, its storage, its keys. Secrets
  * are in its environment only, and names of files that hold them in its arguments.
  */
 export function fetchProgramOf(
-  { options, world: { cwd, environment } }: Pick<CommandRun, 'options' | 'world'>,
+  { options, world: { cwd, environment } }: World,
   { storage, identity, passphraseFile }: Readonly<Record<string, unknown>>,
 ): RecoveryRequest['fetch'] {
   const path = (flag: string, value: unknown): readonly string[] =>

@@ -20,7 +20,7 @@ import type { ObjectStore } from '../storage/object-store.ts';
 import type { OperationContext } from './context.ts';
 import { type BackupSelector, findBackup } from './find-backup.ts';
 import { describeStop } from './recovery/describe-plan.ts';
-import { planRecovery, type RecoveryPlan } from './recovery/plan-recovery.ts';
+import { goesBeyondBase, planRecovery, type RecoveryPlan } from './recovery/plan-recovery.ts';
 import { checkWal, prepareFetching } from './recovery/recover-directory.ts';
 import { findServerToStart, startRecovered, type StartRequest } from './recovery/start-recovered.ts';
 import type { RecoveryTarget } from './recovery/recovery-target.ts';
@@ -165,10 +165,11 @@ async function check(
     });
   }
   context.onProgress({ phase: 'checking', subject: found.manifest.id, bytes: 0 });
-  const recovery =
-    wanted &&
-    (await planRecovery({ ...wanted, reference: found.manifest, isNamed: selector.kind === 'name' }, access, context));
-  const manifest = recovery?.base.manifest ?? found.manifest;
+  const reference = found.manifest;
+  const planned =
+    wanted && (await planRecovery({ ...wanted, reference, isNamed: selector.kind === 'name' }, access, context));
+  const manifest = planned?.base.manifest ?? reference;
+  const recovery = planned && goesBeyondBase(planned) ? planned : undefined;
   const objects = new PhysicalObjects(manifest, access);
   const span = spanOf(manifest);
   const parents = await readParents(manifest, access);

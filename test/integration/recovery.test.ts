@@ -1,8 +1,16 @@
+import { readdir, readFile } from 'node:fs/promises';
+import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { targetAt, targetAtLsn } from '../../src/operations/recovery/recovery-target.ts';
-import type { RecoveryRequest } from '../../src/operations/restore-directory.ts';
+import { operationContext } from '../../src/operations/context.ts';
+import type { DirectoryRestoreOutcome, RecoveryRequest } from '../../src/operations/restore-directory.ts';
+import { walStatus } from '../../src/operations/wal/status.ts';
+import { freePort } from '../../src/postgres/server/free-port.ts';
+import { parseServerTime } from '../../src/postgres/wal/server-time.ts';
+import { runPgark } from '../support/cli.ts';
 import { Cluster } from '../support/cluster.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
+import { errorOf } from '../support/destinations.ts';
 import { backUpServer, ServerFolder } from '../support/physical.ts';
 import { NumberedLoad, restoreTo, type WrittenRow } from '../support/recovery-world.ts';
 import { openS3Store } from '../support/s3-store.ts';
@@ -10,6 +18,9 @@ import { createBucket, type TestBucket } from '../support/s3.ts';
 import { flushedLsn, type Receiving, startReceiving } from '../support/wal-receiving.ts';
 
 type Target = RecoveryRequest['target'];
+
+/** Where a command line that names only the bucket looks. */
+const PREFIX = 'postgres-backups';
 
 let cluster: Cluster;
 let folder: ServerFolder;
@@ -22,16 +33,18 @@ beforeAll(async () => {
   cluster = await Cluster.start({ initdb: ['--wal-segsize=1'] });
   folder = await ServerFolder.make(cluster.binDir);
   bucket = await createBucket();
-  // As a command line that names only the bucket finds it.
-  store = openS3Store(bucket.name, { prefix: 'postgres-backups' });
+  store = openS3Store(bucket.name, { prefix: PREFIX });
   receiving = startReceiving(cluster, [store], { source: 'main', slot: 'main' });
   await receiving.streams();
   const load = await NumberedLoad.start(cluster);
   await load.more(20);
-  await backUpServer(cluster, [{ destination: { name: 's3', store, needsDelete: false } }]);
+  await backUpServer(cluster, [s3()]);
   await load.more(2_000);
   rows = await load.stop();
+  // What comes behind the last transaction tells that the log went on without one.
+  await cluster.sql(`select pg_create_restore_point('idle')`);
   await receiving.archives(await flushedLsn(cluster));
+  await receiving.stop();
 });
 afterAll(async () => {
   await receiving[Symbol.asyncDispose]();
@@ -40,6 +53,15 @@ afterAll(async () => {
   await bucket[Symbol.asyncDispose]();
   await cluster[Symbol.asyncDispose]();
 });
+
+const s3 = (): Parameters<typeof backUpServer>[1][number] => ({
+  destination: { name: 's3', store, needsDelete: false },
+});
+
+/** Where a restore to there would recover to; nothing is restored. */
+async function planned(target: Target, changes: Partial<RecoveryRequest> = {}): Promise<DirectoryRestoreOutcome> {
+  return restoreTo(store, folder.join('planned'), target, bucket.env, { ...changes, planOnly: true });
+}
 
 /** The rows that a recovery brings back: 1 up to a last one. */
 async function recovered(name: string, target: Target): Promise<number> {
@@ -67,4 +89,105 @@ describe('a recovery', { timeout: 240_000 }, () => {
     expect(row?.restorePoint).toBeDefined();
     if (row !== undefined) expect(await recovered(kind, targetOf(row))).toBe(row.n);
   });
+});
+
+describe('a recovery that is asked for', { timeout: 240_000 }, () => {
+  const row = (n: number): WrittenRow => {
+    const found = rows[n - 1];
+    if (found === undefined) throw new Error(`row ${n} was not written`);
+    return found;
+  };
+
+  test('in an idle hour behind the last transaction goes to the end, up to when it is known that there was none', async () => {
+    const [status] = await walStatus({ store, source: 'main' }, operationContext());
+    const covered = parseServerTime(status?.record.head?.serverTime ?? '');
+    const { recovery } = await planned({ kind: 'time', time: covered });
+    expect(recovery?.stop.inclusive).toBe(true);
+    expect(recovery?.stop.lsn).toBe((await planned({ kind: 'end' })).recovery?.stop.lsn);
+    const error = await errorOf(planned({ kind: 'time', time: covered + 1n }));
+    expect(error).toMatchObject({ code: 'outside-window', message: expect.stringContaining('is not possible') });
+  });
+
+  test.each<[string, () => Target, Partial<RecoveryRequest>, string]>([
+    ['before its base backup was complete', () => targetAtLsn(row(5).lsn), {}, 'outside-window'],
+    ['behind what is archived', () => targetAtLsn('FF/0'), {}, 'outside-window'],
+    ['at a moment before its base backup', () => targetAt(new Date(row(5).time)), {}, 'outside-window'],
+    ['after a transaction that is nowhere', () => ({ kind: 'xid', xid: 3 }), {}, 'outside-window'],
+    ['at a restore point of another name', () => ({ kind: 'restore-point', name: 'nowhere' }), {}, 'outside-window'],
+    ['on a timeline that is not archived', () => ({ kind: 'end' }), { timeline: 7 }, 'wal-unknown'],
+  ])('%s is refused, with what can be had', async (_, target, changes, code) => {
+    const error = await errorOf(planned(target(), changes));
+    expect(error.code).toBe(code);
+    if (code === 'outside-window') expect(error.hint).toMatch(/--lsn 0\/[0-9A-F]+/);
+  });
+
+  test('over a segment that is missing is refused, with the last point before it', async () => {
+    const { recovery } = await planned({ kind: 'end' });
+    const key = await segmentAmid(row(1_000).lsn);
+    const content = await bucket.get(key);
+    await store.delete(key.slice(PREFIX.length + 1));
+    try {
+      const error = await errorOf(planned({ kind: 'end' }));
+      expect(error).toMatchObject({ code: 'wal-gap', hint: expect.stringMatching(/--lsn 0\/[0-9A-F]+00000$/) });
+      const before = await planned(targetAtLsn(error.hint.replace(/.*--lsn /, '')));
+      expect(before.recovery?.stop.lsn).toBeLessThan(recovery?.stop.lsn ?? 0n);
+    } finally {
+      await bucket.put(key, content);
+    }
+  });
+
+  test('over a damaged object is refused by its name, or fails by it, and never ends early', async () => {
+    const segment = await segmentAmid(row(1_000).lsn);
+    const [base = ''] = (await bucket.listKeys()).filter((key) => key.endsWith('base.tar.zst'));
+    const data = folder.join('damaged');
+    for (const key of [segment, base]) {
+      const content = await bucket.get(key);
+      const damaged = Buffer.from(content);
+      const at = Math.floor(content.length / 2);
+      damaged.writeUInt8(damaged.readUInt8(at) ^ 0x10, at);
+      await bucket.put(key, damaged);
+      try {
+        const name = key.slice(PREFIX.length + 1);
+        const error = await errorOf(restoreTo(store, data, { kind: 'end' }, bucket.env));
+        expect(error).toMatchObject({ code: 'corrupt', message: expect.stringContaining(name) });
+        expect(await readdir(folder.path)).not.toContain('damaged');
+        if (key === base) continue;
+        const changes = { verifyFirst: false, start: { binDir: cluster.binDir }, port: await freePort() };
+        const late = await errorOf(restoreTo(store, data, { kind: 'end' }, bucket.env, changes));
+        expect(late).toMatchObject({ code: 'recovery-failed', message: expect.stringContaining(name) });
+        await folder.remove(data);
+      } finally {
+        await bucket.put(key, content);
+      }
+    }
+  });
+
+  test('from the command line with --start ends when the server is a primary, and says what is in it', async () => {
+    const data = folder.join('started');
+    const { n, lsn } = row(777);
+    const args = ['--to-dir', data, '--lsn', lsn, '--start', '--port', String(await freePort())];
+    const result = await runPgark(['-o', 'json', 'restore', ...args], { env: bucket.env });
+    expect([result.exitCode, result.stderr]).toEqual([0, expect.not.stringContaining('error')]);
+    const { server, recovery } = JSON.parse(result.stdout) as Record<string, Record<string, unknown>>;
+    expect(recovery).toMatchObject({ timeline: 1, lsn, inclusive: false });
+    expect(server?.['last_transaction']).toMatch(/^\d{4}-\d\d-\d\dT.*\.\d{6}Z$/);
+    const running = folder.adopt(data, Number(server?.['port']));
+    expect(await running.value('select max(n) from numbered')).toBe(String(n));
+    expect(await running.value('select pg_is_in_recovery()')).toBe('false');
+    // Nothing is left of how it got there, and no secret.
+    expect(await readdir(path.join(data, 'pg_wal'))).not.toContain('pgark');
+    const settings = await readFile(path.join(data, 'postgresql.auto.conf'), 'utf8');
+    expect(settings).not.toContain(bucket.env['S3_SECRET_ACCESS_KEY']);
+    // As the primary's pg_control has it.
+    expect(settings).toContain(`max_connections = '100'\nmax_worker_processes = '8'\nmax_wal_senders = '10'\n`);
+    await folder.stop(data);
+  });
+
+  /** The key of the whole segment that holds a position. */
+  async function segmentAmid(lsn: string): Promise<string> {
+    const name = await cluster.value(`select pg_walfile_name('${lsn}')`);
+    const [key] = (await bucket.listKeys(PREFIX)).filter((each) => each.endsWith(`${name}.zst`));
+    if (key === undefined) throw new Error(`${name} is not archived whole`);
+    return key;
+  }
 });

@@ -142,6 +142,17 @@ export class ServerFolder implements AsyncDisposable {
     if (this.#running.delete(data)) await this.run('pg_ctl', ['-D', data, '-w', '-m', 'immediate', 'stop']);
   }
 
+  /** A server that somebody else has started; it ends with this. */
+  adopt(data: string, port: number): RestoredServer {
+    this.#running.add(data);
+    return new RestoredServer(port);
+  }
+
+  /** A data directory whose server does not run. */
+  async remove(data: string): Promise<void> {
+    await rm(data, { recursive: true, force: true });
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     for (const data of this.#running) await this.stop(data).catch(() => undefined);
     await rm(this.path, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });

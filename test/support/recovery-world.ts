@@ -1,6 +1,10 @@
 import { Client } from 'pg';
 import { fetchProgramOf } from '../../src/cli/fetch-program.ts';
-import type { DirectoryRestoreOutcome, RecoveryRequest } from '../../src/operations/restore-directory.ts';
+import type {
+  DirectoryRestoreOutcome,
+  DirectoryRestoreRequest,
+  RecoveryRequest,
+} from '../../src/operations/restore-directory.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import type { Cluster } from './cluster.ts';
 import { restoreServer } from './physical.ts';
@@ -74,15 +78,17 @@ export class NumberedLoad {
   }
 }
 
+type Changes = Partial<RecoveryRequest> & Pick<Partial<DirectoryRestoreRequest>, 'planOnly' | 'start' | 'port'>;
+
 /** `environment`: by which `pgark wal fetch` finds the storage. */
 export function restoreTo(
   store: ObjectStore,
   directory: string,
   target: RecoveryRequest['target'],
   environment: Readonly<Record<string, string>>,
-  changes: Partial<RecoveryRequest> = {},
+  { planOnly = false, start, port, ...changes }: Changes = {},
 ): Promise<DirectoryRestoreOutcome> {
   const world = { cwd: '/', environment: { PATH: process.env['PATH'], ...environment } };
-  const fetch = fetchProgramOf({ options: {}, world } as unknown as Parameters<typeof fetchProgramOf>[0], {});
-  return restoreServer(store, directory, { recovery: { target, fetch, ...changes } });
+  const fetch = fetchProgramOf({ options: {}, world }, {});
+  return restoreServer(store, directory, { recovery: { target, fetch, ...changes }, planOnly, start, port });
 }

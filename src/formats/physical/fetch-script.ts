@@ -11,7 +11,7 @@ export interface FetchProgram {
    * `pgark … wal fetch …` for a server’s WAL, run with the name of a file and a path behind it; `pgark … wal read-ahead …`,
    * with the name of the first segment and a folder. They hold no secret.
    */
-  commandFor(verb: 'fetch' | 'read-ahead', folder: WalFolder): readonly string[];
+  readonly commandFor: (verb: 'fetch' | 'read-ahead', folder: WalFolder) => readonly string[];
   /** The directory that relative paths in the command and `environment` start from. */
   readonly directory: string;
   /** Variables that it is run with, secrets among them. */

@@ -23,7 +23,10 @@ interface RecoveryStop {
   readonly time?: ServerTime | undefined;
 }
 
-/** A base backup, and how far to go from it. */
+/**
+ * A base backup, and how far to go from it. Where nothing is archived behind the backup, as may be of a standby, the last record
+ * is one that the server needs to be consistent: it can be given no target then, and goes to the end of the backup.
+ */
 export interface RecoveryPlan {
   readonly base: RecoveryBase;
   readonly timeline: number;
@@ -152,6 +155,11 @@ async function toLandmark(world: World): Promise<RecoveryPlan> {
     }
   }
   throw outsideWindow(world);
+}
+
+/** Whether there is anything behind the backup to go to. */
+export function goesBeyondBase({ base, stop }: RecoveryPlan): boolean {
+  return stop.lsn >= base.stopLsn;
 }
 
 /** Behind the last record that is archived whole. */

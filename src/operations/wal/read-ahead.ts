@@ -38,8 +38,8 @@ export async function readAhead(request: ReadAheadRequest, context: OperationCon
   if (segment === undefined || segmentBytes === undefined) return fail(folder);
   const readyMax = Math.max(2, Math.min(READY_MAX, Math.floor(READY_BYTES_MAX / segmentBytes)));
   const underWay = new Set<Promise<void>>();
-  let hasFailed = false;
-  for (let { number } = segment; !hasFailed; number += 1n) {
+  const state = { goesOn: true };
+  for (let { number } = segment; state.goesOn; number += 1n) {
     while (underWay.size >= FETCHES) await Promise.race(underWay);
     while ((await countReady(folder)) >= readyMax) {
       if (!(await isWanted())) return;
@@ -47,7 +47,7 @@ export async function readAhead(request: ReadAheadRequest, context: OperationCon
     }
     const name = segmentName({ timeline: segment.timeline, number }, segmentBytes);
     const fetching = fetchOne({ ...request, name, target: path.join(folder, name) }, context).then((found) => {
-      hasFailed ||= !found;
+      state.goesOn &&= found;
       underWay.delete(fetching);
     });
     underWay.add(fetching);

@@ -33,7 +33,7 @@ export interface FinishedRecovery {
   readonly logFile: string;
   /** The last record that was read, as the server says. */
   readonly redoneAt: Lsn | undefined;
-  /** When the last transaction that is there was committed, as the server says it, in UTC. */
+  /** When the last transaction that is there was committed: RFC 3339, with microseconds. */
   readonly lastTransaction: string | undefined;
   readonly port: number | undefined;
 }
@@ -78,9 +78,9 @@ export async function recoverServer(
   };
 }
 
-/** Its messages are read: they are to be in English, here, and with a time that is known. */
+/** Its messages are read: they are to be in English, and here. */
 function optionsOf({ port }: RecoveringServer): string {
-  const settings = ['logging_collector=off', 'log_destination=stderr', 'lc_messages=C', 'log_timezone=UTC'];
+  const settings = ['logging_collector=off', 'log_destination=stderr', 'lc_messages=C'];
   if (port !== undefined) settings.push(`port=${port}`);
   return settings.map((setting) => `-c ${setting}`).join(' ');
 }

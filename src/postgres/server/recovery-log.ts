@@ -2,7 +2,7 @@
 export interface RecoveryLog {
   /** The last record that was read: `0/3000028`. */
   readonly redoneAt: string | undefined;
-  /** `2026-11-20 02:00:00.123456+00` */
+  /** RFC 3339, in UTC, with microseconds. */
   readonly lastTransaction: string | undefined;
   /** What made it end: of `pgark wal fetch` first, then the server's own words. */
   readonly failure: string | undefined;
@@ -55,8 +55,17 @@ export function readRecoveryLog(text: string): RecoveryLog {
   const failure = fatal === undefined ? undefined : [fetchError, fatal].filter((part) => part !== undefined).join('; ');
   return {
     redoneAt: last(/redo done at ([0-9A-F]+\/[0-9A-F]+)/),
-    lastTransaction: last(/last completed transaction was at log time (.*)$/),
+    lastTransaction: inUtc(last(/last completed transaction was at log time (.*)$/)),
     failure,
     hint: fetchHint ?? HINTS.find(([pattern]) => lines.some((line) => pattern.test(line)))?.[1] ?? last(/HINT: +(.*)$/),
   };
+}
+
+/** From `2026-11-20 04:00:00.123456+02`, in whatever time zone the server has. */
+function inUtc(text: string | undefined): string | undefined {
+  const [, second, us = '', hours, minutes = '00'] =
+    /^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?:\.(\d{1,6}))?([+-]\d\d)(?::(\d\d))?$/.exec(text ?? '') ?? [];
+  if (second === undefined) return text;
+  const time = new Date(`${second.replace(' ', 'T')}${hours}:${minutes}`);
+  return `${time.toISOString().slice(0, 19)}.${us.padEnd(6, '0')}Z`;
 }

@@ -1,0 +1,33 @@
+import { describe, expect, test } from 'vitest';
+import { readRecoveryLog } from './recovery-log.ts';
+
+const START = '2026-11-20 02:00:00 UTC [1] LOG:  starting PostgreSQL 17.6';
+
+describe('the log of a server that recovers', () => {
+  test.each([
+    ['2026-11-20 04:00:00.123456+02', '2026-11-20T02:00:00.123456Z'],
+    ['2026-11-20 02:00:00.5+00', '2026-11-20T02:00:00.500000Z'],
+    ['2026-11-20 07:30:01+05:30', '2026-11-20T02:00:01.000000Z'],
+    ['2026-11-19 22:00:00-04', '2026-11-20T02:00:00.000000Z'],
+  ])('says when the last transaction was committed: %s', (text, expected) => {
+    const log = `${START}\nLOG:  redo done at 0/2D000060 system usage: x\nLOG:  last completed transaction was at log time ${text}\n`;
+    expect(readRecoveryLog(log)).toEqual({ redoneAt: '0/2D000060', lastTransaction: expected });
+  });
+
+  test('tells what could not be fetched first, and of the last start only', () => {
+    const before = `${START}\nerror  old\n  hint older\nFATAL:  long ago\nLOG:  redo done at 0/1\n`;
+    const now = `${START}\nerror  a/b.zst: damaged\n  hint restore another\nFATAL:  could not restore file "x"\nLOG:  shut down\n`;
+    expect(readRecoveryLog(before + now)).toMatchObject({
+      redoneAt: undefined,
+      failure: 'a/b.zst: damaged; could not restore file "x"',
+      hint: 'restore another',
+    });
+  });
+
+  test('has a hint for what happens often, and the server’s own for the rest', () => {
+    expect(
+      readRecoveryLog(`${START}\nLOG:  could not bind IPv4 address\nFATAL:  could not create any TCP/IP sockets`).hint,
+    ).toContain('--port');
+    expect(readRecoveryLog(`${START}\nFATAL:  no\nHINT:  Try yes.`)).toMatchObject({ failure: 'no', hint: 'Try yes.' });
+  });
+});
