@@ -3,8 +3,6 @@ import { BLOCK_BYTES } from './bytes.ts';
 
 /** Full blocks that may wait for the consumer. While one does, the source goes on; with more it is held up. */
 const BLOCKS_AHEAD_MAX = 2;
-/** Up to here copying word by word is quicker than a call of the engine's own copy, beyond by far slower. */
-const SHORT_BYTES_MAX = 160;
 
 /** How the source of a queue is held up while the consumer has enough, and let go on. */
 export interface Flow {
@@ -21,7 +19,6 @@ export class BlockQueue {
   readonly #flow: Flow;
   readonly #full: Uint8Array[] = [];
   #block: Uint8Array | undefined;
-  #words: DataView | undefined;
   #filledBytes = 0;
   #ended = false;
   #failure: { readonly error: unknown } | undefined;
@@ -31,16 +28,12 @@ export class BlockQueue {
     this.#flow = flow;
   }
 
-  /** Copies the bytes from `start` up to `end`, cheaply also if they are few. */
+  /** Copies the bytes from `start` up to `end`. */
   append(bytes: DataView, start: number, end: number): void {
     for (let at = start; at < end; ) {
-      if (this.#block === undefined || this.#words === undefined) {
-        this.#block = allocateBlock(BLOCK_BYTES);
-        this.#words = new DataView(this.#block.buffer);
-      }
+      this.#block ??= allocateBlock(BLOCK_BYTES);
       const stop = Math.min(end, at + BLOCK_BYTES - this.#filledBytes);
-      if (stop - at <= SHORT_BYTES_MAX) copyShort(bytes, at, stop, this.#words, this.#filledBytes);
-      else this.#block.set(new Uint8Array(bytes.buffer, bytes.byteOffset + at, stop - at), this.#filledBytes);
+      this.#block.set(new Uint8Array(bytes.buffer, bytes.byteOffset + at, stop - at), this.#filledBytes);
       this.#filledBytes += stop - at;
       at = stop;
       if (this.#filledBytes === BLOCK_BYTES) this.#passOn(this.#block);
@@ -82,7 +75,6 @@ export class BlockQueue {
 
   #begin(): void {
     this.#block = undefined;
-    this.#words = undefined;
     this.#filledBytes = 0;
   }
 
@@ -95,11 +87,4 @@ export class BlockQueue {
     this.#begin();
     return rest;
   }
-}
-
-/** Eight bytes at a time by what the compiler makes single instructions of; floating-point words would lose bits of NaNs. */
-function copyShort(from: DataView, start: number, end: number, to: DataView, target: number): void {
-  let at = start;
-  for (; at + 8 <= end; at += 8, target += 8) to.setBigInt64(target, from.getBigInt64(at, true), true);
-  for (; at < end; at += 1, target += 1) to.setUint8(target, from.getUint8(at));
 }

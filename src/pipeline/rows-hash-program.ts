@@ -1,4 +1,17 @@
-import { block, type Code, get, i32, i64, leave, leaveIf, loop, select, set, v128, wasmModule } from './wasm-code.ts';
+import {
+  block,
+  type Code,
+  get,
+  i32,
+  i64,
+  leave,
+  leaveIf,
+  loop,
+  select,
+  set,
+  v128,
+  wasmModule,
+} from '../common/wasm-code.ts';
 
 /**
  * Of each line with its end, MurmurHash3_x64_128 with seed 0 (Austin Appleby, https://github.com/aappleby/smhasher), the first half the

@@ -3,11 +3,13 @@ import { type Client, type Connection, DatabaseError, type Submittable } from 'p
 import { freeChunk } from '../../common/block-memory.ts';
 import { PgarkError } from '../../common/errors.ts';
 import { BulkSocket } from './bulk-socket.ts';
-import { type FrameHandler, FrameReader, HEADER_BYTES, LENGTH_BYTES, MESSAGE } from './frame-reader.ts';
+import { type FrameHandler, FrameReader } from './frame-reader.ts';
+import { HEADER_BYTES, LENGTH_BYTES, MESSAGE } from './message.ts';
 
 /** What takes the server's answer to one query. What it throws ends the connection, and is the conversation's error. */
 export interface Answer {
   readonly copyData: FrameHandler['copyData'];
+  readonly copyMessages?: FrameHandler['copyMessages'];
   /** A message of the answer, whole, with its header; none that concerns the session rather than the query. */
   message(type: number, frame: Buffer): void;
   /** All of a chunk from the socket has been handed over. */
@@ -81,6 +83,7 @@ class TakenOver implements Submittable, Conversation, FrameHandler {
   readonly #sql: string;
   readonly #answer: Answer;
   readonly #explain: (error: unknown) => Error;
+  readonly copyMessages: FrameHandler['copyMessages'];
   readonly #reader = new FrameReader(this);
   readonly #ended = Promise.withResolvers<void>();
   #settled = false;
@@ -93,6 +96,7 @@ class TakenOver implements Submittable, Conversation, FrameHandler {
     this.#sql = sql;
     this.#answer = answer;
     this.#explain = explain;
+    this.copyMessages = answer.copyMessages?.bind(answer);
     // Whoever asks looks at it when there is time.
     this.#ended.promise.catch(() => undefined);
   }

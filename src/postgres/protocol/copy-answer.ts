@@ -1,5 +1,5 @@
 import { assert } from '../../common/errors.ts';
-import { HEADER_BYTES, MESSAGE } from './frame-reader.ts';
+import { HEADER_BYTES, MESSAGE } from './message.ts';
 
 /**
  * Follows the messages of one COPY, which come in one order only. What is no COPY of the kind expected, or several

@@ -4,7 +4,7 @@ import { BLOCK_BYTES, type ByteStream } from '../../common/bytes.ts';
 import { assert, PgarkError } from '../../common/errors.ts';
 import type { Answer, Conversation, Converse } from './conversation.ts';
 import { CopyAnswer } from './copy-answer.ts';
-import { MESSAGE } from './frame-reader.ts';
+import { MESSAGE } from './message.ts';
 
 export interface CopyInOptions {
   /** Ends the copy with its reason, and the session with it. */

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { Answer, Converse } from './conversation.ts';
 import { copyOut } from './copy-out.ts';
-import { MESSAGE } from './frame-reader.ts';
+import { MESSAGE } from './message.ts';
 
 function frame(type: number, content: string): Buffer {
   const header = Buffer.alloc(5);

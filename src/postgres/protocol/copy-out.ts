@@ -90,6 +90,12 @@ class Rows implements Answer {
     this.#queue.append(chunk, start, end);
   }
 
+  copyMessages(contents: DataView, start: number, end: number, count: number): void {
+    this.#rows += count;
+    this.#chunkBytes += end - start;
+    this.#queue.append(contents, start, end);
+  }
+
   chunkRead(): void {
     if (this.#chunkBytes > 0) this.#onBytes?.(this.#chunkBytes);
     this.#chunkBytes = 0;

@@ -1,6 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { FrameReader, MESSAGE } from './frame-reader.ts';
+import { FrameReader } from './frame-reader.ts';
+import { MESSAGE } from './message.ts';
+import { PACK_BYTES_MAX } from './row-packer.ts';
 
 interface Seen {
   readonly type: number;
@@ -30,6 +32,31 @@ class Gatherer {
     expect(whole.readInt32BE(1)).toBe(whole.length - 1);
     this.seen.push({ type, content: whole.subarray(5) });
     return type === this.#last;
+  }
+}
+
+/** Puts rows together, and counts them. */
+class Packer {
+  count = 0;
+  others = 0;
+  readonly #pieces: Buffer[] = [];
+
+  copyData(chunk: DataView, start: number, end: number, begins: boolean): void {
+    this.copyMessages(chunk, start, end, begins ? 1 : 0);
+  }
+
+  copyMessages(contents: DataView, start: number, end: number, count: number): void {
+    this.#pieces.push(Buffer.from(Buffer.from(contents.buffer, contents.byteOffset + start, end - start)));
+    this.count += count;
+  }
+
+  message(): boolean {
+    this.others += 1;
+    return false;
+  }
+
+  get content(): Buffer {
+    return Buffer.concat(this.#pieces);
   }
 }
 
@@ -88,6 +115,31 @@ describe('the reader of messages', () => {
     );
   });
 
+  test('packs the content of rows, and counts them, wherever the chunks end', () => {
+    const rows = fc.array(fc.uint8Array({ maxLength: 80 }), { minLength: 100, maxLength: 3_000, size: 'max' });
+    const many = fc.array(fc.oneof({ weight: 3, arbitrary: rows }, fc.array(content, { maxLength: 5 })), {
+      maxLength: 4,
+    });
+    const chunks = fc.oneof(cuts, fc.constant([PACK_BYTES_MAX * 3]), fc.constant([PACK_BYTES_MAX - 1]));
+    fc.assert(
+      fc.property(many, chunks, (groups, lengths) => {
+        const packer = new Packer();
+        const reader = new FrameReader(packer);
+        const sent = groups.flatMap((group) => [...group, undefined]);
+        const bytes = Buffer.concat(
+          sent.map((row) =>
+            row === undefined ? frame(MESSAGE.noticeResponse, Buffer.from('x')) : frame(MESSAGE.copyData, row),
+          ),
+        );
+        for (const chunk of cut(bytes, lengths)) expect(reader.push(chunk)).toBe(chunk.length);
+        expect(packer.count).toBe(groups.flat().length);
+        expect(packer.content).toEqual(Buffer.concat(groups.flat()));
+        expect(packer.others).toBe(groups.length);
+      }),
+      { numRuns: 50 },
+    );
+  });
+
   test('leaves what follows the last message that is wanted, wherever the chunks end', () => {
     fc.assert(
       fc.property(messages, fc.uint8Array({ maxLength: 20 }), cuts, (sent, rest, lengths) => {
@@ -121,6 +173,8 @@ describe('the reader of messages', () => {
   ])('refuses %s by its header, in one piece or byte by byte', (_what, bytes) => {
     const refusal = expect.objectContaining({ code: 'postgres-failed', message: expect.stringContaining('0x') });
     expect(() => new FrameReader(new Gatherer()).push(bytes)).toThrow(refusal);
+    const behindRow = Buffer.concat([frame(MESSAGE.copyData, Buffer.from('row\n')), bytes]);
+    expect(() => new FrameReader(new Packer()).push(behindRow)).toThrow(refusal);
     const reader = new FrameReader(new Gatherer());
     expect(() => {
       for (const chunk of cut(bytes.subarray(0, 5), [1])) reader.push(chunk);

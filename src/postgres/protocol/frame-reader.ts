@@ -1,30 +1,7 @@
 import { GIB, KIB, MIB } from '../../common/bytes.ts';
 import { PgarkError } from '../../common/errors.ts';
-
-/** Types of messages: the ASCII code of the letter that begins them. */
-export const MESSAGE = {
-  commandComplete: 0x43,
-  copyBothResponse: 0x57,
-  copyData: 0x64,
-  copyDone: 0x63,
-  copyFail: 0x66,
-  copyInResponse: 0x47,
-  copyOutResponse: 0x48,
-  dataRow: 0x44,
-  emptyQueryResponse: 0x49,
-  errorResponse: 0x45,
-  noticeResponse: 0x4e,
-  notificationResponse: 0x41,
-  parameterStatus: 0x53,
-  query: 0x51,
-  readyForQuery: 0x5a,
-  rowDescription: 0x54,
-} as const;
-
-/** A message's type and its length. */
-export const HEADER_BYTES = 5;
-/** The length counts itself, but not the type. */
-export const LENGTH_BYTES = 4;
+import { HEADER_BYTES, LENGTH_BYTES, MESSAGE } from './message.ts';
+import { PACK_BYTES_MAX, packRows } from './row-packer.ts';
 
 /** The server builds a message in memory of 1 GiB − 1 at the most (MaxAllocSize, src/include/utils/memutils.h). */
 const COPY_DATA_BYTES_MAX = GIB - 1;
@@ -58,13 +35,18 @@ export interface FrameHandler {
    * empty.
    */
   copyData(chunk: DataView, start: number, end: number, begins: boolean): void;
+  /**
+   * Contents of several CopyData messages, whole, one behind the other: as `copyData`, for who does not care where one
+   * message ends. Where it is missing, each comes by itself.
+   */
+  readonly copyMessages?: ((contents: DataView, start: number, end: number, count: number) => void) | undefined;
   /** Any other message, whole, with its header; the memory is the handler's. True: nothing more is read of the chunk. */
   message(type: number, frame: Buffer): boolean;
 }
 
 /**
  * Takes a server's answer apart (protocol 3, https://www.postgresql.org/docs/current/protocol-message-formats.html), in
- * chunks as they come from the socket. CopyData is never gathered, and no object is made of it: rows of a few dozen bytes
+ * chunks as they come from the socket. CopyData is never gathered, and no object is made of each: rows of a few dozen bytes
  * come by the million. Other messages are gathered as their bytes arrive; a length that the server only claims costs nothing.
  */
 export class FrameReader {
@@ -99,6 +81,12 @@ export class FrameReader {
       } else if (this.#headerBytes === 0 && length - at >= HEADER_BYTES && chunk[at] === MESSAGE.copyData) {
         const start = at + HEADER_BYTES;
         const end = start + contentBytes(MESSAGE.copyData, view.getInt32(at + 1));
+        if (this.#handler.copyMessages !== undefined && end <= Math.min(length, at + PACK_BYTES_MAX)) {
+          const packed = packRows(chunk.subarray(at, at + PACK_BYTES_MAX));
+          at += packed.bytesRead;
+          this.#handler.copyMessages(packed.view, packed.start, packed.end, packed.count);
+          continue;
+        }
         at = Math.min(length, end);
         this.#copyBytesLeft = end - at;
         this.#handler.copyData(view, start, at, true);

@@ -2,7 +2,7 @@ import type { Flow } from '../../common/block-queue.ts';
 import { PgarkError } from '../../common/errors.ts';
 import { StreamSequence } from '../../common/stream-sequence.ts';
 import type { Answer } from '../protocol/conversation.ts';
-import { MESSAGE } from '../protocol/frame-reader.ts';
+import { MESSAGE } from '../protocol/message.ts';
 import { readDataRow } from './data-row.ts';
 
 /** Kinds of CopyData messages from PostgreSQL 15 on, by their first byte. */

@@ -1,5 +1,5 @@
 import { assert } from '../../common/errors.ts';
-import { HEADER_BYTES } from '../protocol/frame-reader.ts';
+import { HEADER_BYTES } from '../protocol/message.ts';
 
 const NULL_LENGTH = -1;
 

@@ -1,5 +1,5 @@
 import { assert } from '../../common/errors.ts';
-import { HEADER_BYTES, MESSAGE } from '../protocol/frame-reader.ts';
+import { HEADER_BYTES, MESSAGE } from '../protocol/message.ts';
 import type { ReplicationSession } from './replication-session.ts';
 import { historyFileName } from '../wal/timeline-history.ts';
 

@@ -1,7 +1,7 @@
 import { assert, PgarkError } from '../../common/errors.ts';
 import { quoteIdentifier } from '../client/quote.ts';
 import type { Answer, Conversation } from '../protocol/conversation.ts';
-import { MESSAGE } from '../protocol/frame-reader.ts';
+import { MESSAGE } from '../protocol/message.ts';
 import { formatLsn, type Lsn, parseLsn } from '../wal/lsn.ts';
 import { readDataRow } from './data-row.ts';
 import type { ReplicationSession } from './replication-session.ts';

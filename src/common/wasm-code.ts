@@ -28,12 +28,19 @@ function operation(...opcode: readonly number[]): (...operands: readonly Code[])
 export const i32 = {
   of: (value: number): Code => [0x41, ...signed(BigInt(value))],
   load: (address: Code, offset = 0): Code => [...address, 0x28, 0, ...unsigned(offset)],
+  loadByte: (address: Code): Code => [...address, 0x2d, 0, 0],
   store: (address: Code, value: Code, offset = 0): Code => [...address, ...value, 0x36, 0, ...unsigned(offset)],
   add: operation(0x6a),
   sub: operation(0x6b),
+  and: operation(0x71),
+  or: operation(0x72),
   shl: operation(0x74),
+  rotl: operation(0x77),
+  differs: operation(0x47),
   lessThan: operation(0x48),
   atLeast: operation(0x4e),
+  /** Of numbers without a sign. */
+  isMore: operation(0x4b),
   trailingZeros: operation(0x68),
 };
 
