@@ -56,6 +56,13 @@ async function gzipMember(block: Uint8Array, level: number): Promise<Uint8Array>
   return compressBlock(createGzip({ level, chunkSize: roomBytes }), block, roomBytes);
 }
 
+/**
+ * Level 2 finds repetitions by a table of 256 KiB, which is asked at random. One of 64 KiB stays in the processor's nearer
+ * memories: a quarter less work, and rows get no larger (adr/0014).
+ */
+const SMALL_TABLE_LEVEL = 2;
+const SMALL_TABLE_LOG = 14;
+
 async function zstdFrame(block: Uint8Array, level: number): Promise<Uint8Array> {
   const roomBytes = outputRoomBytes(block);
   const engine = createZstdCompress({
@@ -65,6 +72,7 @@ async function zstdFrame(block: Uint8Array, level: number): Promise<Uint8Array> 
       [constants.ZSTD_c_compressionLevel]: level,
       [constants.ZSTD_c_contentSizeFlag]: 1,
       [constants.ZSTD_c_checksumFlag]: 1,
+      ...(level === SMALL_TABLE_LEVEL ? { [constants.ZSTD_c_hashLog]: SMALL_TABLE_LOG } : {}),
     },
   });
   return compressBlock(engine, block, roomBytes);
