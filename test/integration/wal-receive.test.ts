@@ -331,6 +331,6 @@ describe('received WAL', () => {
     await cluster.sql(load(10));
     await receiving.archives(await flushedLsn(cluster));
     await receiving.stop();
-    await dropSlot();
+    await dropSlots(cluster);
   });
 });
