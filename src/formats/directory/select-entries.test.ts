@@ -1,32 +1,13 @@
 import { describe, expect, test } from 'vitest';
-import { tocEntry } from '../../../test/support/toc-entry.ts';
+import { shopEntries, tocEntry } from '../../../test/support/toc-entry.ts';
 import { selectEntries } from './select-entries.ts';
 
-const ENTRIES = [
-  tocEntry(1, 'SCHEMA', 'crm'),
-  tocEntry(2, 'TYPE', 'public.mood'),
+const ENTRIES = shopEntries(
   tocEntry(3, 'FUNCTION', 'public.touch()'),
   tocEntry(4, 'ACL', 'public.FUNCTION touch()', 3),
-  tocEntry(10, 'TABLE', 'crm.customer', 1, 2),
-  tocEntry(11, 'SEQUENCE', 'crm.customer_id_seq', 1, 10),
-  tocEntry(12, 'SEQUENCE OWNED BY', 'crm.customer_id_seq', 11),
-  tocEntry(13, 'DEFAULT', 'crm.customer id', 11, 10),
-  tocEntry(14, 'COMMENT', 'crm.TABLE customer', 10),
-  tocEntry(20, 'TABLE', 'public.invoice'),
-  tocEntry(21, 'TABLE', 'public.log'),
-  tocEntry(22, 'TABLE', 'public.log_25'),
-  tocEntry(23, 'TABLE ATTACH', 'public.log_25', 21, 22),
-  tocEntry(24, 'VIEW', 'public.both', 10, 20),
-  tocEntry(30, 'TABLE DATA', 'crm.customer', 10),
-  tocEntry(31, 'TABLE DATA', 'public.invoice', 20),
-  tocEntry(32, 'TABLE DATA', 'public.log_25', 22),
-  tocEntry(33, 'SEQUENCE SET', 'crm.customer_id_seq', 11),
-  tocEntry(40, 'CONSTRAINT', 'crm.customer customer_pkey', 10, 10),
-  tocEntry(41, 'CONSTRAINT', 'public.invoice invoice_pkey', 20),
   tocEntry(42, 'COMMENT', 'crm.CONSTRAINT customer_pkey', 40),
   tocEntry(43, 'TRIGGER', 'crm.customer touch', 3, 10),
-  tocEntry(44, 'FK CONSTRAINT', 'public.invoice invoice_customer_fkey', 40, 20, 10),
-];
+);
 
 function select(selection: { tables?: readonly string[]; schemas?: readonly string[] }): string[] {
   const selected = selectEntries(ENTRIES, { tables: [], schemas: [], ...selection });
