@@ -20,8 +20,7 @@ export interface TcpProxy extends AsyncDisposable {
   readonly port: number;
   /**
    * From the first connection on which the server has sent so many bytes, nothing more is passed on to the client until
-   * `release`. The bytes up to there are. Resolves when it has come so far. The server gets rid of what it sends: one that
-   * is stuck in sending would hold up whoever drops a database, whichever it is. With `untaken` it is stuck.
+   * `release`. The bytes up to there are. Resolves when it has come so far. With `untaken`, the server is stuck as well.
    */
   holdAfter(bytesFromServer: number, options?: { readonly untaken: boolean }): Promise<ProxiedConnection>;
   release(): void;
@@ -64,9 +63,9 @@ class Connection implements ProxiedConnection {
   readonly #told: Listener;
   readonly #held: Buffer[] = [];
   #holding = false;
-  /** The server is held up as well. */
-  #stuck = false;
   #muted = false;
+  /** The server has ended it. */
+  #isOver = false;
   #cutsAtAnswer = false;
   /** The end of what the client has said: what is looked for may come in two chunks. */
   #saidLast = Buffer.alloc(0);
@@ -81,18 +80,19 @@ class Connection implements ProxiedConnection {
     this.#told = told;
     client.on('data', (chunk: Buffer) => this.#onClientData(chunk));
     server.on('data', (chunk: Buffer) => this.#onServerData(chunk));
-    client.on('drain', () => {
-      if (!this.#stuck) server.resume();
+    client.on('error', () => {});
+    server.on('error', () => {});
+    client.on('close', () => {
+      if (!this.#muted) server.destroy();
     });
-    for (const [end, other] of [
-      [client, server],
-      [server, client],
-    ] as const) {
-      end.on('error', () => {});
-      end.on('close', () => {
-        if (!this.#muted) other.destroy();
-      });
-    }
+    server.on('close', () => this.#onServerClosed());
+  }
+
+  /** The client hears of it when it has all that came before. */
+  #onServerClosed(): void {
+    if (this.#muted) return;
+    this.#isOver = true;
+    if (!this.#holding && !this.#passesOn) this.#client.end();
   }
 
   #onClientData(chunk: Buffer): void {
@@ -128,7 +128,7 @@ class Connection implements ProxiedConnection {
   #passOn(chunk: Buffer): void {
     const { fromServerBytesPerSecond, quickBytesFromServer = 0 } = this.#speed;
     if (fromServerBytesPerSecond === undefined) {
-      if (!this.#client.write(chunk)) this.#server.pause();
+      this.#client.write(chunk);
       return;
     }
     const isQuick = this.bytesFromServer <= quickBytesFromServer;
@@ -144,21 +144,20 @@ class Connection implements ProxiedConnection {
       await delay(next.pauseMs);
     }
     this.#passesOn = false;
+    if (this.#isOver) this.#client.end();
   }
 
   hold(untaken: boolean): void {
     this.#holding = true;
-    this.#stuck = untaken;
     if (untaken) this.#server.pause();
-    else this.#server.resume();
   }
 
   release(): void {
     if (!this.#holding) return;
     this.#holding = false;
-    this.#stuck = false;
     for (const chunk of this.#held.splice(0)) this.#client.write(chunk);
-    if (!this.#client.writableNeedDrain) this.#server.resume();
+    this.#server.resume();
+    if (this.#isOver) this.#client.end();
   }
 
   mute(): void {
@@ -180,7 +179,10 @@ class Connection implements ProxiedConnection {
   }
 }
 
-/** A proxy before a TCP server, with a hand on the tap. */
+/**
+ * A proxy before a TCP server, with a hand on the tap. It takes whatever the server sends and keeps what the client does not
+ * take yet: a server of PostgreSQL that is stuck in sending would hold up whoever drops a database, whichever it is.
+ */
 export async function startTcpProxy(
   target: { readonly host: string; readonly port: number },
   speed: Speed = {},
