@@ -1,12 +1,13 @@
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
-import { expectExit, expectFailure, filler, pgarkJson, startPgark, succeed } from '../support/backups.ts';
+import { expectExit, expectFailure, filler, pgarkJson, startPgark, succeed, urlOf } from '../support/backups.ts';
 import { runPgark } from '../support/cli.ts';
-import { s3Facts } from '../support/facts.ts';
+import { postgresFacts, s3Facts } from '../support/facts.ts';
 import { createDatabase, openDatabase } from '../support/postgres.ts';
 import { makeRclonePlace } from '../support/rclone.ts';
 import { createBucket } from '../support/s3.ts';
+import { startTcpProxy } from '../support/tcp-proxy.ts';
 
 // A process for each step, on few cores.
 vi.setConfig({ testTimeout: 300_000 });
@@ -17,9 +18,6 @@ const CHECK = `SELECT count(*) || ' ' || md5(string_agg(text, ',' ORDER BY n)) A
 interface Listed {
   readonly storages: readonly { readonly backups: readonly { readonly id: string }[] }[];
 }
-
-/** Lets the events that are due come first. */
-const pause = (): Promise<false> => new Promise((resolve) => setImmediate(resolve, false));
 
 async function filesOf(root: string): Promise<string[]> {
   const entries = await readdir(root, { recursive: true, withFileTypes: true });
@@ -59,14 +57,21 @@ describe('pgark with a storage of rclone', () => {
 
   test('leaves nothing of a backup that was ended in its middle', async () => {
     await using place = await makeRclonePlace();
-    await using database = await createDatabase({ sql: filler(60) });
-    const env = { BACKUP_STORAGE: 'rclone:disk:', RCLONE_CONFIG: place.configFile, DATABASE_URL: database.url };
+    await using database = await createDatabase({ sql: filler(20) });
+    await using proxy = await startTcpProxy(postgresFacts());
+    const env = {
+      BACKUP_STORAGE: 'rclone:disk:',
+      RCLONE_CONFIG: place.configFile,
+      DATABASE_URL: urlOf(database.name, { port: proxy.port }),
+      BACKUP_COMPRESSION: 'none',
+    };
+    // Twice what rclone keeps before it begins.
+    const held = proxy.holdAfter(16 * 2 ** 20);
     const started = startPgark(['backup'], { env });
+    await held;
     const isOpen = async (): Promise<boolean> =>
       (await filesOf(place.root)).some((file) => file.includes('.pgark-data-'));
-    const ended = started.result.then(() => true);
-    const looked = async (): Promise<boolean> => (await isOpen()) || (await Promise.race([ended, pause()]));
-    while (!(await looked()));
+    await vi.waitUntil(isOpen, { timeout: 240_000 });
     await started.kill('SIGTERM');
     expectExit(await started.result, 130);
     const left = (await filesOf(place.root)).filter(
