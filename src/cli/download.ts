@@ -16,7 +16,7 @@ export function registerDownload(program: Command, world: CliWorld): void {
     .command('download')
     .summary('write a backup into a folder')
     .description(
-      'Writes a backup into a folder, decrypted and checked, as the files that pg_restore or psql restore without pgark.',
+      'Writes a backup into a folder, decrypted and checked, as the files that pg_restore or psql restore without pgark; a physical one as pg_basebackup writes it in tar format.',
     )
     .argument('<backup>', 'latest, an id or a file name')
     .argument('<folder>', 'a folder that is empty or does not exist yet')
@@ -54,7 +54,7 @@ export function registerDownload(program: Command, world: CliWorld): void {
       { backup: manifestJson(manifest), folder, files, bytes, command: restoreCommand },
       () =>
         `downloaded ${manifest.id} into ${folder}: ${files} files, ${formatBytes(bytes)}\n` +
-        `  restore  createdb -T template0 NEW_DATABASE && ${restoreCommand}\n`,
+        `  restore  ${manifest.format === 'physical' ? '' : 'createdb -T template0 NEW_DATABASE && '}${restoreCommand}\n`,
     );
   });
 }

@@ -1,11 +1,11 @@
-import { PgarkError } from '../common/errors.ts';
 import type { Manifest } from '../repository/manifest.ts';
 import { archiveDownload } from './directory/download-archive.ts';
 import type { DownloadHow, DownloadSource } from './download-source.ts';
 import type { SourceAccess } from './load-source.ts';
+import { baseDownload } from './physical/download-base.ts';
 import { dumpDownload } from './plain/download-dump.ts';
 
-/** Errors: `corrupt`, `wrong-key`, `key-missing`, `store-…`; `usage` for a physical one. */
+/** Errors: `corrupt`, `wrong-key`, `key-missing`, `store-…`. */
 export async function downloadSource(
   manifest: Manifest,
   access: SourceAccess,
@@ -17,9 +17,7 @@ export async function downloadSource(
     case 'directory':
       return archiveDownload(manifest, access, how);
     case 'physical':
-      throw new PgarkError('usage', `${manifest.id} is a physical backup, which download does not write out yet`, {
-        hint: `restore it with --to-dir DIR; pgark show ${manifest.id} says how to do without pgark`,
-      });
+      return baseDownload(manifest, access, how);
     default:
       return manifest.format satisfies never;
   }

@@ -1,6 +1,6 @@
 import type { FileHandle } from 'node:fs/promises';
 import { releaseBlock } from '../../common/block-memory.ts';
-import type { ByteStream } from '../../common/bytes.ts';
+import { type ByteStream, MIB } from '../../common/bytes.ts';
 import { PgarkError } from '../../common/errors.ts';
 import { inParallel } from '../../common/in-parallel.ts';
 import { toByteString } from '../../postgres/toc/byte-string.ts';
@@ -14,6 +14,7 @@ import { cannotWrite, type TargetFolder } from './target-files.ts';
 
 /** Segments that are fetched at once. */
 const FETCHES = 4;
+const ZEROS_BYTES = MIB;
 
 /**
  * Writes the segments of a span into `pg_wal` of a data directory, each as long as all are, with the history of their
@@ -45,6 +46,16 @@ export async function checkSpan(span: WalSpan, access: SourceAccess): Promise<vo
     }
   });
   if (span.timeline > 1) await readHistory(span, access);
+}
+
+/** A segment as long as all are: what is not archived of it is zeros, where its WAL ends. Errors: those of `checkSpan`. */
+export async function* segmentContent({ parts }: ArchivedSegment, span: WalSpan, access: SourceAccess): ByteStream {
+  let at = 0;
+  for (const part of parts) {
+    yield* contentOf(part, span, access);
+    at = part.to;
+  }
+  for (; at < span.segmentBytes; at += ZEROS_BYTES) yield new Uint8Array(Math.min(ZEROS_BYTES, span.segmentBytes - at));
 }
 
 async function writeSegment(
@@ -101,7 +112,8 @@ async function writeHistory(span: WalSpan, access: SourceAccess, data: TargetFol
   await data.replace(`pg_wal/${historyFileName(span.timeline)}`, await readHistory(span, access));
 }
 
-async function readHistory({ folder, timeline }: WalSpan, { store, signal }: SourceAccess): Promise<Uint8Array> {
+/** Error: `corrupt` where it is missing. */
+export async function readHistory({ folder, timeline }: WalSpan, { store, signal }: SourceAccess): Promise<Uint8Array> {
   const key = walKey(folder, { kind: 'history', name: historyFileName(timeline) }, '');
   const history = await readStateBytes(store, key, { signal });
   if (history !== undefined) return history.bytes;
