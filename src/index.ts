@@ -60,7 +60,7 @@ export {
 export { backupGlobals, type GlobalsOutcome, type GlobalsRequest } from './operations/backup-globals.ts';
 export { type ContextOptions, type OperationContext, operationContext, type Progress } from './operations/context.ts';
 export { download, type DownloadOutcome, type DownloadRequest } from './operations/download.ts';
-export { examineSource, examineStore, type Finding } from './operations/doctor.ts';
+export { examineSource, examineStore, type Finding, type SourceNeeds } from './operations/doctor.ts';
 export type { BackupSelector, FoundBackup } from './operations/find-backup.ts';
 export { type ForeignDump, type ForeignObject, list, type Listing } from './operations/list.ts';
 export {

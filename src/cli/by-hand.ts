@@ -56,7 +56,8 @@ export function commandsByHand(manifest: Manifest, location: string): readonly s
 /** A server of the same major version starts on what comes out. */
 function physicalByHand(manifest: Manifest, location: string, folder: string): readonly string[] {
   const { source, server, timeline = 1, walNeeded, tablespaces = [], objects } = manifest;
-  const decrypt = decryption(manifest);
+  const key = objects.find(({ role }) => role === 'key')?.key;
+  const decrypt = key === undefined ? decryption(manifest) : `age -d -i ${IDENTITY}`;
   const [, ending = ''] = decrypt === undefined ? [] : (/(\.age|\.enc)$/.exec(objects[0]?.key ?? '') ?? []);
   const unpack = { gzip: 'gunzip -c', zstd: 'zstd -dc', lz4: 'lz4 -dc', none: 'cat' }[manifest.compression.algorithm];
   const suffix = { gzip: '.gz', zstd: '.zst', lz4: '.lz4', none: '' }[manifest.compression.algorithm];
@@ -75,9 +76,11 @@ function physicalByHand(manifest: Manifest, location: string, folder: string): r
   return [
     `copy all of ${root}/${folder} into an empty folder, and there:`,
     'sha256sum -c SHA256SUMS',
+    ...(key === undefined ? [] : [`age -d -o ${IDENTITY} ${fileOf(key)} && rm ${fileOf(key)}`]),
     ...(decrypt === undefined
       ? []
       : [`for f in *${ending}; do ${decrypt} "$f" > "\${f%${ending}}" && rm "$f" || break; done`]),
+    ...(key === undefined ? [] : [`rm ${IDENTITY}`]),
     `mkdir -m 700 DATA && ${unpack} base.tar${suffix} | tar -x -C DATA && cp backup_manifest DATA`,
     ...tablespaces.map(
       ({ oid, location: place }) =>

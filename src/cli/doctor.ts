@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { asPgarkError, isPgarkError } from '../common/errors.ts';
 import { foreignVariables, type ForeignVariable } from '../config/foreign-variables.ts';
 import type { Config } from '../config/model.ts';
-import { examineSource, examineStore, type Finding } from '../operations/doctor.ts';
+import { examineSource, examineStore, type Finding, needsOf } from '../operations/doctor.ts';
 import { action, chooseSources, type CliWorld, type CommandRun } from './command.ts';
 import { reportError } from './errors.ts';
 
@@ -56,7 +56,7 @@ async function examine(run: CommandRun, config: Config, names: readonly string[]
   const findings: Finding[] = [];
   const sources = chooseSources(config, names);
   for (const source of sources) {
-    findings.push(...(await examineSource(source.connection, context)));
+    findings.push(...(await examineSource(source.connection, context, needsOf([...source.jobs.values()]))));
     for (const job of source.jobs.values()) {
       if (job.encryption === undefined) continue;
       const subject = `encryption ${job.encryption.name}`;

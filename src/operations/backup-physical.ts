@@ -2,12 +2,11 @@ import { KIB } from '../common/bytes.ts';
 import { PgarkError } from '../common/errors.ts';
 import { type BaseFile, dumpBase, type EarlierBase } from '../formats/physical/base-dump.ts';
 import { streamWal } from '../formats/physical/stream-wal.ts';
-import { PASSPHRASE_FINGERPRINT } from '../pipeline/encryption/sealer.ts';
 import { connect } from '../postgres/client/connect.ts';
-import { readDatabaseFacts, readServerFacts, type ServerFacts } from '../postgres/client/preflight.ts';
+import { readDatabaseFacts, readServerFacts } from '../postgres/client/preflight.ts';
 import { withSession } from '../postgres/client/with-session.ts';
 import { type IncrementalFacts, readIncrementalFacts } from '../postgres/replication/incremental-facts.ts';
-import { checkReplicationLogin, checkReplicationSettings } from '../postgres/replication/preflight.ts';
+import { checkReplicationLogin, checkReplicationSettings, checkSameServer } from '../postgres/replication/preflight.ts';
 import { keys } from '../repository/keys.ts';
 import { pgarkVersion } from '../version.ts';
 import type { BackupFile, BackupFormat } from './backup-format.ts';
@@ -59,7 +58,7 @@ export function physicalFormat(
       });
       const identity = await checkReplicationLogin(connection, { applicationName, signal });
       const { systemIdentifier } = identity;
-      refuseOtherServer(server, systemIdentifier);
+      checkSameServer(server, systemIdentifier);
       if (request.incremental !== undefined) {
         const search = {
           request: request.incremental,
@@ -132,16 +131,9 @@ function earlierBase({ objects }: IncrementalBase, { blockBytes }: IncrementalFa
   };
 }
 
-/** Errors: `config-conflict`, `config-invalid`. */
-function checkRequest(request: Pick<BackupRequest, 'seal' | 'excludeTableData' | 'rateBytesPerSecondMax'>): void {
-  const { seal, excludeTableData } = request;
-  if (seal.sealer?.record.keyFingerprints.includes(PASSPHRASE_FINGERPRINT) === true) {
-    throw new PgarkError(
-      'config-conflict',
-      'a physical backup goes with many files of write-ahead log, and age asks for the passphrase, and a second of work, for each of them',
-      { hint: 'use keys of age (pgark key generate), encryption openssl, or format plain' },
-    );
-  }
+/** Error: `config-invalid`. */
+function checkRequest(request: Pick<BackupRequest, 'excludeTableData' | 'rateBytesPerSecondMax'>): void {
+  const { excludeTableData } = request;
   if (excludeTableData.length > 0) {
     throw new PgarkError(
       'config-invalid',
@@ -160,14 +152,4 @@ function rateOf({ rateBytesPerSecondMax }: Pick<BackupRequest, 'rateBytesPerSeco
   const kilobytes = Math.floor(rateBytesPerSecondMax / KIB);
   if (kilobytes >= RATE_KILOBYTES.min && kilobytes <= RATE_KILOBYTES.max) return kilobytes;
   throw new PgarkError('config-invalid', `max_rate is out of what the server takes: from 32KiB/s to 1GiB/s`);
-}
-
-/** Error: `postgres-pooler` where two connections have led to two servers. */
-function refuseOtherServer({ systemIdentifier: known }: ServerFacts, systemIdentifier: string): void {
-  if (known === undefined || known === systemIdentifier) return;
-  throw new PgarkError(
-    'postgres-pooler',
-    `the address leads to system ${known} for SQL and to system ${systemIdentifier} for replication`,
-    { hint: 'use the host and port of one server itself: whatever is in between chooses among several' },
-  );
 }

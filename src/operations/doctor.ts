@@ -13,6 +13,7 @@ import { withSession } from '../postgres/client/with-session.ts';
 import { Repository } from '../repository/repository.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { OperationContext } from './context.ts';
+import { examineReplication, whyNotIncremental } from './examine-replication.ts';
 import { withinStall } from './within-stall.ts';
 
 /** One thing that was looked at: what was found, or what is wrong with it. */
@@ -20,8 +21,34 @@ export type Finding =
   | { readonly subject: string; readonly state: 'ok' | 'note'; readonly found: string }
   | { readonly subject: string; readonly state: 'failed'; readonly error: PgarkError };
 
+/** What the jobs of a source do. */
+export interface SourceNeeds {
+  /** Dumps of databases. */
+  readonly dumps: boolean;
+  /** Physical backups. */
+  readonly bases: boolean;
+  /** Incremental ones among them. */
+  readonly increments: boolean;
+}
+
+const DUMPS: SourceNeeds = { dumps: true, bases: false, increments: false };
+
+/** Of these jobs; of none at all, dumps. */
+export function needsOf(jobs: readonly { readonly format: string; readonly incremental: boolean }[]): SourceNeeds {
+  const bases = jobs.filter(({ format }) => format === 'physical');
+  return {
+    dumps: jobs.length === 0 || bases.length < jobs.length,
+    bases: bases.length > 0,
+    increments: bases.some(({ incremental }) => incremental),
+  };
+}
+
 /** Looks at a source as a backup and a restore will need it. Never rejects but for an interrupt. */
-export async function examineSource(connection: ConnectionParameters, context: OperationContext): Promise<Finding[]> {
+export async function examineSource(
+  connection: ConnectionParameters,
+  context: OperationContext,
+  needs: SourceNeeds = DUMPS,
+): Promise<Finding[]> {
   const findings: Finding[] = [];
   // Found out while the connection is open, told after it.
   const privileges: Finding[] = [];
@@ -29,10 +56,11 @@ export async function examineSource(connection: ConnectionParameters, context: O
     const readFrom = async (session: Session): Promise<readonly [string, ServerFacts]> => {
       const facts = await readServerFacts(session);
       const database = await readDatabaseFacts(session, facts);
-      await look(privileges, `privileges of ${connection.user}`, context, async () => {
-        await checkReadPrivileges(session);
-        return ['may read every table, sequence and row', undefined];
-      });
+      if (needs.dumps)
+        await look(privileges, `privileges of ${connection.user}`, context, async () => {
+          await checkReadPrivileges(session);
+          return ['may read every table, sequence and row', undefined];
+        });
       const size = `database ${database.name}: ${formatBytes(database.bytes)}, ${database.encoding}`;
       return [`PostgreSQL ${facts.version}${facts.inRecovery ? ' (standby)' : ''}, ${size}`, facts];
     };
@@ -41,8 +69,23 @@ export async function examineSource(connection: ConnectionParameters, context: O
     );
   });
   findings.push(...privileges);
-  if (server !== undefined) await examinePrograms(server, findings, context);
+  if (server !== undefined && needs.dumps) await examinePrograms(server, findings, context);
+  if (server !== undefined && needs.bases) await examineBases(connection, needs, findings, context);
   return findings;
+}
+
+async function examineBases(
+  connection: ConnectionParameters,
+  { increments }: SourceNeeds,
+  findings: Finding[],
+  context: OperationContext,
+): Promise<void> {
+  const facts = await look(findings, `replication as ${connection.user}`, context, async () => {
+    const found = await withinStall({ ...context, connection }, (signal) => examineReplication(connection, signal));
+    return ['physical backups can be made', found];
+  });
+  const why = facts && increments ? whyNotIncremental(facts) : undefined;
+  if (why !== undefined) findings.push({ subject: 'incremental backups', state: 'note', found: why });
 }
 
 async function examinePrograms(server: ServerFacts, findings: Finding[], context: OperationContext): Promise<void> {

@@ -1,4 +1,4 @@
-import { examineSource, examineStore, type Finding } from '../operations/doctor.ts';
+import { examineSource, examineStore, type Finding, needsOf } from '../operations/doctor.ts';
 import { asPgarkError } from '../common/errors.ts';
 import type { Generation } from './generation.ts';
 import { Slots } from './slots.ts';
@@ -25,8 +25,8 @@ export async function logConnectivity(generation: Generation): Promise<void> {
     jobs.some(({ settings, storages }) => settings.retention && storages.some(({ name }) => name === storage));
   await generation.use(() =>
     Promise.all([
-      ...[...config.databases.values()].map(({ name, connection }) =>
-        look(name, () => examineSource(connection, context)),
+      ...[...config.databases.values()].map(({ name, connection, jobs: own }) =>
+        look(name, () => examineSource(connection, context, needsOf([...own.values()]))),
       ),
       ...[...config.storages.values()].map((storage) =>
         look(storage.name, async () => examineStore(await stores.open(storage), needsDelete(storage.name), context)),

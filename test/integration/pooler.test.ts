@@ -4,7 +4,9 @@ import { connect } from '../../src/postgres/client/connect.ts';
 import { refuseSharedSessions } from '../../src/postgres/client/pooler.ts';
 import { expectFailure, expectRestores, fileStorage, succeed, urlOf } from '../support/backups.ts';
 import { runPgark } from '../support/cli.ts';
+import { errorOf, fileDestination, keysOf } from '../support/destinations.ts';
 import { postgresFacts } from '../support/facts.ts';
+import { backUpServer } from '../support/physical.ts';
 import { startPgBouncer } from '../support/pgbouncer.ts';
 import { createDatabase } from '../support/postgres.ts';
 
@@ -39,6 +41,17 @@ describe('a server behind PgBouncer', () => {
     for (let question = 0; question < questions; question++) await session.query('SELECT 1');
     await expect(refuseSharedSessions(session, row?.pid ?? 0)).rejects.toMatchObject({ code: 'postgres-pooler' });
     await session.close();
+  });
+
+  test('is refused for a physical backup too', async () => {
+    await using pooler = await startPgBouncer('transaction');
+    await using database = await createDatabase({ sql: 'CREATE TABLE filler AS SELECT 1 AS n' });
+    await using disk = await fileDestination('disk');
+    const { host, user, password } = postgresFacts();
+    const server = { host, port: pooler.port, user, password: new Secret(password), database: database.name };
+    const error = await errorOf(backUpServer({ connection: { ...server, sslMode: 'disable' } }, [disk]));
+    expect(error).toMatchObject({ code: 'postgres-pooler', message: expect.stringMatching(refusal.message) });
+    expect(await keysOf(disk.store)).toEqual([]);
   });
 
   test('is refused for a restore too', async () => {

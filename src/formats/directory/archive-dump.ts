@@ -7,6 +7,7 @@ import type { Session } from '../../postgres/client/connect.ts';
 import { clientEncodingOf } from '../../postgres/toc/client-encoding.ts';
 import type { CustomToc } from '../../postgres/toc/toc.ts';
 import { writeToc } from '../../postgres/toc/write-toc.ts';
+import { IDENTITY_FILE } from '../own-key.ts';
 import type { Seal } from '../sealed-object.ts';
 import { type ArchiveContents, evidenceOf, serialiseContents } from './contents.ts';
 import { readAll, type ReadPiece } from './crew.ts';
@@ -283,8 +284,6 @@ class ArchiveDump {
   }
 }
 
-/** Without what encryption adds to the name. */
-const IDENTITY_FILE = 'identity';
 const OPEN: Seal = { compression: { algorithm: 'none', level: 0 } };
 
 function nameOf(file: string, { compression, sealer }: Seal): string {

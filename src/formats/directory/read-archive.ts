@@ -1,11 +1,12 @@
 import { type ByteStream, MIB } from '../../common/bytes.ts';
 import { PgarkError } from '../../common/errors.ts';
 import { verifyDigest } from '../../pipeline/digest.ts';
-import type { DecryptionKeys, EncryptionScheme } from '../../pipeline/encryption/sealer.ts';
+import type { DecryptionKeys } from '../../pipeline/encryption/sealer.ts';
 import { meter } from '../../pipeline/meter.ts';
 import { keys } from '../../repository/keys.ts';
 import type { Manifest, ManifestObject } from '../../repository/manifest.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
+import { BackupOpener } from '../own-key.ts';
 import { checkStoredSize, readDecrypted, readSealed, type ReadSealedOptions } from '../sealed-object.ts';
 import { bareName, decryptedName, storedForm } from '../stored-form.ts';
 import { type ArchiveContents, type ArchiveFile, parseContents } from './contents.ts';
@@ -22,10 +23,8 @@ export class ArchiveObjects {
   /** What all its keys begin with: `shop/archive/20261120T020000Z-dabcdef/`. */
   readonly folder: string;
   readonly #store: ObjectStore;
-  readonly #keys: DecryptionKeys;
   readonly #signal: AbortSignal;
-  /** Of a backup that has a key of its own, once that was read. */
-  #own: Promise<Opening> | undefined;
+  readonly #opener: BackupOpener;
 
   constructor(
     manifest: Manifest,
@@ -34,8 +33,8 @@ export class ArchiveObjects {
     this.manifest = manifest;
     this.folder = keys.archivePrefix(manifest.source, manifest.id);
     this.#store = access.store;
-    this.#keys = access.keys;
     this.#signal = access.signal;
+    this.#opener = new BackupOpener(manifest, access.keys, (key) => this.read(key));
   }
 
   /** Error: `repository-damaged` for a manifest that does not name it. */
@@ -72,14 +71,14 @@ export class ArchiveObjects {
 
   /** The plain bytes of an object, checked as `readSealed` does. */
   async *read(object: ManifestObject, options: Omit<ReadSealedOptions, 'keys' | 'signal'> = {}): ByteStream {
-    const { encryption, keys: opening } = await this.#openingOf(object);
+    const { encryption, keys: opening } = await this.#opener.openingOf(object);
     const form = { compression: storedForm(object, this.manifest).compression, encryption };
     yield* readSealed(this.#store, form, object, { ...options, keys: opening, signal: this.#signal });
   }
 
   /** The same as it was compressed. */
   async *readDecrypted(object: ManifestObject, options: Omit<ReadSealedOptions, 'keys' | 'signal'> = {}): ByteStream {
-    const { encryption, keys: opening } = await this.#openingOf(object);
+    const { encryption, keys: opening } = await this.#opener.openingOf(object);
     yield* readDecrypted(this.#store, { encryption }, object, { ...options, keys: opening, signal: this.#signal });
   }
 
@@ -123,40 +122,4 @@ export class ArchiveObjects {
       checkStoredSize(object, bytes);
     }
   }
-
-  /** A backup by a passphrase has a key of its own, which the passphrase opens, and that key opens the rest. */
-  async #openingOf({ role }: ManifestObject): Promise<Opening> {
-    if (role === ('sums' satisfies NamedRole)) return { encryption: undefined, keys: this.#keys };
-    const { encryption, objects } = this.manifest;
-    const key = objects.find((object) => object.role === KEY_ROLE);
-    if (encryption === undefined || key === undefined || role === KEY_ROLE) return { encryption, keys: this.#keys };
-    this.#own ??= this.#openingBy(key, encryption.scheme);
-    return this.#own;
-  }
-
-  async #openingBy(key: ManifestObject, scheme: EncryptionScheme): Promise<Opening> {
-    if (key.plainBytes > IDENTITY_BYTES_MAX) throw new PgarkError('corrupt', `${key.key} is no identity file of age`);
-    const text = await textOf(this.read(key));
-    // Loaded where it is needed: who encrypts nothing starts without its library.
-    const { fingerprintOfIdentity, parseIdentityFile } = await import('../../pipeline/encryption/age-keys.ts');
-    const identities = parseIdentityFile(text);
-    const keyFingerprints = await Promise.all(identities.map(fingerprintOfIdentity));
-    return { encryption: { scheme, keyFingerprints }, keys: { identities, passphrases: [] } };
-  }
 }
-
-async function textOf(stream: ByteStream): Promise<string> {
-  const blocks: Uint8Array[] = [];
-  for await (const block of stream) blocks.push(block);
-  return Buffer.concat(blocks).toString();
-}
-
-/** How an object was encrypted, and what may open it. */
-interface Opening {
-  readonly encryption: Manifest['encryption'];
-  readonly keys: DecryptionKeys;
-}
-
-const KEY_ROLE = 'key';
-/** Far more than one line of a key and one of a comment. */
-const IDENTITY_BYTES_MAX = 4096;

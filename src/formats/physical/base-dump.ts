@@ -2,6 +2,7 @@ import { type ByteStream, MIB } from '../../common/bytes.ts';
 import { PgarkError } from '../../common/errors.ts';
 import { leftAtOnce } from '../../common/left-at-once.ts';
 import type { Logger } from '../../common/log.ts';
+import type { Secret } from '../../common/secret.ts';
 import { compressionSuffix } from '../../pipeline/compression.ts';
 import { pipe, type Transform } from '../../pipeline/transform.ts';
 import { type BackupManifest, BackupManifestReader } from '../../postgres/base/backup-manifest.ts';
@@ -18,6 +19,7 @@ import { identifySystem, type SystemIdentity } from '../../postgres/replication/
 import { connectForReplication, type ReplicationSession } from '../../postgres/replication/replication-session.ts';
 import { uploadManifest } from '../../postgres/replication/upload-manifest.ts';
 import type { Manifest } from '../../repository/manifest.ts';
+import { IDENTITY_FILE, KEY_ROLE } from '../own-key.ts';
 import type { Seal } from '../sealed-object.ts';
 import { archiveName, sumOf, summingFiles } from './archive-files.ts';
 import { FileLedger } from './file-ledger.ts';
@@ -86,7 +88,8 @@ export interface BaseDump {
  * archived. Errors: `postgres-…`, `corrupt` where what came is not what the server listed, and those of sink and WAL.
  */
 export async function dumpBase(request: BaseDumpRequest, sink: BaseSink): Promise<BaseDump> {
-  const { connection, applicationName, signal, logger } = request;
+  const { connection, applicationName, signal, logger, seal } = request;
+  const key = await seal.sealer?.forMany?.();
   const session = await connectForReplication(connection, {
     applicationName,
     signal,
@@ -97,7 +100,11 @@ export async function dumpBase(request: BaseDumpRequest, sink: BaseSink): Promis
     const { systemIdentifier } = identity;
     const wal = await request.openWal({ systemIdentifier, applicationName, signal });
     try {
-      return await new Dump(request, sink, wal, identity).run(session);
+      const own = key === undefined ? request : { ...request, seal: { ...seal, sealer: key.sealer } };
+      const dump = new Dump(own, sink, wal, identity);
+      // What opens the rest is opened by what the user has.
+      if (key !== undefined) await dump.putKey(key.identityFile, { ...UNCOMPRESSED, sealer: seal.sealer });
+      return await dump.run(session);
     } finally {
       await wal.close();
     }
@@ -123,6 +130,12 @@ class Dump {
     this.#wal = wal;
     this.#identity = identity;
     this.#signal = AbortSignal.any([request.signal, wal.lost]);
+  }
+
+  async putKey(identityFile: Secret, seal: Seal): Promise<void> {
+    const content = Buffer.from(identityFile.reveal());
+    const name = nameOf(IDENTITY_FILE, seal);
+    await this.#put({ name, role: KEY_ROLE, source: once(content), seal, bytesEstimateMax: ROOM_BYTES });
   }
 
   async run(session: ReplicationSession): Promise<BaseDump> {

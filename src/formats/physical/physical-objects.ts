@@ -3,12 +3,13 @@ import { PgarkError } from '../../common/errors.ts';
 import { keys } from '../../repository/keys.ts';
 import type { Manifest, ManifestObject } from '../../repository/manifest.ts';
 import type { SourceAccess } from '../load-source.ts';
+import { BackupOpener, type KEY_ROLE } from '../own-key.ts';
 import { checkStoredSize, readDecrypted, readSealed, type ReadSealedOptions, type Seal } from '../sealed-object.ts';
 import { bareName, decryptedName, storedForm } from '../stored-form.ts';
 import { archiveName, type ArchiveOf } from './archive-files.ts';
 
 /** What the objects of a physical backup are. */
-export type PhysicalRole = 'base' | 'tablespace' | 'backup_manifest' | 'sums';
+export type PhysicalRole = 'base' | 'tablespace' | 'backup_manifest' | 'sums' | typeof KEY_ROLE;
 
 /** Names of its files besides the archives, without the endings of encryption. */
 export const FILES = { manifest: 'backup_manifest', sums: 'SHA256SUMS' } as const;
@@ -34,11 +35,14 @@ export class PhysicalObjects {
   /** What all its keys begin with: `main/base/20261120T020000Z-fabcdef/`. */
   readonly folder: string;
   readonly #access: SourceAccess;
+  readonly #opener: BackupOpener;
 
   constructor(manifest: Manifest, access: SourceAccess) {
     this.manifest = manifest;
     this.folder = keys.basePrefix(manifest.source, manifest.id);
     this.#access = access;
+    const { signal } = access;
+    this.#opener = new BackupOpener(manifest, access.keys, (key) => this.read(key, { signal }));
   }
 
   /** Error: `repository-damaged` for a manifest that does not name it. */
@@ -74,15 +78,16 @@ export class PhysicalObjects {
   }
 
   /** The plain bytes of an object, checked as `readSealed` does. */
-  read(object: ManifestObject, options: ReadOptions): ByteStream {
-    const { store, keys: decryptionKeys } = this.#access;
-    return readSealed(store, storedForm(object, this.manifest), object, { ...options, keys: decryptionKeys });
+  async *read(object: ManifestObject, options: ReadOptions): ByteStream {
+    const { encryption, keys: opening } = await this.#opener.openingOf(object);
+    const form = { compression: storedForm(object, this.manifest).compression, encryption };
+    yield* readSealed(this.#access.store, form, object, { ...options, keys: opening });
   }
 
   /** The same as it was compressed. */
-  readDecrypted(object: ManifestObject, options: ReadOptions): ByteStream {
-    const { store, keys: decryptionKeys } = this.#access;
-    return readDecrypted(store, storedForm(object, this.manifest), object, { ...options, keys: decryptionKeys });
+  async *readDecrypted(object: ManifestObject, options: ReadOptions): ByteStream {
+    const { encryption, keys: opening } = await this.#opener.openingOf(object);
+    yield* readDecrypted(this.#access.store, { encryption }, object, { ...options, keys: opening });
   }
 
   /** A file's name without what encryption adds to it. */

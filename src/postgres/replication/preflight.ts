@@ -1,6 +1,7 @@
 import { PgarkError } from '../../common/errors.ts';
 import type { Session } from '../client/connect.ts';
 import type { ConnectionParameters } from '../client/connection-parameters.ts';
+import type { ServerFacts } from '../client/preflight.ts';
 import { quoteIdentifier } from '../client/quote.ts';
 import { identifySystem, type SystemIdentity } from './replication-commands.ts';
 import { connectForReplication } from './replication-session.ts';
@@ -61,6 +62,16 @@ export async function checkReplicationLogin(
     options.signal.removeEventListener('abort', hangUp);
     await session.close();
   }
+}
+
+/** Error: `postgres-pooler` where two connections have led to two servers. */
+export function checkSameServer({ systemIdentifier: known }: ServerFacts, systemIdentifier: string): void {
+  if (known === undefined || known === systemIdentifier) return;
+  throw new PgarkError(
+    'postgres-pooler',
+    `the address leads to system ${known} for SQL and to system ${systemIdentifier} for replication`,
+    { hint: 'use the host and port of one server itself: whatever is in between chooses among several' },
+  );
 }
 
 async function factsOf(session: Session): Promise<ReplicationFacts> {
