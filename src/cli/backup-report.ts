@@ -61,6 +61,7 @@ function describeResult({ storage, location, outcome }: JobResult): string {
     formatFacts([
       folder === undefined ? ['  file', manifest.objects[0]?.key] : ['  folder', folder],
       ['  id', manifest.id],
+      ['  changes since', manifest.parents[0]],
       ['  size', `${formatBytes(plain)} of ${isText ? 'SQL' : 'data'}, ${formatBytes(stored)} stored (${ratio}:1)`],
     ])
   );

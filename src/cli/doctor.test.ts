@@ -1,5 +1,8 @@
+import { writeFile } from 'node:fs/promises';
+import { generateX25519Identity, identityToRecipient } from 'age-encryption';
 import { describe, expect, test } from 'vitest';
 import { cliWorld, recordingTerminal } from '../../test/support/cli-world.ts';
+import { makeTempDirectory } from '../../test/support/temp.ts';
 import { runCli } from './program.ts';
 
 const DROP_IN = {
@@ -40,5 +43,22 @@ describe('doctor', () => {
     const { out } = await doctor({ ...DROP_IN, PGARK_CONFIG: '/nonexistent/pgark.yaml' });
     expect(out).not.toContain('SCHEDULE');
     expect(out).toContain('✖ configuration: ');
+  });
+
+  test('says that an incremental job which encrypts for others makes full backups', async () => {
+    await using folder = await makeTempDirectory();
+    const recipient = await identityToRecipient(await generateX25519Identity());
+    const job = '{ format: physical, incremental: true, encryption: team }';
+    await writeFile(
+      folder.join('pgark.yaml'),
+      `version: 1
+storages: { disk: { type: file, path: disk } }
+encryption: { team: { type: age, recipients: ["${recipient}"] } }
+databases: { shop: { url: "postgres://app@127.0.0.1:1/shop", jobs: { changes: ${job} } } }
+`,
+    );
+    const terminal = recordingTerminal();
+    await runCli(['doctor', '--config', 'pgark.yaml'], cliWorld(terminal, {}, folder.path));
+    expect(terminal.stdout()).toMatch(/^! incremental backups: no identity is configured/m);
   });
 });

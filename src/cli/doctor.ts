@@ -59,6 +59,8 @@ async function examine(run: CommandRun, config: Config, names: readonly string[]
     findings.push(...(await examineSource(source.connection, context, needsOf([...source.jobs.values()]))));
     for (const job of source.jobs.values()) {
       if (job.encryption === undefined) continue;
+      const opens = config.decryptionKeys.identities.length > 0;
+      if (job.incremental && 'recipients' in job.encryption && !opens) findings.push(KEYLESS);
       const subject = `encryption ${job.encryption.name}`;
       try {
         const sealer = await run.world.adapters.sealerOf(job.encryption);
@@ -85,6 +87,13 @@ async function examine(run: CommandRun, config: Config, names: readonly string[]
   }
   return findings;
 }
+
+/** The list of files that an incremental backup is made by is encrypted too. */
+const KEYLESS: Finding = {
+  subject: 'incremental backups',
+  state: 'note',
+  found: 'no identity is configured that decrypts an earlier backup’s list of files: every one is a full one',
+};
 
 function findingJson(finding: Finding): Record<string, unknown> {
   if (finding.state === 'failed')

@@ -1,8 +1,8 @@
 import type { FileHandle } from 'node:fs/promises';
-import { PgarkError } from '../../common/errors.ts';
 import type { TarEntry } from '../../postgres/base/tar-header.ts';
 import { type ByteString, readable } from '../../postgres/toc/byte-string.ts';
 import { type ArchiveOf, folderOf } from './archive-files.ts';
+import { writeAt } from './fetch-wal.ts';
 import { IncrementalHead, pathOfIncremental, placePiece } from './incremental-file.ts';
 import { MergedFile, type MergedFiles } from './merged-files.ts';
 import { cannotWrite, type TargetFolder } from './target-files.ts';
@@ -80,6 +80,7 @@ export class NewestWriter implements ItemWriter {
     const { numbers } = changes.head.changed;
     await writePlaced(changes, rest, (index) => numbers[index], {
       file: changes.file,
+      name: changes.name,
       target: this.#target,
       blockBytes: this.#state.blockBytes,
     });
@@ -169,8 +170,8 @@ export class OlderWriter implements ItemWriter {
       const number = numbers === undefined ? (index < blocks ? index : undefined) : numbers[index];
       return number !== undefined && merged.wants(number) ? number : undefined;
     };
-    const { target } = merged;
-    await writePlaced(completion, rest, numberOf, { file, target, blockBytes: this.#state.blockBytes });
+    const { target, name } = merged;
+    await writePlaced(completion, rest, numberOf, { file, name, target, blockBytes: this.#state.blockBytes });
   }
 
   async #end(): Promise<void> {
@@ -191,18 +192,12 @@ async function writePlaced(
   sequence: { blocksAt: number },
   piece: Uint8Array,
   numberOf: (index: number) => number | undefined,
-  { file, target, blockBytes }: { file: FileHandle; target: TargetFolder; blockBytes: number },
+  { file, name, target, blockBytes }: { file: FileHandle; name: ByteString; target: TargetFolder; blockBytes: number },
 ): Promise<void> {
   for (const { from, to, at } of placePiece(sequence.blocksAt, piece.length, blockBytes, numberOf)) {
-    for (let written = from; written < to; ) {
-      const { bytesWritten } = await file
-        .write(piece, written, to - written, at + written - from)
-        .catch((error: unknown) => {
-          throw cannotWrite('a file', target.path, error);
-        });
-      if (bytesWritten === 0) throw new PgarkError('restore-failed', `the disk of ${target.path} takes no more`);
-      written += bytesWritten;
-    }
+    await writeAt(file, piece.subarray(from, to), at).catch((error: unknown) => {
+      throw cannotWrite(readable(name), target.path, error);
+    });
   }
   sequence.blocksAt += piece.length;
 }
