@@ -63,3 +63,30 @@ test('a single file of SQL text has one command line, and no steps', () => {
     `gunzip -c 'shop.sql.gz' | psql -X -v ON_ERROR_STOP=1 -d NEW_DATABASE`,
   );
 });
+
+test('the commands for an incremental backup end with one that puts its chain together, the full one first', () => {
+  const key = `main/base/${id}/identity.age`;
+  const plain = manifestOf(id, 'shop', [key]);
+  const [full, middle] = ['f', 'i'].map((letter, index) =>
+    makeBackupId(new Date(`2026-11-1${index}T02:00:00Z`), letter === 'f' ? 'f' : 'i', systemRandom),
+  );
+  const parents = [middle, full].flatMap((each) => each ?? []);
+  const commands = commandsByHand(
+    {
+      ...plain,
+      format: 'physical',
+      parents,
+      encryption: { scheme: 'age', keyFingerprints: ['passphrase'] },
+      objects: plain.objects.map((object) => ({ ...object, role: 'key' })),
+    },
+    'file:///b',
+  );
+  expect(commands?.slice(2, 5)).toEqual([
+    'age -d -o identity identity.age && rm identity.age',
+    'for f in *.age; do age -d -i identity "$f" > "${f%.age}" && rm "$f" || break; done',
+    'rm identity',
+  ]);
+  expect(commands?.find((each) => each.startsWith('pg_combinebackup'))).toMatch(
+    new RegExp(`^pg_combinebackup DATA_${full} DATA_${middle} DATA -o WHOLE`),
+  );
+});
