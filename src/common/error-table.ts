@@ -299,7 +299,7 @@ export const errorTable = {
     exit: 1,
     meaning: 'The replication slot makes the server keep more WAL than it may.',
     remedy:
-      'see why WAL is not stored: pgark wal status names the storage that refuses; wal.slot_budget says how much the slot may hold back',
+      'see why WAL is not stored: the log of the receiver names the storage that refuses; wal.slot_budget says how much the slot may hold back',
   },
   'wal-unknown': {
     exit: 10,

@@ -208,5 +208,11 @@ function explain(error: unknown, parameters: ConnectionParameters): PgarkError {
       hint: 'raise max_wal_senders on the server (it wants a restart), or end a replication that is not needed',
     });
   }
+  if (state === '55006' && words.includes('replication slot')) {
+    return new PgarkError('postgres-failed', `${server}: ${words} (SQLSTATE 55006)`, {
+      cause,
+      hint: 'somebody else receives over this slot: use another one (--slot, wal.slot); of a connection that broke the server lets go by itself after wal_sender_timeout',
+    });
+  }
   return classify(error, parameters);
 }
