@@ -106,6 +106,18 @@ describe('a configuration file that is wrong', () => {
       'config-invalid',
     ],
     [
+      'WAL that waits for nothing',
+      small.replace('    jobs', '    wal: { flush: 0s }\n    jobs'),
+      'wal.flush: must be at least 1s',
+      'config-invalid',
+    ],
+    [
+      'a slot that may hold back nothing',
+      small.replace('    jobs', '    wal: { slot_budget: 0MiB }\n    jobs'),
+      'wal.slot_budget: must be at least 64MiB',
+      'config-invalid',
+    ],
+    [
       'only exclusions',
       small.replace('    jobs', '    databases: ["!x"]\n    jobs'),
       'only excludes',

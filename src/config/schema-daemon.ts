@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { MIB } from '../common/bytes.ts';
 import { defined } from './defined.ts';
 import {
   durationMs,
@@ -117,14 +118,23 @@ export const tracesSection = strict({
   enabled: flag.optional().describe('false sends none. Default: true.'),
 });
 
+/** A receiver that waits for nothing would have no time for anything else. */
+const FLUSH_MS_MIN = 1_000;
+/** A budget of nothing would be used up by every slot. */
+const SLOT_BUDGET_BYTES_MIN = 64 * MIB;
+
 export const walSection = strict({
   slot: text
     .regex(/^[a-z0-9_]{1,63}$/, 'must be 1 to 63 lower-case letters, digits and underscores')
     .optional()
     .describe('Replication slot; made if it is not there. Default: pgark_ and the name of the database.'),
   to: texts.optional().describe('Storages for the WAL. Default: the only one.'),
-  flush: durationMs.optional().describe('Longest time that WAL waits before it is stored. Default: 10s.'),
+  flush: durationMs
+    .refine((ms) => ms >= FLUSH_MS_MIN, 'must be at least 1s; synchronous stores WAL as it comes')
+    .optional()
+    .describe('Longest time that WAL waits before it is stored, at least 1s. Default: 10s.'),
   slot_budget: sizeBytes
+    .refine((bytes) => bytes >= SLOT_BUDGET_BYTES_MIN, 'must be at least 64MiB, which a server writes in a moment')
     .optional()
     .describe(
       'WAL that the slot may hold back on the server: an alarm at three quarters of it, and at all of it the slot is dropped. Default: no limit.',
