@@ -224,19 +224,24 @@ function chooseSource(config: Config, name: string | undefined): SourceConfig {
   });
 }
 
-async function openStores(run: CommandRun, config: Config, { storages }: WalSettings): Promise<readonly WalStore[]> {
+async function openStores(
+  run: CommandRun,
+  config: Config,
+  { storages }: Pick<WalSettings, 'storages'>,
+): Promise<readonly WalStore[]> {
   return Promise.all(storages.map(async (storage) => ({ name: storage.name, store: await run.open(storage, config) })));
 }
 
-/** Where the WAL of a source lies, or the storage that is named. */
+/** Where the WAL of a source lies: the storage that is named, those of its section wal, or, without one, any of all. */
 export async function storesToReadFrom(
   run: CommandRun,
   config: Config,
   source: SourceConfig,
   storage: string | undefined,
 ): Promise<readonly WalStore[]> {
-  if (storage === undefined) return openStores(run, config, walSettingsOf(config, source));
-  return storeToReadFrom(run, config, storage);
+  if (storage !== undefined) return storeToReadFrom(run, config, storage);
+  const isSaid = source.wal !== undefined;
+  return openStores(run, config, isSaid ? walSettingsOf(config, source) : { storages: [...config.storages.values()] });
 }
 
 async function storeToReadFrom(
