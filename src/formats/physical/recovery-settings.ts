@@ -27,7 +27,6 @@ const TARGET = /^recovery_target/;
 const SETTING = /^\s*([A-Za-z_][\w.]*)\s*(=|\s)/;
 
 /**
-/**
  * `postgresql.auto.conf`, which is read last, with what makes the server recover up to where the plan says, and then a primary
  * of its own timeline; and nothing of the old server's that would archive, tidy up, wait or connect from here. `note` is a comment
  * in it. Settings are bytes, which need not be UTF-8.
@@ -59,6 +58,19 @@ export function withRecoverySettings(
   });
   const added = settings.map(([name, value]) => `${name} = ${quoted(value)}\n`).join('');
   return (kept.join('\n').replace(/\n*$/, '\n') + toByteString(`# ${note}\n${added}`)) as ByteString;
+}
+
+/** Those of which a server takes one at the most, set to nothing or not. */
+const ONE_TARGET = /^(\s*)(recovery_target(?:_time|_lsn|_xid|_name)?\s*(?:=|\s).*)$/gim;
+const OUT_OF_USE = '# left by an earlier recovery, taken out of use by pgark: ';
+
+/**
+ * `postgresql.conf` without the targets of an earlier recovery, which a primary does not look at: the server would stop there, or
+ * not start because it has two. They become comments. Undefined where there are none.
+ */
+export function withoutTargets(settings: ByteString): ByteString | undefined {
+  const changed = settings.replaceAll(ONE_TARGET, `$1${OUT_OF_USE}$2`) as ByteString;
+  return changed === settings ? undefined : changed;
 }
 
 function targetSettings(archive: ArchiveRecovery | undefined): readonly (readonly [string, string])[] {

@@ -4,7 +4,7 @@ import { bytesOf, readable, toByteString } from '../../postgres/toc/byte-string.
 import { folderOf } from './archive-files.ts';
 import { type FilledFolder, inspectEmptyFolder, takeEmptyFolder } from './empty-folder.ts';
 import { DATA_DIRECTORY, FILES, type PhysicalObjects } from './physical-objects.ts';
-import { type RecoveryPlan, withRecoverySettings } from './recovery-settings.ts';
+import { type RecoveryPlan, withoutTargets, withRecoverySettings } from './recovery-settings.ts';
 import { type BaseReading, readBase } from './stored-base.ts';
 import { TABLESPACES, type TablespacePlace, writeTablespaceMap } from './tablespace-map.ts';
 import { syncFolders, TargetFolder } from './target-files.ts';
@@ -89,6 +89,9 @@ export class RestoredBase {
     const { tablespaces } = this.#target;
     const settings = (await this.data.read('postgresql.auto.conf')) ?? toByteString('');
     await this.data.replace('postgresql.auto.conf', bytesOf(withRecoverySettings(settings, plan, note)));
+    const own = await this.data.read('postgresql.conf');
+    const changed = own === undefined ? undefined : withoutTargets(own);
+    if (changed !== undefined) await this.data.replace('postgresql.conf', bytesOf(changed));
     await this.data.remove('standby.signal');
     await this.data.replace('recovery.signal', '');
     // It wins over the links.

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { PgarkError } from '../../common/errors.ts';
-import { bytesOf, byteStringOf, type ByteString, toByteString } from '../../postgres/toc/byte-string.ts';
+import { bytesOf, byteStringOf, type ByteString, readable, toByteString } from '../../postgres/toc/byte-string.ts';
 import { writeAt } from './fetch-wal.ts';
 import { FileLedger } from './file-ledger.ts';
-import { withRecoverySettings } from './recovery-settings.ts';
+import { withoutTargets, withRecoverySettings } from './recovery-settings.ts';
 import { parseTablespaceMapping, placeTablespaces, writeTablespaceMap } from './tablespace-map.ts';
 
 describe('a ledger of files', () => {
@@ -55,6 +55,24 @@ describe('settings for a recovery', () => {
     expect(withRecoverySettings(after, { timeline: 7 }, 'by pgark').match(/^[a-z_]+ =/gm)).toEqual(
       after.match(/^[a-z_]+ =/gm),
     );
+  });
+});
+
+describe('targets of an earlier recovery', () => {
+  test('become comments, and nothing else is changed', () => {
+    const before = toByteString(
+      `# recovery_target_lsn = '0/1'\nrecovery_target_time = '2020-01-01'\n  Recovery_Target 'immediate'\nrecovery_target_action = 'pause'\nport = 5432\n`,
+    );
+    const after = readable(withoutTargets(before) ?? toByteString(''));
+    expect(after.split('\n')).toEqual([
+      `# recovery_target_lsn = '0/1'`,
+      expect.stringMatching(/^# left by .*: recovery_target_time = '2020-01-01'$/),
+      expect.stringMatching(/^ {2}# left by .*: Recovery_Target 'immediate'$/),
+      `recovery_target_action = 'pause'`,
+      'port = 5432',
+      '',
+    ]);
+    expect(withoutTargets(toByteString(after))).toBeUndefined();
   });
 });
 
