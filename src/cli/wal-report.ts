@@ -53,8 +53,9 @@ export function describeWal({ source, storage, status }: FoundWal, now: Date): s
     ],
     ['last stored', last === undefined ? undefined : formatTime(newestStored(status).toISOString())],
     [
-      'all until',
-      head && `${head.serverTime} by the server’s clock, ${formatDuration(lagMs(head.serverTime, now))} ago`,
+      'loss window',
+      head &&
+        `${formatDuration(lagMs(head.serverTime, now))}: all that was committed until ${head.serverTime} by the server’s clock is archived`,
     ],
     ['received by', head && `pid ${head.pid} on ${head.host}, slot ${head.slot}`],
     ...gaps.map(({ from, to }): [string, string] => ['missing', `${from} to ${to}`]),

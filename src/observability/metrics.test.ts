@@ -98,7 +98,7 @@ describe('metrics', () => {
 
   test('tell how far WAL is archived, and nothing that is not known', async () => {
     const place = new HistoryPlace(at('2026-11-21T12:00:00Z'));
-    const unknown = { earliest: undefined, latest: undefined, lagMs: undefined, gaps: undefined };
+    const unknown = { earliest: undefined, latest: undefined, lagMs: undefined, lagBytes: undefined, gaps: undefined };
     const inputs = await place.inputs({
       wal: [
         {
@@ -106,10 +106,12 @@ describe('metrics', () => {
           earliest: at('2026-11-20T03:00:00Z'),
           latest: at('2026-11-21T11:59:58.500Z'),
           lagMs: 1_500,
+          lagBytes: 300,
+          storedBytes: 5_000,
           gaps: 2,
           slotRetainedBytes: 16_777_216,
         },
-        { source: 'crm', ...unknown, slotRetainedBytes: undefined },
+        { source: 'crm', ...unknown, storedBytes: undefined, slotRetainedBytes: undefined },
       ],
     });
     const wal = (await series(inputs)).filter((line) => /^pgark_(pitr|wal|slot)_/.test(line));
@@ -117,6 +119,8 @@ describe('metrics', () => {
       `pgark_pitr_earliest_timestamp_seconds{source="shop"} ${at('2026-11-20T03:00:00Z').getTime() / 1000}`,
       `pgark_pitr_latest_timestamp_seconds{source="shop"} ${at('2026-11-21T11:59:58.500Z').getTime() / 1000}`,
       'pgark_wal_lag_seconds{source="shop"} 1.5',
+      'pgark_wal_lag_bytes{source="shop"} 300',
+      'pgark_wal_stored_bytes{source="shop"} 5000',
       'pgark_wal_gaps{source="shop"} 2',
       'pgark_slot_retained_bytes{source="shop"} 16777216',
     ]);

@@ -160,6 +160,12 @@ function walFamilies(wal: readonly WalProtection[]): Family[] {
       'How long ago it was that all that the server had committed was archived.',
       ({ lagMs }) => (lagMs === undefined ? undefined : seconds(lagMs)),
     ),
+    of(
+      'pgark_wal_lag_bytes',
+      'WAL that the server has written and that is not archived: what would be lost with it now.',
+      ({ lagBytes }) => lagBytes,
+    ),
+    of('pgark_wal_stored_bytes', 'What the archived WAL takes in the storage.', ({ storedBytes }) => storedBytes),
     of('pgark_wal_gaps', 'Gaps in the archived WAL: no recovery goes through one.', ({ gaps }) => gaps),
     of(
       'pgark_slot_retained_bytes',

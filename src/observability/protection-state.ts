@@ -40,7 +40,11 @@ export interface WalProtection {
   readonly latest: Date | undefined;
   /** How long ago it was that all that was committed was archived. */
   readonly lagMs: number | undefined;
+  /** WAL that the server has written and that is not archived. */
+  readonly lagBytes: number | undefined;
   readonly gaps: number | undefined;
+  /** What all of it takes in the storage. */
+  readonly storedBytes: number | undefined;
   /** WAL that the server keeps for the replication slot. */
   readonly slotRetainedBytes: number | undefined;
 }

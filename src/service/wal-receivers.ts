@@ -3,7 +3,7 @@ import type { SourceConfig } from '../config/model.ts';
 import type { WalProtection } from '../observability/protection-state.ts';
 import { type RecoveryWindow, recoveryTimelines } from '../operations/wal/recovery-window.ts';
 import { receiveWal, type WalReceiver } from '../operations/wal/receive.ts';
-import { type WalAlarm, walLagMs, type WalReceiverState } from '../operations/wal/receive-request.ts';
+import { type WalAlarm, walLagBytes, walLagMs, type WalReceiverState } from '../operations/wal/receive-request.ts';
 import { parseLsn } from '../postgres/wal/lsn.ts';
 import { dateOf } from '../postgres/wal/server-time.ts';
 import type { Generation } from './generation.ts';
@@ -22,6 +22,7 @@ interface Known {
   receiver: WalReceiver | undefined;
   earliest: Date | undefined;
   gaps: number | undefined;
+  storedBytes: number | undefined;
   /** WAL may be missing since the archive was looked through. */
   isCut: boolean;
   /** Ends the pause before the archive is looked through again. */
@@ -55,6 +56,7 @@ export class WalReceivers {
         receiver: undefined,
         earliest: undefined,
         gaps: undefined,
+        storedBytes: undefined,
         isCut: false,
         look: new AbortController(),
       };
@@ -68,13 +70,15 @@ export class WalReceivers {
   /** How far each is, for metrics. */
   states(): readonly WalProtection[] {
     const now = this.#generation.context.clock.now();
-    return [...this.#known].map(([source, { receiver, earliest, gaps }]) => {
+    return [...this.#known].map(([source, { receiver, earliest, gaps, storedBytes }]) => {
       const state = receiver?.state();
       return {
         source,
         earliest,
         latest: state?.coveredUntil === undefined ? undefined : dateOf(state.coveredUntil),
         lagMs: state && walLagMs(state, now),
+        lagBytes: state && walLagBytes(state),
+        storedBytes,
         gaps: gapsOf(gaps, state),
         slotRetainedBytes: state?.slot?.retainedBytes,
       };
@@ -152,6 +156,7 @@ export class WalReceivers {
         const [newest] = await recoveryTimelines(request, { ...context, signal });
         known.earliest = newest?.windows.at(-1)?.earliest;
         known.gaps = newest === undefined ? 0 : newest.wal.gaps.length;
+        known.storedBytes = newest?.wal.storedBytes;
         this.#wantBase(source, known, newest?.windows ?? []);
       } catch (error) {
         if (signal.aborted) return;

@@ -74,3 +74,9 @@ export function walLagMs({ server, heardAt, coveredUntil }: WalReceiverState, no
   const atServerMs = Number(server.time / 1_000n) + (now.getTime() - heardAt.getTime());
   return Math.max(0, atServerMs - Number(coveredUntil / 1_000n));
 }
+
+/** Bytes of WAL that the server had when it was heard last and that are not archived: what would be lost with it. */
+export function walLagBytes({ server, archived }: WalReceiverState): number | undefined {
+  if (server === undefined || archived === undefined) return undefined;
+  return server.end > archived ? Number(server.end - archived) : 0;
+}

@@ -1,3 +1,4 @@
+import { MIB } from '../../common/bytes.ts';
 import { receivedPiece } from '../../formats/wal/received-piece.ts';
 import type { ReceivedWal, SegmentStream } from '../../postgres/replication/segment-stream.ts';
 import type { WalStreamEnd } from '../../postgres/replication/wal-stream.ts';
@@ -11,6 +12,8 @@ import { SegmentDeltas } from './segment-deltas.ts';
 import type { StartPosition } from './start-position.ts';
 
 const NOTE_EVERY_MS = 60_000;
+/** So much is never left to the next time: of large segments a flush may come too late by time alone. */
+const FLUSH_BYTES = 16n * BigInt(MIB);
 
 export interface StoreStreamOptions {
   readonly stream: SegmentStream;
@@ -77,7 +80,7 @@ class StreamStoring {
         await this.#storeFull(full, giveUp);
         continue;
       }
-      const isDue = clock.monotonicMs() >= flushMs;
+      const isDue = clock.monotonicMs() >= flushMs || this.#stream.received - this.#archived >= FLUSH_BYTES;
       if (isDue || request.synchronous === true || wasOver) await this.#storeTail(giveUp);
       if (isDue) flushMs = clock.monotonicMs() + request.flushMs;
       this.#world.state.heard(this.#stream.server);
@@ -92,7 +95,7 @@ class StreamStoring {
     try {
       return await this.#stream.next({
         withinMs,
-        ...(request.synchronous === true ? { beyond: this.#archived } : {}),
+        beyond: request.synchronous === true ? this.#archived : this.#archived + FLUSH_BYTES - 1n,
         // Once told to stop, the server's answer is waited for.
         signal: stop.aborted ? giveUp : stop,
       });
