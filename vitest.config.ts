@@ -26,6 +26,7 @@ export default defineConfig({
           name: 'soak',
           include: ['test/soak/**/*.test.ts'],
           setupFiles: ['test/support/clean-environment.ts'],
+          globalSetup: ['test/support/global-setup.ts'],
         },
       },
     ],

@@ -76,6 +76,13 @@ export { prune, type PruneOutcome, type PruneRequest } from './operations/prune.
 export { PruneRefused } from './operations/prune-refusal.ts';
 export { restore, type RestoreOutcome, type RestoreRequest } from './operations/restore.ts';
 export type { RestoreTarget } from './operations/restore-into.ts';
+export {
+  type DirectoryRestoreOutcome,
+  type DirectoryRestoreRequest,
+  type RecoveryRequest,
+  restoreDirectory,
+} from './operations/restore-directory.ts';
+export { type RecoveryTarget, targetAt, targetAtLsn } from './operations/recovery/recovery-target.ts';
 export { followRunLog, type RunLogPart, type RunLogRequest, showRunLog } from './operations/run-logs.ts';
 export { globalsOf, showBackup } from './operations/show.ts';
 export type { LeftOut } from './formats/plain/left-out.ts';

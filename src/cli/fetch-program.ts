@@ -36,6 +36,8 @@ export function fetchProgramOf(
   return {
     commandFor: (verb, { source, systemIdentifier }) => [
       PROGRAM,
+      '--output',
+      'ndjson',
       ...path('--config', options.config),
       'wal',
       verb,

@@ -9,7 +9,7 @@ import {
   restoreDirectory,
   type TablespaceMapping,
 } from '../operations/restore-directory.ts';
-import { describeStop, recoveryJson } from '../operations/recovery/describe-plan.ts';
+import { describeStop, recoveryJson, startedJson } from '../operations/recovery/describe-plan.ts';
 import type { CommandRun } from './command.ts';
 import { fetchProgramOf } from './fetch-program.ts';
 import { manifestJson } from './json.ts';
@@ -88,13 +88,7 @@ function outcomeJson(outcome: DirectoryRestoreOutcome): Record<string, unknown> 
     backup: manifestJson(manifest),
     directory,
     ...(recovery && { recovery: recoveryJson(recovery) }),
-    ...(started && {
-      server: {
-        port: started.port,
-        last_transaction: started.lastTransaction,
-        log: started.logFile,
-      },
-    }),
+    ...(started && { server: startedJson(started) }),
     duration_ms: durationMs,
     plan,
   };

@@ -3,7 +3,7 @@ import { TorturedArchive } from '../support/recovery-torture.ts';
 
 let tortured: TorturedArchive;
 beforeAll(async () => {
-  tortured = await TorturedArchive.make({ rows: 300, withPgbench: false });
+  tortured = await TorturedArchive.make({ rows: 300 });
 });
 afterAll(async () => {
   await tortured[Symbol.asyncDispose]();

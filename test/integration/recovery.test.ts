@@ -36,6 +36,7 @@ beforeAll(async () => {
   store = openS3Store(bucket.name, { prefix: PREFIX });
   receiving = startReceiving(cluster, [store], { source: 'main', slot: 'main' });
   await receiving.streams();
+  await cluster.sql('create extension amcheck');
   const load = await NumberedLoad.start(cluster);
   await load.more(20);
   await backUpServer(cluster, [s3()]);
@@ -75,8 +76,16 @@ async function recovered(name: string, target: Target): Promise<number> {
 }
 
 describe('a recovery', { timeout: 240_000 }, () => {
-  test('goes to the end of what is archived', async () => {
-    expect(await recovered('end', { kind: 'end' })).toBe(rows.length);
+  test('goes to the end of what is archived, from a backup and into a server that PostgreSQL finds sound', async () => {
+    const data = folder.join('end');
+    await restoreTo(store, data, { kind: 'end' }, bucket.env);
+    expect(await folder.run('pg_verifybackup', [data])).toContain('backup successfully verified');
+    const server = await folder.start(data);
+    const [found] = await server.sql('select count(*)::int as count, max(n) from numbered');
+    expect(found).toEqual({ count: rows.length, max: rows.length });
+    const login = ['-h', '127.0.0.1', '-p', String(server.port), '-U', 'postgres'];
+    await folder.run('pg_amcheck', [...login, '--all', '--heapallindexed']);
+    await folder.stop(data);
   });
 
   test.each<[string, (row: WrittenRow) => Target]>([

@@ -178,6 +178,12 @@ export class Cluster implements AsyncDisposable {
     await this.run('pg_ctl', ['-D', this.dataDirectory, '-w', '-t', String(timeoutSeconds), '-m', mode, 'stop']);
   }
 
+  /** Without any warning. */
+  async kill(): Promise<void> {
+    const [pid] = (await readFile(path.join(this.dataDirectory, 'postmaster.pid'), 'utf8')).split('\n');
+    process.kill(Number(pid), 'SIGKILL');
+  }
+
   /** A standby becomes a server of its own. */
   async promote(): Promise<void> {
     await this.run('pg_ctl', ['-D', this.dataDirectory, '-w', '-t', String(PATIENCE_SECONDS), 'promote']);

@@ -29,9 +29,11 @@ export interface Aim {
 export interface TortureOptions {
   /** Rows between one event and the next. */
   readonly rows: number;
-  /** Another load beside the rows, whose sums have to agree. */
-  readonly withPgbench: boolean;
+  /** Folder of pgbench, another load beside the rows, whose sums have to agree. Default: there is none. */
+  readonly benchDir?: string;
+  /** Folders of the server’s programs and of pg_basebackup. Default: of the newest server that is installed. */
   readonly binDir?: string;
+  readonly clientDir?: string;
 }
 
 const KINDS = ['time', 'lsn', 'xid', 'restore-point'] as const;
@@ -51,6 +53,8 @@ export class TorturedArchive implements AsyncDisposable {
   readonly #proxy: FaultProxy;
   readonly #owned: AsyncDisposableStack;
   readonly #options: TortureOptions;
+  /** Rows that were written when the base backup was complete. */
+  #reachable = 0;
 
   private constructor(
     parts: { bucket: TestBucket; proxy: FaultProxy; folder: ServerFolder },
@@ -78,6 +82,7 @@ export class TorturedArchive implements AsyncDisposable {
       const tortured = new TorturedArchive(parts, owned, options);
       await using primary = await Cluster.start({
         binDir,
+        clientDir: options.clientDir ?? binDir,
         initdb: ['--wal-segsize=1'],
         settings: { wal_keep_size: '200MB' },
       });
@@ -95,12 +100,13 @@ export class TorturedArchive implements AsyncDisposable {
   }
 
   async #run(primary: Cluster, standby: Cluster): Promise<void> {
-    const { rows, withPgbench } = this.#options;
-    const bench = withPgbench ? await Pgbench.start(primary) : undefined;
+    const { rows, benchDir } = this.#options;
+    const bench = benchDir === undefined ? undefined : await Pgbench.start(primary, benchDir);
     let receiver = await this.#receive(primary);
     const load = await NumberedLoad.start(primary);
     await load.more(20);
     await backUpServer(primary, [{ destination: { name: 's3', store: this.store, needsDelete: false } }]);
+    this.#reachable = load.rows.length;
     await load.more(rows);
     receiver.kill('SIGKILL');
     await load.more(rows);
@@ -166,7 +172,7 @@ export class TorturedArchive implements AsyncDisposable {
 
   /** Random ones of each kind, all over the rows; and the end. */
   aims(count: number): readonly Aim[] {
-    const usable = this.rows.slice(25);
+    const usable = this.rows.slice(this.#reachable);
     const aims = Array.from({ length: count - 1 }, (_, index): Aim => {
       const kind = KINDS[index % KINDS.length] ?? 'time';
       const candidates = kind === 'restore-point' ? usable.filter((row) => row.restorePoint !== undefined) : usable;
@@ -189,7 +195,7 @@ export class TorturedArchive implements AsyncDisposable {
       const [found] = await server.sql<{ count: number; max: number }>(
         'select count(*)::int as count, coalesce(max(n), 0) as max from numbered',
       );
-      if (this.#options.withPgbench) await Pgbench.check(server);
+      if (this.#options.benchDir !== undefined) await Pgbench.check(server);
       await check?.(server);
       return found?.count === last && found.max === last
         ? undefined
@@ -239,10 +245,10 @@ class Pgbench {
     this.#work = work(this.#stop.signal).catch(() => undefined);
   }
 
-  static async start(cluster: Cluster): Promise<Pgbench> {
+  static async start(cluster: Cluster, folder: string): Promise<Pgbench> {
     const args = ['-h', '127.0.0.1', '-p', String(cluster.port), '-U', 'postgres'];
     const run = (more: readonly string[], signal?: AbortSignal) =>
-      promisify(execFile)(path.join(cluster.binDir, 'pgbench'), [...args, ...more, 'postgres'], {
+      promisify(execFile)(path.join(folder, 'pgbench'), [...args, ...more, 'postgres'], {
         maxBuffer: 2 ** 26,
         ...(signal && { signal }),
       });

@@ -57,6 +57,18 @@ export class NumberedLoad {
     return this.rows;
   }
 
+  /** The rows whose commits were acknowledged, once the server is gone. */
+  async untilBroken(): Promise<readonly WrittenRow[]> {
+    await this.#work.then(
+      () => {
+        throw new Error('the server is still there');
+      },
+      () => undefined,
+    );
+    await this.#client.end().catch(() => undefined);
+    return this.rows;
+  }
+
   async #write(first: number): Promise<void> {
     let n = first - 1;
     while (this.#goesOn) {

@@ -8,8 +8,8 @@ const FOLDER = 'pg_wal/pgark';
 /** How a server that recovers gets WAL: a program, and what it needs. */
 export interface FetchProgram {
   /**
-   * `pgark … wal fetch …` for a server’s WAL, run with the name of a file and a path behind it; `pgark … wal read-ahead …`,
-   * with the name of the first segment and a folder. They hold no secret.
+   * `pgark … wal fetch …` for a server’s WAL, run with the name of a file and a path behind it, which says what came of it as
+   * JSON; `pgark … wal read-ahead …`, with the name of the first segment and a folder. They hold no secret.
    */
   readonly commandFor: (verb: 'fetch' | 'read-ahead', folder: WalFolder) => readonly string[];
   /** The directory that relative paths in the command and `environment` start from. */
@@ -35,7 +35,8 @@ export async function writeFetchScript(data: TargetFolder, program: FetchProgram
 
 /**
  * Segments are taken from those that another process has fetched ahead; anything else, and whatever goes wrong with those, is
- * `pgark wal fetch` itself. Up to 125 a status means the end of what is archived to PostgreSQL; so whatever fails here is 126.
+ * `pgark wal fetch` itself. Up to 125 a status means the end of what is archived to PostgreSQL: only where pgark says so it is
+ * 1, and whatever else fails is 126.
  */
 function fetchScript({ commandFor, directory }: FetchProgram, folder: WalFolder): string {
   const command = (verb: 'fetch' | 'read-ahead'): string => commandFor(verb, folder).map(forShell).join(' ');
@@ -44,7 +45,9 @@ name=$1
 target=$PWD/$2
 folder=$PWD/${FOLDER}
 umask 077
-. "$folder/environment" || exit 126
+# A shell ends with 2 where the file is missing.
+[ -r "$folder/environment" ] || exit 126
+. "$folder/environment"
 cd ${forShell(directory)} 2>/dev/null || cd /
 
 runs() { kill -0 "$(cat "$folder/pid" 2>/dev/null)" 2>/dev/null; }
@@ -76,7 +79,12 @@ case $name in
     fi
     ;;
 esac
-exec ${command('fetch')} "$name" "$target"
+said=$(${command('fetch')} "$name" "$target")
+status=$?
+[ $status -eq 0 ] && exit 0
+# A program that cannot even begin ends with 1 too.
+case $said in *'"outcome":"absent"'*) exit 1 ;; esac
+[ $status -gt 125 ] && exit $status
 exit 126
 `;
 }

@@ -1,5 +1,6 @@
 import { formatLsn } from '../../postgres/wal/lsn.ts';
 import { formatServerTime } from '../../postgres/wal/server-time.ts';
+import type { FinishedRecovery } from '../../postgres/server/recovering-server.ts';
 import type { RecoveryPlan } from './plan-recovery.ts';
 
 /** Up to where, for people. */
@@ -15,5 +16,20 @@ export function recoveryJson({ stop, timeline }: RecoveryPlan): Readonly<Record<
     lsn: formatLsn(stop.lsn),
     inclusive: stop.inclusive,
     time: stop.time === undefined ? undefined : formatServerTime(stop.time),
+  };
+}
+
+/** The server that was started on a restored directory. */
+export function startedJson({
+  port,
+  redoneAt,
+  lastTransaction,
+  logFile,
+}: FinishedRecovery): Readonly<Record<string, unknown>> {
+  return {
+    port,
+    last_lsn: redoneAt === undefined ? undefined : formatLsn(redoneAt),
+    last_transaction: lastTransaction,
+    log: logFile,
   };
 }

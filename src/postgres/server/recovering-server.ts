@@ -31,7 +31,7 @@ export interface RecoveringServer {
 /** How a recovery ended. */
 export interface FinishedRecovery {
   readonly logFile: string;
-  /** The last record that was read, as the server says. */
+  /** The last record that was replayed, or the one before which it stopped, as the server says. */
   readonly redoneAt: Lsn | undefined;
   /** When the last transaction that is there was committed: RFC 3339, with microseconds. */
   readonly lastTransaction: string | undefined;
