@@ -1,10 +1,16 @@
 import { setImmediate } from 'node:timers/promises';
 import { releaseBlock } from '../../common/block-memory.ts';
-import { BLOCK_BYTES, type ByteStream } from '../../common/bytes.ts';
+import { type ByteStream, KIB } from '../../common/bytes.ts';
 import { assert, PgarkError } from '../../common/errors.ts';
 import type { Answer, Conversation, Converse } from './conversation.ts';
 import { CopyAnswer } from './copy-answer.ts';
 import { MESSAGE } from './message.ts';
+
+/**
+ * What is sent at once. A socket takes so much in one go as long as the server keeps up; longer messages are written piece
+ * by piece, each time with a turn of the event loop in between, and the server begins with a message when it has all of it.
+ */
+const MESSAGE_BYTES = 32 * KIB;
 
 export interface CopyInOptions {
   /** Ends the copy with its reason, and the session with it. */
@@ -148,8 +154,8 @@ function interruptible(conversation: Conversation): <T>(work: Promise<T>) => Pro
 }
 
 async function sendBlock(conversation: Conversation, block: Uint8Array): Promise<void> {
-  for (let at = 0; at < block.length; at += BLOCK_BYTES) {
-    await conversation.send(MESSAGE.copyData, block.subarray(at, at + BLOCK_BYTES));
+  for (let at = 0; at < block.length; at += MESSAGE_BYTES) {
+    await conversation.send(MESSAGE.copyData, block.subarray(at, at + MESSAGE_BYTES));
   }
   releaseBlock(block);
   // A source that never waits and a socket that takes all at once would keep everybody else from their turn: nobody would
