@@ -7,7 +7,6 @@ import { createDatabase } from '../support/postgres.ts';
 import { futureDatabase } from '../support/restoring.ts';
 import { makeTempDirectory } from '../support/temp.ts';
 
-vi.setConfig({ testTimeout: 180_000 });
 afterEach(() => vi.unstubAllEnvs());
 
 const IN_PIECES = { format: 'directory', pieceBytes: 256 * 1024, jobs: 1 } as const;

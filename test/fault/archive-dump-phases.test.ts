@@ -9,7 +9,6 @@ import { MemoryStore } from '../support/memory-store.ts';
 import { createDatabase, type TestDatabase } from '../support/postgres.ts';
 import { makeTempDirectory } from '../support/temp.ts';
 
-vi.setConfig({ testTimeout: 180_000 });
 afterEach(() => vi.unstubAllEnvs());
 
 const ROWS = 2000;

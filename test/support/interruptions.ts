@@ -28,7 +28,7 @@ export async function interruptPgDump(directory: string, times: number, sql: str
 case "$*" in *--snapshot*)
   if [ "$(ls '${directory}' | grep -c begun)" -lt ${times} ]; then
     : > '${directory}/begun'$$
-    PGOPTIONS='-c lock_timeout=60s' psql -X -q -v ON_ERROR_STOP=1 -c "$(cat '${directory}/change.sql')" > /dev/null || exit 9
+    PGOPTIONS='-c lock_timeout=200s' psql -X -q -v ON_ERROR_STOP=1 -c "$(cat '${directory}/change.sql')" > /dev/null || exit 9
   fi;;
 esac
 exec '${found?.path}' "$@"

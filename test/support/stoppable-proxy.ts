@@ -1,5 +1,6 @@
 import { once } from 'node:events';
-import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { freePort } from '../../src/postgres/server/free-port.ts';
 
 /** Stands before a server on this machine, and may be stopped and started again as the server itself might be. */
 export interface StoppableProxy extends AsyncDisposable {
@@ -16,7 +17,8 @@ export async function startStoppableProxy(target: {
 }): Promise<StoppableProxy> {
   const sockets = new Set<Socket>();
   let server: Server | undefined;
-  let port = 0;
+  // Nobody gets it while the proxy is stopped.
+  const port = await freePort();
   const pair = (client: Socket): void => {
     const upstream = connect(target);
     for (const [one, other] of [
@@ -35,7 +37,6 @@ export async function startStoppableProxy(target: {
   const start = async (): Promise<void> => {
     server = createServer(pair).listen(port, '127.0.0.1');
     await once(server, 'listening');
-    port = (server.address() as AddressInfo).port;
   };
   const stop = async (): Promise<void> => {
     if (server === undefined) return;
@@ -47,9 +48,7 @@ export async function startStoppableProxy(target: {
   };
   await start();
   return {
-    get port() {
-      return port;
-    },
+    port,
     start,
     stop,
     [Symbol.asyncDispose]: stop,
