@@ -223,46 +223,49 @@ describe('a chain of incremental backups', { timeout: 170_000 }, () => {
     },
   );
 
-  test.each(servers)('PostgreSQL %i: holds a relation across the border of its segments', async (_, binDir) => {
-    // Wide rows, one to a page: 1 GiB is quickly there, and small when compressed.
-    const settings = {
-      summarize_wal: 'on',
-      max_wal_size: '4GB',
-      autovacuum: 'off',
-      full_page_writes: 'off',
-      wal_level: 'replica',
-    };
-    await using cluster = await Cluster.start({ binDir, settings });
-    await using folder = await ServerFolder.make(binDir);
-    await using disk = await fileDestination('disk');
-    const keys = { identities: [], passphrases: [] };
-    const border = 131_072;
-    await cluster.sql('CREATE UNLOGGED TABLE wide (n int, t text)');
-    await cluster.sql('ALTER TABLE wide ALTER t SET STORAGE PLAIN');
-    await cluster.sql(`INSERT INTO wide SELECT n, repeat('x', 8000) FROM generate_series(1, ${border + 300}) AS n`);
-    await cluster.sql('ALTER TABLE wide SET LOGGED');
-    const sum = 'select count(*) || md5(string_agg(n || left(t, 2), null order by n)) from wide';
-    const states: { readonly id: string; readonly sum: string }[] = [];
-    const make = async (): Promise<void> => {
-      const manifest = manifestOf(await backUpServer(cluster, [disk], { incremental: { keys } }));
-      states.push({ id: manifest.id, sum: await cluster.value(sum) });
-    };
-    await make();
-    await cluster.sql(`UPDATE wide SET t = repeat('y', 8000) WHERE n BETWEEN ${border - 5} AND ${border + 5}`);
-    await make();
-    await cluster.sql(`DELETE FROM wide WHERE n > ${border - 9}`);
-    await cluster.sql('VACUUM wide');
-    await make();
-    await cluster.sql(`INSERT INTO wide SELECT n, repeat('z', 8000) FROM generate_series(1, 20) AS n`);
-    await make();
-    expect(states.map(({ id }) => id.slice(17, 18))).toEqual(['f', 'i', 'i', 'i']);
-    for (const { id, sum: expected } of states.slice(1)) {
-      const data = folder.join(id);
-      await restoreServer(disk.store, data, { selector: { kind: 'name', name: id } });
-      const server = await folder.start(data);
-      expect(await server.value(sum)).toBe(expected);
-      await folder.stop(data);
-      await rm(data, { recursive: true });
-    }
-  });
+  test.each(servers.slice(-1))(
+    'PostgreSQL %i: holds a relation across the border of its segments',
+    { timeout: 280_000 },
+    async (_, binDir) => {
+      // Wide rows, one to a page: 1 GiB is quickly there, and small when compressed.
+      const settings = {
+        summarize_wal: 'on',
+        max_wal_size: '4GB',
+        autovacuum: 'off',
+        full_page_writes: 'off',
+        wal_level: 'replica',
+      };
+      await using cluster = await Cluster.start({ binDir, settings });
+      await using folder = await ServerFolder.make(binDir);
+      await using disk = await fileDestination('disk');
+      const keys = { identities: [], passphrases: [] };
+      const border = 131_072;
+      await cluster.sql('CREATE TABLE wide (n int, t text)');
+      await cluster.sql('ALTER TABLE wide ALTER t SET STORAGE PLAIN');
+      await cluster.sql(`INSERT INTO wide SELECT n, repeat('x', 8000) FROM generate_series(1, ${border + 300}) AS n`);
+      const sum = 'select count(*) || md5(string_agg(n || left(t, 2), null order by n)) from wide';
+      const states: { readonly id: string; readonly sum: string }[] = [];
+      const make = async (): Promise<void> => {
+        const manifest = manifestOf(await backUpServer(cluster, [disk], { incremental: { keys } }));
+        states.push({ id: manifest.id, sum: await cluster.value(sum) });
+      };
+      await make();
+      await cluster.sql(`UPDATE wide SET t = repeat('y', 8000) WHERE n BETWEEN ${border - 5} AND ${border + 5}`);
+      await make();
+      await cluster.sql(`DELETE FROM wide WHERE n > ${border - 9}`);
+      await cluster.sql('VACUUM wide');
+      await make();
+      await cluster.sql(`INSERT INTO wide SELECT n, repeat('z', 8000) FROM generate_series(1, 20) AS n`);
+      await make();
+      expect(states.map(({ id }) => id.slice(17, 18))).toEqual(['f', 'i', 'i', 'i']);
+      for (const { id, sum: expected } of [states[1], states[3]].flatMap((state) => state ?? [])) {
+        const data = folder.join(id);
+        await restoreServer(disk.store, data, { selector: { kind: 'name', name: id } });
+        const server = await folder.start(data);
+        expect(await server.value(sum)).toBe(expected);
+        await folder.stop(data);
+        await rm(data, { recursive: true });
+      }
+    },
+  );
 });
