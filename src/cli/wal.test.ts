@@ -1,8 +1,8 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 import { cliWorld, recordingTerminal } from '../../test/support/cli-world.ts';
+import { silentLogger } from '../common/log.ts';
 import { openWalRecord } from '../operations/wal/archives.ts';
-import { openStore } from '../app.ts';
 import { operationContext } from '../operations/context.ts';
 import { makeTempDirectory } from '../../test/support/temp.ts';
 import { runCli } from './program.ts';
@@ -19,7 +19,8 @@ test('WAL is looked for in all storages where the configuration does not say in 
   await writeFile(folder.join('pgark.yaml'), FILE);
   for (const name of ['near', 'far']) await mkdir(folder.join(name));
   const retry = { retriesMax: 0, delayMs: 1, delayMsMax: 1 };
-  const far = await openStore({ type: 'file', name: 'far', path: folder.join('far'), retry });
+  const { adapters } = cliWorld(recordingTerminal());
+  const far = await adapters.openStore({ type: 'file', name: 'far', path: folder.join('far'), retry }, silentLogger);
   await openWalRecord(far, { source: 'shop', systemIdentifier: '7', segmentBytes: 2 ** 24 }, operationContext());
   const run = async (...argv: string[]) => {
     const terminal = recordingTerminal();
