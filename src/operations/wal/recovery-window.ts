@@ -33,6 +33,18 @@ export async function recoveryTimelines(
   return archives.map((wal) => ({ wal, windows: windowsOf(wal, bases) }));
 }
 
+/**
+ * Gaps that a recovery to a moment since then has to do with; undefined: to any moment. Behind the others a base backup was
+ * complete by then: retention lets go of what lies between older ones.
+ */
+export function gapsSince({ wal, windows }: RecoveryTimeline, since: Date | undefined): readonly WalPart[] {
+  if (since === undefined) return wal.gaps;
+  return wal.gaps.filter((_, index) => {
+    const behind = windows.slice(index + 1).flatMap(({ bases }) => bases);
+    return !behind.some(({ endedAt }) => Date.parse(endedAt) <= since.getTime());
+  });
+}
+
 /** Oldest first. Manifests of other formats are not even read. */
 export async function physicalBackups(
   { store, source }: { readonly store: ObjectStore; readonly source: string },
