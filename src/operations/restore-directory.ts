@@ -174,10 +174,10 @@ async function check(
   const span = spanOf(manifest);
   const parents = await readParents(manifest, access);
   for (const each of [objects, ...parents]) await each.checkPresence();
-  await findSpan(store, span, { signal });
+  const segments = await findSpan(store, span, { signal });
   const absolute = path.resolve(directory);
   const target = { directory: absolute, tablespaces: placeTablespaces(manifest.tablespaces ?? [], mappings, absolute) };
-  await inspectTarget(objects, target);
+  await inspectTarget(objects, target, segments.length * span.segmentBytes);
   const binDir = start && (await findServerToStart(start, manifest.server.versionNum));
   return { manifest, objects, parents, span, target, recovery, binDir };
 }

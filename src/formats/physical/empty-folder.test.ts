@@ -2,6 +2,7 @@ import { mkdir, readdir, stat, writeFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 import { makeTempDirectory } from '../../../test/support/temp.ts';
 import { takeEmptyFolder } from './empty-folder.ts';
+import { inspectTarget } from './restore-base.ts';
 
 test('a folder is filled by one alone, and another who wants it removes nothing', async () => {
   await using directory = await makeTempDirectory();
@@ -26,4 +27,15 @@ test('a folder is filled by one alone, and another who wants it removes nothing'
   const above = directory.join('above');
   await (await takeEmptyFolder(`${above}/data`)).discard();
   await expect(stat(above)).rejects.toThrow('ENOENT');
+});
+
+test('a directory has to have room for the files, and for the WAL beside them', async () => {
+  await using directory = await makeTempDirectory();
+  const target = { directory: directory.join('data'), tablespaces: [] };
+  const objects = { manifest: {}, archives: () => [] } as unknown as Parameters<typeof inspectTarget>[0];
+  await inspectTarget(objects, target, 0);
+  await expect(inspectTarget(objects, target, 2 ** 60)).rejects.toMatchObject({
+    code: 'restore-failed',
+    message: expect.stringContaining('would take about'),
+  });
 });

@@ -14,7 +14,7 @@ import { type TargetFolders, unpackChain } from './unpack-chain.ts';
 /** Settings that name the old server's own files. */
 const ELSEWHERE = /^\s*(data_directory|hba_file|ident_file|external_pid_file)\s*=?\s*('[^']*')/gm;
 
-/** For WAL and settings, on top of the files. */
+/** For settings, and what a server needs at its start, on top of the files. */
 const ROOM_BYTES = 64 * MIB;
 
 /** Where a physical backup is restored: absolute paths. */
@@ -23,10 +23,14 @@ export interface BaseTarget {
   readonly tablespaces: readonly TablespacePlace[];
 }
 
-/** Errors: `target-not-empty`, `restore-failed` for a target that cannot be filled. Nothing is changed. */
-export async function inspectTarget(objects: PhysicalObjects, target: BaseTarget): Promise<void> {
+/** Errors: `target-not-empty`, `restore-failed` for a target that cannot be filled. Nothing is changed. `walBytes`: of the WAL beside it. */
+export async function inspectTarget(
+  objects: Pick<PhysicalObjects, 'manifest' | 'archives'>,
+  target: BaseTarget,
+  walBytes: number,
+): Promise<void> {
   const elsewhere = new Map(target.tablespaces.flatMap((place) => (place.isInside ? [] : [[place.oid, place.path]])));
-  let bytesInside = ROOM_BYTES;
+  let bytesInside = ROOM_BYTES + walBytes;
   const merged = objects.manifest.incremental?.mergedBytes;
   for (const { oid, object } of objects.archives()) {
     const path = elsewhere.get(oid ?? '');
