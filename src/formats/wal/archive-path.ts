@@ -1,5 +1,5 @@
 import type { ByteStream } from '../../common/bytes.ts';
-import { PgarkError } from '../../common/errors.ts';
+import { isPgarkError, PgarkError } from '../../common/errors.ts';
 import type { DecryptionKeys } from '../../pipeline/encryption/sealer.ts';
 import { formatLsn, type Lsn } from '../../postgres/wal/lsn.ts';
 import { segmentEnd, segmentName, segmentStart } from '../../postgres/wal/segment.ts';
@@ -78,26 +78,45 @@ export class ArchivePath {
 
   /** What the newest piece of a segment says of itself. Undefined where nothing of it is archived. */
   async factsOf(number: bigint): Promise<PieceFacts | undefined> {
-    const found = await this.#find(number);
-    const piece: StoredPiece | undefined = found?.whole ?? chainOfDeltas(found?.deltas ?? []).at(-1);
-    return piece && readFacts(this.#access.store, piece, this.#access);
+    return whileMoving(async () => {
+      const found = await this.#find(number);
+      const piece: StoredPiece | undefined = found?.whole ?? chainOfDeltas(found?.deltas ?? []).at(-1);
+      return piece && readFacts(this.#access.store, piece, this.#access);
+    });
   }
 
   /** All that is archived from the start of a segment up to the position. Errors: `corrupt`, `wal-gap`, those of reading. */
   async *read(firstSegment: bigint, to: Lsn): ByteStream {
     for (let number = firstSegment; segmentStart({ number }, this.segmentBytes) < to; number += 1n) {
       const start = segmentStart({ number }, this.segmentBytes);
-      let left = to - start;
-      for await (const block of await this.#content(number)) {
+      const end = segmentEnd({ number }, this.segmentBytes);
+      const wanted = Number((to < end ? to : end) - start);
+      const reached = yield* this.#segment(number, wanted);
+      if (reached >= wanted) continue;
+      const [from, upTo] = [start + BigInt(reached), start + BigInt(wanted)].map(formatLsn);
+      throw new PgarkError(
+        'wal-gap',
+        `the write-ahead log from ${from} to ${upTo} is not in ${this.#access.store.location} any more`,
+      );
+    }
+  }
+
+  /** A segment’s first bytes, as many as are wanted and there. Returns how many that are. */
+  async *#segment(number: bigint, wanted: number): AsyncGenerator<Uint8Array, number> {
+    let reached = 0;
+    for (let attempt = 1; ; attempt += 1) {
+      let at = 0;
+      try {
         // What is not wanted is read too: only at its end is an object known to be what was stored.
-        if (left > 0n) yield left < block.length ? block.subarray(0, Number(left)) : block;
-        left -= BigInt(block.length);
-      }
-      if (left > 0n && to - left < segmentEnd({ number }, this.segmentBytes)) {
-        throw new PgarkError(
-          'wal-gap',
-          `the write-ahead log from ${formatLsn(to - left)} to ${formatLsn(to)} is not in ${this.#access.store.location} any more`,
-        );
+        for await (const block of await this.#content(number)) {
+          const fresh = block.subarray(Math.min(block.length, Math.max(0, reached - at)), Math.max(0, wanted - at));
+          at += block.length;
+          reached += fresh.length;
+          if (fresh.length > 0) yield fresh;
+        }
+        return reached;
+      } catch (error) {
+        if (attempt === ATTEMPTS_MAX || !isPgarkError(error, 'object-not-found')) throw error;
       }
     }
   }
@@ -150,3 +169,16 @@ async function readTimelineHistory(
 }
 
 async function* noBytes(): ByteStream {}
+
+/** A receiver goes on meanwhile: it puts parts of a segment together, and what was listed may be gone when it is read. */
+const ATTEMPTS_MAX = 3;
+
+async function whileMoving<T>(work: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await work();
+    } catch (error) {
+      if (attempt === ATTEMPTS_MAX || !isPgarkError(error, 'object-not-found')) throw error;
+    }
+  }
+}
