@@ -23,7 +23,7 @@ import {
   planDump,
   type TablePiece,
 } from './piece-plan.ts';
-import { readLargeObject, readTablePiece } from './read-piece.ts';
+import { HEADS_AT_ONCE, readHeads, readLargeObject, readTablePiece } from './read-piece.ts';
 
 /** More sessions than this are a burden for most servers, whatever reads them. */
 const JOBS_MAX = 8;
@@ -209,20 +209,39 @@ class ArchiveDump {
     { entry, oids, bytes }: LargeObjectPiece,
     signal: AbortSignal,
   ): Promise<void> {
-    const { seal, onBytesRead } = this.#request;
-    for (const oid of oids) {
-      const name = nameOf(largeObjectFile(oid), seal);
-      if (this.#files.has(name)) continue;
-      const stored = await this.#put({
-        name,
-        role: 'large-object',
-        source: readLargeObject(session, oid, { onBytes: onBytesRead, signal }),
-        seal,
-        bytesEstimateMax: bytes * UNFOLDED,
-        filesAtOnce: this.#jobs,
+    const { seal, onBytesRead: onBytes } = this.#request;
+    const left = oids.filter((oid) => !this.#files.has(nameOf(largeObjectFile(oid), seal)));
+    for (let at = 0; at < left.length; at += HEADS_AT_ONCE) {
+      signal.throwIfAborted();
+      const heads = await readHeads(session, left.slice(at, at + HEADS_AT_ONCE), { onBytes });
+      const whole = heads.filter(({ isWhole }) => isWhole);
+      await inParallel(whole, SMALL_FILES_AT_ONCE, signal, async (take) => {
+        for (let head = take(); head !== undefined; head = take()) {
+          const source = once(head.bytes);
+          await this.#putLargeObject({ oid: head.oid, entry, source, bytesEstimateMax: 2 * head.bytes.length });
+        }
       });
-      this.#files.set(name, { name, role: 'large-object', ...stored, largeObject: { oid, entry } });
+      // The session has one answer to give at a time.
+      for (const { oid, bytes: head } of heads.filter(({ isWhole }) => !isWhole)) {
+        const source = readLargeObject(session, oid, { onBytes, signal }, head);
+        await this.#putLargeObject({ oid, entry, source, bytesEstimateMax: bytes * UNFOLDED });
+      }
     }
+  }
+
+  async #putLargeObject({
+    oid,
+    entry,
+    ...file
+  }: Pick<DumpedFile, 'source' | 'bytesEstimateMax'> & {
+    readonly oid: string;
+    readonly entry: number;
+  }): Promise<void> {
+    const { seal } = this.#request;
+    const name = nameOf(largeObjectFile(oid), seal);
+    const filesAtOnce = this.#jobs * SMALL_FILES_AT_ONCE;
+    const stored = await this.#put({ name, role: 'large-object', seal, filesAtOnce, ...file });
+    this.#files.set(name, { name, role: 'large-object', ...stored, largeObject: { oid, entry } });
   }
 
   /** All but the list of contents, which comes after them. */

@@ -1,5 +1,5 @@
 import type { ByteStream } from '../../common/bytes.ts';
-import { MIB } from '../../common/bytes.ts';
+import { KIB, MIB } from '../../common/bytes.ts';
 import { PgarkError } from '../../common/errors.ts';
 import { leftAtOnce } from '../../common/left-at-once.ts';
 import { RowsHash } from '../../pipeline/rows-hash.ts';
@@ -10,6 +10,9 @@ import type { TablePiece } from './piece-plan.ts';
 
 /** Of a large object that is read at once. */
 const SLICE_BYTES = MIB;
+/** Of each of several that are read at once, which together are not more than that. */
+const HEAD_BYTES = 64 * KIB;
+export const HEADS_AT_ONCE = SLICE_BYTES / HEAD_BYTES;
 
 export interface ReadOptions {
   /** Of the data: the client encoding of the dump, as PostgreSQL names it. */
@@ -64,22 +67,54 @@ function rangeCondition({ from, to }: NonNullable<TablePiece['pages']>): string 
   return to === undefined ? start : `${start} AND ctid < '(${to},0)'::tid`;
 }
 
-/** The content of a large object. Errors: `postgres-…`. */
+/** What lies at the beginning of a large object, and of most is all. */
+export interface LargeObjectHead {
+  readonly oid: string;
+  readonly bytes: Uint8Array;
+  readonly isWhole: boolean;
+}
+
+/** The beginnings of some large objects, `HEADS_AT_ONCE` at the most, in one query. Errors: `postgres-…`. */
+export async function readHeads(
+  session: Session,
+  oids: readonly string[],
+  { onBytes }: Pick<ReadOptions, 'onBytes'>,
+): Promise<readonly LargeObjectHead[]> {
+  const rows = await session.query<{ bytes: Buffer }>(
+    `select pg_catalog.lo_get(oid, 0, $2) as bytes
+     from pg_catalog.unnest($1::pg_catalog.oid[]) with ordinality as u(oid, at) order by at`,
+    [oids, HEAD_BYTES],
+  );
+  return oids.map((oid, index) => {
+    const bytes = rows[index]?.bytes;
+    if (bytes === undefined) throw nothingGiven(oid);
+    onBytes(bytes.length);
+    return { oid, bytes, isWhole: bytes.length < HEAD_BYTES };
+  });
+}
+
+/** The content of a large object, or what follows those bytes of it. Errors: `postgres-…`. */
 export async function* readLargeObject(
   session: Session,
   oid: string,
   { onBytes, signal }: Pick<ReadOptions, 'onBytes' | 'signal'>,
+  head: Uint8Array = new Uint8Array(0),
 ): AsyncGenerator<Uint8Array> {
-  for (let offset = 0; ; offset += SLICE_BYTES) {
+  if (head.length > 0) yield head;
+  for (let offset = head.length; ; offset += SLICE_BYTES) {
     signal.throwIfAborted();
     const [row] = await session.query<{ bytes: Buffer }>('select pg_catalog.lo_get($1::oid, $2, $3) as bytes', [
       oid,
       offset,
       SLICE_BYTES,
     ]);
-    if (row === undefined) throw new PgarkError('postgres-failed', `the server gave nothing for large object ${oid}`);
+    if (row === undefined) throw nothingGiven(oid);
     onBytes(row.bytes.length);
     if (row.bytes.length > 0) yield row.bytes;
     if (row.bytes.length < SLICE_BYTES) return;
   }
+}
+
+function nothingGiven(oid: string): PgarkError {
+  return new PgarkError('postgres-failed', `the server gave nothing for large object ${oid}`);
 }

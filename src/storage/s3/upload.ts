@@ -30,7 +30,6 @@ export async function uploadStream(calls: S3Calls, body: ByteStream, upload: Str
   const { controller, unlink } = linkedAbort(upload.options.signal);
   const source = new BodySource(body, controller.signal);
   try {
-    await assertAbsent(calls, upload.fullKey, controller.signal);
     const first = await readPart(upload, source, 1, controller.signal);
     if (await isWhole(source, first, upload.pool)) return await putWhole(calls, first, upload, controller.signal);
     return await new PartwiseUpload(calls, upload, { source, controller }).run(first);
@@ -159,16 +158,21 @@ class PartwiseUpload {
 
   async run(first: ReadPart): Promise<StoredObject> {
     const { profile, key } = this.#upload;
-    const open = await this.#begin(first);
+    // The body is read on meanwhile.
+    const opening = this.#begin();
+    opening.catch((error: unknown) => this.#controller.abort(error));
     try {
-      await this.#sendAll(open, first);
+      await this.#sendAll(opening, first);
     } catch (error) {
+      // One that is just being opened is waited for: cut off, it would have to be looked for.
+      const open = await opening.catch(() => undefined);
       // What is on its way is cut off, and has settled before the abort: nothing may arrive after it.
       this.#controller.abort(error);
       await Promise.allSettled(this.#inFlight);
-      await abandonUpload(this.#calls, open);
+      if (open !== undefined) await abandonUpload(this.#calls, open);
       throw error;
     }
+    const open = await opening;
     const parts = this.#sent.toSorted((a, b) => a.PartNumber - b.PartNumber);
     const bytes = this.#bytesRead;
     const { signal } = this.#controller;
@@ -176,22 +180,18 @@ class PartwiseUpload {
     return { key, bytes, etag: head.etag, partCount: parts.length, confirmedBy: profile.partChecksum };
   }
 
-  /** Opens the upload and says so. The first part's memory is given back if that fails. */
-  async #begin(first: ReadPart): Promise<OpenUpload> {
-    const { key, pool, options } = this.#upload;
+  /** Opens the upload and says so. */
+  async #begin(): Promise<OpenUpload> {
+    const { key, options } = this.#upload;
+    await assertAbsent(this.#calls, this.#upload.fullKey, this.#controller.signal);
+    const open = await this.#open();
     try {
-      const open = await this.#open();
-      try {
-        await options.onUploadOpened?.({ key, uploadId: open.uploadId });
-      } catch (error) {
-        await abandonUpload(this.#calls, open);
-        throw error;
-      }
-      return open;
+      await options.onUploadOpened?.({ key, uploadId: open.uploadId });
     } catch (error) {
-      pool.drop(first.buffer);
+      await abandonUpload(this.#calls, open);
       throw error;
     }
+    return open;
   }
 
   async #open(): Promise<OpenUpload> {
@@ -230,10 +230,10 @@ class PartwiseUpload {
     return { key: fullKey, uploadId, writeId };
   }
 
-  async #sendAll(open: OpenUpload, first: ReadPart): Promise<void> {
+  async #sendAll(opening: Promise<OpenUpload>, first: ReadPart): Promise<void> {
     const { plan, pool } = this.#upload;
     const { signal } = this.#controller;
-    this.#start(open, first);
+    this.#start(opening, first);
     for (let partNumber = 2; !(await this.#source.atEnd()); partNumber += 1) {
       const inFlightMax = plan.partsInFlight(plan.partBytes(partNumber));
       // One more than may be in flight: it is read meanwhile.
@@ -242,18 +242,18 @@ class PartwiseUpload {
       while (this.#inFlight.size >= inFlightMax) await Promise.race(this.#inFlight);
       if (signal.aborted) pool.drop(part.buffer);
       signal.throwIfAborted();
-      this.#start(open, part);
+      this.#start(opening, part);
     }
     await Promise.all(this.#inFlight);
     signal.throwIfAborted();
   }
 
-  /** Sends a part in the background. Its failure aborts the upload, which ends whatever waits. */
-  #start(open: OpenUpload, part: ReadPart): void {
+  /** Sends a part in the background, as soon as the upload is open. Its failure aborts the upload, which ends whatever waits. */
+  #start(opening: Promise<OpenUpload>, part: ReadPart): void {
     const { pool, options } = this.#upload;
     const { buffer, bytes } = part;
     this.#bytesRead += bytes;
-    const sending = this.#send(open, part)
+    const sending = this.#send(opening, part)
       .then(
         (sent) => {
           pool.give(buffer);
@@ -271,7 +271,8 @@ class PartwiseUpload {
     this.#inFlight.add(sending);
   }
 
-  async #send(open: OpenUpload, part: ReadPart): Promise<SentPart> {
+  async #send(opening: Promise<OpenUpload>, part: ReadPart): Promise<SentPart> {
+    const open = await opening;
     const { partNumber } = part;
     const { partChecksum: checksum } = this.#upload.profile;
     const { signal } = this.#controller;
