@@ -57,10 +57,11 @@ async function* withoutRestrictPair(source: ByteStream): ByteStream {
       yield bytes;
       continue;
     }
-    const joined = tail.length === 0 ? bytes : Buffer.concat([tail, bytes]);
-    const cut = Math.max(0, joined.length - TAIL_BYTES);
-    if (cut > 0) yield joined.subarray(0, cut);
-    tail = Buffer.from(joined.subarray(cut));
+    if (bytes.length < TAIL_BYTES) bytes = Buffer.concat([tail, bytes]);
+    else if (tail.length > 0) yield tail;
+    const cut = Math.max(0, bytes.length - TAIL_BYTES);
+    if (cut > 0) yield bytes.subarray(0, cut);
+    tail = Buffer.from(bytes.subarray(cut));
   }
   if (head !== undefined) [tail, ownKey] = takeRestrictLine(head);
   if (ownKey !== undefined) tail = dropLastLine(tail, `\\unrestrict ${ownKey}`);

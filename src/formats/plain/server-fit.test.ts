@@ -55,6 +55,15 @@ const SUBSCRIPTION = (options: string, name = '"s; s"'): string =>
   `CREATE SUBSCRIPTION ${name} CONNECTION 'host=x password=''; , run_as_owner = true' PUBLICATION ", streaming = off" WITH (connect = false, slot_name = 'a'${options});\n`;
 
 describe('a dump made fit for a server', () => {
+  test('also in statements that lie across several long blocks', async () => {
+    const name = 'n'.repeat(5_000);
+    const script = (options: string): string => `${SUBSCRIPTION(options, name)}${SUBSCRIPTION(options, name)}`;
+    for (const chunkBytes of [1_500, 2_000, 4_000, 6_000]) {
+      const result = await fitted(script(', run_as_owner = true'), 15, chunkBytes);
+      expect(result === script('')).toBe(true);
+    }
+  });
+
   test('has no versions of columns, and the same lines', async () => {
     const result = await fitted(VERSIONED);
     expect(result).toBe(UNVERSIONED);

@@ -42,6 +42,9 @@ const DROPPED = /^(begin|start\s+transaction|commit|end)(\s[^;]*)?;$/i;
 const REFUSED = /^(rollback(?!.*\bto\b)|abort|prepare\s+transaction|commit\s+prepared)\b[^;]*;$/is;
 const STANDARD_STRINGS = /^set\s+(?:session\s+)?standard_conforming_strings\s*(?:=|to\s)\s*'?(\w+)'?\s*;$/i;
 
+/** Of a block, as much as is copied to go on with what was held back of the one before it. */
+const JOINED_BYTES = 1024;
+
 /** More bytes are needed to tell what begins at this one. */
 const NEEDS_MORE = -1;
 
@@ -79,15 +82,20 @@ export class SqlScanner {
   /** What can be passed on by now. Error: `restore-failed` for a command that would undo the transaction. */
   push(block: Uint8Array): Buffer[] {
     const bytes = Buffer.from(block.buffer, block.byteOffset, block.byteLength);
-    this.#text = this.#carry.length === 0 ? bytes : Buffer.concat([this.#carry, bytes]);
-    return this.#scan();
+    if (this.#carry.length === 0) return this.#scan(bytes);
+    // Mostly the rest of a line: what follows is understood with the block's beginning, and the block need not be copied.
+    const start = bytes.subarray(0, JOINED_BYTES);
+    const pieces = this.#scan(Buffer.concat([this.#carry, start]));
+    if (start.length === bytes.length) return pieces;
+    const at = start.length - this.#carry.length;
+    const rest = bytes.subarray(Math.max(0, at));
+    return [...pieces, ...this.#scan(at >= 0 ? rest : Buffer.concat([this.#carry, bytes.subarray(start.length)]))];
   }
 
   /** Ends the script: what was still held back, and what stands open. */
   end(): { readonly pieces: Buffer[]; readonly open: OpenEnd } {
     this.#final = true;
-    this.#text = this.#carry;
-    const pieces = this.#scan();
+    const pieces = this.#scan(this.#carry);
     return { pieces, open: this.#openEnd() };
   }
 
@@ -109,7 +117,8 @@ export class SqlScanner {
     }
   }
 
-  #scan(): Buffer[] {
+  #scan(text: Buffer): Buffer[] {
+    this.#text = text;
     this.#out = [];
     this.#from = 0;
     let at = 0;

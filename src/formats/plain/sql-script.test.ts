@@ -62,6 +62,17 @@ describe('a script in one transaction', () => {
     );
   });
 
+  test('also where blocks are long, and cut anywhere', async () => {
+    const long = fc.array(fc.constantFrom(...STATEMENTS), { minLength: 30, maxLength: 90 });
+    await fc.assert(
+      fc.asyncProperty(long, fc.integer({ min: 500, max: 5_000 }), async (statements, chunkBytes) => {
+        const script = statements.map((each) => `${each}\nCOMMIT;\n`).join('');
+        expect(await transacted(script, chunkBytes)).toBe(statements.map((each) => `${each}\n\n`).join(''));
+      }),
+      { numRuns: 200 },
+    );
+  });
+
   test('commands that begin or commit a transaction are left out, however the blocks are cut', async () => {
     const commands = fc.constantFrom(
       'BEGIN;',
