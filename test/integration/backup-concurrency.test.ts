@@ -107,7 +107,7 @@ describe.concurrent('a backup that is stopped for longer than its lease lives', 
     await held;
     await stopped.kill('SIGSTOP');
     // Until its term is over it counts as alive.
-    const successor = await untilExit(0, 11, () => runPgark(['backup'], { env: scene.env }));
+    const successor = await untilExit(0, [11], () => runPgark(['backup'], { env: scene.env }));
     expect(successor.stderr).toMatch(/took over the lease .*, which \S+ \(pid \d+\) let expire at/);
     expect(successor.stderr).toMatch(/removed what the dead run \w{26} left/);
     await expectBackups(scene, 1);
@@ -144,7 +144,7 @@ describe.concurrent('a backup that is stopped for longer than its lease lives', 
     const stopped = startPgark(['backup'], { env: { ...scene.env, ...SHORT_LEASE, S3_ENDPOINT: store.endpoint } });
     await reached.promise;
     await stopped.kill('SIGSTOP');
-    await untilExit(0, 11, () => runPgark(['backup'], { env: scene.env }));
+    await untilExit(0, [11], () => runPgark(['backup'], { env: scene.env }));
     await expectBackups(scene, 1);
     arrival.resolve();
     await store.idle();

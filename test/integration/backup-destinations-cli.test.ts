@@ -10,6 +10,7 @@ import {
   type Storage,
   substance,
   succeed,
+  untilExit,
   urlOf,
 } from '../support/backups.ts';
 import { runPgark } from '../support/cli.ts';
@@ -38,7 +39,7 @@ interface Scene extends AsyncDisposable {
 /** A configuration whose only job writes into a bucket and a directory. */
 async function setScene(): Promise<Scene> {
   const stack = new AsyncDisposableStack();
-  const database = stack.use(await createDatabase({ sql: filler(24) }));
+  const database = stack.use(await createDatabase({ sql: filler(17) }));
   const bucket = stack.use(await s3Storage());
   const folder = stack.use(await fileStorage());
   const s3 = stack.use(await startFaultProxy(s3Facts().endpoint));
@@ -115,7 +116,7 @@ describe.concurrent('pgark backup into two storages', () => {
 
   test('after SIGKILL in mid-stream the next run removes what the dead one left in both', async () => {
     await using scene = await setScene();
-    const held = scene.postgres.holdAfter(14 * MIB);
+    const held = scene.postgres.holdAfter(12 * MIB);
     const run = startPgark(['backup'], { env: { ...scene.env, ...SHORT_LEASE } });
     await held;
     await vi.waitUntil(async () => (await scene.bucket.openUploads()).length > 0, { timeout: 300_000 });
@@ -126,11 +127,7 @@ describe.concurrent('pgark backup into two storages', () => {
     }
     scene.postgres.release();
     // Each lease ends by the clock of its own storage: until both have, the run may be refused, or be partial.
-    for (;;) {
-      const { exitCode, stderr } = await runPgark(['backup'], { env: scene.env });
-      if (![0, 4, 11].includes(exitCode ?? -1)) throw new Error(`exit ${exitCode}: ${stderr}`);
-      if (exitCode === 0) break;
-    }
+    await untilExit(0, [4, 11], () => runPgark(['backup'], { env: scene.env }));
     for (const [name, storage] of [
       ['bucket', scene.bucket],
       ['folder', scene.folder],
@@ -143,15 +140,11 @@ describe.concurrent('pgark backup into two storages', () => {
 
   test('a run that is stopped past its leases commits in none, and its successor in both', async () => {
     await using scene = await setScene();
-    const held = scene.postgres.holdAfter(14 * MIB);
+    const held = scene.postgres.holdAfter(12 * MIB);
     const stopped = startPgark(['backup'], { env: { ...scene.env, ...SHORT_LEASE } });
     await held;
     await stopped.kill('SIGSTOP');
-    for (;;) {
-      const { exitCode, stderr } = await runPgark(['backup'], { env: scene.env });
-      if (![0, 4, 11].includes(exitCode ?? -1)) throw new Error(`exit ${exitCode}: ${stderr}`);
-      if (exitCode === 0) break;
-    }
+    await untilExit(0, [4, 11], () => runPgark(['backup'], { env: scene.env }));
     const before = await Promise.all(scene.storages.map((storage) => substance(storage)));
     scene.postgres.release();
     await stopped.kill('SIGCONT');
@@ -168,7 +161,7 @@ describe.concurrent('pgark backup into two storages', () => {
 
   test('SIGTERM in mid-stream ends it with 130 and leaves nothing in either', async () => {
     await using scene = await setScene();
-    const held = scene.postgres.holdAfter(14 * MIB);
+    const held = scene.postgres.holdAfter(12 * MIB);
     const run = startPgark(['backup'], { env: scene.env });
     await held;
     await run.kill('SIGTERM');

@@ -124,7 +124,7 @@ const faults: readonly Fault[] = [
     name: 'the network goes silent, and no connection ends',
     makeStorage: fileStorage,
     harm: async ({ scene }: Harm) => scene.proxy.mute(),
-    message: /connection that guards the backup of .* is lost: the server has not answered for 5 s/,
+    message: /connection that guards the backup of .* is lost: the server has not answered for 8 s/,
     hint: /network between/,
     lease: SHORT_LEASE,
   },

@@ -60,7 +60,7 @@ describe.concurrent('after SIGKILL the next run removes what the dead one left, 
 
     // The neighbour's run does not wait for the dead one's lease, and leaves its things alone while that may live.
     await succeed(['backup'], { ...env, DATABASE_URL: neighbour.url });
-    const next = await untilExit(0, 11, () => runPgark(['backup'], { env: { ...env, DATABASE_URL: shop.url } }));
+    const next = await untilExit(0, [11], () => runPgark(['backup'], { env: { ...env, DATABASE_URL: shop.url } }));
     expect(next.stderr).toMatch(/SUCCESS backed up/);
     expect(await storage.openUploads()).toEqual(uploadsBefore);
     const after = await substance(storage);
@@ -93,7 +93,7 @@ describe.concurrent('after SIGKILL the next run removes what the dead one left, 
     // It is no backup: nobody is told that it is one.
     const listed = await succeed(['list'], env);
     expect(listed.stdout).toMatch(/no backups in .* yet\n(.*\n)*unfinished: /);
-    await untilExit(0, 11, () => runPgark(['backup'], { env }));
+    await untilExit(0, [11], () => runPgark(['backup'], { env }));
     expect(await substance(storage)).toEqual([
       expect.stringMatching(/^\.pgark\/backups\//),
       expect.stringMatching(/\.sql\.gz$/),
@@ -114,7 +114,7 @@ describe.concurrent('after SIGKILL the next run removes what the dead one left, 
     await run.kill('SIGKILL');
     await run.result;
     expect((await substance(storage)).length).toBeGreaterThan(0);
-    await untilExit(0, 11, () => runPgark(['backup'], { env }));
+    await untilExit(0, [11], () => runPgark(['backup'], { env }));
     expect(await substance(storage)).toEqual([
       expect.stringMatching(/^\.pgark\/backups\//),
       expect.stringMatching(/\.sql$/),

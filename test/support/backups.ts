@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'vitest';
 import { type RunOptions, type RunResult, runPgark } from './cli.ts';
 import { postgresFacts } from './facts.ts';
@@ -61,7 +62,7 @@ export function urlOf(name: string, change: { port?: number; user?: string; pass
 }
 
 /** For a run that is going to die: others need not wait long, and it lives through the hiccups of a busy machine. */
-export const SHORT_LEASE = { BACKUP_LEASE_TERM: '5s' };
+export const SHORT_LEASE = { BACKUP_LEASE_TERM: '8s' };
 
 /** SQL of a table whose dump has about so many MiB of text that gzip does not make much smaller than half. */
 export function filler(mebibytes: number, table = 'filler'): string {
@@ -174,13 +175,19 @@ async function fingerprint(database: TestDatabase, table: string): Promise<unkno
   return database.query(`SELECT count(*), md5(string_agg(md5(t::text), '' ORDER BY t::text)) FROM ${table} t`);
 }
 
-/** Runs the command again and again while it exits with `waiting`, until it exits with `code`. */
-export async function untilExit(code: number, waiting: number, run: () => Promise<RunResult>): Promise<RunResult> {
+/** Runs the command again and again while it exits with one of `waiting`, until it exits with `code`. */
+export async function untilExit(
+  code: number,
+  waiting: readonly number[],
+  run: () => Promise<RunResult>,
+): Promise<RunResult> {
   for (;;) {
     const result = await run();
-    if (result.exitCode === waiting) continue;
-    expectExit(result, code);
-    return result;
+    if (result.exitCode === null || !waiting.includes(result.exitCode)) {
+      expectExit(result, code);
+      return result;
+    }
+    await delay(300);
   }
 }
 
@@ -192,5 +199,6 @@ export async function untilActivity(database: TestDatabase, condition: string): 
     );
     const [row] = rows;
     if (row !== undefined) return row.pid;
+    await delay(10);
   }
 }
