@@ -50,6 +50,8 @@ async function providePostgres(env: NodeJS.ProcessEnv): Promise<Started<Postgres
     settings: {
       // Test files run side by side, and some hold several connections open.
       max_connections: '300',
+      // It would come to databases of tests when nobody expects it.
+      autovacuum: 'off',
       shared_buffers: '128MB',
       max_wal_size: '4GB',
       checkpoint_timeout: '30min',
