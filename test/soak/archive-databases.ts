@@ -32,6 +32,8 @@ const TABLES = 5_000;
 const TABLES_AT_ONCE = 250;
 const LARGE_OBJECTS = 20_000;
 const SMALL_PIECE = 32 * 1024;
+/** It has a procedure with a body of SQL. */
+export const SAMPLE_SINCE = 14;
 const always = (): boolean => true;
 
 export const archiveDatabases: readonly ArchiveDatabase[] = [
@@ -46,7 +48,7 @@ export const archiveDatabases: readonly ArchiveDatabase[] = [
   },
   {
     name: 'sample',
-    isFor: always,
+    isFor: (major) => major >= SAMPLE_SINCE,
     pieceBytes: 1024 * 1024,
     make: (server, database) => server.withClient(database, (client) => createSampleDatabase(client, { scale: 0.5 })),
   },
