@@ -1,7 +1,13 @@
 import { afterEach, expect, test, vi } from 'vitest';
+import { systemClock } from '../../src/common/clock.ts';
+import { systemRandom } from '../../src/common/random.ts';
+import { Secret } from '../../src/common/secret.ts';
+import { begin } from '../../src/formats/directory/begin.ts';
+import { chooseProgram, findPrograms } from '../../src/postgres/client/programs.ts';
 import { restoreInto } from '../support/archive-restoring.ts';
 import { rowCountsOf, warningsTo } from '../support/archives.ts';
 import { backUp, backupsIn, errorOf, fileDestination } from '../support/destinations.ts';
+import { postgresFacts } from '../support/facts.ts';
 import { interrupted, interruptPgDump } from '../support/interruptions.ts';
 import { createDatabase } from '../support/postgres.ts';
 import { futureDatabase } from '../support/restoring.ts';
@@ -41,6 +47,33 @@ test.each([
   vi.unstubAllEnvs();
   await restoreInto(restored, place.store);
   expect(await restored.query('SELECT * FROM above')).toEqual(await database.query('SELECT * FROM above'));
+});
+
+test('where something changes whenever the dump begins it is refused after some minutes, and what it was is told', async () => {
+  await using database = await createDatabase({ sql: SEEN_SQL });
+  await using directory = await makeTempDirectory();
+  await interruptPgDump(directory.path, 1000, 'CREATE OR REPLACE VIEW below AS SELECT one() AS n');
+  const { password, ...server } = postgresFacts();
+  const warnings: string[] = [];
+  const begun = begin({
+    connection: { ...server, password: new Secret(password), database: database.name, sslMode: 'disable' },
+    pgDump: chooseProgram('pg_dump', await findPrograms('pg_dump'), 15),
+    serverMajor: 15,
+    excludeTableData: [],
+    applicationName: 'pgark backup test',
+    patienceMs: 60_000,
+    // Minutes pass in a second.
+    clock: { ...systemClock, monotonicMs: () => 600 * systemClock.monotonicMs() },
+    random: systemRandom,
+    logger: warningsTo(warnings),
+    signal: new AbortController().signal,
+  });
+  expect(await errorOf(begun)).toMatchObject({
+    code: 'dump-failed',
+    message:
+      'tables or other objects were changed whenever the dump began, for 5 minutes: something was changed in pg_rewrite while pg_dump read the definitions',
+    hint: expect.stringContaining('when no migration is under way'),
+  });
 });
 
 test('what changes often, and in no definition, does not hold the dump up', async () => {
