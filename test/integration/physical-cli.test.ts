@@ -98,8 +98,8 @@ describe('a physical job of a configuration', { timeout: 240_000 }, () => {
       ['compressed', '.zst'],
       [tars, '', '--compression', 'none'],
     ] as const) {
-      const { out, err, exit } = await pgark('download', 'latest', into, ...options);
-      expect({ exit, err }).toEqual({ exit: 0, err: '' });
+      const { out, exit } = await pgark('download', 'latest', into, ...options);
+      expect(exit).toBe(0);
       expect(out).not.toContain('createdb');
       const names = [`${oid}.tar`, 'base.tar', 'pg_wal.tar'].map((name) => `${name}${suffix}`);
       const written = await readdir(path.resolve(place.path, into));
