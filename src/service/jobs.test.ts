@@ -49,3 +49,36 @@ test('a job that is done in another format for once is compressed as that format
   expect(await compressionOf('directory', { BACKUP_COMPRESSION: 'gzip' })).toEqual({ algorithm: 'gzip', level: 5 });
   expect(await compressionOf('directory', { COMPRESSION_LEVEL: '7' })).toEqual({ algorithm: 'gzip', level: 7 });
 });
+
+test('incremental backups that are asked for are those of the jobs that make them, else of the physical ones', async () => {
+  await using folder = await makeTempDirectory();
+  const database = (jobs: object): object => ({ url: 'postgres://u:p@db/shop', jobs });
+  const config = {
+    version: 1,
+    storages: { near: { type: 'file', path: 'near' } },
+    databases: {
+      both: database({
+        full: { format: 'physical' },
+        changes: { format: 'physical', incremental: true, full_every: 7 },
+      }),
+      one: database({ full: { format: 'physical' }, dump: { format: 'plain' } }),
+    },
+  };
+  await writeFile(folder.join('pgark.yaml'), JSON.stringify(config));
+  const loaded = await loadConfig({ file: 'pgark.yaml', env: {}, cwd: folder.path });
+  const plan = (incremental: boolean): readonly unknown[] =>
+    planJobs(
+      loaded,
+      { sources: [...loaded.databases.values()], format: 'physical', incremental, prunes: false },
+      silentLogger,
+    ).map(({ id, settings }) => [id, settings.incremental, settings.fullEvery]);
+  expect(plan(true)).toEqual([
+    ['both/changes', true, 7],
+    ['one/full', true, undefined],
+  ]);
+  expect(plan(false)).toEqual([
+    ['both/full', false, undefined],
+    ['both/changes', true, 7],
+    ['one/full', false, undefined],
+  ]);
+});
