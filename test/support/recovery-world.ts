@@ -25,13 +25,15 @@ const POINT_EVERY = 10;
 export class NumberedLoad {
   readonly rows: WrittenRow[] = [];
   readonly #client: Client;
+  readonly #first: number;
   readonly #work: Promise<void>;
   readonly #waiting: { readonly n: number; readonly resolve: () => void }[] = [];
   #goesOn = true;
 
   private constructor(client: Client, first: number) {
     this.#client = client;
-    this.#work = this.#write(first);
+    this.#first = first;
+    this.#work = this.#write();
   }
 
   /** Goes on behind the rows that are there. */
@@ -46,8 +48,12 @@ export class NumberedLoad {
 
   /** Resolves when so many rows more are committed. */
   async more(count: number): Promise<void> {
-    const n = (this.rows.at(-1)?.n ?? 0) + count;
-    await new Promise<void>((resolve) => void this.#waiting.push({ n, resolve }));
+    const n = (this.rows.at(-1)?.n ?? this.#first - 1) + count;
+    const reached = new Promise<void>((resolve) => void this.#waiting.push({ n, resolve }));
+    const ended = this.#work.then(() => {
+      throw new Error(`the load has ended before row ${n}`);
+    });
+    await Promise.race([reached, ended]);
   }
 
   async stop(): Promise<readonly WrittenRow[]> {
@@ -69,8 +75,8 @@ export class NumberedLoad {
     return this.rows;
   }
 
-  async #write(first: number): Promise<void> {
-    let n = first - 1;
+  async #write(): Promise<void> {
+    let n = this.#first - 1;
     while (this.#goesOn) {
       n += 1;
       const inserted = await this.#client.query<{ xid: string }>(

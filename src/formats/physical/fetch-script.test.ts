@@ -67,6 +67,12 @@ describe('the script by which a server gets WAL', () => {
     expect(await restored()).toBe(`shop ${SEGMENT} it's "$HOME"\n`);
   });
 
+  test('waits for nobody who has ended', async () => {
+    await prepare('echo itself >"$3"', 'exit 3');
+    expect(await restore(SEGMENT)).toBe(0);
+    expect(await restored()).toBe('itself\n');
+  });
+
   test('reads nothing ahead of a history', async () => {
     await prepare(`${absent}; exit 1`, 'echo begun >begun');
     expect(await restore('00000002.history')).toBe(1);
