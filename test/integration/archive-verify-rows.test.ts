@@ -97,6 +97,28 @@ describe('a restore that is compared with what was dumped', () => {
     await restoreInto(unverified, place.store);
   });
 
+  test('has large objects of every length, more of them than are read at once', async () => {
+    await using place = await fileDestination('place');
+    await using source = await createDatabase({
+      name: 'src',
+      sql: `SELECT lo_from_bytea(5000 + n, decode(repeat(md5(n::text), n), 'hex')) FROM generate_series(0, 40) n;
+        SELECT lo_from_bytea(0, decode(repeat('b0', n), 'hex')) FROM unnest(ARRAY[65535, 65536, 65537, 1114112]) n`,
+    });
+    const { manifest } = outcomesOf(await backUp(source, [place], IN_PIECES))['place'] ?? {};
+    if (manifest === undefined) throw new Error('there is no backup');
+    const { files } = await contentsOf(place.store, manifest);
+    const stored = files.flatMap(({ largeObject, plainSha256: sha256 }) =>
+      largeObject === undefined ? [] : [{ oid: largeObject.oid, sha256 }],
+    );
+    const expected = await source.query(
+      `SELECT oid::text, encode(sha256(lo_get(oid)), 'hex') AS sha256 FROM pg_largeobject_metadata`,
+    );
+    expect(expected).toHaveLength(45);
+    expect(Object.fromEntries(stored.map(({ oid, sha256 }) => [oid, sha256]))).toEqual(
+      Object.fromEntries(expected.map(({ oid, sha256 }) => [oid, sha256])),
+    );
+  });
+
   test('fails where a large object differs', async () => {
     await using place = await fileDestination('place');
     await using source = await createDatabase({
