@@ -29,7 +29,7 @@ let database: TestDatabase;
 beforeAll(async () => {
   database = await createDatabase({
     sql: `CREATE TABLE data AS SELECT n, repeat(md5(n::text), 8) AS text FROM generate_series(1, ${ROWS}) n;
-      SELECT lo_from_bytea(4711, 'content');`,
+      SELECT lo_from_bytea(4711, convert_to(repeat('content', 20000), 'UTF8'));`,
   });
 });
 afterAll(() => database[Symbol.asyncDispose]());
