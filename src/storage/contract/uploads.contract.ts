@@ -21,10 +21,12 @@ export function describeUploads(context: ContractContext): void {
       const folder = context.folder();
       const key = `${folder}deep/object`;
       const opened: UploadInfo[] = [];
+      const { promise: isOpen, resolve: open } = Promise.withResolvers<void>();
       const bytes = body();
       await context.store.putStream(
         key,
         streamThen(bytes, async () => {
+          await isOpen;
           expect(await uploadsOf(context.other, folder)).toEqual(opened);
           expect(await uploadsOf(context.other, key)).toEqual(opened);
           expect(await uploadsOf(context.other, `${folder}deep/obj`)).toEqual(opened);
@@ -35,6 +37,7 @@ export function describeUploads(context: ContractContext): void {
           onUploadOpened: async (upload) => {
             opened.push(upload);
             expect(await uploadsOf(context.other, folder)).toEqual([upload]);
+            open();
           },
         },
       );
@@ -73,9 +76,11 @@ export function describeUploads(context: ContractContext): void {
     test('is abortable by another client, more than once, and its put then fails and leaves nothing', async () => {
       const folder = context.folder();
       const opened: UploadInfo[] = [];
+      const { promise: isOpen, resolve: open } = Promise.withResolvers<void>();
       const run = context.store.putStream(
         `${folder}object`,
         streamThen(body(), async () => {
+          await isOpen;
           for (const upload of opened) {
             await context.other.abortUpload(upload);
             await context.other.abortUpload(upload);
@@ -85,6 +90,7 @@ export function describeUploads(context: ContractContext): void {
         {
           onUploadOpened: (upload) => {
             opened.push(upload);
+            open();
             return Promise.resolve();
           },
         },
@@ -100,25 +106,31 @@ export function describeUploads(context: ContractContext): void {
       const key = `${context.folder()}object`;
       const opened: UploadInfo[] = [];
       const bytes = body();
-      const note = (upload: UploadInfo): Promise<void> => {
-        opened.push(upload);
-        return Promise.resolve();
-      };
+      const [outer, inner] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+      const note =
+        (open: () => void) =>
+        (upload: UploadInfo): Promise<void> => {
+          opened.push(upload);
+          open();
+          return Promise.resolve();
+        };
       const failure = new Error('the inner one fails');
       await context.store.putStream(
         key,
         streamThen(bytes, async () => {
-          const inner = context.other.putStream(
+          await outer.promise;
+          const second = context.other.putStream(
             key,
             streamThen(bytes, async () => {
+              await inner.promise;
               expect(await uploadsOf(context.other, key)).toHaveLength(2);
               throw failure;
             }),
-            { onUploadOpened: note },
+            { onUploadOpened: note(inner.resolve) },
           );
-          await expect(inner).rejects.toBe(failure);
+          await expect(second).rejects.toBe(failure);
         }),
-        { onUploadOpened: note },
+        { onUploadOpened: note(outer.resolve) },
       );
       expect(new Set(opened.map((upload) => upload.uploadId)).size).toBe(2);
       expect(digestOf(await readObject(context.other, key))).toBe(digestOf(bytes));

@@ -30,6 +30,7 @@ export async function uploadStream(calls: S3Calls, body: ByteStream, upload: Str
   const { controller, unlink } = linkedAbort(upload.options.signal);
   const source = new BodySource(body, controller.signal);
   try {
+    await assertAbsent(calls, upload.fullKey, controller.signal);
     const first = await readPart(upload, source, 1, controller.signal);
     if (await isWhole(source, first, upload.pool)) return await putWhole(calls, first, upload, controller.signal);
     return await new PartwiseUpload(calls, upload, { source, controller }).run(first);
@@ -183,7 +184,6 @@ class PartwiseUpload {
   /** Opens the upload and says so. */
   async #begin(): Promise<OpenUpload> {
     const { key, options } = this.#upload;
-    await assertAbsent(this.#calls, this.#upload.fullKey, this.#controller.signal);
     const open = await this.#open();
     try {
       await options.onUploadOpened?.({ key, uploadId: open.uploadId });
