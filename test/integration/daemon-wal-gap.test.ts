@@ -1,10 +1,12 @@
 import { writeFile } from 'node:fs/promises';
 import { expect, test, vi } from 'vitest';
+import { MIB } from '../../src/common/bytes.ts';
 import { systemClock } from '../../src/common/clock.ts';
 import { PgarkError } from '../../src/common/errors.ts';
 import { type Logger, silentLogger } from '../../src/common/log.ts';
 import { silentTracing } from '../../src/common/tracer.ts';
 import { loadConfig } from '../../src/config/load.ts';
+import type { SourceConfig } from '../../src/config/model.ts';
 import { operationContext } from '../../src/operations/context.ts';
 import { recoveryTimelines } from '../../src/operations/wal/recovery-window.ts';
 import { runDaemon } from '../../src/service/daemon.ts';
@@ -19,8 +21,13 @@ const WAIT = { timeout: 120_000, interval: 100 };
 /** Nobody waits for long here, but for what takes minutes: whatever moves nothing for so long is given up. */
 const clock = {
   ...systemClock,
-  sleep: (ms: number, signal?: AbortSignal) => systemClock.sleep(ms > 30_000 ? ms : Math.min(ms, 300), signal),
+  sleep: (ms: number, signal?: AbortSignal) => systemClock.sleep(ms > 60_000 ? ms : Math.min(ms, 300), signal),
 };
+
+/** Less than anybody may configure, so that it is soon used up. */
+function withBudget(source: SourceConfig): SourceConfig {
+  return source.wal === undefined ? source : { ...source, wal: { ...source.wal, slotBudgetBytes: 4 * MIB } };
+}
 
 test('a server whose slot falls behind its budget goes on: the slot goes, the alarm is out, a new base backup follows', {
   timeout: 240_000,
@@ -39,7 +46,7 @@ storages: { local: { type: file, path: unused } }
 databases:
   shop:
     url: ${cluster.url}
-    wal: { flush: 1s, slot_budget: 4MiB }
+    wal: { flush: 1s, slot_budget: 64MiB }
     jobs: { full: { format: physical } }
 `,
   );
@@ -56,7 +63,10 @@ databases:
   const logger: Logger = { ...silentLogger, info: note, warning: note, error: note, child: () => logger };
   const stop = new AbortController();
   const running = runDaemon({
-    readConfig: () => loadConfig({ file: 'pgark.yaml', env: {}, cwd: directory.path }),
+    readConfig: async () => {
+      const config = await loadConfig({ file: 'pgark.yaml', env: {}, cwd: directory.path });
+      return { ...config, databases: new Map([...config.databases].map(([name, each]) => [name, withBudget(each)])) };
+    },
     adapters: {
       openStore: () => Promise.resolve(store),
       sealerOf: () => Promise.resolve(undefined),
@@ -67,29 +77,34 @@ databases:
     onReload: () => () => {},
     environment: {},
   });
+  /** Fails at once where the daemon does not even begin. */
+  const until = async (condition: () => Promise<boolean>): Promise<void> => {
+    const ended = running.then(() => Promise.reject(new Error('the daemon has ended')));
+    await Promise.race([ended, vi.waitUntil(condition, WAIT)]);
+  };
   const windows = async () => {
     const [newest] = await recoveryTimelines({ store, source: 'shop' }, operationContext());
     return newest?.windows ?? [];
   };
   try {
-    await vi.waitUntil(async () => {
+    await until(async () => {
       await cluster.sql(load(50));
       return (await windows()).length === 1;
-    }, WAIT);
+    });
     refuses = true;
     // The server goes on, whatever becomes of its slot, and lets go of what nobody keeps it from.
-    await vi.waitUntil(async () => {
+    await until(async () => {
       await cluster.sql(`${load(2_000)}; checkpoint`);
       return events.includes('wal.slot_dropped');
-    }, WAIT);
+    });
     await cluster.sql(`${load(6_000)}; checkpoint`);
     // It makes no new one before what it has is stored: nothing is dropped again.
     expect(events).not.toContain('wal.base_wanted');
     refuses = false;
-    await vi.waitUntil(async () => {
+    await until(async () => {
       await cluster.sql(load(10));
       return (await windows()).at(-1)?.bases.length === 1;
-    }, WAIT);
+    });
     expect(events).toContain('wal.gap');
     const found = await windows();
     expect(found.map(({ bases }) => bases.length)).toEqual([0, 1]);
