@@ -1,4 +1,4 @@
-import { asPgarkError, type PgarkError } from '../../common/errors.ts';
+import { asPgarkError, isPgarkError, messageOf, type PgarkError } from '../../common/errors.ts';
 import { sqlStateOf } from '../../postgres/client/server-error.ts';
 import { identifySystem, showSetting } from '../../postgres/replication/replication-commands.ts';
 import { connectForReplication, type ReplicationSession } from '../../postgres/replication/replication-session.ts';
@@ -16,7 +16,7 @@ import { ServerEnd } from './server-end.ts';
 import { ServerMonitor } from './server-monitor.ts';
 import { dropSlot, ensureSlot, type Slot } from './slot.ts';
 import { SlotWatch } from './slot-watch.ts';
-import { archiveEnd, firstMissing, type StartPosition } from './start-position.ts';
+import { archiveEnd, firstMissing, segmentTimeline, type StartPosition } from './start-position.ts';
 import { storeStream } from './store-stream.ts';
 
 /** How often the server hears from us, and is asked where it is; more often where it has little patience. */
@@ -99,8 +99,22 @@ class ReceiveSession {
     const watch = this.#monitor && new SlotWatch(this.#world, this.#monitor, (reason) => this.#stream?.destroy(reason));
     try {
       await this.#receive(identity, archives, slot, timeline);
+    } catch (error) {
+      // The server is another one than the archive's, and keeps nothing for it.
+      if (slot.origin === 'made' && isPgarkError(error, 'wal-conflict')) await this.#dropUnused();
+      throw error;
     } finally {
       await watch?.end();
+    }
+  }
+
+  /** By a connection of its own: that of the stream may be over. */
+  async #dropUnused(): Promise<void> {
+    try {
+      await this.#monitor?.dropSlot(this.#world.request.slot);
+    } catch (error) {
+      const { slot } = this.#world.request;
+      this.#world.context.logger.warning('wal.slot_left', `the slot ${slot} could not be dropped: ${messageOf(error)}`);
     }
   }
 
@@ -120,7 +134,8 @@ class ReceiveSession {
       const end = await this.#tryFrom(start, identity, archives, remade && others.length === 0);
       if (end === 'removed') {
         const next = others[0];
-        if (next !== undefined) this.#gap(start.lsn, next.lsn, 'the server does not have it any more');
+        if (start.isArchived === true) this.#isUnproven(start.lsn, slot);
+        else if (next !== undefined) this.#gap(start.lsn, next.lsn, 'the server does not have it any more');
         candidates = others;
         continue;
       }
@@ -145,9 +160,47 @@ class ReceiveSession {
       slot: slot.origin,
       missingFrom: formatLsn(kept.lsn),
     });
-    if (earlier.length === 0) return [kept];
-    const before = await this.#earliestMissing(archives, history, least(earlier as Lsn[]));
-    return before.lsn < kept.lsn ? [before, kept] : [kept];
+    const before =
+      earlier.length === 0 ? kept : await this.#earliestMissing(archives, history, least(earlier as Lsn[]));
+    const candidates = before.lsn < kept.lsn ? [before, kept] : [kept];
+    const { state } = this.#world;
+    if (state.isProven) return candidates;
+    const archived = await this.#lastArchived(archives, history, slot.restartLsn, candidates[0] ?? kept);
+    if (archived !== undefined) return [archived, ...candidates];
+    // What comes now is the first of it.
+    state.isProven = true;
+    return candidates;
+  }
+
+  /**
+   * A segment that is archived and that the server may still have, to be compared: two servers that were restored from one
+   * base backup may choose the same timeline at the same position, and the WAL of one must not go on as the other's.
+   */
+  async #lastArchived(
+    archives: Archives,
+    history: TimelineHistory,
+    restartLsn: Lsn,
+    start: StartPosition,
+  ): Promise<StartPosition | undefined> {
+    const segmentBytes = archives.places[0]?.record.segmentBytes ?? 0;
+    const before = start.lsn - BigInt(segmentBytes);
+    if (before < 0n) return undefined;
+    const kept = segmentStartAt(restartLsn, segmentBytes);
+    const lsn = kept < before ? kept : before;
+    const missing = await this.#earliestMissing(archives, history, lsn);
+    if (missing.lsn <= lsn) return undefined;
+    return { timeline: segmentTimeline(history, lsn, segmentBytes), lsn, isArchived: true };
+  }
+
+  /** A slot of ours is on no other server as a rule: base backups and standbys have none of it. */
+  #isUnproven(lsn: Lsn, { origin }: Slot): void {
+    const { context, request } = this.#world;
+    if (origin === 'found') return;
+    context.logger.warning(
+      'wal.unproven',
+      `the server of ${request.source} does not have the WAL at ${formatLsn(lsn)} any more, which is archived: that the archive is its own is not proven`,
+      { source: request.source },
+    );
   }
 
   async #earliestMissing(archives: Archives, history: TimelineHistory, from: Lsn): Promise<StartPosition> {
@@ -205,6 +258,7 @@ class ReceiveSession {
       if (isRemoved && !isLast) return 'removed';
       throw error;
     } finally {
+      if (start.isArchived === true && (state.archived ?? 0n) > lsn) state.isProven = true;
       serverEnd.end();
       stream.destroy(new Error('nobody stores what comes'));
       stream.release();

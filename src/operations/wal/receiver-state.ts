@@ -18,6 +18,8 @@ export class ReceiverState {
   #server: ServerPosition | undefined;
   #heardAt: Date | undefined;
   gaps = 0;
+  /** What is archived is known to be of this very server, not of another one with the same identifier. */
+  isProven = false;
   slot: SlotStatus | undefined;
   failure: PgarkError | undefined;
   readonly failingStores = new Map<string, PgarkError>();
@@ -31,6 +33,7 @@ export class ReceiverState {
     if (this.systemIdentifier !== systemIdentifier) {
       this.#coverage = new Coverage();
       this.#archived = undefined;
+      this.isProven = false;
       this.#server = undefined;
     }
     this.systemIdentifier = systemIdentifier;

@@ -16,6 +16,8 @@ import type { CallOptions, ObjectStore } from '../../storage/object-store.ts';
 export interface StartPosition {
   readonly timeline: number;
   readonly lsn: Lsn;
+  /** The segment is archived, and wanted again to be compared. */
+  readonly isArchived?: true;
 }
 
 /** The archive of one server in one store. */
@@ -46,6 +48,11 @@ export async function firstMissing(
   }
   const { timeline } = history;
   return { timeline, lsn: await firstMissingOf(place, timeline, lsn, options) };
+}
+
+/** The timeline under which a server has the segment that starts there: the newest one that has begun by its end. */
+export function segmentTimeline({ timeline, ancestors }: TimelineHistory, start: Lsn, segmentBytes: number): number {
+  return ancestors.find(({ end }) => start < segmentStartAt(end, segmentBytes))?.timeline ?? timeline;
 }
 
 async function firstMissingOf(
