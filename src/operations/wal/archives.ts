@@ -10,6 +10,7 @@ import { Repository } from '../../repository/repository.ts';
 import type { WalFolder } from '../../repository/wal-keys.ts';
 import { readWalRecord, type WalHead, type WalRecord, writeWalRecord } from '../../repository/wal-record.ts';
 import type { CallOptions, ObjectKey, ObjectStore } from '../../storage/object-store.ts';
+import { LeftBehind } from './left-behind.ts';
 import { StallWatch } from '../stall-watch.ts';
 
 /** A storage that WAL goes into, by its name in the configuration. */
@@ -34,21 +35,34 @@ const PAUSES: RetryPolicy = { retriesMax: Number.MAX_SAFE_INTEGER, delayMs: 1_00
 const ATTEMPT_MS_MAX = 3 * 60_000;
 const DELETES_AT_ONCE = 8;
 
+/**
+ * So long, all in all, those that have a piece wait for one that has not; half of the time in which nobody waits for it is
+ * taken off again. Then they go on without it.
+ */
+const PATIENCE_MS = 5 * 60_000;
+
 interface Archive {
   readonly name: string;
   readonly place: WalPlace;
   record: WalRecord;
   failure: PgarkError | undefined;
+  /** How long others have waited for it, and when that was reckoned. */
+  waitedMs: number;
+  reckonedMs: number;
+  /** The others do not wait for it. */
+  left: LeftBehind | undefined;
 }
 
 /**
  * The archive of one server in one or several storages. A piece is archived when all of them have it; each takes it in its
- * own time, and is tried again until it does.
+ * own time, and is tried again until it does. One that keeps the others waiting for too long is left behind, and comes back
+ * when what it lacks has been copied to it.
  */
 export class Archives {
   readonly #archives: readonly Archive[];
   readonly #options: ArchivesOptions;
   #keepsDeltas = false;
+  #lastWhole: string | undefined;
 
   /**
    * Opens the archives, and makes them where there is none yet. Errors: `wal-conflict` if one was made for segments of another
@@ -59,13 +73,28 @@ export class Archives {
     folder: WalFolder & { readonly segmentBytes: number },
     options: ArchivesOptions & CallOptions,
   ): Promise<Archives> {
-    const opened = stores.map(async ({ name, store }): Promise<Archive> => {
-      const record = await openWalRecord(store, folder, options);
-      const { source, systemIdentifier } = folder;
+    const { clock, logger } = options;
+    const { source, systemIdentifier } = folder;
+    const records = await Promise.allSettled(stores.map(({ store }) => openWalRecord(store, folder, options)));
+    const present = records.findIndex(({ status }) => status === 'fulfilled');
+    const record = records[present];
+    const archives = stores.map(({ name, store }, index): Archive => {
+      const own = records[index];
       const place = { store, folder: { source, systemIdentifier }, ...options.sealing };
-      return { name, place, record, failure: undefined };
+      const base = { name, place, failure: undefined, waitedMs: 0, reckonedMs: clock.monotonicMs() };
+      if (own?.status === 'fulfilled') return { ...base, record: own.value, left: undefined };
+      const from = stores[present]?.store;
+      const isFinal = isPgarkError(own?.reason, 'wal-conflict') || options.signal?.aborted === true;
+      if (from === undefined || record?.status !== 'fulfilled' || isFinal) throw asPgarkError(own?.reason);
+      const left = new LeftBehind({ name, store, folder: place.folder, from, since: undefined, clock, logger });
+      const { head: _, ...known } = record.value;
+      return { ...base, record: known, left, failure: asPgarkError(own?.reason) };
     });
-    return new Archives(await Promise.all(opened), options);
+    const made = new Archives(archives, options);
+    for (const { name, left, failure } of archives) {
+      if (left !== undefined && failure !== undefined) made.#tellLeft(name, failure, 'it does not answer');
+    }
+    return made;
   }
 
   private constructor(archives: readonly Archive[], options: ArchivesOptions) {
@@ -73,8 +102,14 @@ export class Archives {
     this.#options = options;
   }
 
+  /** But those that were left behind. */
   get places(): readonly { readonly name: string; readonly place: WalPlace; readonly record: WalRecord }[] {
-    return this.#archives;
+    return this.#archives.filter(({ left }) => left === undefined);
+  }
+
+  /** Ends what goes on in the background. No other call follows. */
+  async close(): Promise<void> {
+    for (const { left } of this.#archives) await left?.end();
   }
 
   /**
@@ -82,14 +117,20 @@ export class Archives {
    * `wal-conflict`, `corrupt` for an object of its name that is damaged.
    */
   async put(piece: WalPiece, signal: AbortSignal): Promise<void> {
-    await this.#everywhere(signal, async ({ place }, call) => {
+    const isWhole = piece.wal.kind === 'segment';
+    if (isWhole) await this.#takeBack();
+    const since = piece.wal.name;
+    await this.#everywhere(since, signal, async ({ place }, call) => {
       if (piece.wal.kind === 'delta') await putWalDelta(place, piece, call);
       else this.#note(place, piece, await putWalFile(place, piece, call));
     });
+    if (!isWhole) return;
+    this.#lastWhole = piece.wal.name;
+    for (const { left } of this.#archives) left?.wake();
   }
 
   async putHistory(name: string, content: Uint8Array, signal: AbortSignal): Promise<void> {
-    await this.#everywhere(signal, async ({ place }, call) => {
+    await this.#everywhere(undefined, signal, async ({ place }, call) => {
       const outcome = await putTimelineHistory(place, name, content, call);
       if (outcome === 'stored') this.#options.logger.info('wal.history_stored', `archived ${name}`, { name });
     });
@@ -101,7 +142,7 @@ export class Archives {
    */
   async removeDeltas(keysOf: (place: WalPlace) => readonly ObjectKey[], signal: AbortSignal): Promise<void> {
     await Promise.all(
-      this.#archives.map(async ({ name, place }) => {
+      this.places.map(async ({ name, place }) => {
         try {
           const keys = keysOf(place).values();
           const workers = Array.from({ length: DELETES_AT_ONCE }, async () => {
@@ -125,7 +166,7 @@ export class Archives {
   /** Notes how far everything is. A failure is no harm: the note is for those who look on, and the next one says more. */
   async note(head: WalHead, signal: AbortSignal): Promise<void> {
     await Promise.all(
-      this.#archives.map(async (archive) => {
+      this.#present().map(async (archive) => {
         archive.record = { ...archive.record, head };
         try {
           await writeWalRecord(archive.place.store, archive.record, { signal });
@@ -137,26 +178,105 @@ export class Archives {
     );
   }
 
+  #present(): readonly Archive[] {
+    return this.#archives.filter(({ left }) => left === undefined);
+  }
+
+  /** `since` is the first segment that one lacks which is left behind now. */
   async #everywhere(
+    since: string | undefined,
     signal: AbortSignal,
     work: (archive: Archive, call: { readonly signal: AbortSignal }) => Promise<void>,
   ): Promise<void> {
-    if (this.#archives.length === 1) {
-      for (const archive of this.#archives) await this.#untilDone(archive, signal, work);
+    const { clock } = this.#options;
+    const present = this.#present();
+    const [only, ...others] = present;
+    if (only !== undefined && others.length === 0) {
+      await this.#untilDone(only, signal, work);
       return;
     }
     const stop = new AbortController();
-    const either = AbortSignal.any([signal, stop.signal]);
-    const works = this.#archives.map(async (archive) => {
+    const oneIsDone = Promise.withResolvers<Archive>();
+    let doneMs: number | undefined;
+    const works = present.map(async (archive) => {
+      const leave = new AbortController();
+      const over = new AbortController();
+      const patience = oneIsDone.promise.then((done) => this.#patience(archive, done, since, leave, over.signal));
+      patience.catch(() => undefined);
       try {
-        await this.#untilDone(archive, either, work);
+        await this.#untilDone(archive, AbortSignal.any([signal, stop.signal, leave.signal]), work);
+        doneMs ??= clock.monotonicMs();
+        oneIsDone.resolve(archive);
+        reckon(archive, doneMs, clock.monotonicMs());
       } catch (error) {
+        if (leave.signal.aborted && !signal.aborted && !stop.signal.aborted) return;
         stop.abort(error);
         throw error;
+      } finally {
+        over.abort();
       }
     });
     await Promise.allSettled(works);
     await Promise.all(works);
+  }
+
+  /** Leaves an archive behind when others have waited long enough for it. */
+  async #patience(
+    archive: Archive,
+    done: Archive,
+    since: string | undefined,
+    leave: AbortController,
+    over: AbortSignal,
+  ): Promise<void> {
+    const { clock } = this.#options;
+    await clock.sleep(Math.max(0, PATIENCE_MS - archive.waitedMs), over);
+    over.throwIfAborted();
+    const failure =
+      archive.failure ??
+      new PgarkError('stalled', `${archive.place.store.location} takes WAL more slowly than it comes`);
+    this.#leave(archive, done, since, failure, `it has kept WAL waiting for ${formatDuration(PATIENCE_MS)}`);
+    leave.abort(failure);
+  }
+
+  /**
+   * Leaves those behind that lack WAL which others have and the server keeps no more: from the segment on that is named for
+   * each, they get it from the place that has most.
+   */
+  leaveBehind(behind: ReadonlyMap<WalPlace, string>, most: WalPlace): void {
+    const done = this.#archives.find(({ place }) => place === most);
+    for (const archive of this.#archives) {
+      const since = behind.get(archive.place);
+      if (since === undefined || done === undefined || archive.left !== undefined) continue;
+      const failure = new PgarkError('stalled', `${archive.place.store.location} lacks WAL that ${done.name} has`);
+      this.#leave(archive, done, since, failure, 'it lacks WAL that the server does not have any more');
+    }
+  }
+
+  #leave(archive: Archive, done: Archive, since: string | undefined, failure: PgarkError, why: string): void {
+    const { clock, logger } = this.#options;
+    const { name, place } = archive;
+    const { store, folder } = place;
+    archive.left = new LeftBehind({ name, store, folder, from: done.place.store, since, clock, logger });
+    archive.failure = failure;
+    this.#tellLeft(name, failure, why);
+  }
+
+  #tellLeft(name: string, failure: PgarkError, why: string): void {
+    const what = `WAL goes on without ${name}, which gets what it lacks from another storage as soon as it takes it`;
+    this.#options.logger.error('wal.store_left', `${what}: ${why} (${failure.message})`, { storage: name });
+    this.#options.onFailing?.(name, failure);
+  }
+
+  /** Those that lack nothing by now are among the others again, before the next segment. */
+  async #takeBack(): Promise<void> {
+    for (const archive of this.#archives) {
+      if (this.#lastWhole === undefined || archive.left?.isLevelWith(this.#lastWhole) !== true) continue;
+      await archive.left.end();
+      archive.left = undefined;
+      archive.waitedMs = 0;
+      archive.reckonedMs = this.#options.clock.monotonicMs();
+      this.#works(archive);
+    }
   }
 
   async #untilDone(
@@ -213,6 +333,14 @@ export class Archives {
       outcome,
     });
   }
+}
+
+/** Adds the time since the first one was done with a piece, and takes half of that off in which nobody waited. */
+function reckon(archive: Archive, sinceMs: number, nowMs: number): void {
+  const waitedMs = nowMs - sinceMs;
+  const idleMs = Math.max(0, nowMs - archive.reckonedMs - waitedMs);
+  archive.waitedMs = Math.max(0, archive.waitedMs + waitedMs - idleMs / 2);
+  archive.reckonedMs = nowMs;
 }
 
 type RecordOptions = Pick<ArchivesOptions, 'clock' | 'random' | 'pgarkVersion'> & CallOptions;

@@ -8,8 +8,9 @@ import type { WalStreamEnd } from '../../postgres/replication/wal-stream.ts';
 import { formatLsn, type Lsn, parseLsn } from '../../postgres/wal/lsn.ts';
 import { magicOf } from '../../postgres/wal/page-header.ts';
 import type { WalIdentity } from '../../postgres/wal/segment-content.ts';
-import { parseSegmentBytes, segmentStartAt } from '../../postgres/wal/segment.ts';
+import { parseSegmentBytes, segmentAt, segmentName, segmentStartAt } from '../../postgres/wal/segment.ts';
 import { historyFileName, parseTimelineHistory, type TimelineHistory } from '../../postgres/wal/timeline-history.ts';
+import type { WalPlace } from '../../formats/wal/store-piece.ts';
 import { Archives } from './archives.ts';
 import { alarm, gapError, type ReceiverWorld } from './receiver-world.ts';
 import { ServerEnd } from './server-end.ts';
@@ -95,6 +96,15 @@ class ReceiveSession {
         onFailing: (storage, failure) => this.#storeFails(storage, failure),
       },
     );
+    try {
+      await this.#withSlot(identity, archives, timeline);
+    } finally {
+      await archives.close();
+    }
+  }
+
+  async #withSlot(identity: WalIdentity, archives: Archives, timeline: number): Promise<void> {
+    const { request } = this.#world;
     const slot = await ensureSlot(this.#session, this.#monitor, request.slot);
     const watch = this.#monitor && new SlotWatch(this.#world, this.#monitor, (reason) => this.#stream?.destroy(reason));
     try {
@@ -147,14 +157,16 @@ class ReceiveSession {
   /** Where to go on, best first: at the end of what is archived; else from where on the slot has kept everything. */
   async #candidates(archives: Archives, history: TimelineHistory, slot: Slot): Promise<readonly StartPosition[]> {
     const { context, stop } = this.#world;
-    const kept = await this.#earliestMissing(archives, history, slot.restartLsn);
-    const ends = await Promise.all(
+    const found = await Promise.all(
       archives.places.map(async ({ place, record }) => {
         const { head, segmentBytes } = record;
         const hint = head && { timeline: head.timeline, lsn: parseLsn(head.lsn) };
-        return archiveEnd({ ...place, segmentBytes }, history, hint, { signal: stop });
+        return { place, end: await archiveEnd({ ...place, segmentBytes }, history, hint, { signal: stop }) };
       }),
     );
+    const isLeft = this.#leaveBehind(archives, history, slot, found);
+    const ends = found.filter(({ place }) => !isLeft.has(place)).map(({ end }) => end);
+    const kept = await this.#earliestMissing(archives, history, slot.restartLsn);
     const earlier = ends.filter((end) => end !== undefined && end < kept.lsn);
     context.logger.debug('wal.start', `the slot keeps WAL from ${formatLsn(slot.restartLsn)} on`, {
       slot: slot.origin,
@@ -170,6 +182,28 @@ class ReceiveSession {
     // What comes now is the first of it.
     state.isProven = true;
     return candidates;
+  }
+
+  /** What one storage lacks and another has need not be gone, although the server keeps it no more. */
+  #leaveBehind(
+    archives: Archives,
+    history: TimelineHistory,
+    { restartLsn }: Slot,
+    found: readonly { readonly place: WalPlace; readonly end: Lsn | undefined }[],
+  ): ReadonlyMap<WalPlace, string> {
+    const segmentBytes = archives.places[0]?.record.segmentBytes ?? 0;
+    const most = found.reduce<(typeof found)[number] | undefined>(
+      (best, each) => ((each.end ?? 0n) > (best?.end ?? 0n) ? each : best),
+      undefined,
+    );
+    const behind = new Map<WalPlace, string>();
+    for (const { place, end } of found) {
+      if (end === undefined || end >= (most?.end ?? 0n) || end >= segmentStartAt(restartLsn, segmentBytes)) continue;
+      const timeline = segmentTimeline(history, end, segmentBytes);
+      behind.set(place, segmentName(segmentAt(timeline, end, segmentBytes), segmentBytes));
+    }
+    if (most !== undefined) archives.leaveBehind(behind, most.place);
+    return behind;
   }
 
   /**
