@@ -4,7 +4,8 @@ import { describe, expect, test } from 'vitest';
 import { createMixedDatabase } from '../../bench/mixed-database.ts';
 import { MIB } from '../../src/common/bytes.ts';
 import { runPgark } from '../support/cli.ts';
-import { s3Facts } from '../support/facts.ts';
+import { urlOf } from '../support/backups.ts';
+import { postgresFacts, s3Facts } from '../support/facts.ts';
 import { createDatabase } from '../support/postgres.ts';
 import { createBucket } from '../support/s3.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
@@ -61,10 +62,10 @@ async function createMixed(dumpBytes: number) {
 
 describe('memory of a backup to S3', () => {
   test('stays below 256 MiB also where several connections dump at once', { timeout: 600_000 }, async () => {
-    await using large = await createMixed(400 * MIB);
+    await using large = await createMixed(300 * MIB);
     const settings = { BACKUP_FORMAT: 'directory', BACKUP_JOBS: '4', BACKUP_COMPRESSION: 'none' };
     const { peak, plainBytes } = await peakOfBackup(large.url, settings);
-    expect(plainBytes).toBeGreaterThan(300 * MIB);
+    expect(plainBytes).toBeGreaterThan(225 * MIB);
     expect(peak).toBeLessThan(PEAK_BYTES_MAX);
   });
 
@@ -72,13 +73,13 @@ describe('memory of a backup to S3', () => {
     timeout: 600_000,
   }, async () => {
     await using small = await createMixed(48 * MIB);
-    await using large = await createMixed(320 * MIB);
+    await using large = await createMixed(224 * MIB);
     for (const compression of ['gzip', 'zstd']) {
       const settings = { BACKUP_COMPRESSION: compression };
       const ofSmall = await peakOfBackup(small.url, settings);
       const ofLarge = await peakOfBackup(large.url, settings);
       expect(ofSmall.plainBytes).toBeGreaterThan(40 * MIB);
-      expect(ofLarge.plainBytes).toBeGreaterThan(300 * MIB);
+      expect(ofLarge.plainBytes).toBeGreaterThan(200 * MIB);
       expect(ofLarge.peak).toBeGreaterThan(40 * MIB);
       expect(ofLarge.peak).toBeLessThan(PEAK_BYTES_MAX);
       expect(ofLarge.peak - ofSmall.peak).toBeLessThan(GROWTH_BYTES_MAX);
@@ -88,7 +89,8 @@ describe('memory of a backup to S3', () => {
 
 describe('memory of a backup to two storages', () => {
   test('stays flat when one of them is far slower than the dump', { timeout: 600_000 }, async () => {
-    await using database = await createMixed(160 * MIB);
+    await using database = await createMixed(128 * MIB);
+    await using postgres = await startTcpProxy(postgresFacts());
     await using bucket = await createBucket();
     await using directory = await makeTempDirectory();
     const { endpoint, region, accessKey, secretKey } = s3Facts();
@@ -108,7 +110,7 @@ describe('memory of a backup to two storages', () => {
     const configuration = {
       version: 1,
       storages: { slow: bucketSettings, quick: { type: 'file', path: directory.join('backups') } },
-      databases: { mixed: { url: database.url, jobs: { all: job } } },
+      databases: { mixed: { url: urlOf(database.name, { port: postgres.port }), jobs: { all: job } } },
     };
     const file = directory.join('pgark.yaml');
     await writeFile(file, JSON.stringify(configuration), { mode: 0o600 });
