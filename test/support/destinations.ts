@@ -61,12 +61,14 @@ export interface BackUpOptions extends Partial<BackupRequest> {
   readonly logger?: Logger;
   /** How much faster than others its pauses pass. */
   readonly haste?: number;
+  /** Instead of the system's. */
+  readonly clock?: Clock;
 }
 
 export async function backUp(
   database: TestDatabase,
   destinations: readonly { readonly destination: BackupDestination }[],
-  { port, logger, haste = 1, ...changes }: BackUpOptions = {},
+  { port, logger, haste = 1, clock: time = systemClock, ...changes }: BackUpOptions = {},
 ): Promise<BackupOutcome> {
   const { password, ...server } = { ...postgresFacts(), ...(port === undefined ? {} : { port }) };
   const request: BackupRequest = {
@@ -81,7 +83,11 @@ export async function backUp(
     dryRun: false,
     ...changes,
   };
-  const clock: Clock = { ...systemClock, sleep: (ms, signal) => systemClock.sleep(ms / haste, signal) };
+  const clock: Clock = {
+    now: () => time.now(),
+    monotonicMs: () => time.monotonicMs(),
+    sleep: (ms, signal) => time.sleep(ms / haste, signal),
+  };
   return backup(request, operationContext({ clock, ...(logger === undefined ? {} : { logger }) }));
 }
 
