@@ -1,11 +1,9 @@
-import { expect, test, vi } from 'vitest';
+import { expect, test } from 'vitest';
 import { filler, s3Storage } from '../support/backups.ts';
 import { pgarkPath, type RunResult, runProgram } from '../support/cli.ts';
 import { createDatabase } from '../support/postgres.ts';
 import { futureDatabase } from '../support/restoring.ts';
 import { makeTempDirectory } from '../support/temp.ts';
-
-vi.setConfig({ testTimeout: 180_000 });
 
 const DATA_MIB = 16;
 const ROOM_MIB = 8;

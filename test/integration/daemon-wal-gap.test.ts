@@ -16,7 +16,7 @@ import { MemoryStore } from '../support/memory-store.ts';
 import { makeTempDirectory } from '../support/temp.ts';
 import { load } from '../support/wal-receiving.ts';
 
-const WAIT = { timeout: 120_000, interval: 100 };
+const WAIT = { timeout: 200_000, interval: 100 };
 
 /** Nobody waits for long here, but for what takes minutes: whatever moves nothing for so long is given up. */
 const clock = {

@@ -62,7 +62,7 @@ async function pgark(...argv: readonly string[]): Promise<{ exit: number; out: s
 
 const CHANGES = 'full: { format: physical }\nchanges: { format: physical, incremental: true, full_every: 7 }';
 
-describe('a physical job of a configuration', { timeout: 240_000 }, () => {
+describe('a physical job of a configuration', () => {
   test('is what doctor looks for: the right to replicate, and the settings of the server', async () => {
     const { out, exit } = await pgark('doctor');
     // A role that may replicate need not be able to read a table, and nothing is dumped.
@@ -163,7 +163,7 @@ test('a physical backup by a passphrase of age has a key of its own, which the p
   // What opens the backup does not lie beside what it has opened.
   expect(await readdir(into)).not.toContain('identity');
   expect(await readdir(into)).toContain('base.tar.zst');
-}, 120_000);
+});
 
 test('a server whose log holds too little for a physical backup is told of by its setting', async () => {
   await using minimal = await Cluster.start({ settings: { wal_level: 'minimal', max_wal_senders: '0' } });
@@ -179,4 +179,4 @@ databases: { main: { url: "${minimal.url}", jobs: { full: { format: physical } }
   expect(err).toContain('wal_level is minimal');
   expect(err).toContain('set wal_level = replica in postgresql.conf and restart the server');
   expect((await pgark('doctor')).out).toContain('✖ replication as postgres: wal_level is minimal');
-}, 120_000);
+});

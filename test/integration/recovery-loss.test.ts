@@ -6,9 +6,7 @@ import { openS3Store } from '../support/s3-store.ts';
 import { createBucket } from '../support/s3.ts';
 import { startReceiving } from '../support/wal-receiving.ts';
 
-test('of a server that is lost, every commit comes back that waited for the archive', {
-  timeout: 240_000,
-}, async () => {
+test('of a server that is lost, every commit comes back that waited for the archive', async () => {
   await using bucket = await createBucket();
   const store = openS3Store(bucket.name, { prefix: 'postgres-backups' });
   await using cluster = await Cluster.start({ initdb: ['--wal-segsize=1'] });
@@ -16,8 +14,7 @@ test('of a server that is lost, every commit comes back that waited for the arch
   await using receiving = startReceiving(cluster, [store], { source: 'main', slot: 'main', synchronous: true });
   await receiving.streams();
   await backUpServer(cluster, [{ destination: { name: 's3', store, needsDelete: false } }]);
-  await cluster.sql(`alter system set synchronous_standby_names = 'main'`);
-  await cluster.sql('select pg_reload_conf()');
+  await cluster.set('synchronous_standby_names', 'main');
   await cluster.until(`exists (select from pg_stat_replication where sync_state = 'sync')`);
   const load = await NumberedLoad.start(cluster);
   await load.more(150);

@@ -4,9 +4,7 @@ import { Cluster } from '../support/cluster.ts';
 import { MemoryStore } from '../support/memory-store.ts';
 import { Archived, flushedLsn, load, startReceiving, walFolder } from '../support/wal-receiving.ts';
 
-test('of a segment that takes long to fill no more than a usual segment waits, however long a flush may take', {
-  timeout: 180_000,
-}, async () => {
+test('of a segment that takes long to fill no more than a usual segment waits, however long a flush may take', async () => {
   await using cluster = await Cluster.start({ initdb: ['--wal-segsize=64'], settings: { fsync: 'off' } });
   const store = new MemoryStore();
   await using receiving = startReceiving(cluster, [store], { flushMs: 24 * 3_600_000 });
