@@ -13,6 +13,7 @@ import { FaultyStore } from '../support/faulty-store.ts';
 import { openFileStore } from '../support/file-place.ts';
 import { createBucket, type TestBucket } from '../support/s3.ts';
 import { openS3Store } from '../support/s3-store.ts';
+import { startStoppableProxy } from '../support/stoppable-proxy.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
 import {
   Archived,
@@ -130,6 +131,19 @@ describe('received WAL', () => {
     // The server has not heard of it either.
     proxy.cutAll();
     await cluster.until('select not bool_or(active) from pg_replication_slots');
+    await dropSlots(cluster);
+  });
+
+  test('is an alarm where it does not come for long, which is over when it does', async () => {
+    await using proxy = await startStoppableProxy(cluster.connection);
+    const connection = { ...cluster.connection, port: proxy.port };
+    await using receiving = startReceiving(cluster, [storeIn('away')], { connection, clock: hurriedClock(20) });
+    await receiving.streams();
+    await proxy.stop();
+    await vi.waitUntil(() => receiving.alarms.some(({ kind }) => kind === 'server'), WAIT);
+    await proxy.start();
+    await vi.waitUntil(() => receiving.alarms.some((each) => each.kind === 'over' && each.of === 'server'), WAIT);
+    await receiving.stop();
     await dropSlots(cluster);
   });
 

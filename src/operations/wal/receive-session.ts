@@ -278,6 +278,8 @@ class ReceiveSession {
         };
         stream.ended.then(over, over);
         state.failure = undefined;
+        if (state.isServerAway) alarm(this.#world, { kind: 'over', of: 'server' });
+        state.isServerAway = false;
         state.timeline = timeline;
         const from = formatLsn(lsn);
         context.logger.info('wal.streaming', `receiving WAL of ${request.source} from ${from}, timeline ${timeline}`, {

@@ -62,8 +62,10 @@ async function receive(request: ReceiveWalRequest, context: OperationContext, st
       }
       const worked = state.archived !== before.archived || clock.monotonicMs() - before.atMs > WORKED_MS_MIN;
       failures = worked ? 1 : failures + 1;
-      if (failures === FAILURES_QUIET && state.failure !== undefined)
+      if (failures === FAILURES_QUIET && state.failure !== undefined) {
+        state.isServerAway = true;
         alarm(world, { kind: 'server', error: state.failure });
+      }
       state.phase = 'waiting';
       await clock.sleep(retryDelayMs(PAUSES, failures, random), stop).catch(() => undefined);
     }

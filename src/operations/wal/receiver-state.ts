@@ -22,6 +22,8 @@ export class ReceiverState {
   isProven = false;
   slot: SlotStatus | undefined;
   failure: PgarkError | undefined;
+  /** Whether there was an alarm of it. */
+  isServerAway = false;
   readonly failingStores = new Map<string, PgarkError>();
 
   constructor(clock: Clock) {
