@@ -114,7 +114,7 @@ describe('a configuration file that is wrong', () => {
     [
       'a slot that may hold back nothing',
       small.replace('    jobs', '    wal: { slot_budget: 0MiB }\n    jobs'),
-      'wal.slot_budget: must be at least 64MiB',
+      'wal.slot_budget: must be at least 1MiB',
       'config-invalid',
     ],
     [

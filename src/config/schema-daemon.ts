@@ -121,7 +121,7 @@ export const tracesSection = strict({
 /** A receiver that waits for nothing would have no time for anything else. */
 const FLUSH_MS_MIN = 1_000;
 /** A budget of nothing would be used up by every slot. */
-const SLOT_BUDGET_BYTES_MIN = 64 * MIB;
+const SLOT_BUDGET_BYTES_MIN = MIB;
 
 export const walSection = strict({
   slot: text
@@ -134,7 +134,7 @@ export const walSection = strict({
     .optional()
     .describe('Longest time that WAL waits before it is stored, at least 1s. Default: 10s.'),
   slot_budget: sizeBytes
-    .refine((bytes) => bytes >= SLOT_BUDGET_BYTES_MIN, 'must be at least 64MiB, which a server writes in a moment')
+    .refine((bytes) => bytes >= SLOT_BUDGET_BYTES_MIN, 'must be at least 1MiB')
     .optional()
     .describe(
       'WAL that the slot may hold back on the server: an alarm at three quarters of it, and at all of it the slot is dropped. Default: no limit.',
