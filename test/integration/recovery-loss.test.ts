@@ -6,7 +6,9 @@ import { openS3Store } from '../support/s3-store.ts';
 import { createBucket } from '../support/s3.ts';
 import { startReceiving } from '../support/wal-receiving.ts';
 
-test('of a server that is lost, every commit comes back that waited for the archive', async () => {
+test('of a server that is lost, every commit comes back that waited for the archive', {
+  timeout: 480_000,
+}, async () => {
   await using bucket = await createBucket();
   const store = openS3Store(bucket.name, { prefix: 'postgres-backups' });
   await using cluster = await Cluster.start({ initdb: ['--wal-segsize=1'] });

@@ -10,7 +10,7 @@ afterAll(async () => {
 });
 
 test('a recovery to any moment of a bad day brings back exactly the rows that were committed by then', {
-  timeout: 240_000,
+  timeout: 600_000,
 }, async () => {
   expect(await tortured.failuresAt(tortured.aims(10))).toEqual([]);
 });

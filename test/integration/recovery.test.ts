@@ -75,7 +75,7 @@ async function recovered(name: string, target: Target): Promise<number> {
   return found?.max ?? 0;
 }
 
-describe('a recovery', { timeout: 240_000 }, () => {
+describe('a recovery', { timeout: 480_000 }, () => {
   test('goes to the end of what is archived, from a backup and into a server that PostgreSQL finds sound', async () => {
     const data = folder.join('end');
     await restoreTo(store, data, { kind: 'end' }, bucket.env);
@@ -100,7 +100,7 @@ describe('a recovery', { timeout: 240_000 }, () => {
   });
 });
 
-describe('a recovery that is asked for', { timeout: 240_000 }, () => {
+describe('a recovery that is asked for', { timeout: 480_000 }, () => {
   const row = (n: number): WrittenRow => {
     const found = rows[n - 1];
     if (found === undefined) throw new Error(`row ${n} was not written`);
