@@ -22,12 +22,13 @@ export class BodySource {
     this.#signal = signal;
   }
 
-  /** Bytes copied into the buffer: all that it takes, fewer only at the stream's end. */
-  async read(buffer: Uint8Array): Promise<number> {
+  /** Bytes copied into the buffer: all that it takes, fewer only at the stream's end. Each piece is shown to `onPiece`. */
+  async read(buffer: Uint8Array, onPiece: (piece: Uint8Array) => void = () => {}): Promise<number> {
     let filled = 0;
     while (filled < buffer.byteLength && !(await this.atEnd())) {
       const taken = this.#rest.subarray(0, buffer.byteLength - filled);
       buffer.set(taken, filled);
+      onPiece(taken);
       filled += taken.byteLength;
       this.#rest = this.#rest.subarray(taken.byteLength);
       if (this.#rest.byteLength === 0) releaseBlock(this.#block);

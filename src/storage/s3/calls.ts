@@ -69,6 +69,11 @@ export class S3Calls {
     return this.#connection.host;
   }
 
+  /** Whether bodies of parts are signed, since no TLS guards them. */
+  get signsBodies(): boolean {
+    return this.#connection.signsBodies;
+  }
+
   get storeClock(): S3Connection['storeClock'] {
     return this.#connection.storeClock;
   }

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { getCACertificates } from 'node:tls';
-import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3';
+import { S3Client, type S3ClientConfig, type UploadPartCommand } from '@aws-sdk/client-s3';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 import type { Clock } from '../../common/clock.ts';
 import { messageOf, PgarkError } from '../../common/errors.ts';
@@ -45,6 +45,8 @@ export interface S3Connection {
   readonly storeClock: StoreClock;
   /** Host and port, for messages. */
   readonly host: string;
+  /** Whether bodies of parts are signed, since no TLS guards them. */
+  readonly signsBodies: boolean;
   /** Host of the endpoint that was configured; missing for AWS by region. */
   readonly endpointHost: string | undefined;
 }
@@ -78,8 +80,10 @@ export function connectS3(options: S3StoreOptions): S3Connection {
   };
   const client = new S3Client(config);
   observeDates(client, storeClock);
-  digestPartBodies(client);
-  return { client, storeClock, host: endpoint?.host ?? `s3.${region}.amazonaws.com`, endpointHost: endpoint?.hostname };
+  const signsBodies = endpoint?.protocol === 'http:';
+  if (!signsBodies) leavePartsUnsigned(client);
+  const host = endpoint?.host ?? `s3.${region}.amazonaws.com`;
+  return { client, storeClock, host, signsBodies, endpointHost: endpoint?.hostname };
 }
 
 function parseEndpoint(endpoint: string): URL {
@@ -136,36 +140,35 @@ function observeDates(client: S3Client, storeClock: StoreClock): void {
   );
 }
 
-/**
- * In the build step: later is after signing, and the signature would not fit. Over plain http the payload stays signed,
- * for nothing else would tell that it was changed on its way; its digest is made on the thread pool, since the signer's
- * own would hold up everything else for some milliseconds with each part.
- */
-function digestPartBodies(client: S3Client): void {
+/** In the build step: later is after signing, and the signature would not fit. */
+function leavePartsUnsigned(client: S3Client): void {
   client.middlewareStack.add(
     (next, context) => async (args) => {
       const headers = headersOf(args.request);
       if (context.commandName === 'UploadPartCommand' && headers !== undefined) {
-        const digest = isHttps(args.request) ? 'UNSIGNED-PAYLOAD' : await digestOf(args.request);
-        if (digest !== undefined) headers['x-amz-content-sha256'] = digest;
+        headers['x-amz-content-sha256'] = 'UNSIGNED-PAYLOAD';
       }
       return next(args);
     },
-    { name: 'pgarkPartDigests', step: 'build' },
+    { name: 'pgarkUnsignedParts', step: 'build' },
   );
 }
 
-/** SHA-256 in hexadecimal digits of a body that lies in memory, as those of parts do. */
-async function digestOf(request: unknown): Promise<string | undefined> {
-  if (typeof request !== 'object' || request === null || !('body' in request)) return undefined;
-  const { body } = request;
-  if (!(body instanceof Uint8Array) || !(body.buffer instanceof ArrayBuffer)) return undefined;
-  const digest = await crypto.subtle.digest('SHA-256', body as Uint8Array<ArrayBuffer>);
-  return Buffer.from(digest).toString('hex');
-}
-
-function isHttps(request: unknown): boolean {
-  return typeof request === 'object' && request !== null && 'protocol' in request && request.protocol === 'https:';
+/**
+ * Over plain http the payload stays signed, for nothing else would tell that it was changed on its way. By the digest that
+ * is known already: the signer would make it again, and hold up everything else for some milliseconds with each part.
+ */
+export function withBodyDigest(command: UploadPartCommand, sha256Hex: string | undefined): UploadPartCommand {
+  if (sha256Hex === undefined) return command;
+  command.middlewareStack.add(
+    (next) => async (args) => {
+      const headers = headersOf(args.request);
+      if (headers !== undefined) headers['x-amz-content-sha256'] = sha256Hex;
+      return next(args);
+    },
+    { name: 'pgarkBodyDigest', step: 'build' },
+  );
+  return command;
 }
 
 function headersOf(message: unknown): Record<string, string> | undefined {

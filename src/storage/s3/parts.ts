@@ -1,9 +1,10 @@
 import { UploadPartCommand } from '@aws-sdk/client-s3';
 import { PgarkError } from '../../common/errors.ts';
 import type { S3Calls } from './calls.ts';
+import { withBodyDigest } from './client.ts';
 import { isTransient } from './failures.ts';
 import type { S3Profile } from './profile.ts';
-import { bareEtag, crc32Base64, md5Base64, md5Hex } from './wire.ts';
+import { bareEtag, md5Base64, md5Hex, type PartDigest } from './wire.ts';
 
 /** An upload that is open at the store. */
 export interface OpenUpload {
@@ -34,13 +35,14 @@ export async function sendPart(
   part: {
     readonly partNumber: number;
     readonly bytes: Uint8Array;
+    readonly digest: PartDigest;
     readonly checksum: S3Profile['partChecksum'];
     readonly signal: AbortSignal;
   },
 ): Promise<SentPart> {
   const { partNumber, bytes, signal } = part;
   const request = { action: 's3:PutObject', key: upload.key, signal } as const;
-  const crc32 = part.checksum === 'crc32' ? crc32Base64(bytes) : undefined;
+  const crc32 = part.checksum === 'crc32' ? part.digest.crc32Base64 : undefined;
   const md5 = part.checksum === 'md5' ? md5Hex(bytes) : undefined;
   // Buckets with Object Lock take nothing without one or the other.
   const checksum = crc32 === undefined ? { ContentMD5: md5Base64(bytes) } : { ChecksumCRC32: crc32 };
@@ -48,15 +50,18 @@ export async function sendPart(
   const attempt = async (): Promise<SentPart> => {
     const output = await calls.once(request, (client, options) =>
       client.send(
-        new UploadPartCommand({
-          Bucket: calls.bucket,
-          Key: upload.key,
-          UploadId: upload.uploadId,
-          PartNumber: partNumber,
-          Body: bytes,
-          ContentLength: bytes.byteLength,
-          ...checksum,
-        }),
+        withBodyDigest(
+          new UploadPartCommand({
+            Bucket: calls.bucket,
+            Key: upload.key,
+            UploadId: upload.uploadId,
+            PartNumber: partNumber,
+            Body: bytes,
+            ContentLength: bytes.byteLength,
+            ...checksum,
+          }),
+          part.digest.sha256Hex,
+        ),
         options,
       ),
     );

@@ -12,7 +12,7 @@ import type { PartPlan } from './part-plan.ts';
 import { type OpenUpload, type SentPart, sendPart } from './parts.ts';
 import type { S3Profile } from './profile.ts';
 import { headObject, putObject } from './small-objects.ts';
-import { crc32Base64, encodeMetadata, md5Hex, newWriteId, WRITE_ID } from './wire.ts';
+import { encodeMetadata, md5Hex, newWriteId, PartDigest, WRITE_ID } from './wire.ts';
 
 export interface StreamUpload {
   /** Full key in the bucket. */
@@ -31,7 +31,7 @@ export async function uploadStream(calls: S3Calls, body: ByteStream, upload: Str
   const source = new BodySource(body, controller.signal);
   try {
     await assertAbsent(calls, upload.fullKey, controller.signal);
-    const first = await readPart(upload, source, 1, controller.signal);
+    const first = await readPart(calls, upload, { source, partNumber: 1, signal: controller.signal });
     if (await isWhole(source, first, upload.pool)) return await putWhole(calls, first, upload, controller.signal);
     return await new PartwiseUpload(calls, upload, { source, controller }).run(first);
   } finally {
@@ -45,17 +45,19 @@ interface ReadPart {
   readonly partNumber: number;
   readonly buffer: Buffer;
   readonly bytes: number;
+  readonly digest: PartDigest;
 }
 
 async function readPart(
+  calls: S3Calls,
   { plan, pool }: StreamUpload,
-  source: BodySource,
-  partNumber: number,
-  signal: AbortSignal,
+  from: { readonly source: BodySource; readonly partNumber: number; readonly signal: AbortSignal },
 ): Promise<ReadPart> {
+  const { source, partNumber, signal } = from;
+  const digest = new PartDigest(calls.signsBodies);
   const buffer = await pool.take(plan.partBytes(partNumber), signal);
   try {
-    return { partNumber, buffer, bytes: await source.read(buffer) };
+    return { partNumber, buffer, bytes: await source.read(buffer, (piece) => digest.update(piece)), digest };
   } catch (error) {
     pool.drop(buffer);
     throw error;
@@ -83,7 +85,7 @@ async function putWhole(
   signal: AbortSignal,
 ): Promise<StoredObject> {
   try {
-    const stored = await putOnce(calls, contentOf(part), upload, signal);
+    const stored = await putOnce(calls, part, upload, signal);
     upload.pool.give(part.buffer);
     return stored;
   } catch (error) {
@@ -94,12 +96,13 @@ async function putWhole(
 
 async function putOnce(
   calls: S3Calls,
-  bytes: Uint8Array,
+  part: ReadPart,
   upload: StreamUpload,
   signal: AbortSignal,
 ): Promise<StoredObject> {
   const { fullKey, profile, options } = upload;
-  const crc32 = profile.partChecksum === 'crc32' ? crc32Base64(bytes) : undefined;
+  const bytes = contentOf(part);
+  const crc32 = profile.partChecksum === 'crc32' ? part.digest.crc32Base64 : undefined;
   if (!profile.createsIfAbsent) await assertAbsent(calls, fullKey, signal);
   const writeId = newWriteId(calls.random);
   try {
@@ -238,7 +241,7 @@ class PartwiseUpload {
       const inFlightMax = plan.partsInFlight(plan.partBytes(partNumber));
       // One more than may be in flight: it is read meanwhile.
       while (this.#inFlight.size > inFlightMax) await Promise.race(this.#inFlight);
-      const part = await readPart(this.#upload, this.#source, partNumber, signal);
+      const part = await readPart(this.#calls, this.#upload, { source: this.#source, partNumber, signal });
       while (this.#inFlight.size >= inFlightMax) await Promise.race(this.#inFlight);
       if (signal.aborted) pool.drop(part.buffer);
       signal.throwIfAborted();
@@ -273,9 +276,9 @@ class PartwiseUpload {
 
   async #send(opening: Promise<OpenUpload>, part: ReadPart): Promise<SentPart> {
     const open = await opening;
-    const { partNumber } = part;
+    const { partNumber, digest } = part;
     const { partChecksum: checksum } = this.#upload.profile;
     const { signal } = this.#controller;
-    return sendPart(this.#calls, open, { partNumber, bytes: contentOf(part), checksum, signal });
+    return sendPart(this.#calls, open, { partNumber, bytes: contentOf(part), digest, checksum, signal });
   }
 }

@@ -1,4 +1,4 @@
-import { createHash, hash } from 'node:crypto';
+import { createHash, type Hash, hash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import type { Random } from '../../common/random.ts';
 
@@ -61,9 +61,41 @@ export function md5Base64(bytes: Uint8Array): string {
 
 /** As the header `x-amz-checksum-crc32` has it: base64 of the four bytes, most significant first. */
 export function crc32Base64(bytes: Uint8Array): string {
+  return base64OfCrc32(crc32(bytes));
+}
+
+function base64OfCrc32(checksum: number): string {
   const digest = Buffer.allocUnsafe(4);
-  digest.writeUInt32BE(crc32(bytes));
+  digest.writeUInt32BE(checksum);
   return digest.toString('base64');
+}
+
+/** What goes along with a part for the store to compare, made piece by piece while the part is put together. */
+export class PartDigest {
+  readonly #sha256: Hash | undefined;
+  #crc32 = 0;
+  #sha256Hex: string | undefined;
+
+  /** `signed`: with the SHA-256 that the signature of a request in the clear needs. */
+  constructor(signed: boolean) {
+    this.#sha256 = signed ? createHash('sha256') : undefined;
+  }
+
+  update(piece: Uint8Array): void {
+    this.#crc32 = crc32(piece, this.#crc32);
+    this.#sha256?.update(piece);
+  }
+
+  /** As `crc32Base64`. */
+  get crc32Base64(): string {
+    return base64OfCrc32(this.#crc32);
+  }
+
+  /** Undefined where it is not needed. Nothing may come any more. */
+  get sha256Hex(): string | undefined {
+    this.#sha256Hex ??= this.#sha256?.digest('hex');
+    return this.#sha256Hex;
+  }
 }
 
 /** Etag of a multipart object: MD5 of the parts' MD5s, a dash, their number. Undefined if a part's etag is no MD5. */
