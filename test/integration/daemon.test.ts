@@ -96,7 +96,7 @@ describe.concurrent('pgark daemon', () => {
       DATABASE_URL: urlOf(database.name, { port: proxy.port }),
       BACKUP_INTERVAL: '1h',
       BACKUP_COMPRESSION: 'none',
-      PGARK_STOP_GRACE: '5min',
+      PGARK_STOP_GRACE: '5m',
     });
     await proxy.holdAfter(2 * MIB);
     await daemon.kill('SIGTERM');
