@@ -69,7 +69,7 @@ export async function restoreIntoDirectory(
     ...serverOptionsOf(options),
   };
   const outcome = await restoreDirectory(request, run.context(config));
-  run.result(outcomeJson(outcome), () => describe(outcome));
+  run.result(directoryJson(outcome), () => describeDirectory(outcome));
 }
 
 function mappingsOf({ tablespaceMapping = [] }: Options): readonly TablespaceMapping[] {
@@ -81,7 +81,7 @@ function mappingsOf({ tablespaceMapping = [] }: Options): readonly TablespaceMap
   });
 }
 
-function outcomeJson(outcome: DirectoryRestoreOutcome): Record<string, unknown> {
+export function directoryJson(outcome: DirectoryRestoreOutcome): Record<string, unknown> {
   const { manifest, directory, plan, done, durationMs, recovery, started } = outcome;
   return {
     state: done ? 'restored' : 'planned',
@@ -94,7 +94,7 @@ function outcomeJson(outcome: DirectoryRestoreOutcome): Record<string, unknown> 
   };
 }
 
-function describe(outcome: DirectoryRestoreOutcome): string {
+export function describeDirectory(outcome: DirectoryRestoreOutcome): string {
   const { manifest, directory, plan, done, isOfRoot, durationMs, recovery, started } = outcome;
   const name = `${manifest.id} of ${manifest.startedAt}`;
   if (!done) return `would restore ${name}:\n${plan.map((step, index) => `  ${index + 1}. ${step}\n`).join('')}`;

@@ -18,7 +18,14 @@ import { manifestJson } from './json.ts';
 import { filterFor, filterOfSource } from './list.ts';
 import { parallelOf } from './parallel.ts';
 import { recoveryOptions } from './recovery-options.ts';
-import { refuseOptionsOfDatabases, refuseOptionsOfDirectories, restoreIntoDirectory } from './restore-directory.ts';
+import {
+  describeDirectory,
+  directoryJson,
+  refuseOptionsOfDatabases,
+  refuseOptionsOfDirectories,
+  restoreIntoDirectory,
+} from './restore-directory.ts';
+import { checkOutOfBase, outOfBase, outOfBaseOptions } from './restore-out-of-base.ts';
 import { selectionOf, selectionOptions, several } from './restore-selection.ts';
 import { parseTime } from './time.ts';
 
@@ -53,7 +60,7 @@ export function registerRestore(program: Command, world: CliWorld): void {
     .option('--passphrase-file <file>', 'file that holds the passphrase to decrypt with')
     .option('--verify-first', 'read and check all before the target is touched (default below 1 GiB)')
     .option('--no-verify-first', 'do not; damage is then found before the restore ends');
-  for (const option of [...recoveryOptions(), ...selectionOptions()]) command.addOption(option);
+  for (const option of [...recoveryOptions(), ...outOfBaseOptions(), ...selectionOptions()]) command.addOption(option);
   command
     .option(
       '--jobs <number>',
@@ -73,6 +80,7 @@ export function registerRestore(program: Command, world: CliWorld): void {
     ['pgark restore --at 2026-11-20T02:00:00Z --to-url postgres://db2/shop', 'onto another server'],
     ['pgark restore --to-dir /var/lib/postgresql/restored', 'the whole server, with all that is archived of it'],
     ['pgark restore --at 2026-11-20T09:41:07Z --to-dir /srv/restored --start', 'as it was at that moment'],
+    ['pgark restore --database shop --table orders --at 2026-11-20 --to-db old', 'one table, as it was then'],
     ['pgark restore old.sql.gz --to-db old', 'a dump that another tool wrote into the same storage'],
   ]);
   action(command, world, async (run, args, options) => {
@@ -94,26 +102,27 @@ export function registerRestore(program: Command, world: CliWorld): void {
       });
     }
     const target = actingAs(text(options.role), targetOf(source, config, options, world.environment));
+    const how = {
+      target,
+      verifyFirst: explicitVerifyFirst(command, options),
+      ...(jobs === undefined ? {} : { jobs }),
+      ...selectionOf(options),
+      leaveOut: { owners: options.owner === false, privileges: options.privileges === false },
+      verifyRows: options.verify === true,
+      analyse: options.analyze !== false,
+      planOnly: options.plan === true,
+    };
+    const from = { store: await run.open(storage, config), filter, selector, keys: await keysOf(config, options) };
+    if (typeof options.database === 'string') {
+      const { recovered, loaded } = await outOfBase(run, config, from, how, { ...options, storage: storage.name });
+      if (loaded !== undefined) run.result(outcomeJson(loaded), () => describeOutcome(loaded));
+      else run.result(directoryJson(recovered), () => describeDirectory(recovered));
+      return;
+    }
     // Loaded for this command only: the others start without it, and a daemon keeps its memory.
     const { restore } = await import('../operations/restore.ts');
-    const outcome = await restore(
-      {
-        store: await run.open(storage, config),
-        filter,
-        selector,
-        target,
-        ...(target.kind === 'in-place' && !isNamed ? { expectedDatabase: target.connection.database } : {}),
-        keys: await keysOf(config, options),
-        verifyFirst: explicitVerifyFirst(command, options),
-        ...(jobs === undefined ? {} : { jobs }),
-        ...selectionOf(options),
-        leaveOut: { owners: options.owner === false, privileges: options.privileges === false },
-        verifyRows: options.verify === true,
-        analyse: options.analyze !== false,
-        planOnly: options.plan === true,
-      },
-      run.context(config),
-    );
+    const expected = target.kind === 'in-place' && !isNamed ? { expectedDatabase: target.connection.database } : {};
+    const outcome = await restore({ ...from, ...how, ...expected }, run.context(config));
     run.result(outcomeJson(outcome), () => describeOutcome(outcome));
   });
 }
@@ -122,12 +131,13 @@ export function registerRestore(program: Command, world: CliWorld): void {
 const NAMES_A_BACKUP = /^latest$|^\d{8}T\d{6}Z-\w+$|\.(sql|dump|dmp|gz|zst|age|enc|gpg)$/;
 
 function checkUsage(args: readonly string[], options: Options): void {
-  if (args.length === 0 && options.at === undefined && options.toDir === undefined) {
+  const recovers = options.toDir !== undefined || options.database !== undefined;
+  if (args.length === 0 && options.at === undefined && !recovers) {
     throw new PgarkError('usage', 'restore needs to know which backup: latest, an id, a file name, or --at TIME', {
       hint: 'for example: pgark restore latest --to-db NAME; pgark list shows what there is',
     });
   }
-  const isMoment = options.at !== undefined && options.toDir === undefined;
+  const isMoment = options.at !== undefined && !recovers;
   if (isMoment && (args.length > 1 || NAMES_A_BACKUP.test(args[0] ?? ''))) {
     throw new PgarkError('usage', 'say a backup or --at TIME, not both');
   }
@@ -145,7 +155,8 @@ function checkUsage(args: readonly string[], options: Options): void {
     );
   }
   if (typeof options.toDb === 'string') checkDatabaseName('--to-db', options.toDb);
-  if (options.toDir === undefined) refuseOptionsOfDirectories(options);
+  if (!recovers) refuseOptionsOfDirectories(options);
+  checkOutOfBase(options);
   if (options.dropOld === true && options.inPlace !== true)
     throw new PgarkError('usage', '--drop-old goes with --in-place');
   if (options.fromOtherServer === true && options.inPlace !== true)
@@ -185,8 +196,9 @@ interface Choice {
 
 function choose(config: Config, args: readonly string[], options: Options): Choice {
   const [first, second] = args;
-  // Into a directory, a server is brought back to that moment by WAL, from whatever base backup is best.
-  const at = options.toDir === undefined ? text(options.at) : undefined;
+  // A server is brought back to that moment by WAL, from whatever base backup is best.
+  const recovers = options.toDir !== undefined || options.database !== undefined;
+  const at = recovers ? undefined : text(options.at);
   const source = first === undefined ? undefined : findSource(config, first);
   const isNamed = second !== undefined || source !== undefined || (at !== undefined && first !== undefined);
   const target = source ?? onlySource(config);

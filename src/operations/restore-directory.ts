@@ -135,7 +135,11 @@ export async function restoreDirectory(
       binDir === undefined
         ? undefined
         : await run.span.span('recover', {}, () =>
-            startRecovered(target, { binDir, plan: recovery, port: request.port }, context),
+            startRecovered(
+              target,
+              { binDir, plan: recovery, port: request.port, privateIn: request.start?.privateIn },
+              context,
+            ),
           );
     const done = outcome({ done: true, isOfRoot: base.isOfRoot && started === undefined, started });
     run.logger.success('restore.done', `restored ${manifest.id} into ${directory}`, {

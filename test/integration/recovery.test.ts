@@ -2,6 +2,9 @@ import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { targetAt, targetAtLsn } from '../../src/operations/recovery/recovery-target.ts';
+import { restoreOutOfBase } from '../../src/operations/recovery/restore-out-of-base.ts';
+import { systemClock } from '../../src/common/clock.ts';
+import { systemRandom } from '../../src/common/random.ts';
 import { operationContext } from '../../src/operations/context.ts';
 import type { DirectoryRestoreOutcome, RecoveryRequest } from '../../src/operations/restore-directory.ts';
 import { walStatus } from '../../src/operations/wal/status.ts';
@@ -9,13 +12,14 @@ import { freePort } from '../../src/postgres/server/free-port.ts';
 import { parseServerTime } from '../../src/postgres/wal/server-time.ts';
 import { runPgark } from '../support/cli.ts';
 import { Cluster } from '../support/cluster.ts';
+import { FileStore } from '../../src/storage/file/file-store.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { errorOf } from '../support/destinations.ts';
-import { backUpServer, ServerFolder } from '../support/physical.ts';
-import { NumberedLoad, restoreTo, type WrittenRow } from '../support/recovery-world.ts';
+import { backUpServer, RestoredServer, ServerFolder } from '../support/physical.ts';
+import { fetchFrom, NumberedLoad, restoreTo, type WrittenRow } from '../support/recovery-world.ts';
 import { openS3Store } from '../support/s3-store.ts';
 import { createBucket, type TestBucket } from '../support/s3.ts';
-import { flushedLsn, type Receiving, startReceiving } from '../support/wal-receiving.ts';
+import { flushedLsn, NO_KEYS, type Receiving, startReceiving } from '../support/wal-receiving.ts';
 
 type Target = RecoveryRequest['target'];
 
@@ -36,7 +40,7 @@ beforeAll(async () => {
   store = openS3Store(bucket.name, { prefix: PREFIX });
   receiving = startReceiving(cluster, [store], { source: 'main', slot: 'main' });
   await receiving.streams();
-  await cluster.sql('create extension amcheck');
+  await cluster.sql('create extension amcheck; create table beside (n int)');
   const load = await NumberedLoad.start(cluster);
   await load.more(20);
   await backUpServer(cluster, [s3()]);
@@ -191,6 +195,49 @@ describe('a recovery that is asked for', { timeout: 480_000 }, () => {
     // As the primary's pg_control has it.
     expect(settings).toContain(`max_connections = '100'\nmax_worker_processes = '8'\nmax_wal_senders = '10'\n`);
     await folder.stop(data);
+  });
+
+  test('for one table gives that table alone, as it was then, and leaves nothing of the server', async () => {
+    const { n, lsn } = row(500);
+    const work = folder.join('work');
+    await folder.makeFolder(work);
+    const outcome = await restoreOutOfBase(
+      {
+        base: {
+          store,
+          filter: {},
+          selector: { kind: 'latest' },
+          keys: NO_KEYS,
+          recovery: { target: targetAtLsn(lsn), fetch: fetchFrom(bucket.env) },
+        },
+        database: 'postgres',
+        users: ['nobody', 'postgres'],
+        workFolder: work,
+        openWork: async (root) => new FileStore({ root, clock: systemClock, random: systemRandom }),
+        binDir: cluster.binDir,
+        load: {
+          target: { kind: 'database', connection: { ...cluster.connection, database: 'rescued' }, clean: false },
+          verifyFirst: undefined,
+          selection: {
+            tables: ['numbered'],
+            schemas: [],
+            sections: [],
+            excluding: { tables: [], schemas: [], tableData: [] },
+            renames: [],
+          },
+          analyse: false,
+          planOnly: false,
+        },
+      },
+      operationContext(),
+    );
+    expect(outcome.loaded).toMatchObject({ done: true, database: 'rescued' });
+    const rescued = new RestoredServer(cluster.port);
+    expect(await rescued.sql('select count(*)::int as count, max(n) from numbered', 'rescued')).toEqual([
+      { count: n, max: n },
+    ]);
+    expect(await rescued.value(`select count(*) from pg_tables where schemaname = 'public'`, 'rescued')).toBe('1');
+    expect(await readdir(work)).toEqual([]);
   });
 
   /** The key of the whole segment that holds a position. */

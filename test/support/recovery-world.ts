@@ -106,7 +106,12 @@ export function restoreTo(
   environment: Readonly<Record<string, string>>,
   { planOnly = false, start, port, ...changes }: Changes = {},
 ): Promise<DirectoryRestoreOutcome> {
+  const recovery = { target, fetch: fetchFrom(environment), ...changes };
+  return restoreServer(store, directory, { recovery, planOnly, start, port });
+}
+
+/** As a command line in this environment would fetch WAL. */
+export function fetchFrom(environment: Readonly<Record<string, string>>): RecoveryRequest['fetch'] {
   const world = { cwd: '/', environment: { PATH: process.env['PATH'], ...environment } };
-  const fetch = fetchProgramOf({ options: {}, world }, {});
-  return restoreServer(store, directory, { recovery: { target, fetch, ...changes }, planOnly, start, port });
+  return fetchProgramOf({ options: {}, world }, {});
 }

@@ -11,6 +11,8 @@ import type { RecoveryPlan } from './plan-recovery.ts';
 export interface StartRequest {
   /** Folder of the server's programs. Default: those of the backup's major version that are installed. */
   readonly binDir?: string | undefined;
+  /** A folder in which alone the server can be reached, by its socket. Default: as its configuration says. */
+  readonly privateIn?: string | undefined;
 }
 
 /** Where the programs are. Error: `client-missing`. */
@@ -28,7 +30,13 @@ export async function startRecovered(
     binDir,
     plan,
     port,
-  }: { readonly binDir: string; readonly plan: RecoveryPlan | undefined; readonly port: number | undefined },
+    privateIn,
+  }: {
+    readonly binDir: string;
+    readonly plan: RecoveryPlan | undefined;
+    readonly port: number | undefined;
+    readonly privateIn: string | undefined;
+  },
   { clock, signal, onProgress }: OperationContext,
 ): Promise<FinishedRecovery> {
   onProgress({ phase: 'recovering', subject: directory, bytes: 0 });
@@ -36,7 +44,10 @@ export async function startRecovered(
     [directory, ...tablespaces.flatMap((place) => (place.isInside ? [] : [place.path]))],
     directory,
   );
-  const finished = await recoverServer({ dataDirectory: directory, binDir, account, port }, { clock, signal });
+  const finished = await recoverServer(
+    { dataDirectory: directory, binDir, account, port, privateIn },
+    { clock, signal },
+  );
   const { redoneAt, logFile } = finished;
   if (plan !== undefined && redoneAt !== undefined && redoneAt < plan.stop.lsn) {
     throw new PgarkError(

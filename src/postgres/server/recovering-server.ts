@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { open, readFile, stat } from 'node:fs/promises';
+import { chown, open, readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import type { Clock } from '../../common/clock.ts';
@@ -14,6 +14,7 @@ const LOOK_MS = 100;
 /** pg_ctl is not the one who decides that a recovery takes too long. */
 const PG_CTL_SECONDS_MAX = 2_000_000;
 const LOG_NAME = 'pgark-recovery.log';
+const HBA_NAME = 'pg_hba.conf';
 /** DBState of pg_control (src/include/catalog/pg_control.h): behind the system identifier and two versions. */
 const STATE_OFFSET = 16;
 const IN_PRODUCTION = 6;
@@ -26,6 +27,11 @@ export interface RecoveringServer {
   readonly account: Account | undefined;
   /** Default: what its configuration says. */
   readonly port: number | undefined;
+  /**
+   * A folder of the account's own, without quotes in its path, in which the server has its socket, and lets in who may enter it;
+   * nobody else can connect. Default: as its configuration says.
+   */
+  readonly privateIn?: string | undefined;
 }
 
 /** How a recovery ended. */
@@ -49,6 +55,11 @@ export async function recoverServer(
 ): Promise<FinishedRecovery> {
   const { dataDirectory } = server;
   const logFile = path.join(dataDirectory, LOG_NAME);
+  if (server.privateIn !== undefined) {
+    const hba = path.join(server.privateIn, HBA_NAME);
+    await writeFile(hba, 'local all all trust\n', { mode: 0o600 });
+    if (server.account !== undefined) await chown(hba, server.account.uid, server.account.gid);
+  }
   try {
     await pgCtl(
       server,
@@ -79,10 +90,21 @@ export async function recoverServer(
 }
 
 /** Its messages are read: they are to be in English, and here. */
-function optionsOf({ port }: RecoveringServer): string {
+function optionsOf({ port, privateIn }: RecoveringServer): string {
   const settings = ['logging_collector=off', 'log_destination=stderr', 'lc_messages=C'];
   if (port !== undefined) settings.push(`port=${port}`);
-  return settings.map((setting) => `-c ${setting}`).join(' ');
+  if (privateIn !== undefined) {
+    settings.push('listen_addresses=', `unix_socket_directories=${privateIn}`, 'unix_socket_permissions=0700');
+    settings.push(`hba_file=${path.join(privateIn, HBA_NAME)}`, 'ssl=off', 'external_pid_file=');
+    // It lives for one dump, and lasts no longer.
+    settings.push('fsync=off', 'full_page_writes=off', 'autovacuum=off');
+  }
+  return settings.map((setting) => `-c '${setting}'`).join(' ');
+}
+
+/** Ends a server at once, without any care for its files. */
+export async function stopRecovered(server: Omit<RecoveringServer, 'port'>): Promise<void> {
+  await pgCtl({ ...server, port: undefined }, ['-w', '-m', 'immediate', 'stop']);
 }
 
 async function pgCtl(

@@ -1,0 +1,136 @@
+import { chmod, chown, mkdtemp, realpath, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { PgarkError } from '../../common/errors.ts';
+import { connect } from '../../postgres/client/connect.ts';
+import type { ConnectionParameters } from '../../postgres/client/connection-parameters.ts';
+import { startReaper } from '../../postgres/server/reaper.ts';
+import { stopRecovered } from '../../postgres/server/recovering-server.ts';
+import { type Account, findServerAccount } from '../../postgres/server/server-programs.ts';
+import type { ObjectStore } from '../../storage/object-store.ts';
+import { backup } from '../backup.ts';
+import type { OperationContext } from '../context.ts';
+import { type DirectoryRestoreOutcome, type DirectoryRestoreRequest, restoreDirectory } from '../restore-directory.ts';
+import { restore, type RestoreOutcome, type RestoreRequest } from '../restore.ts';
+import { findServerToStart } from './start-recovered.ts';
+
+/** Name of the source in the store of the work, which nobody sees. */
+const SOURCE = 'recovered';
+/** Nothing listens there: it is a part of the socket's name. */
+const PORT = 5432;
+const LEASE_MS = 60_000;
+
+export interface OutOfBaseRequest {
+  /** From which physical backup, and up to where its server is brought back. */
+  readonly base: Pick<DirectoryRestoreRequest, 'store' | 'filter' | 'selector' | 'keys' | 'recovery'>;
+  /** Of that server. */
+  readonly database: string;
+  /** Superusers that the server may have, the likeliest first. */
+  readonly users: readonly string[];
+  /** A folder whose disk has room for the whole server, and for the database once more. */
+  readonly workFolder: string;
+  /** A store in a folder. */
+  readonly openWork: (folder: string) => Promise<ObjectStore>;
+  /** Folder of the server's programs. Default: those of the backup's major version that are installed. */
+  readonly binDir?: string | undefined;
+  /** Where the database goes, what of it, and how. */
+  readonly load: Omit<RestoreRequest, 'store' | 'filter' | 'selector' | 'keys'>;
+}
+
+export interface OutOfBaseOutcome {
+  readonly recovered: DirectoryRestoreOutcome;
+  /** Undefined where only the plan was asked for. */
+  readonly loaded: RestoreOutcome | undefined;
+}
+
+/**
+ * Restores one database, or a part of it, out of a physical backup: the whole server is brought back in a folder of its own,
+ * reached by nobody else → the database dumped → loaded as any backup is. The server and the folder are gone at the end, however
+ * that comes. Errors: those of `restoreDirectory`, `backup` and `restore`.
+ */
+export async function restoreOutOfBase(
+  request: OutOfBaseRequest,
+  context: OperationContext,
+): Promise<OutOfBaseOutcome> {
+  const { base, load, workFolder } = request;
+  const account = await findServerAccount();
+  const folder = await makeFolder(workFolder, account);
+  const data = path.join(folder, 'data');
+  const reaper = await startReaper({
+    directory: folder,
+    pidFiles: [path.join(data, 'postmaster.pid')],
+    signal: 'QUIT',
+  });
+  const recover = (changes: Pick<DirectoryRestoreRequest, 'planOnly' | 'start'>): Promise<DirectoryRestoreOutcome> =>
+    restoreDirectory({ ...base, ...changes, directory: data, mappings: [], port: PORT }, context);
+  let binDir: string | undefined;
+  try {
+    const planned = await recover({ planOnly: true });
+    binDir = await findServerToStart(request, planned.manifest.server.versionNum);
+    if (load.planOnly) return { recovered: planned, loaded: undefined };
+    const recovered = await recover({ planOnly: false, start: { binDir, privateIn: folder } });
+    return { recovered, loaded: await passOn(request, folder, context) };
+  } finally {
+    if (binDir !== undefined) await stopRecovered({ dataDirectory: data, binDir, account }).catch(() => undefined);
+    await rm(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
+    await reaper.dismiss();
+  }
+}
+
+/** From the server in the folder into the target. */
+async function passOn(
+  { openWork, load, ...request }: OutOfBaseRequest,
+  folder: string,
+  context: OperationContext,
+): Promise<RestoreOutcome> {
+  const store = await openWork(path.join(folder, 'work'));
+  try {
+    const outcome = await backup(
+      {
+        source: SOURCE,
+        format: 'directory',
+        connection: await connectionTo(request, folder, context),
+        destinations: [{ name: SOURCE, store, needsDelete: false }],
+        seal: { compression: { algorithm: 'zstd', level: 1 } },
+        nameTemplate: '',
+        excludeTableData: [],
+        leaseTermMs: LEASE_MS,
+        readBack: false,
+        dryRun: false,
+      },
+      context,
+    );
+    const [failure] = outcome.destinations.flatMap(({ error }) => error ?? []);
+    if (failure !== undefined) throw failure;
+    const keys = { identities: [], passphrases: [] };
+    return await restore({ ...load, store, filter: {}, selector: { kind: 'latest' }, keys }, context);
+  } finally {
+    await store.close();
+  }
+}
+
+/** Its bootstrap superuser may have any name. Error: `postgres-auth-failed`. */
+async function connectionTo(
+  { database, users }: Pick<OutOfBaseRequest, 'database' | 'users'>,
+  folder: string,
+  { signal }: OperationContext,
+): Promise<ConnectionParameters> {
+  let failure: unknown;
+  for (const user of new Set(users)) {
+    const connection: ConnectionParameters = { host: folder, port: PORT, user, database, sslMode: 'disable' };
+    try {
+      const session = await connect(connection, { applicationName: 'pgark restore', signal });
+      await session.close();
+      return connection;
+    } catch (error) {
+      failure ??= error;
+    }
+  }
+  throw failure ?? new PgarkError('internal', 'no user was named');
+}
+
+async function makeFolder(parent: string, account: Account | undefined): Promise<string> {
+  const folder = await mkdtemp(path.join(await realpath(parent), 'pgark-recovered-'));
+  await chmod(folder, 0o700);
+  if (account !== undefined) await chown(folder, account.uid, account.gid);
+  return folder;
+}
