@@ -62,6 +62,7 @@ describe.concurrent('traces', () => {
       'prune > plan',
       'prune > remove',
       'prune > sweep',
+      'prune > wal',
     ]);
     const [root] = spans;
     expect(root?.attributes).toMatchObject({
