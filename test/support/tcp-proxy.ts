@@ -45,6 +45,8 @@ export interface Speed {
   readonly fromServerBytesPerSecond?: number;
   /** So many bytes from the server come as fast as they go. Default: none. */
   readonly quickBytesFromServer?: number;
+  /** The server sends no more than the client takes, as without a proxy. Not with another speed. */
+  readonly asTaken?: boolean;
 }
 
 interface Listener {
@@ -126,9 +128,11 @@ class Connection implements ProxiedConnection {
   }
 
   #passOn(chunk: Buffer): void {
-    const { fromServerBytesPerSecond, quickBytesFromServer = 0 } = this.#speed;
+    const { fromServerBytesPerSecond, quickBytesFromServer = 0, asTaken = false } = this.#speed;
     if (fromServerBytesPerSecond === undefined) {
-      this.#client.write(chunk);
+      if (this.#client.write(chunk) || !asTaken) return;
+      this.#server.pause();
+      this.#client.once('drain', () => this.#server.resume());
       return;
     }
     const isQuick = this.bytesFromServer <= quickBytesFromServer;
@@ -180,8 +184,9 @@ class Connection implements ProxiedConnection {
 }
 
 /**
- * A proxy before a TCP server, with a hand on the tap. It takes whatever the server sends and keeps what the client does not
- * take yet: a server of PostgreSQL that is stuck in sending would hold up whoever drops a database, whichever it is.
+ * A proxy before a TCP server, with a hand on the tap. Unless told otherwise it takes whatever the server sends and keeps what
+ * the client does not take yet: a server of PostgreSQL that is stuck in sending would hold up whoever drops a database,
+ * whichever it is.
  */
 export async function startTcpProxy(
   target: { readonly host: string; readonly port: number },
