@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { adoptBlock, allocateBlock, freeChunk, freeMemory, releaseBlock, shareBlock } from './block-memory.ts';
+import { adoptBlock, allocateBlock, freeChunk, freeMemory, partOf, releaseBlock, shareBlock } from './block-memory.ts';
 import { BLOCK_BYTES } from './bytes.ts';
 
 describe('memory of blocks', () => {
@@ -55,6 +55,17 @@ describe('memory of blocks', () => {
     const buffer = new ArrayBuffer(1000);
     freeMemory(buffer);
     expect(buffer.byteLength).toBe(0);
+  });
+
+  test('a block stays until it and all its parts were released, in whatever order, parts of parts too', () => {
+    const block = allocateBlock(BLOCK_BYTES).fill(5);
+    const [one, two] = [partOf(block, 0, 10), partOf(block, 10, BLOCK_BYTES)];
+    const inner = partOf(two, 5, 15);
+    for (const each of [block, block, two, one, one]) releaseBlock(each);
+    const next = allocateBlock(BLOCK_BYTES).fill(6);
+    expect([inner.length, inner[0], next[0]]).toEqual([10, 5, 6]);
+    releaseBlock(inner);
+    expect([block.length, one.length, two.length, inner.length]).toEqual([0, 0, 0, 0]);
   });
 
   test('a chunk is freed where nobody else can have a part of its memory', () => {

@@ -55,6 +55,27 @@ export function shareBlock(block: Uint8Array, holders: number): readonly Uint8Ar
 }
 
 /**
+ * A view of a part of a block that goes its own way. The block's memory is given back when all its parts and the block
+ * itself were released, in whatever order; a part can have parts.
+ */
+export function partOf(block: Uint8Array, start: number, end: number): Uint8Array {
+  const shared = shares.get(block) ?? ownShare(block);
+  shared.holders += 1;
+  const part = block.subarray(start, end);
+  shares.set(part, shared);
+  return part;
+}
+
+/** Makes of a block one of the holders of its memory, so that it counts once, however often it is released. */
+function ownShare(block: Uint8Array): SharedBlock {
+  const whole = block.subarray();
+  if (lent.delete(block)) lent.add(whole);
+  const shared = { block: whole, holders: 1 };
+  shares.set(block, shared);
+  return shared;
+}
+
+/**
  * Takes back a block of `allocateBlock` or `adoptBlock`, to be freed or used again. The block and all views of it are empty from then on,
  * so that a consumer who still holds one finds nothing, and never the content of another block. Only the last consumer
  * may call it. Anything else (a view, a buffer of somebody else's) is left alone, so that consumers need not know where a

@@ -2,6 +2,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { allocateBlock } from './block-memory.ts';
 import { type ByteStream, KIB, MIB } from './bytes.ts';
 import {
   feedProgram,
@@ -28,6 +29,10 @@ const failureOf = async (run: Promise<unknown>): Promise<unknown> => {
 };
 const textStream = async function* (...texts: string[]): ByteStream {
   for (const text of texts) yield Buffer.from(text);
+};
+const textAfter = async function* (block: Uint8Array, text: string): ByteStream {
+  yield block;
+  yield* textStream(text);
 };
 const drain = async (output: ByteStream): Promise<number> => {
   let bytes = 0;
@@ -94,6 +99,9 @@ describe('a program that is fed', () => {
     const path = join(folder, 'whole');
     await feedProgram(script(`cat > ${path}`), textStream('one ', 'two'));
     expect(await readFile(path, 'utf8')).toBe('one two');
+    const block = allocateBlock(MIB).fill(7);
+    await feedProgram(script(`cat > ${path}`), textAfter(block, 'end'));
+    expect([block.length, (await readFile(path)).length]).toEqual([0, MIB + 3]);
     const failed = await failureOf(feedProgram(script('cat > /dev/null; echo full >&2; exit 3'), textStream('x')));
     expect(failed).toMatchObject({ exitCode: 3, stderrLines: ['full'] });
   });

@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { releaseBlock } from './block-memory.ts';
 import { type ByteStream, MIB } from './bytes.ts';
 import { messageOf } from './errors.ts';
 import { stdoutBlocks } from './stdout-blocks.ts';
@@ -222,7 +223,10 @@ async function feed(
         complete = false;
         break;
       }
-      if (!stdin.write(block)) await Promise.race([once(stdin, 'drain').catch(() => {}), finished]);
+      const written = stdin.write(block, (error) => {
+        if (!error) releaseBlock(block);
+      });
+      if (!written) await Promise.race([once(stdin, 'drain').catch(() => {}), finished]);
     }
     signal?.throwIfAborted();
     stdin.end();

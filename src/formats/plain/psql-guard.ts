@@ -1,3 +1,4 @@
+import { partOf, releaseBlock } from '../../common/block-memory.ts';
 import type { ByteStream } from '../../common/bytes.ts';
 import type { Transform } from '../../pipeline/transform.ts';
 import { withoutTransactionCommands } from './sql-script.ts';
@@ -45,27 +46,34 @@ async function* withoutRestrictPair(source: ByteStream): ByteStream {
   let tail: Buffer = Buffer.alloc(0);
   let ownKey: string | undefined;
   for await (const block of source) {
-    let bytes: Buffer = Buffer.from(block.buffer, block.byteOffset, block.byteLength);
+    let piece = block;
     if (head !== undefined) {
-      head = Buffer.concat([head, bytes]);
+      head = joined(head, block);
       if (head.length < HEAD_BYTES_MAX) continue;
-      [bytes, ownKey] = takeRestrictLine(head);
+      [piece, ownKey] = takeRestrictLine(head);
       head = undefined;
     }
     // Hold back as much as the last lines may take; without a pair to take out there is nothing to look for.
     if (ownKey === undefined) {
-      yield bytes;
+      yield piece;
       continue;
     }
-    if (bytes.length < TAIL_BYTES) bytes = Buffer.concat([tail, bytes]);
+    if (piece.length < TAIL_BYTES) piece = joined(tail, piece);
     else if (tail.length > 0) yield tail;
-    const cut = Math.max(0, bytes.length - TAIL_BYTES);
-    if (cut > 0) yield bytes.subarray(0, cut);
-    tail = Buffer.from(bytes.subarray(cut));
+    const cut = Math.max(0, piece.length - TAIL_BYTES);
+    tail = Buffer.from(piece.subarray(cut));
+    if (cut > 0) yield partOf(piece, 0, cut);
+    releaseBlock(piece);
   }
   if (head !== undefined) [tail, ownKey] = takeRestrictLine(head);
   if (ownKey !== undefined) tail = dropLastLine(tail, `\\unrestrict ${ownKey}`);
   yield tail;
+}
+
+function joined(held: Buffer, block: Uint8Array): Buffer {
+  const both = Buffer.concat([held, block]);
+  releaseBlock(block);
+  return both;
 }
 
 /** Takes pg_dump's `\restrict KEY` out of the comment lines at the top of a dump; its line stays, empty. */

@@ -1,4 +1,6 @@
+import { partOf } from '../../common/block-memory.ts';
 import { PgarkError } from '../../common/errors.ts';
+import { DOLLAR, isSpace, isWordByte, isWordStart } from './sql-bytes.ts';
 
 /** What stands open where a script breaks off; undefined between two statements. */
 export type OpenEnd = 'rows' | 'statement' | undefined;
@@ -11,7 +13,7 @@ type State =
 
 const SQL: State = { kind: 'sql' };
 const [NEWLINE, RETURN, QUOTE, DOUBLE_QUOTE, BACKSLASH] = [0x0a, 0x0d, 0x27, 0x22, 0x5c];
-const [DOLLAR, OPEN, CLOSE, SEMICOLON, DASH, SLASH, STAR] = [0x24, 0x28, 0x29, 0x3b, 0x2d, 0x2f, 0x2a];
+const [OPEN, CLOSE, SEMICOLON, DASH, SLASH, STAR] = [0x28, 0x29, 0x3b, 0x2d, 0x2f, 0x2a];
 /** The line that ends the rows of COPY FROM STDIN, from the newline before it, without its own. */
 const ROWS_END = Buffer.from('\n\\.');
 /** Words of a statement outside of parentheses that are kept to tell what it is. */
@@ -63,7 +65,9 @@ export class SqlScanner {
   /** What was read and not yet understood. */
   #carry: Buffer = Buffer.alloc(0);
   #text: Buffer = Buffer.alloc(0);
-  #out: Buffer[] = [];
+  /** The block that the text lies in, and where; undefined if it is a copy. */
+  #source: { readonly block: Uint8Array; readonly start: number } | undefined;
+  #out: Uint8Array[] = [];
   /** First byte of the text that has not been passed on. */
   #from = 0;
   #final = false;
@@ -79,21 +83,29 @@ export class SqlScanner {
     this.#edits = options.edits ?? [];
   }
 
-  /** What can be passed on by now. Error: `restore-failed` for a command that would undo the transaction. */
-  push(block: Uint8Array): Buffer[] {
+  /**
+   * What can be passed on by now: copies and parts of the block (`partOf`), which the caller may release then. Error:
+   * `restore-failed` for a command that would undo the transaction.
+   */
+  push(block: Uint8Array): Uint8Array[] {
     const bytes = Buffer.from(block.buffer, block.byteOffset, block.byteLength);
-    if (this.#carry.length === 0) return this.#scan(bytes);
+    const pieces = this.#carry.length === 0 ? this.#scanBlock(block, 0) : this.#pushJoined(block, bytes);
+    this.#carry = Buffer.from(this.#carry);
+    return pieces;
+  }
+
+  #pushJoined(block: Uint8Array, bytes: Buffer): Uint8Array[] {
     // Mostly the rest of a line: what follows is understood with the block's beginning, and the block need not be copied.
     const start = bytes.subarray(0, JOINED_BYTES);
     const pieces = this.#scan(Buffer.concat([this.#carry, start]));
     if (start.length === bytes.length) return pieces;
     const at = start.length - this.#carry.length;
-    const rest = bytes.subarray(Math.max(0, at));
-    return [...pieces, ...this.#scan(at >= 0 ? rest : Buffer.concat([this.#carry, bytes.subarray(start.length)]))];
+    if (at >= 0) return [...pieces, ...this.#scanBlock(block, at)];
+    return [...pieces, ...this.#scan(Buffer.concat([this.#carry, bytes.subarray(start.length)]))];
   }
 
   /** Ends the script: what was still held back, and what stands open. */
-  end(): { readonly pieces: Buffer[]; readonly open: OpenEnd } {
+  end(): { readonly pieces: Uint8Array[]; readonly open: OpenEnd } {
     this.#final = true;
     const pieces = this.#scan(this.#carry);
     return { pieces, open: this.#openEnd() };
@@ -117,7 +129,14 @@ export class SqlScanner {
     }
   }
 
-  #scan(text: Buffer): Buffer[] {
+  #scanBlock(block: Uint8Array, start: number): Uint8Array[] {
+    this.#source = { block, start };
+    const pieces = this.#scan(Buffer.from(block.buffer, block.byteOffset + start, block.byteLength - start));
+    this.#source = undefined;
+    return pieces;
+  }
+
+  #scan(text: Buffer): Uint8Array[] {
     this.#text = text;
     this.#out = [];
     this.#from = 0;
@@ -133,8 +152,11 @@ export class SqlScanner {
   }
 
   #emit(to: number): void {
-    if (to > this.#from) this.#out.push(this.#text.subarray(this.#from, to));
+    const [from, source] = [this.#from, this.#source];
     this.#from = to;
+    if (to <= from) return;
+    if (source === undefined) this.#out.push(this.#text.subarray(from, to));
+    else this.#out.push(partOf(source.block, source.start + from, source.start + to));
   }
 
   /** Understands what stands at a byte, and returns where the next step begins, or NEEDS_MORE. */
@@ -374,17 +396,4 @@ export class SqlScanner {
     const to = this.#text.length - bytes;
     return to > at ? to : this.#final ? this.#text.length : NEEDS_MORE;
   }
-}
-
-/** Letters, underscore and whatever is not ASCII begin a name; digits and dollar signs go on with it. */
-function isWordStart(byte: number): boolean {
-  return (byte >= 0x61 && byte <= 0x7a) || (byte >= 0x41 && byte <= 0x5a) || byte === 0x5f || byte >= 0x80;
-}
-
-function isWordByte(byte: number | undefined): boolean {
-  return byte !== undefined && byte >= 0 && (isWordStart(byte) || (byte >= 0x30 && byte <= 0x39) || byte === DOLLAR);
-}
-
-function isSpace(byte: number | undefined): boolean {
-  return byte === 0x20 || (byte !== undefined && byte >= 0x09 && byte <= 0x0d);
 }

@@ -1,3 +1,5 @@
+import { releaseBlock } from '../../common/block-memory.ts';
+import type { ByteStream } from '../../common/bytes.ts';
 import { PgarkError } from '../../common/errors.ts';
 import type { Transform } from '../../pipeline/transform.ts';
 import { type OpenEnd, SqlScanner, type StatementEdit } from './sql-scanner.ts';
@@ -20,7 +22,7 @@ const TAIL_BYTES = 4 * 1024;
 export function withoutTransactionCommands(): Transform {
   return async function* withoutTransactions(source) {
     const scanner = new SqlScanner({ dropTransactions: true });
-    for await (const block of source) yield* scanner.push(block);
+    yield* scanned(source, scanner);
     const { pieces, open } = scanner.end();
     refuseOpenEnd(open, 'the script');
     yield* pieces;
@@ -31,9 +33,17 @@ export function withoutTransactionCommands(): Transform {
 export function withStatementsEdited(edits: readonly StatementEdit[]): Transform {
   return async function* edited(source) {
     const scanner = new SqlScanner({ dropTransactions: false, edits });
-    for await (const block of source) yield* scanner.push(block);
+    yield* scanned(source, scanner);
     yield* scanner.end().pieces;
   };
+}
+
+async function* scanned(source: ByteStream, scanner: SqlScanner): ByteStream {
+  for await (const block of source) {
+    const pieces = scanner.push(block);
+    releaseBlock(block);
+    yield* pieces;
+  }
 }
 
 /**
