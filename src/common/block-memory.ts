@@ -75,6 +75,12 @@ function ownShare(block: Uint8Array): SharedBlock {
   return shared;
 }
 
+/** Whether the block's memory is gone: it is empty, and so is every view of it. */
+export function isGivenBack(block: Uint8Array): boolean {
+  const { buffer } = block;
+  return buffer instanceof ArrayBuffer && buffer.detached;
+}
+
 /**
  * Takes back a block of `allocateBlock` or `adoptBlock`, to be freed or used again. The block and all views of it are empty from then on,
  * so that a consumer who still holds one finds nothing, and never the content of another block. Only the last consumer

@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { allocateBlock } from './block-memory.ts';
+import { allocateBlock, releaseBlock } from './block-memory.ts';
 import { type ByteStream, KIB, MIB } from './bytes.ts';
 import {
   feedProgram,
@@ -111,6 +111,19 @@ describe('a program that is fed', () => {
       for (;;) yield Buffer.alloc(64 * KIB);
     };
     expect(await failureOf(feedProgram(script('head -c 10 > /dev/null'), endless()))).toBeInstanceOf(ProgramFailure);
+    // Somebody else keeps the pipe open, so that nothing breaks.
+    const left = script('exec 3<&0; sleep 1 <&3 >/dev/null 2>&1 & exit 0');
+    const block = async function* (): ByteStream {
+      yield Buffer.alloc(MIB);
+    };
+    expect(await failureOf(feedProgram(left, block()))).toBeInstanceOf(ProgramFailure);
+  });
+
+  test('is never given memory that was handed back', async () => {
+    const block = allocateBlock(MIB).fill(7);
+    releaseBlock(block);
+    const failure = await failureOf(feedProgram(script('cat > /dev/null'), textAfter(block, 'end')));
+    expect(failure).toMatchObject({ code: 'internal', message: expect.stringContaining('given back') });
   });
 
   test.each([

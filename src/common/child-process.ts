@@ -1,8 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { releaseBlock } from './block-memory.ts';
+import { isGivenBack, releaseBlock } from './block-memory.ts';
 import { type ByteStream, MIB } from './bytes.ts';
-import { messageOf } from './errors.ts';
+import { assert, messageOf } from './errors.ts';
 import { stdoutBlocks } from './stdout-blocks.ts';
 
 /** A program to run: an argument array, never a shell; secrets in the environment only. */
@@ -223,8 +223,12 @@ async function feed(
         complete = false;
         break;
       }
+      // Memory that was given back too early is written as nothing, without an error.
+      assert(!isGivenBack(block), `a block for ${spec.name} was given back before it was written`);
+      const { length } = block;
       const written = stdin.write(block, (error) => {
-        if (!error) releaseBlock(block);
+        if (error || block.length !== length) refused = true;
+        else releaseBlock(block);
       });
       if (!written) await Promise.race([once(stdin, 'drain').catch(() => {}), finished]);
     }
