@@ -36,6 +36,8 @@ export async function keptWal(request: KeptWalRequest, options: CallOptions): Pr
   const bases = kept.map(baseOf);
   const unclear = kept.find((_, index) => bases[index] === undefined);
   if (unclear !== undefined) return { keepsAll: `the manifest of ${unclear.id} does not say which WAL it needs` };
+  const broken = withoutParent(kept);
+  if (broken !== undefined) return { keepsAll: broken };
   const index = await indexWal(store, folder, segmentBytes, options);
   const lines: WalLine[] = [];
   const timelines = new Set([...index.ranges.keys(), ...kept.flatMap(({ timeline }) => timeline ?? [])]);
@@ -49,6 +51,19 @@ export async function keptWal(request: KeptWalRequest, options: CallOptions): Pr
   if (rule === undefined) return { keepsAll: 'no base backup is there that would say what is needed' };
   const gone = removed.flatMap((manifest) => baseOf(manifest) ?? []);
   return { rule, loses: tailLoss([...known, ...gone], index, rule) };
+}
+
+/**
+ * A sentence, where one of the base backups needs another one that is gone: it restores no server, and if it passed for the
+ * way into the recovery window, the log that leads there from an older one would go.
+ */
+function withoutParent(kept: readonly Manifest[]): string | undefined {
+  const ids = new Set<string>(kept.map(({ id }) => id));
+  for (const { id, parents } of kept) {
+    const missing = parents.find((parent) => !ids.has(parent));
+    if (missing !== undefined) return `${id} cannot be restored without ${missing}, which is not there`;
+  }
+  return undefined;
 }
 
 /** Undefined for a manifest that does not say where it begins and ends. Its times are made the store's. */

@@ -65,9 +65,15 @@ class Scene {
   }
 
   /** A base backup of these segments, whole ones but the ends. */
-  async base(daysAgo: number, first: number, last: number, said: { timeline?: number; source?: string } = {}) {
-    const { timeline = 1, source = 'shop' } = said;
-    const id = makeBackupId(new Date(this.now - daysAgo * DAY_MS), 'f', systemRandom);
+  async base(
+    daysAgo: number,
+    first: number,
+    last: number,
+    said: { timeline?: number; source?: string; parents?: readonly Manifest[] } = {},
+  ) {
+    const { timeline = 1, source = 'shop', parents = [] } = said;
+    const letter = parents.length === 0 ? 'f' : 'i';
+    const id = makeBackupId(new Date(this.now - daysAgo * DAY_MS), letter, systemRandom);
     const at = new Date(this.now - daysAgo * DAY_MS).toISOString();
     const plain = manifestOf(id, 'shop', [`${keys.basePrefix(source, id)}base.tar.zst`]);
     const manifest: Manifest = {
@@ -78,6 +84,7 @@ class Scene {
       startedAt: at,
       endedAt: at,
       storeTime: at,
+      parents: parents.map((parent) => parent.id),
       timeline,
       startLsn: formatLsn(BigInt(first * MIB + 0x28)),
       stopLsn: formatLsn(BigInt(last * MIB + 0x100)),
@@ -326,6 +333,26 @@ describe('a prune', () => {
     await scene.segments(14, 14, 0);
     await scene.prune();
     expect(scene.memory.uploads.has('at work')).toBe(true);
+  });
+
+  test('keeps all WAL while an incremental backup is there without the full one that it needs', async () => {
+    const scene = new Scene();
+    await scene.base(30, 10, 11);
+    const lost = await scene.base(20, 50, 51);
+    const first = await scene.base(15, 60, 61, { parents: [lost] });
+    await scene.base(5, 80, 81, { parents: [first, lost] });
+    await scene.segments(1, 75, 19);
+    await scene.segments(76, 100, 4);
+    const manifest = keys.manifest('shop', 'shop', lost.id);
+    const bytes = Buffer.from(scene.memory.objects.get(manifest)?.bytes ?? []).toString();
+    await scene.store.delete(manifest);
+    // By the first incremental one the window would begin, and nothing but the WAL from the oldest full one on leads there.
+    const says = `${first.id} cannot be restored without ${lost.id}, which is not there`;
+    expect((await scene.prune({ keepDays: 10 })).wal).toMatchObject([{ segments: 0, keepsAll: says }]);
+    expect(scene.numbers()).toEqual(range(1, 100));
+    await scene.object(manifest, 0, bytes);
+    expect((await scene.prune({ keepDays: 10, force: true })).wal).toMatchObject([{ keepsAll: undefined }]);
+    expect(scene.numbers()).toEqual([10, 11, 50, 51, ...range(60, 100)]);
   });
 
   test('plans nothing over a manifest that cannot be read', async () => {
