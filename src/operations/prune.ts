@@ -23,6 +23,7 @@ import { provenTimes } from './proofs.ts';
 import { pruneArchives, walCounts, type WalPolicy } from './prune-archives.ts';
 import { planGlobals } from './prune-globals.ts';
 import { explainFullStore } from './prune-full.ts';
+import { ParentGuard } from './prune-parents.ts';
 import { describeRefused, PruneRefused, withoutRefused } from './prune-refusal.ts';
 import type { WalPruneOutcome } from './wal/prune-wal.ts';
 
@@ -74,7 +75,7 @@ const nothingPruned: PruneOutcome = {
 const PRUNE_LEASE = 'prune';
 
 /**
- * Removes what retention lets go: plan → lease looked at again → manifest first, then data. Only committed backups are
+ * Removes what retention lets go: plan → lease looked at again, and for incremental backups that need it → manifest first, then data. Only committed backups are
  * planned over; what is not pgark's is never looked at. Globals go with the last backup that needs them, and WAL with the
  * last base backup. What dead runs left is swept on the way. Errors: `prune-refused` (`PruneRefused`, with what was done) where more than half of a
  * database's would go, of which then none goes, while the other databases are pruned; `locked`, `repository-damaged` where a
@@ -116,11 +117,13 @@ export async function prune(request: PruneRequest, context: OperationContext): P
       const { plan, refused, globals } = planned;
       await lease.confirm();
       const owned = new OwnedObjects(repository);
+      const guard = new ParentGuard(repository, plan, run.logger);
       const removed: Manifest[] = [];
       let removedBytes = 0;
       await run.span.span('remove', {}, async () => {
         for (const manifest of withoutRefused(planned.planned, refused)) {
           await lease.confirm();
+          if (!(await guard.mayGo(manifest, { signal }))) continue;
           const { foreign, bytesDeleted } = await removeBackup(repository, manifest, { owned, signal }).catch(
             explained,
           );

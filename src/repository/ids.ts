@@ -35,6 +35,11 @@ export function kindOfId(id: BackupId): BackupKind {
   return /-[fi]/.test(id) ? 'physical' : 'logical';
 }
 
+/** Whether it is relative to another backup. */
+export function isIncrementalId(id: BackupId): boolean {
+  return id.includes('-i');
+}
+
 /** The second in which the backup of this id was begun. */
 export function startSecondOf(id: BackupId): Date {
   const [, year, month, day, hour, minute, second] = /^(....)(..)(..)T(..)(..)(..)Z/.exec(id) ?? [];

@@ -1,14 +1,13 @@
 import { inParallel } from '../../common/in-parallel.ts';
 import { parseSegmentName, segmentEnd, segmentStart } from '../../postgres/wal/segment.ts';
-import { isBackupId, kindOfId } from '../../repository/ids.ts';
-import { IntentLog } from '../../repository/intents.ts';
-import { keys } from '../../repository/keys.ts';
+import { kindOfId } from '../../repository/ids.ts';
 import type { Manifest } from '../../repository/manifest.ts';
 import type { Repository } from '../../repository/repository.ts';
 import { parseWalKey, type WalFolder, type WalObject, walPrefix } from '../../repository/wal-keys.ts';
 import { listWalRecords } from '../../repository/wal-record.ts';
 import type { WalStretch } from '../../retention/wal.ts';
 import type { ObjectInfo, ObjectStore } from '../../storage/object-store.ts';
+import { physicalUnderWay } from '../under-way.ts';
 import { keptWal, type TailLoss } from './kept-wal.ts';
 
 export interface WalPruneRequest {
@@ -55,8 +54,8 @@ const UPLOAD_LEFT_MS = 3_600_000;
 export async function pruneWal(request: WalPruneRequest): Promise<readonly WalPruneOutcome[]> {
   const { repository, source, removing, signal } = request;
   const call = { signal };
-  // Before the manifests: a backup that ends in between is in one of the two.
-  const isBusy = await isUnderWay(repository.store, source, signal);
+  // It may need any WAL from before its start. Before the manifests: one that ends in between is in one of the two.
+  const isBusy = (await physicalUnderWay(repository.store, source, call)).length > 0;
   const { manifests, damaged } = await repository.backups({ source, kind: 'physical' }, call);
   const [unreadable] = damaged;
   if (unreadable) throw unreadable.error;
@@ -88,17 +87,6 @@ async function archivesOf(
     found.set(systemIdentifier, segmentBytes);
   }
   return found;
-}
-
-/** Whether a physical backup of the source has begun and not ended, or died: it may need any WAL from before its start. */
-async function isUnderWay(store: ObjectStore, source: string, signal: AbortSignal): Promise<boolean> {
-  for await (const found of new IntentLog(store).list({ signal })) {
-    const id = 'intent' in found ? found.intent.id : found.key.slice(keys.intentsPrefix.length).replace('.json', '');
-    const isPhysical = isBackupId(id) && kindOfId(id) === 'physical';
-    // One that cannot be read may be of any source.
-    if (isPhysical && (!('intent' in found) || found.intent.source === source)) return true;
-  }
-  return false;
 }
 
 const UNDER_WAY = 'a physical backup is under way, which may need it';
@@ -178,7 +166,8 @@ class ArchivePrune {
     this.#batch = [];
     if (!dryRun && batch.length > 0) {
       await confirm();
-      if (this.#keepsAll === undefined && (await isUnderWay(this.#store, source, signal))) {
+      const begun = this.#keepsAll === undefined ? await physicalUnderWay(this.#store, source, { signal }) : [];
+      if (begun.length > 0) {
         this.#keepsAll = UNDER_WAY;
         this.#needs = () => true;
         return;
