@@ -43,6 +43,8 @@ export function withRecoverySettings(
     ...targetSettings(archive),
     // Unless told, recovery follows whatever newer timeline it finds.
     ['recovery_target_timeline', String(timeline)],
+    // Of a standby that lags on purpose: the recovery would wait as long at each commit.
+    ['recovery_min_apply_delay', '0'],
     ['archive_mode', 'off'],
     // With a standby that is not there every commit would wait for ever.
     ['synchronous_standby_names', ''],

@@ -38,7 +38,7 @@ describe('a ledger of files', () => {
 
 describe('settings for a recovery', () => {
   test('come last, and replace what an earlier recovery or a standby left', () => {
-    const before = `# Do not edit\nwork_mem = '8MB'\nrecovery_target_lsn = '0/1'\n Primary_Conninfo='x'\nrestore_command 'cp'\n`;
+    const before = `# Do not edit\nwork_mem = '8MB'\nrecovery_target_lsn = '0/1'\n Primary_Conninfo='x'\nrestore_command 'cp'\nrecovery_min_apply_delay = '8h'\n`;
     const after = withRecoverySettings(toByteString(before), { timeline: 7 }, 'by pgark');
     expect(after.split('\n').slice(0, 4)).toEqual([
       '# Do not edit',
@@ -50,6 +50,7 @@ describe('settings for a recovery', () => {
     expect(after).toContain(`recovery_target_timeline = '7'\n`);
     expect(after).toContain(`synchronous_standby_names = ''\n`);
     expect(after).toContain(`recovery_end_command = ''\n`);
+    expect(after.match(/^recovery_min_apply_delay.*$/gm)).toEqual([`recovery_min_apply_delay = '0'`]);
     expect(after).not.toContain('0/1');
     expect(after.match(/primary_conninfo/gi)).toHaveLength(1);
     expect(withRecoverySettings(after, { timeline: 7 }, 'by pgark').match(/^[a-z_]+ =/gm)).toEqual(
