@@ -89,8 +89,8 @@ export async function recoverServer(
   };
 }
 
-/** Its messages are read: they are to be in English, and here. */
-function optionsOf({ port, privateIn }: RecoveringServer): string {
+/** Of the server, as `pg_ctl -o` takes them. Its messages are read: they are to be in English, and here. */
+export function optionsOf({ port, privateIn }: RecoveringServer): string {
   const settings = ['logging_collector=off', 'log_destination=stderr', 'lc_messages=C'];
   if (port !== undefined) settings.push(`port=${port}`);
   if (privateIn !== undefined) {
@@ -98,6 +98,8 @@ function optionsOf({ port, privateIn }: RecoveringServer): string {
     settings.push(`hba_file=${path.join(privateIn, HBA_NAME)}`, 'ssl=off', 'external_pid_file=');
     // It lives for one dump, and lasts no longer.
     settings.push('fsync=off', 'full_page_writes=off', 'autovacuum=off');
+    // Nor is it the old server: a subscription would take from the slot at its publisher what that one still needs.
+    settings.push('max_logical_replication_workers=0', 'cron.launch_active_jobs=off');
   }
   return settings.map((setting) => `-c '${setting}'`).join(' ');
 }

@@ -1,0 +1,18 @@
+import { execFileSync } from 'node:child_process';
+import { expect, test } from 'vitest';
+import { optionsOf } from './recovering-server.ts';
+
+const server = { dataDirectory: '/new', binDir: '/bin', account: undefined, port: undefined };
+
+/** What the server gets of what pg_ctl passes on to a shell. */
+function argumentsFrom(options: string): readonly string[] {
+  return execFileSync('/bin/sh', ['-c', `printf '%s\\n' ${options}`], { encoding: 'utf8' })
+    .trimEnd()
+    .split('\n');
+}
+
+test('only one that lives for a dump does none of the work of the old server', () => {
+  const atRest = ['max_logical_replication_workers=0', 'cron.launch_active_jobs=off', 'autovacuum=off'];
+  expect(argumentsFrom(optionsOf({ ...server, privateIn: '/run' }))).toEqual(expect.arrayContaining(atRest));
+  expect(argumentsFrom(optionsOf(server)).filter((each) => atRest.includes(each))).toEqual([]);
+});
