@@ -62,16 +62,17 @@ export function withRecoverySettings(
   return (kept.join('\n').replace(/\n*$/, '\n') + toByteString(`# ${note}\n${added}`)) as ByteString;
 }
 
-/** Those of which a server takes one at the most, set to nothing or not. */
-const ONE_TARGET = /^(\s*)(recovery_target(?:_time|_lsn|_xid|_name)?\s*(?:=|\s).*)$/gim;
-const OUT_OF_USE = '# left by an earlier recovery, taken out of use by pgark: ';
+/** Targets, of which a server takes one at the most, set to nothing or not; and where the old server's files are. */
+const IN_THE_WAY = /^(\s*)((?:recovery_target(?:_time|_lsn|_xid|_name)?|data_directory)\s*(?:=|\s).*)$/gim;
+const OUT_OF_USE = '# of the server that was backed up, taken out of use by pgark: ';
 
 /**
  * `postgresql.conf` without the targets of an earlier recovery, which a primary does not look at: the server would stop there, or
- * not start because it has two. They become comments. Undefined where there are none.
+ * not start because it has two; and without the old server's data directory, which it would use instead of its own. They become
+ * comments. Undefined where there are none.
  */
-export function withoutTargets(settings: ByteString): ByteString | undefined {
-  const changed = settings.replaceAll(ONE_TARGET, `$1${OUT_OF_USE}$2`) as ByteString;
+export function withoutOldServer(settings: ByteString): ByteString | undefined {
+  const changed = settings.replaceAll(IN_THE_WAY, `$1${OUT_OF_USE}$2`) as ByteString;
   return changed === settings ? undefined : changed;
 }
 

@@ -4,15 +4,15 @@ import { bytesOf, readable, toByteString } from '../../postgres/toc/byte-string.
 import { folderOf } from './archive-files.ts';
 import { type FilledFolder, inspectEmptyFolder, takeEmptyFolder } from './empty-folder.ts';
 import { DATA_DIRECTORY, FILES, type PhysicalObjects } from './physical-objects.ts';
-import { type RecoveryPlan, withoutTargets, withRecoverySettings } from './recovery-settings.ts';
+import { type RecoveryPlan, withoutOldServer, withRecoverySettings } from './recovery-settings.ts';
 import { type BaseReading, readBase } from './stored-base.ts';
 import { TABLESPACES, type TablespacePlace, writeTablespaceMap } from './tablespace-map.ts';
 import { syncFolders, TargetFolder } from './target-files.ts';
 import { unpackArchive } from './unpack-archive.ts';
 import { type TargetFolders, unpackChain } from './unpack-chain.ts';
 
-/** Settings that name the old server's own files. */
-const ELSEWHERE = /^\s*(data_directory|hba_file|ident_file|external_pid_file)\s*=?\s*('[^']*')/gm;
+/** Settings that name the old server's own files, and are left as they are. */
+const ELSEWHERE = /^\s*(hba_file|ident_file|external_pid_file)\s*=?\s*('[^']*')/gm;
 
 /** For settings, and what a server needs at its start, on top of the files. */
 const ROOM_BYTES = 64 * MIB;
@@ -94,7 +94,7 @@ export class RestoredBase {
     const settings = (await this.data.read('postgresql.auto.conf')) ?? toByteString('');
     await this.data.replace('postgresql.auto.conf', bytesOf(withRecoverySettings(settings, plan, note)));
     const own = await this.data.read('postgresql.conf');
-    const changed = own === undefined ? undefined : withoutTargets(own);
+    const changed = own === undefined ? undefined : withoutOldServer(own);
     if (changed !== undefined) await this.data.replace('postgresql.conf', bytesOf(changed));
     await this.data.remove('standby.signal');
     await this.data.replace('recovery.signal', '');

@@ -3,7 +3,7 @@ import { PgarkError } from '../../common/errors.ts';
 import { bytesOf, byteStringOf, type ByteString, readable, toByteString } from '../../postgres/toc/byte-string.ts';
 import { writeAt } from './fetch-wal.ts';
 import { FileLedger } from './file-ledger.ts';
-import { withoutTargets, withRecoverySettings } from './recovery-settings.ts';
+import { withoutOldServer, withRecoverySettings } from './recovery-settings.ts';
 import { parseTablespaceMapping, placeTablespaces, writeTablespaceMap } from './tablespace-map.ts';
 
 describe('a ledger of files', () => {
@@ -59,21 +59,23 @@ describe('settings for a recovery', () => {
   });
 });
 
-describe('targets of an earlier recovery', () => {
+describe('targets of an earlier recovery, and the data directory of the old server', () => {
   test('become comments, and nothing else is changed', () => {
     const before = toByteString(
-      `# recovery_target_lsn = '0/1'\nrecovery_target_time = '2020-01-01'\n  Recovery_Target 'immediate'\nrecovery_target_action = 'pause'\nport = 5432\n`,
+      `# recovery_target_lsn = '0/1'\nrecovery_target_time = '2020-01-01'\n  Recovery_Target 'immediate'\nrecovery_target_action = 'pause'\n#data_directory = 'ConfigDir'\ndata_directory='/old' # here\nport = 5432\n`,
     );
-    const after = readable(withoutTargets(before) ?? toByteString(''));
+    const after = readable(withoutOldServer(before) ?? toByteString(''));
     expect(after.split('\n')).toEqual([
       `# recovery_target_lsn = '0/1'`,
-      expect.stringMatching(/^# left by .*: recovery_target_time = '2020-01-01'$/),
-      expect.stringMatching(/^ {2}# left by .*: Recovery_Target 'immediate'$/),
+      expect.stringMatching(/^# of the .*: recovery_target_time = '2020-01-01'$/),
+      expect.stringMatching(/^ {2}# of the .*: Recovery_Target 'immediate'$/),
       `recovery_target_action = 'pause'`,
+      `#data_directory = 'ConfigDir'`,
+      expect.stringMatching(/^# of the .*: data_directory='\/old' # here$/),
       'port = 5432',
       '',
     ]);
-    expect(withoutTargets(toByteString(after))).toBeUndefined();
+    expect(withoutOldServer(toByteString(after))).toBeUndefined();
   });
 });
 

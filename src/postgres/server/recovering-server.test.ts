@@ -11,6 +11,12 @@ function argumentsFrom(options: string): readonly string[] {
     .split('\n');
 }
 
+test('a server that recovers uses its own directory, whatever its path and its settings are', () => {
+  expect(argumentsFrom(optionsOf({ ...server, dataDirectory: `/it's "new" $HOME` }))).toContain(
+    `data_directory=/it's "new" $HOME`,
+  );
+});
+
 test('only one that lives for a dump does none of the work of the old server', () => {
   const atRest = ['max_logical_replication_workers=0', 'cron.launch_active_jobs=off', 'autovacuum=off'];
   expect(argumentsFrom(optionsOf({ ...server, privateIn: '/run' }))).toEqual(expect.arrayContaining(atRest));

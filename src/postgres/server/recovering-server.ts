@@ -90,8 +90,10 @@ export async function recoverServer(
 }
 
 /** Of the server, as `pg_ctl -o` takes them. Its messages are read: they are to be in English, and here. */
-export function optionsOf({ port, privateIn }: RecoveringServer): string {
+export function optionsOf({ dataDirectory, port, privateIn }: RecoveringServer): string {
   const settings = ['logging_collector=off', 'log_destination=stderr', 'lc_messages=C'];
+  // What its files say wins over -D, and there it is the old server's.
+  settings.push(`data_directory=${dataDirectory}`);
   if (port !== undefined) settings.push(`port=${port}`);
   if (privateIn !== undefined) {
     settings.push('listen_addresses=', `unix_socket_directories=${privateIn}`, 'unix_socket_permissions=0700');
@@ -101,7 +103,8 @@ export function optionsOf({ port, privateIn }: RecoveringServer): string {
     // Nor is it the old server: a subscription would take from the slot at its publisher what that one still needs.
     settings.push('max_logical_replication_workers=0', 'cron.launch_active_jobs=off');
   }
-  return settings.map((setting) => `-c '${setting}'`).join(' ');
+  // pg_ctl passes them on to a shell.
+  return settings.map((setting) => `-c '${setting.replaceAll("'", String.raw`'\''`)}'`).join(' ');
 }
 
 /** Ends a server at once, without any care for its files. */
