@@ -18,7 +18,8 @@ const ZEROS_BYTES = MIB;
 
 /**
  * Writes the segments of a span into `pg_wal` of a data directory, each as long as all are, with the history of their
- * timeline. Errors: `corrupt` where anything is missing or damaged; `wrong-key`, `key-missing`, `store-…`.
+ * timeline. What is archived behind the span's end is left out: a server that replays all that lies there ends where the span
+ * does. Errors: `corrupt` where anything is missing or damaged; `wrong-key`, `key-missing`, `store-…`.
  */
 export async function fetchSpan(span: WalSpan, access: SourceAccess, data: TargetFolder): Promise<void> {
   const { store, signal } = access;
@@ -69,14 +70,15 @@ async function writeSegment(
     for (const part of parts) {
       let at = part.from;
       for await (const block of contentOf(part, span, access)) {
-        await writeAt(file, block, at).catch((error: unknown) => {
+        const wanted = Math.max(0, Number(span.to - part.start) - at);
+        await writeAt(file, block.subarray(0, wanted), at).catch((error: unknown) => {
           throw cannotWrite(name, data.path, error);
         });
         at += block.length;
         releaseBlock(block);
       }
     }
-    // PostgreSQL reads no segment that is shorter; what is not archived of it is zeros, where its WAL ends.
+    // PostgreSQL reads no segment that is shorter; what is not written of it is zeros, where its WAL ends.
     await file.truncate(span.segmentBytes);
   } finally {
     await file.close();

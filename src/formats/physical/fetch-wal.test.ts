@@ -1,0 +1,53 @@
+import { mkdir, mkdtemp, readFile, realpath, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { MemoryStore } from '../../../test/support/memory-store.ts';
+import { madeSegment, WAL_IDENTITY } from '../../../test/support/wal-bytes.ts';
+import { pieceOf, WAL_FOLDER } from '../../../test/support/wal-pieces.ts';
+import { putWalDelta, putWalFile } from '../wal/store-piece.ts';
+import { fetchSpan } from './fetch-wal.ts';
+import { TargetFolder } from './target-files.ts';
+
+const { segmentBytes } = WAL_IDENTITY;
+const SIZE = BigInt(segmentBytes);
+const keys = { identities: [], passphrases: [] };
+const signal = new AbortController().signal;
+const third = { timeline: 1, number: 3n };
+const fourth = { timeline: 1, number: 4n };
+
+let directory: string;
+beforeEach(async () => {
+  directory = await realpath(await mkdtemp(path.join(tmpdir(), 'pgark-wal-')));
+  await mkdir(path.join(directory, 'pg_wal'));
+});
+afterEach(async () => rm(directory, { recursive: true, force: true }));
+
+test.each([
+  ['amid a block of a segment that is archived whole', [[0, segmentBytes]], 400_001],
+  ['between two blocks', [[0, segmentBytes]], 300_000],
+  [
+    'in a part that is not the last',
+    [
+      [0, 5_000],
+      [5_000, 9_000],
+      [9_000, 20_000],
+    ],
+    8_192,
+  ],
+  ['with a segment', [[0, segmentBytes]], segmentBytes],
+] as const)('a span holds nothing behind its end: %s', async (_, parts, end) => {
+  const store = new MemoryStore();
+  const place = { store, folder: WAL_FOLDER, sealer: undefined, keys };
+  await putWalFile(place, pieceOf(third, madeSegment(third)));
+  for (const [from, to] of parts) {
+    const piece = pieceOf(fourth, madeSegment(fourth), from, to);
+    await (piece.wal.kind === 'delta' ? putWalDelta(place, piece) : putWalFile(place, piece));
+  }
+  const span = { folder: WAL_FOLDER, timeline: 1, from: 3n * SIZE + 40n, to: 4n * SIZE + BigInt(end), segmentBytes };
+  await fetchSpan(span, { store, keys, signal }, new TargetFolder(directory, undefined));
+  const written = async (name: string): Promise<Buffer> => readFile(path.join(directory, 'pg_wal', name));
+  expect((await written('000000010000000000000003')).equals(madeSegment(third))).toBe(true);
+  const expected = Buffer.concat([madeSegment(fourth).subarray(0, end), Buffer.alloc(segmentBytes - end)]);
+  expect((await written('000000010000000000000004')).equals(expected)).toBe(true);
+});
