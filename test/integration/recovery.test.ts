@@ -41,6 +41,8 @@ beforeAll(async () => {
   receiving = startReceiving(cluster, [store], { source: 'main', slot: 'main' });
   await receiving.streams();
   await cluster.sql('create extension amcheck; create table beside (n int)');
+  // As some packages do. A restored server must not go back there, where another one runs.
+  await cluster.configure({ data_directory: cluster.dataDirectory, log_min_messages: 'fatal' });
   const load = await NumberedLoad.start(cluster);
   await load.more(20);
   await backUpServer(cluster, [s3()]);
@@ -83,7 +85,10 @@ describe('a recovery', { timeout: 480_000 }, () => {
   test('goes to the end of what is archived, from a backup and into a server that PostgreSQL finds sound', async () => {
     const data = folder.join('end');
     await restoreTo(store, data, { kind: 'end' }, bucket.env);
-    expect(await folder.run('pg_verifybackup', [data])).toContain('backup successfully verified');
+    // In which the directory of the old server is a comment now.
+    expect(await folder.run('pg_verifybackup', ['-i', 'postgresql.conf', data])).toContain(
+      'backup successfully verified',
+    );
     const server = await folder.start(data);
     const [found] = await server.sql('select count(*)::int as count, max(n) from numbered');
     expect(found).toEqual({ count: rows.length, max: rows.length });

@@ -49,10 +49,11 @@ export async function startRecovered(
     { clock, signal },
   );
   const { redoneAt, logFile } = finished;
-  if (plan !== undefined && redoneAt !== undefined && redoneAt < plan.stop.lsn) {
+  if (plan !== undefined && (redoneAt === undefined || redoneAt < plan.stop.lsn)) {
+    const where = redoneAt === undefined ? 'without any word of how far it went' : `at ${formatLsn(redoneAt)}`;
     throw new PgarkError(
       'recovery-failed',
-      `the restored server ended its recovery at ${formatLsn(redoneAt)}, before ${formatLsn(plan.stop.lsn)}, up to where it should go`,
+      `the restored server ended its recovery ${where}, before ${formatLsn(plan.stop.lsn)}, up to where it should go`,
       { hint: `its log is ${logFile}; it runs, and is not what was asked for` },
     );
   }

@@ -22,3 +22,7 @@ test('only one that lives for a dump does none of the work of the old server', (
   expect(argumentsFrom(optionsOf({ ...server, privateIn: '/run' }))).toEqual(expect.arrayContaining(atRest));
   expect(argumentsFrom(optionsOf(server)).filter((each) => atRest.includes(each))).toEqual([]);
 });
+
+test('one whose settings say to be silent tells how far it went', () => {
+  expect(argumentsFrom(optionsOf(server))).toContain('log_min_messages=warning');
+});

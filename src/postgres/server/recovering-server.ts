@@ -89,9 +89,9 @@ export async function recoverServer(
   };
 }
 
-/** Of the server, as `pg_ctl -o` takes them. Its messages are read: they are to be in English, and here. */
+/** Of the server, as `pg_ctl -o` takes them. Its messages are read: they are to be there, in English, and here. */
 export function optionsOf({ dataDirectory, port, privateIn }: RecoveringServer): string {
-  const settings = ['logging_collector=off', 'log_destination=stderr', 'lc_messages=C'];
+  const settings = ['logging_collector=off', 'log_destination=stderr', 'log_min_messages=warning', 'lc_messages=C'];
   // What its files say wins over -D, and there it is the old server's.
   settings.push(`data_directory=${dataDirectory}`);
   if (port !== undefined) settings.push(`port=${port}`);
