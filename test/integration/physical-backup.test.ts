@@ -172,6 +172,16 @@ describe('a physical backup of a server that followed another one', () => {
     const server = await folder.start(data);
     expect(await server.value(sumOf('here'))).toBe(await primary.value(sumOf('here')));
     await folder.stop(data);
+    // What is archived of its last segment later on is none of the backup.
+    await primary.sql('CREATE TABLE behind ()');
+    await primary.sql('SELECT pg_switch_wal()');
+    const end = await primary.value('SELECT pg_current_wal_lsn()');
+    await standby.until(`SELECT pg_last_wal_replay_lsn() >= '${end}'`);
+    await backUpServer(standby, [disk]);
+    const again = folder.join('of-standby-again');
+    await restoreServer(disk.store, again, { selector: { kind: 'name', name: manifestOf(outcome).id } });
+    expect(await (await folder.start(again)).value(`SELECT to_regclass('behind') IS NULL`)).toBe('true');
+    await folder.stop(again);
   });
 
   test('is restored with its timeline’s history once it is a primary', async () => {
