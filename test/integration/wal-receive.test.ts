@@ -208,6 +208,8 @@ describe('received WAL', () => {
     await using receiving = startReceiving(standby, [store]);
     await cluster.sql(load(1_500));
     await receiving.archives(await flushedLsn(cluster));
+    // The primary may have committed more at any moment.
+    expect(receiving.receiver.state()).toMatchObject({ server: expect.anything(), coveredUntil: undefined });
     await standby.promote();
     await standby.sql(load(1_500));
     const end = await flushedLsn(standby);
@@ -218,8 +220,9 @@ describe('received WAL', () => {
     expect(to).toBeGreaterThanOrEqual(end);
     const { ranges, histories } = await found.index();
     expect([[...ranges.keys()], histories]).toEqual([[1, 2], [2]]);
-    // Who comes later finds the way through the switch.
     await receiving.stop();
+    expect(receiving.receiver.state().coveredUntil).toBeDefined();
+    // Who comes later finds the way through the switch.
     await standby.sql(load(500));
     await using again = startReceiving(standby, [store]);
     await again.archives(await flushedLsn(standby));

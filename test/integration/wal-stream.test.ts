@@ -50,6 +50,8 @@ class Received {
 
   told(): void {}
 
+  sent(): void {}
+
   replyWanted(): void {
     this.replies += 1;
     this.report(0n);
@@ -156,7 +158,15 @@ describe('a stream of WAL', () => {
     const { systemIdentifier, flushLsn } = await identifySystem(session);
     const start = segmentStartAt(parseLsn(flushLsn), MIB);
     const identity = { systemIdentifier, segmentBytes: MIB, magic: undefined };
-    const options = { slot: undefined, timeline: 1, start, identity, clock: systemClock, statusMs: 200 };
+    const options = {
+      slot: undefined,
+      timeline: 1,
+      start,
+      identity,
+      isWriter: true,
+      clock: systemClock,
+      statusMs: 200,
+    };
     const stream = await SegmentStream.start(session, options);
     const begun = await cluster.value('select now()::text');
     await cluster.sql(load(45_000));

@@ -138,6 +138,7 @@ class Streaming implements WalRun {
       timeline,
       start,
       identity: this.#identity,
+      isWriter: !this.#request.inRecovery,
       clock: systemClock,
       statusMs: STATUS_MS,
     });

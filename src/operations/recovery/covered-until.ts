@@ -22,7 +22,8 @@ export async function coveredUntil(
   }
   const facts = await path.factsOf(segmentAt(1, stretch.to - 1n, path.segmentBytes).number);
   if (facts?.serverEnd !== undefined && facts.serverEnd <= stretch.to) known.push(facts.until);
-  if (known.length === 0) {
+  // What was received from a standby does not say how much was committed.
+  if (known.length === 0 || facts?.serverEnd === undefined) {
     const last = await lastEnded(path, stretch);
     if (last !== undefined) known.push(last.time);
   }

@@ -1,4 +1,4 @@
-import type { ServerPosition } from '../../postgres/replication/segment-stream.ts';
+import type { ServerPosition } from '../../postgres/replication/caught-up.ts';
 import type { Lsn } from '../../postgres/wal/lsn.ts';
 import type { ServerTime } from '../../postgres/wal/server-time.ts';
 

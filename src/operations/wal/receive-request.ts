@@ -1,7 +1,7 @@
 import type { PgarkError } from '../../common/errors.ts';
 import type { DecryptionKeys, Sealer } from '../../pipeline/encryption/sealer.ts';
 import type { ConnectionParameters } from '../../postgres/client/connection-parameters.ts';
-import type { ServerPosition } from '../../postgres/replication/segment-stream.ts';
+import type { ServerPosition } from '../../postgres/replication/caught-up.ts';
 import type { Lsn } from '../../postgres/wal/lsn.ts';
 import type { ServerTime } from '../../postgres/wal/server-time.ts';
 import type { WalStore } from './archives.ts';

@@ -1,6 +1,6 @@
 import { asPgarkError, isPgarkError, messageOf, type PgarkError } from '../../common/errors.ts';
 import { sqlStateOf } from '../../postgres/client/server-error.ts';
-import { identifySystem, showSetting } from '../../postgres/replication/replication-commands.ts';
+import { identifySystem, showSetting, writesOn } from '../../postgres/replication/replication-commands.ts';
 import { connectForReplication, type ReplicationSession } from '../../postgres/replication/replication-session.ts';
 import { SegmentStream } from '../../postgres/replication/segment-stream.ts';
 import { readTimelineHistory } from '../../postgres/replication/timeline-history.ts';
@@ -264,6 +264,7 @@ class ReceiveSession {
       timeline,
       start: lsn,
       identity,
+      isWriter: await writesOn(this.#session, timeline),
       clock: context.clock,
       statusMs: await this.#statusMs(),
       withholdAfterMs: request.synchronous === true ? SYNCHRONOUS_PATIENCE_MS : 0,

@@ -1,6 +1,7 @@
 import type { Clock } from '../../common/clock.ts';
 import type { PgarkError } from '../../common/errors.ts';
-import type { ServerPosition } from '../../postgres/replication/segment-stream.ts';
+import type { ServerPosition } from '../../postgres/replication/caught-up.ts';
+import type { SegmentStream } from '../../postgres/replication/segment-stream.ts';
 import type { Lsn } from '../../postgres/wal/lsn.ts';
 import { Coverage } from './coverage.ts';
 import type { WalReceiverState } from './receive-request.ts';
@@ -50,11 +51,11 @@ export class ReceiverState {
     this.#coverage.archived(lsn);
   }
 
-  heard(server: ServerPosition | undefined): void {
+  heard({ server, committed }: Pick<SegmentStream, 'server' | 'committed'>): void {
+    if (committed !== undefined) this.#coverage.told(committed);
     if (server === undefined || server === this.#server) return;
     this.#server = server;
     this.#heardAt = this.#clock.now();
-    this.#coverage.told(server);
   }
 
   snapshot(): WalReceiverState {

@@ -83,7 +83,7 @@ class StreamStoring {
       const isDue = clock.monotonicMs() >= flushMs || this.#stream.received - this.#archived >= FLUSH_BYTES;
       if (isDue || request.synchronous === true || wasOver) await this.#storeTail(giveUp);
       if (isDue) flushMs = clock.monotonicMs() + request.flushMs;
-      this.#world.state.heard(this.#stream.server);
+      this.#world.state.heard(this.#stream);
       this.#noteNowAndThen();
       if (wasOver) return this.#stream.ended;
     }
@@ -126,7 +126,7 @@ class StreamStoring {
 
   #isArchived(lsn: Lsn): void {
     this.#archived = lsn;
-    this.#world.state.heard(this.#stream.server);
+    this.#world.state.heard(this.#stream);
     this.#world.state.isArchived(lsn);
     this.#stream.lasts(lsn);
   }

@@ -26,6 +26,15 @@ export async function showSetting(session: ReplicationSession, name: string): Pr
   return value ?? '';
 }
 
+/** Whether the server writes WAL on this timeline itself: it is no standby, and the timeline is its own. */
+export async function writesOn(session: ReplicationSession, timeline: number): Promise<boolean> {
+  // PostgreSQL 13 does not tell by itself; there who writes nothing by default is taken for a standby.
+  const name = session.major >= 14 ? 'in_hot_standby' : 'transaction_read_only';
+  if ((await showSetting(session, name)) !== 'off') return false;
+  // In this order: a promotion between makes another timeline.
+  return (await identifySystem(session)).timeline === timeline;
+}
+
 /** Where a physical slot stands; what it has not reserved yet is missing. */
 export interface SlotPosition {
   readonly restartLsn: string | undefined;

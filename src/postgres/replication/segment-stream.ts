@@ -5,6 +5,7 @@ import type { Lsn } from '../wal/lsn.ts';
 import type { SegmentContent, WalIdentity } from '../wal/segment-content.ts';
 import { SegmentCutter } from '../wal/segment-cutter.ts';
 import type { ServerTime } from '../wal/server-time.ts';
+import { CaughtUp, type ServerPosition } from './caught-up.ts';
 import type { ReplicationSession } from './replication-session.ts';
 import { StatusReports } from './status-reports.ts';
 import { streamWal, type WalStream, type WalStreamEnd } from './wal-stream.ts';
@@ -16,6 +17,8 @@ export interface SegmentStreamOptions {
   /** The start of a segment. */
   readonly start: Lsn;
   readonly identity: WalIdentity;
+  /** Whether the server itself writes WAL, and on this timeline: else more is committed than it can tell of. */
+  readonly isWriter: boolean;
   readonly clock: Clock;
   /** How often the server hears from us at the least; well below its wal_sender_timeout. */
   readonly statusMs: number;
@@ -31,14 +34,8 @@ export interface ReceivedWal {
   readonly to: number;
   readonly since: ServerTime;
   readonly until: ServerTime;
-  /** How far the server had WAL at `until`. */
-  readonly serverEnd: Lsn;
-}
-
-/** What the server has told last: by its clock it had WAL up to the position. */
-export interface ServerPosition {
-  readonly end: Lsn;
-  readonly time: ServerTime;
+  /** How far the server had WAL at `until`, and with it all that was committed. Undefined: it does not write WAL itself. */
+  readonly serverEnd: Lsn | undefined;
 }
 
 /** What ends waiting for a full segment, besides one. */
@@ -95,9 +92,14 @@ export class SegmentStream {
     return this.#intake.received;
   }
 
-  /** Undefined until the server has said something. */
+  /** The last that the server has said: it has WAL up to there at the least. Undefined until it has said something. */
   get server(): ServerPosition | undefined {
     return this.#intake.server;
+  }
+
+  /** When, as is known by now, no more was committed than there is up to the position. */
+  get committed(): ServerPosition | undefined {
+    return this.#intake.committed;
   }
 
   get isOver(): boolean {
@@ -160,6 +162,10 @@ class Intake {
   #wake: () => void = () => undefined;
   #wakesBeyond: Lsn | undefined;
   server: ServerPosition | undefined;
+  readonly #isWriter: boolean;
+  readonly #caughtUp = new CaughtUp();
+  /** When the server had no more WAL than up to there. */
+  #had: ServerPosition | undefined;
   /** Since something was heard, or held up; what passes while this process has no turn does not count. */
   #silentMs = 0;
   readonly #ended = new AbortController();
@@ -170,19 +176,27 @@ class Intake {
   constructor(options: SegmentStreamOptions) {
     const { timeline, start, identity, clock, statusMs } = options;
     this.#clock = clock;
+    this.#isWriter = options.isWriter;
     this.#waitingMax = Math.max(1, Math.floor(WAITING_BYTES_MAX / identity.segmentBytes));
     this.#cutter = new SegmentCutter(timeline, start, identity, (content) => this.#isWhole(content));
     this.reports = new StatusReports(start, {
       clock,
       everyMs: statusMs,
       withholdAfterMs: options.withholdAfterMs ?? 0,
-      send: (status) => this.stream?.report(status),
+      send: (status) => {
+        if (status.asks && this.stream !== undefined) this.#caughtUp.asks();
+        this.stream?.report(status);
+      },
     });
     void this.#listen();
   }
 
   get received(): Lsn {
     return this.#cutter.end;
+  }
+
+  get committed(): ServerPosition | undefined {
+    return this.#isWriter ? this.#had : undefined;
   }
 
   get isFull(): boolean {
@@ -205,6 +219,15 @@ class Intake {
   told(end: Lsn, time: ServerTime): void {
     this.#silentMs = 0;
     this.server = { end, time };
+    this.#had = this.server;
+    this.#caughtUp.wal();
+  }
+
+  sent(end: Lsn, time: ServerTime, isAnswer: boolean): void {
+    this.#silentMs = 0;
+    const known = this.server?.end ?? 0n;
+    this.server = { end: end > known ? end : known, time };
+    if (isAnswer) this.#had = this.#caughtUp.answered({ end, time }) ?? this.#had;
   }
 
   replyWanted(): void {
@@ -220,11 +243,11 @@ class Intake {
   tail(from: number): ReceivedWal | undefined {
     const content = this.#cutter.current;
     if (content.filledBytes <= from) return undefined;
-    const { server } = this;
     const since = from === 0 ? this.#segmentSince : this.#tailSince;
-    assert(since !== undefined && server !== undefined, 'WAL comes with the server’s time');
+    assert(since !== undefined && this.#had !== undefined, 'WAL comes with the server’s time');
     this.#tailSince = undefined;
-    return { content, from, to: content.filledBytes, since, until: server.time, serverEnd: server.end };
+    const { time: until } = this.#had;
+    return { content, from, to: content.filledBytes, since, until, serverEnd: this.committed?.end };
   }
 
   async waitForMore({ withinMs, beyond, signal }: WaitOptions): Promise<void> {
@@ -276,10 +299,10 @@ class Intake {
   }
 
   #isWhole(content: SegmentContent): void {
-    const { server } = this;
-    assert(server !== undefined, 'WAL comes with the server’s time');
-    const since = this.#segmentSince ?? server.time;
-    this.#waiting.push({ content, from: 0, to: content.filledBytes, since, until: server.time, serverEnd: server.end });
+    assert(this.#had !== undefined, 'WAL comes with the server’s time');
+    const { time: until } = this.#had;
+    const since = this.#segmentSince ?? until;
+    this.#waiting.push({ content, from: 0, to: content.filledBytes, since, until, serverEnd: this.committed?.end });
     this.#segmentSince = undefined;
     this.#tailSince = undefined;
     if (this.isFull) this.stream?.pause();

@@ -37,6 +37,7 @@ function framed(content: Uint8Array): Buffer {
 function heard(messages: readonly Uint8Array[], pieceBytes: readonly number[]) {
   const wal: { lsn: bigint; bytes: Buffer }[] = [];
   const told: [bigint, string][] = [];
+  const sent: [bigint, string, boolean][] = [];
   let replies = 0;
   const handler: WalHandler = {
     wal: (lsn, bytes) => {
@@ -46,6 +47,7 @@ function heard(messages: readonly Uint8Array[], pieceBytes: readonly number[]) {
       } else wal.push({ lsn, bytes: Buffer.from(bytes) });
     },
     told: (end, time) => told.push([end, formatServerTime(time)]),
+    sent: (end, time, isAnswer) => sent.push([end, formatServerTime(time), isAnswer]),
     replyWanted: () => (replies += 1),
   };
   const reader = new WalMessages(handler);
@@ -59,7 +61,7 @@ function heard(messages: readonly Uint8Array[], pieceBytes: readonly number[]) {
     frames.push(stream.subarray(at, at + bytes));
     at += bytes;
   }
-  return { wal, told, replies };
+  return { wal, told, sent, replies };
 }
 
 describe('messages of a WAL sender', () => {
@@ -77,20 +79,22 @@ describe('messages of a WAL sender', () => {
     const time = '2026-11-20T02:00:00.000007Z';
     fc.assert(
       fc.property(fc.array(fc.integer({ min: 1, max: 6_000 }), { minLength: 1, maxLength: 20 }), (pieceBytes) => {
-        const { wal, told, replies } = heard(messages, pieceBytes);
+        const { wal, told, sent, replies } = heard(messages, pieceBytes);
         expect(wal.map(({ lsn, bytes }) => [lsn, bytes.length])).toEqual([
           [0x3000000n, 20_001],
           [0x9000000n, 333],
         ]);
         expect(Buffer.concat(wal.map(({ bytes }) => bytes)).equals(Buffer.concat([one, two, three]))).toBe(true);
         expect(told).toEqual([
-          [5n, time],
           [0x30003e8n, time],
           [0x30003e9n, time],
-          [0x2_0000_0000n, time],
           [0x90003e8n, time],
           [0x9000535n, time],
-          [7n, time],
+        ]);
+        expect(sent).toEqual([
+          [5n, time, true],
+          [0x2_0000_0000n, time, false],
+          [7n, time, false],
         ]);
         expect(replies).toBe(2);
       }),

@@ -6,10 +6,13 @@ import { protocolTimeOf, type ServerTime, serverTimeOf } from '../wal/server-tim
 export interface WalHandler {
   /** Bytes that begin at the position: to be used or copied before the call returns. */
   wal(lsn: Lsn, bytes: Uint8Array): void;
-  /**
-   * With each message of the server, before its WAL: by the server's clock it has WAL up to the position.
-   */
+  /** With each message that has WAL, before it: by the server's clock it has WAL up to the position. */
   told(end: Lsn, time: ServerTime): void;
+  /**
+   * With each other message: by the server's clock it has sent WAL up to the position, and may have more. `isAnswer`: to a
+   * status that asked.
+   */
+  sent(end: Lsn, time: ServerTime, isAnswer: boolean): void;
   /** The server wants to hear from us, soon. */
   replyWanted(): void;
 }
@@ -68,8 +71,10 @@ export class WalMessages {
   #openMessage(type: number): void {
     this.#isOpen = true;
     if (type === KEEPALIVE) {
-      this.#handler.told(this.#head.readBigUInt64BE(1), serverTimeOf(this.#head.readBigInt64BE(9)));
-      if (this.#head[17] === 1) this.#handler.replyWanted();
+      // A server that answers wants no reply, one that speaks of itself does.
+      const wantsReply = this.#head[17] === 1;
+      this.#handler.sent(this.#head.readBigUInt64BE(1), serverTimeOf(this.#head.readBigInt64BE(9)), !wantsReply);
+      if (wantsReply) this.#handler.replyWanted();
       return;
     }
     this.#lsn = this.#head.readBigUInt64BE(1);
