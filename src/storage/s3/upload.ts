@@ -162,21 +162,16 @@ class PartwiseUpload {
 
   async run(first: ReadPart): Promise<StoredObject> {
     const { profile, key } = this.#upload;
-    // The body is read on meanwhile.
-    const opening = this.#begin();
-    opening.catch((error: unknown) => this.#controller.abort(error));
+    const open = await this.#begin(first);
     try {
-      await this.#sendAll(opening, first);
+      await this.#sendAll(open, first);
     } catch (error) {
-      // One that is just being opened is waited for: cut off, it would have to be looked for.
-      const open = await opening.catch(() => undefined);
       // What is on its way is cut off, and has settled before the abort: nothing may arrive after it.
       this.#controller.abort(error);
       await Promise.allSettled(this.#inFlight);
-      if (open !== undefined) await abandonUpload(this.#calls, open);
+      await abandonUpload(this.#calls, open);
       throw error;
     }
-    const open = await opening;
     const parts = this.#sent.toSorted((a, b) => a.PartNumber - b.PartNumber);
     const bytes = this.#bytesRead;
     const { signal } = this.#controller;
@@ -184,17 +179,25 @@ class PartwiseUpload {
     return { key, bytes, etag: head.etag, partCount: parts.length, confirmedBy: profile.partChecksum };
   }
 
-  /** Opens the upload and says so. */
-  async #begin(): Promise<OpenUpload> {
-    const { key, options } = this.#upload;
-    const open = await this.#open();
+  /**
+   * Opens the upload and says so. The body is not read on meanwhile: an end that comes just then would cut off the request, and
+   * whether the store carries it out could not be told. The first part's memory is given back if it fails.
+   */
+  async #begin(first: ReadPart): Promise<OpenUpload> {
+    const { key, pool, options } = this.#upload;
     try {
-      await options.onUploadOpened?.({ key, uploadId: open.uploadId });
+      const open = await this.#open();
+      try {
+        await options.onUploadOpened?.({ key, uploadId: open.uploadId });
+      } catch (error) {
+        await abandonUpload(this.#calls, open);
+        throw error;
+      }
+      return open;
     } catch (error) {
-      await abandonUpload(this.#calls, open);
+      pool.drop(first.buffer);
       throw error;
     }
-    return open;
   }
 
   async #open(): Promise<OpenUpload> {
@@ -233,10 +236,10 @@ class PartwiseUpload {
     return { key: fullKey, uploadId, writeId };
   }
 
-  async #sendAll(opening: Promise<OpenUpload>, first: ReadPart): Promise<void> {
+  async #sendAll(open: OpenUpload, first: ReadPart): Promise<void> {
     const { plan, pool } = this.#upload;
     const { signal } = this.#controller;
-    this.#start(opening, first);
+    this.#start(open, first);
     for (let partNumber = 2; !(await this.#source.atEnd()); partNumber += 1) {
       const inFlightMax = plan.partsInFlight(plan.partBytes(partNumber));
       // One more than may be in flight: it is read meanwhile.
@@ -245,18 +248,18 @@ class PartwiseUpload {
       while (this.#inFlight.size >= inFlightMax) await Promise.race(this.#inFlight);
       if (signal.aborted) pool.drop(part.buffer);
       signal.throwIfAborted();
-      this.#start(opening, part);
+      this.#start(open, part);
     }
     await Promise.all(this.#inFlight);
     signal.throwIfAborted();
   }
 
-  /** Sends a part in the background, as soon as the upload is open. Its failure aborts the upload, which ends whatever waits. */
-  #start(opening: Promise<OpenUpload>, part: ReadPart): void {
+  /** Sends a part in the background. Its failure aborts the upload, which ends whatever waits. */
+  #start(open: OpenUpload, part: ReadPart): void {
     const { pool, options } = this.#upload;
     const { buffer, bytes } = part;
     this.#bytesRead += bytes;
-    const sending = this.#send(opening, part)
+    const sending = this.#send(open, part)
       .then(
         (sent) => {
           pool.give(buffer);
@@ -274,8 +277,7 @@ class PartwiseUpload {
     this.#inFlight.add(sending);
   }
 
-  async #send(opening: Promise<OpenUpload>, part: ReadPart): Promise<SentPart> {
-    const open = await opening;
+  async #send(open: OpenUpload, part: ReadPart): Promise<SentPart> {
     const { partNumber, digest } = part;
     const { partChecksum: checksum } = this.#upload.profile;
     const { signal } = this.#controller;
