@@ -110,18 +110,25 @@ class ReceiveSession {
     try {
       await this.#receive(identity, archives, slot, timeline);
     } catch (error) {
+      await watch?.end();
       // The server is another one than the archive's, and keeps nothing for it.
       if (slot.origin === 'made' && isPgarkError(error, 'wal-conflict')) await this.#dropUnused();
       throw error;
-    } finally {
-      await watch?.end();
     }
+    await watch?.end();
   }
 
-  /** By a connection of its own: that of the stream may be over. */
+  /** By a connection of its own: that of the stream may be over, and who watched the slot may have asked on the other one. */
   async #dropUnused(): Promise<void> {
     try {
-      await this.#monitor?.dropSlot(this.#world.request.slot);
+      const { request, stop } = this.#world;
+      const applicationName = `${request.slot} monitor`;
+      const monitor = await ServerMonitor.open(request.connection, { applicationName, signal: stop });
+      try {
+        await monitor.dropSlot(request.slot);
+      } finally {
+        await monitor.close();
+      }
     } catch (error) {
       const { slot } = this.#world.request;
       this.#world.context.logger.warning('wal.slot_left', `the slot ${slot} could not be dropped: ${messageOf(error)}`);
