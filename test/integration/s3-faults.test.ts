@@ -270,39 +270,6 @@ describe('a put', () => {
     expect(await stage.bucket.listOpenUploads()).toEqual([]);
   });
 
-  /** Two parts and a bit; in the midst of the second, it tells of it. */
-  async function* longBody(midst: () => void): AsyncGenerator<Uint8Array> {
-    for (let block = 0; block < 20; block += 1) {
-      if (block === 12) midst();
-      yield new Uint8Array(MIB).fill(block);
-    }
-  }
-  const openedAfter =
-    (until: Promise<void>): Decide =>
-    ({ operation }) =>
-      operation === 'CreateMultipartUpload' ? { kind: 'delay', until } : undefined;
-
-  test('reads on while its upload is opened', async () => {
-    await using stage = await setStage({ inactivityTimeoutMs: 30_000 });
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const outcome = await put(stage, openedAfter(promise), {}, longBody(resolve));
-    expect(outcome).toMatchObject({ stored: { bytes: 20 * MIB, partCount: 3 } });
-  });
-
-  test('of a body that fails while its upload is opened leaves nothing', async () => {
-    await using stage = await setStage({ inactivityTimeoutMs: 30_000 });
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const error = new Error('the body failed');
-    const body = longBody(() => {
-      resolve();
-      throw error;
-    });
-    expect(await put(stage, openedAfter(promise), {}, body)).toEqual({ error });
-    stage.proxy.setFaults(() => undefined);
-    expect(await stage.bucket.listKeys()).toEqual([]);
-    expect(await stage.bucket.listOpenUploads()).toEqual([]);
-  });
-
   test('reads no further ahead than its buffers reach, and sends that many parts at once', async () => {
     const partsInFlight = 3;
     await using stage = await setStage({ partsInFlight, inactivityTimeoutMs: 30_000 });
