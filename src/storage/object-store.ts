@@ -47,9 +47,9 @@ export interface PutStreamOptions extends CallOptions {
   /** How many bodies are put at the same time, which share the memory for buffers. Default: 1. */
   readonly putsAtOnce?: number;
   /**
-   * Called once an upload is open, with what `abortUpload` needs to remove it. No byte is sent before this resolves, so
-   * that a crash at any later time leaves a trace to sweep by; the body may be read on meanwhile, as far as there are
-   * buffers. Not called where the body was so small that one atomic request stored it.
+   * Called once an upload is open, before its first byte is sent, with what `abortUpload` needs to remove it. The put
+   * goes on only after this resolves, so that a crash at any later time leaves a trace to sweep by. Not called where
+   * the body was so small that one atomic request stored it.
    */
   readonly onUploadOpened?: (upload: UploadInfo) => Promise<void>;
   /** Bytes that the store has accepted so far, for progress. */

@@ -7,6 +7,7 @@ import { formatLsn } from '../../src/postgres/wal/lsn.ts';
 import { FileStore } from '../../src/storage/file/file-store.ts';
 import { pgarkPath, type RunResult, runPgark } from '../support/cli.ts';
 import { Cluster } from '../support/cluster.ts';
+import { startReceiver } from '../support/receiver-process.ts';
 import { makeTempDirectory, type TempDirectory } from '../support/temp.ts';
 import { Archived, flushedLsn, load, walFolder } from '../support/wal-receiving.ts';
 
@@ -24,29 +25,13 @@ afterAll(async () => {
   await directory[Symbol.asyncDispose]();
 });
 
-/** `pgark wal receive`, once it receives. */
-async function receiving(): Promise<{ kill(signal: NodeJS.Signals): void; readonly ended: Promise<RunResult> }> {
-  const started = Promise.withResolvers<{ kill(signal: NodeJS.Signals): void }>();
-  const streaming = Promise.withResolvers<void>();
-  const ended = runPgark(['wal', 'receive'], {
-    env,
-    onStarted: started.resolve,
-    onStderr: (text) => {
-      if (text.includes('receiving WAL of shop')) streaming.resolve();
-    },
-  });
-  const program = await started.promise;
-  await Promise.race([streaming.promise, ended]);
-  return { kill: (signal) => program.kill(signal), ended };
-}
-
 test('a receiver that is killed in the midst of it loses nothing, and one that is told to ends in good order', async () => {
-  const first = await receiving();
+  const first = await startReceiver(env);
   await cluster.sql(load(2_500));
   first.kill('SIGKILL');
   expect((await first.ended).signal).toBe('SIGKILL');
   await cluster.sql(load(1_500));
-  const second = await receiving();
+  const second = await startReceiver(env);
   await cluster.sql(load(700));
   const end = await flushedLsn(cluster);
   await cluster.until(

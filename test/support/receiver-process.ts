@@ -6,15 +6,16 @@ export interface ReceiverProcess {
   readonly ended: Promise<RunResult>;
 }
 
-/** Resolves once it receives. */
+/** Resolves once it receives the WAL of the source that the environment names. */
 export async function startReceiver(env: Readonly<Record<string, string>>): Promise<ReceiverProcess> {
+  const receives = `receiving WAL of ${env['BACKUP_NAME']}`;
   const started = Promise.withResolvers<{ kill(signal: NodeJS.Signals): void }>();
   const streaming = Promise.withResolvers<void>();
   const ended = runPgark(['wal', 'receive'], {
     env,
     onStarted: started.resolve,
     onStderr: (text) => {
-      if (text.includes('receiving WAL of')) streaming.resolve();
+      if (text.includes(receives)) streaming.resolve();
     },
   });
   const program = await started.promise;

@@ -54,7 +54,7 @@ export async function receiveOnce(world: ReceiverWorld): Promise<void> {
 
 async function openMonitor({ request, context, stop }: ReceiverWorld): Promise<ServerMonitor | undefined> {
   try {
-    return await ServerMonitor.open(request.connection, { applicationName: `${request.slot} monitor`, signal: stop });
+    return await ServerMonitor.open(request, stop);
   } catch (error) {
     stop.throwIfAborted();
     const { message, hint } = asPgarkError(error);
@@ -120,18 +120,17 @@ class ReceiveSession {
 
   /** By a connection of its own: that of the stream may be over, and who watched the slot may have asked on the other one. */
   async #dropUnused(): Promise<void> {
+    const { request, stop, context } = this.#world;
+    const { slot } = request;
     try {
-      const { request, stop } = this.#world;
-      const applicationName = `${request.slot} monitor`;
-      const monitor = await ServerMonitor.open(request.connection, { applicationName, signal: stop });
+      const monitor = await ServerMonitor.open(request, stop);
       try {
-        await monitor.dropSlot(request.slot);
+        await monitor.dropSlot(slot);
       } finally {
         await monitor.close();
       }
     } catch (error) {
-      const { slot } = this.#world.request;
-      this.#world.context.logger.warning('wal.slot_left', `the slot ${slot} could not be dropped: ${messageOf(error)}`);
+      context.logger.warning('wal.slot_left', `the slot ${slot} could not be dropped: ${messageOf(error)}`);
     }
   }
 

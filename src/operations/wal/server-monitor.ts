@@ -27,12 +27,13 @@ export class ServerMonitor {
   readonly gone: Promise<void>;
   readonly #session: ReplicationSession;
 
-  /** Errors: those of `connectForReplication`, in the mode `database`. */
+  /** For the slot of that name. Errors: those of `connectForReplication`, in the mode `database`. */
   static async open(
-    connection: ConnectionParameters,
-    options: { readonly applicationName: string; readonly signal: AbortSignal },
+    { connection, slot }: { readonly connection: ConnectionParameters; readonly slot: string },
+    signal: AbortSignal,
   ): Promise<ServerMonitor> {
-    return new ServerMonitor(await connectForReplication(connection, { ...options, mode: 'database' }));
+    const options = { applicationName: `${slot} monitor`, signal, mode: 'database' } as const;
+    return new ServerMonitor(await connectForReplication(connection, options));
   }
 
   private constructor(session: ReplicationSession) {

@@ -59,10 +59,7 @@ export class SlotWatch {
 
   async #open(): Promise<void> {
     const { request, stop } = this.#world;
-    this.#monitor = await ServerMonitor.open(request.connection, {
-      applicationName: `${request.slot} monitor`,
-      signal: AbortSignal.any([stop, this.#ended.signal]),
-    });
+    this.#monitor = await ServerMonitor.open(request, AbortSignal.any([stop, this.#ended.signal]));
     this.#isOwn = true;
   }
 
