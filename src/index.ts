@@ -60,6 +60,16 @@ export {
 export { backupGlobals, type GlobalsOutcome, type GlobalsRequest } from './operations/backup-globals.ts';
 export { type ContextOptions, type OperationContext, operationContext, type Progress } from './operations/context.ts';
 export { download, type DownloadOutcome, type DownloadRequest } from './operations/download.ts';
+export { drill } from './operations/drill/drill.ts';
+export type {
+  Compared,
+  DrillOutcome,
+  DrillRequest,
+  DrillSelector,
+  RecoveredTo,
+  Scratch,
+} from './operations/drill/drill-request.ts';
+export type { Assertion } from './operations/drill/assertions.ts';
 export { examineSource, examineStore, type Finding, type SourceNeeds } from './operations/doctor.ts';
 export type { BackupSelector, FoundBackup } from './operations/find-backup.ts';
 export { type ForeignDump, type ForeignObject, list, type Listing } from './operations/list.ts';

@@ -1,3 +1,4 @@
+import type { Proof, Proofs } from '../operations/proofs.ts';
 import type { GlobalsRecord } from '../repository/globals.ts';
 import { type Manifest, type ManifestObject, sizesOf } from '../repository/manifest.ts';
 
@@ -32,6 +33,13 @@ export function manifestJson(manifest: Manifest): Record<string, unknown> {
     run_id: manifest.runId,
     pgark_version: manifest.pgarkVersion,
   };
+}
+
+/** What was found out of a backup as `--output json` shows it. */
+export function proofsJson({ verify, drill }: Proofs): Record<string, unknown> {
+  const json = (proof: Proof | undefined): Record<string, unknown> | undefined =>
+    proof && { passed: proof.passed, at: proof.at.toISOString() };
+  return { verify: json(verify), drill: json(drill) };
 }
 
 /** Globals as `--output json` shows them. */

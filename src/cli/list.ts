@@ -3,9 +3,10 @@ import { formatBytes, formatDuration } from '../common/bytes.ts';
 import { PgarkError } from '../common/errors.ts';
 import type { Config, SourceConfig, StorageConfig } from '../config/model.ts';
 import { list, type Listing } from '../operations/list.ts';
+import type { Proofs } from '../operations/proofs.ts';
 import { type BackupFilter, dataFolderOf } from '../repository/repository.ts';
 import { action, chooseStorage, type CliWorld, findSource } from './command.ts';
-import { globalsJson, manifestJson } from './json.ts';
+import { globalsJson, manifestJson, proofsJson } from './json.ts';
 import { addExamples } from './help.ts';
 import { formatTable, formatTime } from './table.ts';
 import { sizesOf } from '../repository/manifest.ts';
@@ -70,7 +71,11 @@ function listingJson({ storage, location, listing }: StorageListing): Record<str
   return {
     storage: storage.name,
     location,
-    backups: listing.backups.map(({ manifest, pinned }) => ({ ...manifestJson(manifest), pinned })),
+    backups: listing.backups.map(({ manifest, pinned, proofs }) => ({
+      ...manifestJson(manifest),
+      pinned,
+      proofs: proofsJson(proofs),
+    })),
     globals: listing.globals.map(globalsJson),
     foreign: listing.foreign.map((dump) => ({
       ...object(dump),
@@ -114,6 +119,7 @@ function describeBackups({ backups, foreign }: Listing, location: string, { name
   }
   const severalServers = shareNames(backups);
   const severalFormats = backups.some(({ manifest }) => manifest.format !== 'plain');
+  const hasProofs = backups.some(({ proofs }) => proofs.verify !== undefined || proofs.drill !== undefined);
   const hasChains = backups.some(({ manifest }) => manifest.parents.length > 0);
   return formatTable(
     [
@@ -125,10 +131,11 @@ function describeBackups({ backups, foreign }: Listing, location: string, { name
       ...(hasChains ? [{ title: 'CHANGES SINCE' }] : []),
       { title: 'STORED', align: 'right' },
       { title: 'SQL', align: 'right' },
+      ...(hasProofs ? [{ title: 'PROVEN' }] : []),
       { title: 'TOOK', align: 'right', yields: true },
       { title: 'FILE', yields: true },
     ],
-    backups.map(({ manifest, pinned }) => [
+    backups.map(({ manifest, pinned, proofs }) => [
       manifest.id,
       manifest.source === manifest.database.name ? manifest.source : `${manifest.source}/${manifest.database.name}`,
       ...(severalServers
@@ -139,11 +146,22 @@ function describeBackups({ backups, foreign }: Listing, location: string, { name
       ...(hasChains ? [manifest.parents[0] ?? ''] : []),
       formatBytes(sizesOf(manifest).storedBytes),
       formatBytes(sizesOf(manifest).plainBytes),
+      ...(hasProofs ? [describeProofs(proofs)] : []),
       formatDuration(Date.parse(manifest.endedAt) - Date.parse(manifest.startedAt)),
       dataFolderOf(manifest) ?? manifest.objects[0]?.key ?? '',
     ]),
     world.terminal.tableColumns,
   );
+}
+
+/** What counts most: that it failed last, that it was restored, that it was read. */
+function describeProofs({ verify, drill }: Proofs): string {
+  const known = [verify, drill].flatMap((proof) => proof ?? []);
+  const day = (at: Date): string => at.toISOString().slice(0, 10);
+  const failed = known.find(({ passed }) => !passed);
+  if (failed !== undefined) return `${failed.kind} FAILED ${day(failed.at)}`;
+  if (drill !== undefined) return `drilled ${day(drill.at)}`;
+  return verify === undefined ? '' : `verified ${day(verify.at)}`;
 }
 
 /** One line for each source: there are as many as there were runs, and the newest is what matters. */

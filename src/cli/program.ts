@@ -11,6 +11,7 @@ import { registerDaemon } from './daemon.ts';
 import { registerDemo } from './demo.ts';
 import { registerDoctor } from './doctor.ts';
 import { registerDownload } from './download.ts';
+import { registerDrill } from './drill.ts';
 import { describeError, reportError } from './errors.ts';
 import { ExitStatus } from './exit-status.ts';
 import { registerHealthcheck } from './healthcheck.ts';
@@ -101,6 +102,7 @@ export function buildProgram(world: CliWorld): Command {
     registerShow,
     registerDownload,
     registerVerify,
+    registerDrill,
     registerPrune,
     registerWal,
     registerTimeline,

@@ -130,6 +130,10 @@ export function registerRestore(program: Command, world: CliWorld): void {
 /** What is certainly no database: latest, an id, or a file as backups are called. */
 const NAMES_A_BACKUP = /^latest$|^\d{8}T\d{6}Z-\w+$|\.(sql|dump|dmp|gz|zst|age|enc|gpg)$/;
 
+export function namesBackup(name: string): boolean {
+  return NAMES_A_BACKUP.test(name);
+}
+
 function checkUsage(args: readonly string[], options: Options): void {
   const recovers = options.toDir !== undefined || options.database !== undefined;
   if (args.length === 0 && options.at === undefined && !recovers) {
@@ -216,7 +220,7 @@ function selectorOf(backup: string | undefined, at: string | undefined, foreign:
   return newest ? { kind: 'latest' } : { kind: 'name', name: backup };
 }
 
-function onlySource(config: Config): SourceConfig | undefined {
+export function onlySource(config: Config): SourceConfig | undefined {
   const [only, another] = config.databases.values();
   return another === undefined ? only : undefined;
 }

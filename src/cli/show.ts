@@ -1,12 +1,13 @@
 import type { Command } from 'commander';
 import { formatBytes, formatDuration } from '../common/bytes.ts';
 import { PgarkError } from '../common/errors.ts';
+import { newestProofs, type Proof, type Proofs } from '../operations/proofs.ts';
 import { globalsOf, showBackup } from '../operations/show.ts';
 import type { GlobalsRecord } from '../repository/globals.ts';
 import type { Manifest } from '../repository/manifest.ts';
 import { commandsByHand, stockCommand } from './by-hand.ts';
 import { action, chooseStorage, type CliWorld } from './command.ts';
-import { globalsJson, manifestJson } from './json.ts';
+import { globalsJson, manifestJson, proofsJson } from './json.ts';
 import { filterFor } from './list.ts';
 import { formatFacts, formatTime } from './table.ts';
 
@@ -28,14 +29,18 @@ export function registerShow(program: Command, world: CliWorld): void {
     const filter = filterFor(config, typeof options.database === 'string' ? options.database : undefined);
     const manifest = await showBackup({ store, selector, filter }, run.context(config));
     const globals = await globalsOf(store, manifest, { signal: world.signal });
+    const proofs = (await newestProofs(store, [manifest], { signal: world.signal })).get(manifest.id) ?? {};
     run.result(
-      { backup: manifestJson(manifest), ...(globals && { globals: globalsJson(globals) }) },
-      () => describe(manifest, store.location) + (globals === undefined ? '' : describeGlobals(globals)),
+      {
+        backup: { ...manifestJson(manifest), proofs: proofsJson(proofs) },
+        ...(globals && { globals: globalsJson(globals) }),
+      },
+      () => describe(manifest, proofs, store.location) + (globals === undefined ? '' : describeGlobals(globals)),
     );
   });
 }
 
-function describe(manifest: Manifest, location: string): string {
+function describe(manifest: Manifest, proofs: Proofs, location: string): string {
   const { database, server, encryption, compression } = manifest;
   const facts = formatFacts([
     ['id', manifest.id],
@@ -72,6 +77,8 @@ function describe(manifest: Manifest, location: string): string {
       'tablespaces',
       manifest.tablespaces?.map(({ oid, location: place }) => `${oid} at ${place}`).join(', ') || undefined,
     ],
+    ['verified', describeProof(proofs.verify)],
+    ['drilled', describeProof(proofs.drill)],
     ['left out', manifest.excluded.length > 0 ? manifest.excluded.join(', ') : undefined],
     ['run', manifest.runId],
     ['written by', `pgark ${manifest.pgarkVersion}`],
@@ -93,6 +100,10 @@ function describe(manifest: Manifest, location: string): string {
   const sequence =
     byHand === undefined ? '' : `\nby hand, with stock tools\n${byHand.map((line) => `  ${line}\n`).join('')}`;
   return facts + objects.join('') + sequence;
+}
+
+function describeProof(proof: Proof | undefined): string | undefined {
+  return proof && `${formatTime(proof.at)}${proof.passed ? '' : ', and FAILED'}`;
 }
 
 function describeGlobals({ counts, leftOut, object, startedAt, ...globals }: GlobalsRecord): string {

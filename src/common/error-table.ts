@@ -312,6 +312,23 @@ export const errorTable = {
     remedy:
       'two servers with the same system identifier write into one archive, such as a copy and its original: give one of them a source name or a prefix of its own',
   },
+  'drill-failed': {
+    exit: 20,
+    meaning:
+      'A backup was restored to try it, and did not load, or is not what it should be: an assertion does not hold.',
+    remedy: 'pgark logs shows the run; make a new backup now, and restore an older one to see since when it is so',
+  },
+  'drill-too-slow': {
+    exit: 20,
+    meaning: 'A backup was restored to try it, and that took longer than it may.',
+    remedy: 'see whether the machine is as fast as the one you would restore on; then raise drill.max_restore_time',
+  },
+  'drill-impossible': {
+    exit: 1,
+    meaning:
+      'A backup could not be tried here, which says nothing of the backup: something is missing on this machine.',
+    remedy: 'install what the message names, or drill into a scratch server with --to-url',
+  },
   'outside-window': {
     exit: 21,
     meaning: 'What is archived does not reach to the moment that a recovery is to end at.',

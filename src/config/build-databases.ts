@@ -53,7 +53,10 @@ export async function buildSource(
     notify: section.notify ?? named.defaults?.notify ?? [],
     wal: buildWal(context, path, section, named),
     verify: section.verify,
-    drill: section.drill,
+    drill:
+      section.drill?.workDir === undefined
+        ? section.drill
+        : { ...section.drill, workDir: context.resolve(section.drill.workDir) },
     hooks: section.hooks,
     expect: section.expect,
   });

@@ -75,6 +75,7 @@ function buildRetention(name: string, section: NonNullable<Sections['retention']
     name,
     keep: defined({ ...counts, withinMs: within }),
     minBackups: section.min_backups ?? MIN_BACKUPS_DEFAULT,
+    keepProven: section.keep_proven,
     maxTotalBytes: section.max_total_size,
   });
 }

@@ -167,21 +167,24 @@ export const verifySection = strict({
 
 const bound = z.union([z.number(), z.boolean(), z.string()]);
 const assertion = strict({
-  sql: text.describe('A query of one row and one column.'),
+  sql: text.describe('A query; the first column of each of its rows counts, and there has to be one.'),
   min: z.number().optional().describe('Smallest acceptable result.'),
   max: z.number().optional().describe('Largest acceptable result.'),
-  equals: bound.optional().describe('The only acceptable result.'),
-})
-  .refine(
-    (check) => check.min !== undefined || check.max !== undefined || check.equals !== undefined,
-    'needs min, max or equals',
-  )
-  .transform((check) => defined(check));
+  equals: bound.optional().describe('The only acceptable result. Default, without min and max: true.'),
+}).transform((check) => defined(check));
 
 export const drillSection = strict({
   schedule: schedule.optional().describe('When a test restore runs.'),
-  point: z.enum(['latest', 'random']).optional().describe('The moment to restore to. Default: latest.'),
-  memory: sizeBytes.optional().describe('Memory that the scratch server may take.'),
+  point: z
+    .enum(['latest', 'random'])
+    .optional()
+    .describe(
+      'The newest backup with all that is archived behind it; or a random moment of the recovery window, of dumps a random one. Default: latest.',
+    ),
+  memory: sizeBytes.optional().describe('Memory that the scratch server may take, by and large. Default: 512MiB.'),
+  work_dir: text
+    .optional()
+    .describe('Folder with room for all that is restored. Default: the system’s for temporary files.'),
   assertions: z.array(assertion).optional().describe('What must be true of the restored database.'),
   max_restore_time: durationMs.optional().describe('The drill fails if the restore takes longer.'),
 }).transform((drill) =>
@@ -189,6 +192,7 @@ export const drillSection = strict({
     schedule: drill.schedule,
     point: drill.point ?? ('latest' as const),
     memoryBytes: drill.memory,
+    workDir: drill.work_dir,
     assertions: drill.assertions ?? [],
     maxRestoreTimeMs: drill.max_restore_time,
   }),

@@ -116,6 +116,9 @@ const retentionSection = strict({
     yearly: count.describe('… of so many years.'),
   }).refine((keep) => Object.values(keep).some((rule) => rule !== undefined), 'needs at least one rule'),
   min_backups: integer(1, 1_000_000).optional().describe('Never keep fewer than this of a server. Default: 3.'),
+  keep_proven: integer(1, 1_000)
+    .optional()
+    .describe('Never delete the newest so many of a server that a drill has restored. Default: 1.'),
   max_total_size: sizeBytes.optional().describe('Delete the oldest beyond this size, down to min_backups.'),
 });
 

@@ -7,6 +7,7 @@ import type { DecryptionKeys } from '../pipeline/encryption/sealer.ts';
 import type { Manifest, ManifestProperties } from '../repository/manifest.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { LeftOut } from './plain/left-out.ts';
+import type { ServerRequirements } from './server-requirements.ts';
 
 /** What a backup is read with. */
 export interface SourceAccess {
@@ -61,12 +62,16 @@ export interface LoadSource {
   readonly oneTransaction: 'sql-and-load' | 'load' | 'none';
   /** What was recorded of its rows, for a restore to be compared with: how many there were, or also their hash. */
   readonly evidence: 'rows' | 'hashes' | undefined;
+  /** Of how many rows and tables that is. */
+  readonly recorded: { readonly tables: number; readonly rows: number } | undefined;
   /** What nobody left out, and what cannot be without what was: for people, `VIEW public.totals`. */
   readonly alsoLeftOut: readonly string[];
   /** A part of it. Error: `restore-failed` for a format that is loaded whole, and for what is not there. */
   only(selection: Selection): LoadSource;
   /** Reads it to its end and checks it as far as can be; resolves with the bytes of its content. */
   readThrough(onStoredBytes: (bytesTotal: number) => void): Promise<number>;
+  /** What it needs of a server; of SQL text it is known only when all of it was read. */
+  requirements(): Promise<ServerRequirements>;
   /** Finds what loads it into a server of this major version. Error: `client-missing`. */
   prepare(serverMajor: number): Promise<PreparedLoad>;
 }
@@ -101,4 +106,6 @@ export interface LoadHow {
   readonly onStoredBytes: (bytesTotal: number) => void;
   /** Reads at last what was loaded, and compares it with what is recorded; for a source that has evidence. */
   readonly verify?: { readonly onBytes: (bytesTotal: number) => void } | undefined;
+  /** All is loaded, and what follows is the comparison. Default: nobody is told. */
+  readonly onLoaded?: (() => void) | undefined;
 }

@@ -84,6 +84,16 @@ function families(state: ProtectionState, version: string): Family[] {
       ({ nextRunAt }) => nextRunAt && seconds(nextRunAt.getTime()),
     ),
     ofBackups(
+      'pgark_drill_last_success_timestamp_seconds',
+      'When a test restore of such a backup passed last.',
+      ({ lastDrill }) => lastDrill && seconds(lastDrill.at.getTime()),
+    ),
+    ofBackups(
+      'pgark_drill_restore_seconds',
+      'How long the restore took in the test restore that passed last.',
+      ({ lastDrill }) => lastDrill && seconds(lastDrill.restoreMs),
+    ),
+    ofBackups(
       'pgark_storage_bytes',
       'Bytes of all backups in the storage.',
       ({ storedBytes }) => storedBytes,

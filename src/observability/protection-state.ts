@@ -2,6 +2,7 @@ import type { BackupId } from '../repository/ids.ts';
 import { isStillRunning } from '../runs/is-still-running.ts';
 import type { RunKind, RunRecord } from '../runs/run-record.ts';
 import type { BackupFacts } from './backup-facts.ts';
+import { type DrillFacts, drillKey } from './drill-history.ts';
 import {
   ANY_DATABASE,
   type BackupSeries,
@@ -58,6 +59,8 @@ export interface BackupProtection extends BackupSeries {
   /** As scheduled, without the jitter. */
   readonly nextRunAt: Date | undefined;
   readonly running: RunningRun | undefined;
+  /** The last test restore of one of them that passed. */
+  readonly lastDrill: DrillFacts | undefined;
   readonly backupCount: number;
   readonly storedBytes: number;
 }
@@ -214,6 +217,7 @@ function protectionsIn(
         attempts: attemptsOf(tally, source, database),
         newestOfSource: newest.get(source),
         running: run,
+        lastDrill: history?.drills.get(drillKey(series)),
         inputs,
         dueTimes,
       }),
@@ -257,10 +261,11 @@ function protectionOf(known: {
   readonly attempts: Attempts;
   readonly newestOfSource: Date | undefined;
   readonly running: RunningRun | undefined;
+  readonly lastDrill: DrillFacts | undefined;
   readonly inputs: ProtectionInputs;
   readonly dueTimes: DueTimes;
 }): BackupProtection {
-  const { series, plan, backups, attempts, newestOfSource, running, inputs, dueTimes } = known;
+  const { series, plan, backups, attempts, newestOfSource, running, lastDrill, inputs, dueTimes } = known;
   const lastSuccess = lastSuccessOf(backups);
   // Without any success it counts from the first failure or from when this process began to watch, whichever was earlier:
   // a new database has until its schedule's first time, and one that always failed is not given it anew by a restart.
@@ -279,6 +284,7 @@ function protectionOf(known: {
     expectation: plan === undefined ? { kind: 'none' } : expectationOf(plan, from, dueTimes),
     nextRunAt: plan && nextRunOf(plan, lastSuccess, attempts, inputs.now, dueTimes),
     running,
+    lastDrill,
     backupCount: backups.length,
     storedBytes: backups.reduce((sum, backup) => sum + backup.storedBytes, 0),
   };

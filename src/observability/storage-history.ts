@@ -6,6 +6,7 @@ import { listRunRecords } from '../runs/list-run-records.ts';
 import type { RunRecord } from '../runs/run-record.ts';
 import type { CallOptions, ObjectKey } from '../storage/object-store.ts';
 import { type BackupFacts, backupFacts } from './backup-facts.ts';
+import { addDrills, type DrillHistory, readDrills } from './drill-history.ts';
 import { addRuns, emptyTally, type EndedRun, outcomeOf, type RunTally } from './run-tally.ts';
 
 /** Covers the month that is counted, and the last attempt of a monthly schedule. */
@@ -25,6 +26,8 @@ export interface StorageHistory {
   readonly backups: ReadonlyMap<string, BackupFacts>;
   readonly damagedManifests: number;
   readonly tally: RunTally;
+  /** The last drills that passed. */
+  readonly drills: DrillHistory;
   /** Runs whose record says `running`, dead ones among them. */
   readonly openRuns: readonly RunRecord[];
   readonly leases: readonly LeaseFact[];
@@ -93,7 +96,7 @@ async function readRuns(
   previous: StorageHistory | undefined,
   now: Date,
   call: CallOptions,
-): Promise<Pick<StorageHistory, 'runsSince' | 'tally' | 'openRuns' | 'tallied' | 'compactedRead'>> {
+): Promise<Pick<StorageHistory, 'runsSince' | 'tally' | 'drills' | 'openRuns' | 'tallied' | 'compactedRead'>> {
   const since = runsSince(previous, now);
   const tallied = new Map([...(previous?.tallied ?? [])].filter(([, startedAt]) => startedAt >= since));
   const openRuns: RunRecord[] = [];
@@ -116,7 +119,8 @@ async function readRuns(
     }
   }
   const tally = addRuns(previous?.tally ?? emptyTally(now), ended, now);
-  return { runsSince: since, tally, openRuns, tallied, compactedRead };
+  const drills = addDrills(previous?.drills ?? (await readDrills(repository.store, call)), ended);
+  return { runsSince: since, tally, drills, openRuns, tallied, compactedRead };
 }
 
 /** How far back to look: all that is kept at first; then what is recent, and what was not over yet. */

@@ -6,6 +6,7 @@ import { type BackupFilter, type DamagedManifest, Repository } from '../reposito
 import type { CallOptions, ObjectStore } from '../storage/object-store.ts';
 import type { OperationContext } from './context.ts';
 import { DamagedData } from './damaged-data.ts';
+import { newestProofs, type Proofs } from './proofs.ts';
 
 export interface ForeignObject {
   readonly key: string;
@@ -16,9 +17,16 @@ export interface ForeignObject {
 /** A dump of another tool, and what its name says. */
 export type ForeignDump = ForeignObject & ForeignName;
 
+export interface ListedBackup {
+  readonly manifest: Manifest;
+  readonly pinned: boolean;
+  /** What came of the last verification and the last drill of it. */
+  readonly proofs: Proofs;
+}
+
 export interface Listing {
   /** Oldest first. */
-  readonly backups: readonly { readonly manifest: Manifest; readonly pinned: boolean }[];
+  readonly backups: readonly ListedBackup[];
   /** Roles, tablespaces and settings of servers, oldest first: of the source asked for, or of those of the backups. */
   readonly globals: readonly GlobalsRecord[];
   /** Dumps of other tools that `pgark restore NAME` can restore; never changed or deleted. */
@@ -63,9 +71,14 @@ export async function list(
   }
   const backups = all.manifests.filter(matches);
   const sources = new Set(backups.map(({ source }) => source));
+  const proofs = await newestProofs(store, backups, options);
   const everything = filter.source === undefined && filter.database === undefined;
   return {
-    backups: backups.map((manifest) => ({ manifest, pinned: pins.has(manifest.id) })),
+    backups: backups.map((manifest) => ({
+      manifest,
+      pinned: pins.has(manifest.id),
+      proofs: proofs.get(manifest.id) ?? {},
+    })),
     globals: globals.records.filter(({ source }) => everything || sources.has(source)),
     foreign,
     unfinished,

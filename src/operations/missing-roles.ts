@@ -1,20 +1,14 @@
 import { isPgarkError, PgarkError } from '../common/errors.ts';
-import { MIB } from '../common/bytes.ts';
-import { readSealed } from '../formats/sealed-object.ts';
 import type { DecryptionKeys } from '../pipeline/encryption/sealer.ts';
 import type { ConnectionParameters } from '../postgres/client/connection-parameters.ts';
 import { connectForMaintenance } from '../postgres/client/target-database.ts';
-import type { GlobalsRecord } from '../repository/globals.ts';
 import type { Manifest } from '../repository/manifest.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
+import { rolesIn } from './global-roles.ts';
 import { globalsOf } from './show.ts';
 
-/** More text than a million roles have; whoever has more reads it by hand. */
-const GLOBALS_BYTES_MAX = 256 * MIB;
 const NAMES_SHOWN_MAX = 10;
 const MISSING_ROLE = /role "[^"]+" does not exist/;
-/** As pg_dumpall writes it, a line for each role (https://www.postgresql.org/docs/current/app-pg-dumpall.html). */
-const CREATE_ROLE = /^CREATE ROLE (?:"((?:[^"]|"")+)"|([^\s;]+));$/gm;
 
 export interface MissingRolesRequest {
   readonly store: ObjectStore;
@@ -35,7 +29,8 @@ export async function explainMissingRoles(error: unknown, request: MissingRolesR
     const globals = await globalsOf(store, manifest, { signal });
     if (globals === undefined) return error;
     const there = await rolesOf(connection, signal);
-    const missing = (await rolesIn(globals, request)).filter((role) => !there.has(role));
+    const roles = await rolesIn(globals, request);
+    const missing = roles.map(({ name }) => name).filter((name) => !there.has(name));
     if (missing.length === 0) return error;
     const more = missing.length > NAMES_SHOWN_MAX ? ` and ${missing.length - NAMES_SHOWN_MAX} more` : '';
     const names = missing.slice(0, NAMES_SHOWN_MAX).map((role) => `"${role}"`);
@@ -61,16 +56,4 @@ async function rolesOf(connection: ConnectionParameters, signal: AbortSignal): P
   } finally {
     await session.close();
   }
-}
-
-/** Names of the roles that the SQL text of globals makes. */
-async function rolesIn(
-  globals: GlobalsRecord,
-  { store, keys, signal }: MissingRolesRequest,
-): Promise<readonly string[]> {
-  if (globals.object.plainBytes > GLOBALS_BYTES_MAX) return [];
-  const chunks: Uint8Array[] = [];
-  for await (const chunk of readSealed(store, globals, globals.object, { keys, signal })) chunks.push(chunk);
-  const text = Buffer.concat(chunks).toString('utf8');
-  return [...text.matchAll(CREATE_ROLE)].map(([, quoted, plain]) => quoted?.replaceAll('""', '"') ?? plain ?? '');
 }

@@ -1,53 +1,116 @@
 import { z } from 'zod';
-import { isPgarkError } from '../common/errors.ts';
-import { keys } from '../repository/keys.ts';
+import { asPgarkError, isPgarkError, type PgarkError } from '../common/errors.ts';
+import { keys, parseProofKey, type ProofKind } from '../repository/keys.ts';
 import type { Manifest } from '../repository/manifest.ts';
 import { readState } from '../repository/state-object.ts';
 import type { CallOptions, ObjectKey, ObjectStore } from '../storage/object-store.ts';
+import type { OperationContext } from './context.ts';
+
+export type { ProofKind } from '../repository/keys.ts';
 
 /** Proofs read at once. */
 const READS_IN_FLIGHT_MAX = 16;
 
 const proofRecord = z.object({ at: z.string(), passed: z.boolean() });
 
-/**
- * When each of the backups of one database was last proven to restore, by id: those whose newest proof says so. A proof
- * that cannot be read proves nothing.
- */
-export async function provenTimes(
+/** What was found out of a backup. */
+export interface Proof {
+  readonly kind: ProofKind;
+  readonly at: Date;
+  readonly passed: boolean;
+}
+
+/** The newest proof of each kind that there is of a backup. */
+export type Proofs = Readonly<Partial<Record<ProofKind, Proof>>>;
+
+/** The newest proofs of backups, by their ids. A proof that cannot be read proves nothing. */
+export async function newestProofs(
   store: ObjectStore,
   backups: readonly Manifest[],
   options: CallOptions,
-): Promise<ReadonlyMap<string, Date>> {
+): Promise<ReadonlyMap<string, Proofs>> {
   const [first] = backups;
-  const proven = new Map<string, Date>();
-  if (first === undefined) return proven;
+  if (first === undefined) return new Map();
+  const { source, database } = first;
+  const isOne = backups.every((each) => each.source === source && each.database.name === database.name);
   const ids = new Set<string>(backups.map(({ id }) => id));
-  const prefix = keys.proofsOfDatabase(first.source, first.database.name);
-  const newest = new Map<string, ObjectKey>();
+  const prefix = isOne ? keys.proofsOfDatabase(source, database.name) : keys.proofsPrefix;
+  const newest = new Map<string, { readonly id: string; readonly kind: ProofKind; readonly key: ObjectKey }>();
   for await (const { key } of store.list(prefix, options)) {
-    const [id = ''] = key.slice(prefix.length).split('/');
+    const { id, kind } = parseProofKey(key);
     // Keys end in their time: the last is the newest.
-    if (ids.has(id)) newest.set(id, key);
+    if (ids.has(id)) newest.set(`${id} ${kind}`, { id, kind, key });
   }
-  const found = [...newest];
+  const found = [...newest.values()];
+  const proofs = new Map<string, Proofs>();
   for (let start = 0; start < found.length; start += READS_IN_FLIGHT_MAX) {
     await Promise.all(
-      found.slice(start, start + READS_IN_FLIGHT_MAX).map(async ([id, key]) => {
-        const at = await passedAt(store, key, options);
-        if (at) proven.set(id, at);
+      found.slice(start, start + READS_IN_FLIGHT_MAX).map(async ({ id, kind, key }) => {
+        const proof = await readProof(store, key, kind, options);
+        if (proof !== undefined) proofs.set(id, { ...proofs.get(id), [kind]: proof });
       }),
     );
   }
-  return proven;
+  return proofs;
 }
 
-async function passedAt(store: ObjectStore, key: ObjectKey, options: CallOptions): Promise<Date | undefined> {
+/** When a backup was last proven to restore, if the newest proof of all says so. */
+export function provenAt({ verify, drill }: Proofs): Date | undefined {
+  const newest = [verify, drill].flatMap((proof) => proof ?? []).toSorted((a, b) => b.at.getTime() - a.at.getTime())[0];
+  return newest?.passed === true ? newest.at : undefined;
+}
+
+async function readProof(
+  store: ObjectStore,
+  key: ObjectKey,
+  kind: ProofKind,
+  options: CallOptions,
+): Promise<Proof | undefined> {
   try {
     const proof = (await readState(store, key, proofRecord, options))?.value;
-    return proof?.passed === true ? new Date(proof.at) : undefined;
+    return proof && { kind, at: new Date(proof.at), passed: proof.passed };
   } catch (error) {
     if (isPgarkError(error, 'repository-damaged')) return undefined;
     throw error;
+  }
+}
+
+/** Appends a result to the proofs of a backup. A store that may only be read keeps none. */
+export async function recordProof(
+  store: ObjectStore,
+  manifest: Manifest,
+  {
+    kind,
+    runId,
+    error,
+    details = {},
+  }: {
+    readonly kind: ProofKind;
+    readonly runId: string;
+    /** Why it was not proven; undefined where it was. */
+    readonly error: PgarkError | undefined;
+    readonly details?: Readonly<Record<string, unknown>>;
+  },
+  context: OperationContext,
+): Promise<void> {
+  const at = context.clock.now();
+  const proof = {
+    layout: 1,
+    kind,
+    backupId: manifest.id,
+    at: at.toISOString(),
+    runId,
+    passed: error === undefined,
+    ...(error === undefined ? {} : { error: { code: error.code, message: error.message } }),
+    ...details,
+    pgarkVersion: context.pgarkVersion,
+  };
+  const key = keys.proof(manifest.source, manifest.database.name, manifest.id, at, kind);
+  try {
+    await store.putSmall(key, new TextEncoder().encode(`${JSON.stringify(proof, undefined, 2)}\n`), {
+      contentType: 'application/json',
+    });
+  } catch (failure) {
+    context.logger.debug(`${kind}.proof_not_recorded`, asPgarkError(failure).message);
   }
 }

@@ -23,7 +23,7 @@ test('the newest backup that was proven to restore stays, by the newest proof of
     if (backup === undefined) throw new Error('there is no such backup');
     const at = new Date(now + hour * 3_600_000);
     const proof = text ?? JSON.stringify({ layout: 1, at: at.toISOString(), passed: true });
-    await store.putSmall(keys.proof('main', backup.database.name, backup.id, at), Buffer.from(proof));
+    await store.putSmall(keys.proof('main', backup.database.name, backup.id, at, 'verify'), Buffer.from(proof));
   };
   const failed = JSON.stringify({ layout: 1, at: new Date(now).toISOString(), passed: false });
   await prove(proven, 1, failed);
@@ -54,6 +54,32 @@ test('the newest backup that was proven to restore stays, by the newest proof of
   expect(await kept()).toEqual({ ...always, ...lastProven(proven), ...lastProven(neighbours[1]) });
   await prove(alsoProven, 1);
   expect(await kept()).toEqual({ ...always, ...lastProven(alsoProven), ...lastProven(neighbours[1]) });
+});
+
+test('the newest backups that a drill has restored stay, however many newer ones were only read', async () => {
+  const store = new MemoryStore();
+  const now = Date.now();
+  const times = [10, 9, 8, 7, 6].map((days) => new Date(now - days * DAY_MS));
+  const backups = await seedBackups(store, { source: 'main', database: 'shop', times, withData: true });
+  const prove = async (index: number, kind: 'verify' | 'drill', passed: boolean): Promise<void> => {
+    const id = backups[index]?.id;
+    if (id === undefined) throw new Error('there is no such backup');
+    const at = new Date(now + index);
+    const proof = JSON.stringify({ layout: 1, at: at.toISOString(), passed });
+    await store.putSmall(keys.proof('main', 'shop', id, at, kind), Buffer.from(proof));
+  };
+  for (const index of [0, 1, 2, 3, 4]) await prove(index, 'verify', true);
+  for (const index of [0, 1]) await prove(index, 'drill', true);
+  await prove(3, 'drill', false);
+  const kept = async (keepProven?: number): Promise<readonly string[]> => {
+    const policy = { keep: { last: 1 }, minBackups: 1, ...(keepProven === undefined ? {} : { keepProven }) };
+    const request = { store, filter: {}, policyOf: () => policy, timezone: 'UTC', leaseTermMs: 60_000 };
+    const { plan } = await prune({ ...request, dryRun: true, force: true }, operationContext());
+    return plan.keep.filter(({ reasons }) => reasons.includes('drilled')).map(({ id }) => id);
+  };
+  expect(await kept()).toEqual([backups[1]?.id]);
+  expect(await kept(2)).toEqual([backups[0]?.id, backups[1]?.id]);
+  expect(await kept(0)).toEqual([]);
 });
 
 test('a store without room for a lease: the error names what can be deleted by hand, and that is what a prune deletes', async () => {

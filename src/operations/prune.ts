@@ -19,7 +19,7 @@ import { compactRuns } from '../runs/compact-runs.ts';
 import { type Run, runEnveloped } from '../runs/run.ts';
 import type { ObjectKey, ObjectStore } from '../storage/object-store.ts';
 import type { OperationContext } from './context.ts';
-import { provenTimes } from './proofs.ts';
+import { newestProofs, provenAt, type Proofs } from './proofs.ts';
 import { pruneArchives, walCounts, type WalPolicy } from './prune-archives.ts';
 import { planGlobals } from './prune-globals.ts';
 import { explainFullStore } from './prune-full.ts';
@@ -206,9 +206,9 @@ async function planFor(
     if (first === undefined) continue;
     const policy = request.policyOf(first.source, first.database.name, kindOfId(first.id));
     if (policy === undefined) continue;
-    const proven = await provenTimes(repository.store, group, { signal });
+    const proofs = await newestProofs(repository.store, group, { signal });
     const plan = planRetention(
-      group.map((manifest) => retainable(manifest, pins, proven.get(manifest.id))),
+      group.map((manifest) => retainable(manifest, pins, proofs.get(manifest.id) ?? {})),
       policy,
       now,
       { timezone: request.timezone },
@@ -234,7 +234,9 @@ async function planFor(
   return { plan: { keep, remove }, planned, refused, ofOtherServers, globals };
 }
 
-function retainable(manifest: Manifest, pins: ReadonlySet<string>, provenAt: Date | undefined): RetainableBackup {
+function retainable(manifest: Manifest, pins: ReadonlySet<string>, proofs: Proofs): RetainableBackup {
+  const proven = provenAt(proofs);
+  const { drill } = proofs;
   return {
     id: manifest.id,
     source: manifest.source,
@@ -245,7 +247,8 @@ function retainable(manifest: Manifest, pins: ReadonlySet<string>, provenAt: Dat
     bytes: sizesOf(manifest).storedBytes,
     pinned: pins.has(manifest.id),
     parents: manifest.parents,
-    ...(provenAt === undefined ? {} : { provenAt }),
+    ...(proven === undefined ? {} : { provenAt: proven }),
+    ...(drill?.passed === true ? { drilledAt: drill.at } : {}),
   };
 }
 

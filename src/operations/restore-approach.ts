@@ -37,6 +37,8 @@ export interface LoadOrder {
   readonly planOnly: boolean;
   /** Called when every check has passed and nothing has been changed yet. */
   readonly beforeTouching: () => Promise<void>;
+  /** Called when all is loaded, and only the comparison follows. Default: nobody is told. */
+  readonly onLoaded?: () => void;
 }
 
 /** What loads the dump, and into which server. */

@@ -15,7 +15,7 @@ import type { ServerParameters } from '../postgres/wal/record.ts';
 import type { Manifest } from '../repository/manifest.ts';
 import { sizesOf } from '../repository/manifest.ts';
 import { type BackupFilter, Repository } from '../repository/repository.ts';
-import { runEnveloped } from '../runs/run.ts';
+import { type Run, type RunResult, runEnveloped } from '../runs/run.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { OperationContext } from './context.ts';
 import { type BackupSelector, findBackup } from './find-backup.ts';
@@ -82,73 +82,86 @@ export async function restoreDirectory(
   request: DirectoryRestoreRequest,
   context: OperationContext,
 ): Promise<DirectoryRestoreOutcome> {
+  return runEnveloped({ ...context, store: request.store }, { kind: 'restore' }, (run) =>
+    restoreDirectoryWithin(request, run, context),
+  );
+}
+
+/** The same as a part of a run. */
+export async function restoreDirectoryWithin(
+  request: DirectoryRestoreRequest,
+  run: Run,
+  context: OperationContext,
+): Promise<{ readonly value: DirectoryRestoreOutcome; readonly result: RunResult }> {
   const { store, keys, planOnly } = request;
   const { signal, onProgress } = context;
-  return runEnveloped<DirectoryRestoreOutcome>({ ...context, store }, { kind: 'restore' }, async (run) => {
-    const startedMs = context.clock.monotonicMs();
-    const access = { store, keys, signal };
-    const checked = await run.span.span('checks', {}, () => check(request, access, context));
-    const { manifest, objects, parents, target, span, recovery, binDir } = checked;
-    const { directory } = target;
-    const outcome = (
-      done: Pick<DirectoryRestoreOutcome, 'done' | 'isOfRoot' | 'started'>,
-    ): DirectoryRestoreOutcome => ({
-      manifest,
-      directory,
-      plan: planOf(manifest, target, recovery),
-      recovery,
-      durationMs: Math.round(context.clock.monotonicMs() - startedMs),
-      ...done,
-    });
-    if (planOnly) return { value: outcome({ done: false, isOfRoot: false }), result: {} };
-    await run.open();
-    const changes =
-      recovery === undefined ? [] : await run.span.span('check WAL', {}, () => checkWalFirst(request, recovery));
-    const chain = [objects, ...parents];
-    const bytesTotal = chain.reduce((sum, each) => sum + sizesOf(each.manifest).storedBytes, 0);
-    const onStoredBytes = (bytes: number): void =>
-      onProgress({ phase: 'unpacking', subject: directory, bytes, bytesTotal });
-    const base = await run.span.span('unpack', {}, () =>
-      RestoredBase.unpack(objects, target, { signal, onStoredBytes }, parents),
-    );
-    try {
-      run.logger.info('restore.verified', `${manifest.id} is unpacked, and every file is what the server had listed`, {
-        backup: manifest.id,
-        directory,
-      });
-      await run.span.span('prepare recovery', {}, async () => {
-        await fetchSpan(span, access, base.data);
-        const note = `Written by pgark, which restored backup ${manifest.id}`;
-        const settings =
-          recovery === undefined || request.recovery === undefined
-            ? { timeline: span.timeline, port: request.port }
-            : await prepareFetching(base.data, recovery, { ...request.recovery, changes, port: request.port });
-        await base.prepareRecovery(settings, note);
-      });
-      for (const words of await base.configurationElsewhere()) run.logger.warning('restore.configuration', words);
-      await run.span.span('sync', {}, () => base.sync(signal));
-    } catch (error) {
-      await base.discard();
-      throw error;
-    }
-    const started =
-      binDir === undefined
-        ? undefined
-        : await run.span.span('recover', {}, () =>
-            startRecovered(
-              target,
-              { binDir, plan: recovery, port: request.port, privateIn: request.start?.privateIn },
-              context,
-            ),
-          );
-    const done = outcome({ done: true, isOfRoot: base.isOfRoot && started === undefined, started });
-    run.logger.success('restore.done', `restored ${manifest.id} into ${directory}`, {
+  const startedMs = context.clock.monotonicMs();
+  const access = { store, keys, signal };
+  const checked = await run.span.span('checks', {}, () => check(request, access, context));
+  const { manifest, objects, parents, target, span, recovery, binDir } = checked;
+  const { directory } = target;
+  const outcome = (done: Pick<DirectoryRestoreOutcome, 'done' | 'isOfRoot' | 'started'>): DirectoryRestoreOutcome => ({
+    manifest,
+    directory,
+    plan: planOf(manifest, target, recovery),
+    recovery,
+    durationMs: Math.round(context.clock.monotonicMs() - startedMs),
+    ...done,
+  });
+  if (planOnly) return { value: outcome({ done: false, isOfRoot: false }), result: {} };
+  await run.open();
+  const changes =
+    recovery === undefined ? [] : await run.span.span('check WAL', {}, () => checkWalFirst(request, recovery));
+  const chain = [objects, ...parents];
+  const bytesTotal = chain.reduce((sum, each) => sum + sizesOf(each.manifest).storedBytes, 0);
+  const onStoredBytes = (bytes: number): void =>
+    onProgress({ phase: 'unpacking', subject: directory, bytes, bytesTotal });
+  const base = await run.span.span('unpack', {}, () =>
+    RestoredBase.unpack(objects, target, { signal, onStoredBytes }, parents),
+  );
+  try {
+    run.logger.info('restore.verified', `${manifest.id} is unpacked, and every file is what the server had listed`, {
       backup: manifest.id,
       directory,
-      durationMs: done.durationMs,
     });
-    return { value: done, result: { backup: manifest.id, durationMs: done.durationMs } };
+    await run.span.span('prepare recovery', {}, async () => {
+      await fetchSpan(span, access, base.data);
+      const note = `Written by pgark, which restored backup ${manifest.id}`;
+      const settings =
+        recovery === undefined || request.recovery === undefined
+          ? { timeline: span.timeline, port: request.port }
+          : await prepareFetching(base.data, recovery, { ...request.recovery, changes, port: request.port });
+      await base.prepareRecovery(settings, note);
+    });
+    for (const words of await base.configurationElsewhere()) run.logger.warning('restore.configuration', words);
+    await run.span.span('sync', {}, () => base.sync(signal));
+  } catch (error) {
+    await base.discard();
+    throw error;
+  }
+  const started =
+    binDir === undefined
+      ? undefined
+      : await run.span.span('recover', {}, () =>
+          startRecovered(
+            target,
+            {
+              binDir,
+              plan: recovery,
+              port: request.port,
+              privateIn: request.start?.privateIn,
+              settings: request.start?.settings,
+            },
+            context,
+          ),
+        );
+  const done = outcome({ done: true, isOfRoot: base.isOfRoot && started === undefined, started });
+  run.logger.success('restore.done', `restored ${manifest.id} into ${directory}`, {
+    backup: manifest.id,
+    directory,
+    durationMs: done.durationMs,
   });
+  return { value: done, result: { backup: manifest.id, durationMs: done.durationMs } };
 }
 
 /** Everything that can be found out before the first byte is written. */

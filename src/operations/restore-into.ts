@@ -263,7 +263,7 @@ async function inOwnSession(
 }
 
 /** Subscriptions that a dump made, which are disabled and hold no slot, would keep the database from being dropped. */
-async function dropUnfinished(
+export async function dropUnfinished(
   maintenance: Session,
   name: string,
   connection: ConnectionParameters,
@@ -324,7 +324,7 @@ async function dropLeftovers(
 }
 
 async function load(
-  { source, leaveOut, jobs, verifyRows }: LoadOrder,
+  { source, leaveOut, jobs, verifyRows, onLoaded }: LoadOrder,
   { prepared }: Approach,
   connection: ConnectionParameters,
   how: Pick<LoadHow, 'singleTransaction' | 'preamble'>,
@@ -343,6 +343,7 @@ async function load(
       verify: verifyRows
         ? { onBytes: (bytes) => context.onProgress({ phase: 'verifying', subject: connection.database, bytes }) }
         : undefined,
+      onLoaded,
       applicationName: `pgark restore ${run.id}`,
       logger: run.logger,
       clock: context.clock,

@@ -20,3 +20,21 @@ test('an object that is missing or has another length failed by that, not after 
     expect(backups).toMatchObject([{ depth: 'present', failure: { code: 'corrupt' } }]);
   }
 });
+
+test('a sample takes the newest and, of the others, those that nobody has read for the longest', async () => {
+  const store = new MemoryStore();
+  const times = [11, 12, 13, 14, 15, 16].map((day) => new Date(`2026-11-${day}T02:00:00Z`));
+  const backups = await seedBackups(store, { source: 'main', database: 'shop', times, withData: true });
+  const readBy = async (sampleRatio: number): Promise<readonly number[]> => {
+    const request = { store, filter: {}, selector: undefined, deep: false, keys: { identities: [], passphrases: [] } };
+    const { backups: looked } = await verify({ ...request, sampleRatio }, operationContext());
+    const read = looked.filter(({ depth }) => depth !== 'present').map(({ manifest }) => manifest.id);
+    return backups.flatMap(({ id }, index) => (read.includes(id) ? [index] : []));
+  };
+  expect(await readBy(0)).toEqual([5]);
+  // Each takes a sixth of the bytes, and the newest is always there.
+  expect(await readBy(0.5)).toEqual([0, 1, 5]);
+  expect(await readBy(0.5)).toEqual([2, 3, 5]);
+  expect(await readBy(0.5)).toEqual([0, 4, 5]);
+  expect(await readBy(1)).toEqual([0, 1, 2, 3, 4, 5]);
+});

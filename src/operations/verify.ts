@@ -3,13 +3,13 @@ import type { Span } from '../common/tracer.ts';
 import { checkOf } from '../formats/check-backup.ts';
 import { isOfKeys } from '../formats/key-failure.ts';
 import type { DecryptionKeys } from '../pipeline/encryption/sealer.ts';
-import { keys as repositoryKeys } from '../repository/keys.ts';
-import { type Manifest, seriesOf } from '../repository/manifest.ts';
+import { type Manifest, seriesOf, sizesOf } from '../repository/manifest.ts';
 import { type BackupFilter, type DamagedManifest, Repository } from '../repository/repository.ts';
 import { runEnveloped } from '../runs/run.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { OperationContext } from './context.ts';
 import { type BackupSelector, findBackup } from './find-backup.ts';
+import { newestProofs, recordProof } from './proofs.ts';
 
 export { isOfKeys } from '../formats/key-failure.ts';
 
@@ -20,6 +20,11 @@ export interface VerifyRequest {
   readonly selector: BackupSelector | undefined;
   /** Read every one of them whole. */
   readonly deep: boolean;
+  /**
+   * The share of the stored bytes of all that is read besides the newest ones, 0 to 1: those first whose last reading is the
+   * longest ago, so that every one has its turn. Default: none.
+   */
+  readonly sampleRatio?: number | undefined;
   readonly keys: DecryptionKeys;
   /**
    * Whether a backup that none of the keys opens has failed: so where somebody names the key. Else it is no fault of the
@@ -73,7 +78,9 @@ export async function verify(request: VerifyRequest, context: OperationContext):
       else run.logger.debug('verify.passed', `${manifest.id} is whole`, fields);
       // Without the key nothing was proven, neither that it restores nor that it does not.
       const isCertain = failure === undefined ? depth === 'read' : !isOfKeys(failure);
-      if (whole && isCertain) await recordProof(store, manifest, failure, run.id, context);
+      if (whole && isCertain) {
+        await recordProof(store, manifest, { kind: 'verify', runId: run.id, error: failure }, context);
+      }
     }
     return {
       value: { backups: verified, damaged },
@@ -112,8 +119,39 @@ async function choose(
     const last = group.at(-1);
     if (last) newest.add(last);
   }
-  const chosen = manifests.map((manifest) => ({ manifest, whole: request.deep || newest.has(manifest) }));
+  const sampled = request.deep ? newest : await sampleOf(repository, manifests, newest, request, options);
+  const chosen = manifests.map((manifest) => ({ manifest, whole: request.deep || sampled.has(manifest) }));
   return { chosen, damaged };
+}
+
+/** The newest ones, and as many others as the share of bytes asks for. */
+async function sampleOf(
+  { store }: Repository,
+  manifests: readonly Manifest[],
+  newest: ReadonlySet<Manifest>,
+  { sampleRatio = 0 }: VerifyRequest,
+  options: { readonly signal: AbortSignal },
+): Promise<ReadonlySet<Manifest>> {
+  const chosen = new Set(newest);
+  if (sampleRatio === 0) return chosen;
+  const bytesOf = (all: Iterable<Manifest>): number =>
+    [...all].reduce((sum, manifest) => sum + sizesOf(manifest).storedBytes, 0);
+  const wantedBytes = bytesOf(manifests) * sampleRatio;
+  const readAt = new Map<Manifest, number>();
+  for (const group of Map.groupBy(manifests, seriesOf).values()) {
+    const proofs = await newestProofs(store, group, options);
+    for (const manifest of group) readAt.set(manifest, proofs.get(manifest.id)?.verify?.at.getTime() ?? 0);
+  }
+  const waiting = manifests
+    .filter((manifest) => !newest.has(manifest))
+    .toSorted((a, b) => (readAt.get(a) ?? 0) - (readAt.get(b) ?? 0));
+  let bytes = bytesOf(newest);
+  for (const manifest of waiting) {
+    if (bytes >= wantedBytes) break;
+    chosen.add(manifest);
+    bytes += sizesOf(manifest).storedBytes;
+  }
+  return chosen;
 }
 
 async function noting(span: Span, look: () => Promise<Verdict>): Promise<Verdict> {
@@ -155,34 +193,5 @@ async function verifyOne(
     if (['corrupt', 'object-not-found', 'repository-damaged'].includes(failure.code))
       return { depth: reached(), failure };
     throw failure;
-  }
-}
-
-/** Appends the result to the proofs of the backup. A store that may only be read keeps none. */
-async function recordProof(
-  store: ObjectStore,
-  manifest: Manifest,
-  failure: PgarkError | undefined,
-  runId: string,
-  context: OperationContext,
-): Promise<void> {
-  const at = context.clock.now();
-  const proof = {
-    layout: 1,
-    kind: 'verify',
-    backupId: manifest.id,
-    at: at.toISOString(),
-    runId,
-    passed: failure === undefined,
-    ...(failure === undefined ? {} : { error: { code: failure.code, message: failure.message } }),
-    pgarkVersion: context.pgarkVersion,
-  };
-  const key = repositoryKeys.proof(manifest.source, manifest.database.name, manifest.id, at);
-  try {
-    await store.putSmall(key, new TextEncoder().encode(`${JSON.stringify(proof, undefined, 2)}\n`), {
-      contentType: 'application/json',
-    });
-  } catch (error) {
-    context.logger.debug('verify.proof_not_recorded', asPgarkError(error).message);
   }
 }

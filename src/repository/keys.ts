@@ -7,6 +7,10 @@ export const STATE_PREFIX = '.pgark/';
 /** After every key of the state that pgark writes: their folders' names begin with letters. */
 export const STATE_END = `${STATE_PREFIX}~`;
 const COMPACTED = 'compacted-';
+const DRILL = '.drill';
+
+/** What has proven a backup: that it was read to its end, or that it was restored. */
+export type ProofKind = 'verify' | 'drill';
 
 /** The keys of the repository's layout 1 (docs/format.md). No other module knows how a key is spelled. */
 export const keys = {
@@ -34,12 +38,14 @@ export const keys = {
   runLog: (startedAt: Date, id: RunId): ObjectKey => `${STATE_PREFIX}logs/${monthOf(startedAt)}/${id}.log`,
   schedule: (source: string, job: string): ObjectKey =>
     `${STATE_PREFIX}schedule/${encodeName(source)}/${encodeName(job)}.json`,
+  proofsPrefix: `${STATE_PREFIX}proofs/`,
   proofsOfDatabase: (source: string, database: string): string =>
     `${STATE_PREFIX}proofs/${encodeName(source)}/${encodeName(database)}/`,
   proofsOf: (source: string, database: string, id: BackupId): string =>
     `${keys.proofsOfDatabase(source, database)}${id}/`,
-  proof: (source: string, database: string, id: BackupId, at: Date): ObjectKey =>
-    `${keys.proofsOf(source, database, id)}${at.toISOString()}.json`,
+  /** Sorted by time; of what kind it is, its name says, so that nobody reads all to find the last of a kind. */
+  proof: (source: string, database: string, id: BackupId, at: Date, kind: ProofKind): ObjectKey =>
+    `${keys.proofsOf(source, database, id)}${at.toISOString()}${kind === 'drill' ? DRILL : ''}.json`,
   pinsPrefix: `${STATE_PREFIX}pins/`,
   pin: (id: BackupId): ObjectKey => `${STATE_PREFIX}pins/${id}.json`,
   archivePrefix: (source: string, id: BackupId): string => `${encodeName(source)}/archive/${id}/`,
@@ -56,6 +62,12 @@ export const keys = {
   walRecord: (source: string, systemIdentifier: string): ObjectKey =>
     `${keys.walRecordsOf(source)}${systemIdentifier}.json`,
 } as const;
+
+/** The id of the backup that a proof is of, and what has proven it. */
+export function parseProofKey(key: ObjectKey): { readonly id: string; readonly kind: ProofKind } {
+  const id = key.split('/').at(-2) ?? '';
+  return { id, kind: key.endsWith(`${DRILL}.json`) ? 'drill' : 'verify' };
+}
 
 /** Source, database and id that a manifest's key says; undefined for keys that are no manifest's. */
 export function parseManifestKey(key: ObjectKey): { source: string; database: string; id: string } | undefined {

@@ -107,7 +107,7 @@ describe.each(placeNames)('a sweep of %s', (name) => {
       await place.etagOf('shop_1.sql.gz'),
     );
     await place.store.putSmall(keys.deleted(run.id), Buffer.from(JSON.stringify(manifest)));
-    const proofOf = (id: BackupId): string => keys.proof('main', 'shop', id, startedAt);
+    const proofOf = (id: BackupId): string => keys.proof('main', 'shop', id, startedAt, 'drill');
     const another = proofOf(makeBackupId(startedAt, 'p', systemRandom));
     for (const key of [proofOf(run.id), another]) await place.store.putSmall(key, Buffer.from('{}'));
     expect(await place.sweep()).toMatchObject({ deletions: [run.id], objectsDeleted: 1, foreign: [] });

@@ -21,13 +21,14 @@ const row = fc
     pinned: fc.boolean(),
     parentIndexes: fc.array(fc.nat(), { maxLength: 2 }),
     proven: fc.boolean(),
+    drilled: fc.boolean(),
     system: fc.constantFrom(undefined, '7200000000000000001', '7300000000000000001'),
   })
   .map((fields) => ({ ...fields, takenAt: new Date(now.getTime() - fields.stepsAgo * 6 * HOUR_MS) }));
 
 /** Rows of unique ids; parents lie anywhere, also in other groups, ahead in time, or in circles. */
 const backupsArbitrary: fc.Arbitrary<RetainableBackup[]> = fc.array(row, { maxLength: 40 }).map((rows) =>
-  rows.map(({ identity: names, takenAt, bytes, pinned, parentIndexes, proven, system }, index) => ({
+  rows.map(({ identity: names, takenAt, bytes, pinned, parentIndexes, proven, drilled, system }, index) => ({
     ...names,
     id: `id-${(index * 7_919) % 101}`,
     takenAt,
@@ -35,6 +36,7 @@ const backupsArbitrary: fc.Arbitrary<RetainableBackup[]> = fc.array(row, { maxLe
     pinned: pinned && index % 5 === 0,
     parents: parentIndexes.filter((parent) => parent % 3 === 0).map((parent) => `id-${((parent % 40) * 7_919) % 101}`),
     ...(proven && index % 4 === 0 ? { provenAt: now } : {}),
+    ...(drilled && index % 3 === 0 ? { drilledAt: now } : {}),
     ...(system === undefined ? {} : { systemIdentifier: system }),
   })),
 );
@@ -46,15 +48,17 @@ const policyArbitrary: fc.Arbitrary<RetentionPolicy> = fc
     days: count,
     periods: fc.array(count, { minLength: PERIOD_NAMES.length, maxLength: PERIOD_NAMES.length }),
     minBackups: count,
+    keepProven: count,
     maxTotalBytes: fc.option(fc.integer({ min: 0, max: 6_000 }), { nil: undefined }),
   })
-  .map(({ last, days, periods, minBackups, maxTotalBytes }) => ({
+  .map(({ last, days, periods, minBackups, keepProven, maxTotalBytes }) => ({
     keep: {
       last: last ?? 0,
       withinMs: (days ?? 0) * 24 * HOUR_MS,
       ...Object.fromEntries(PERIOD_NAMES.map((name, index) => [name, periods[index] ?? 0])),
     },
     ...(minBackups === undefined ? {} : { minBackups }),
+    ...(keepProven === undefined ? {} : { keepProven }),
     ...(maxTotalBytes === undefined ? {} : { maxTotalBytes }),
   }));
 const timezone = fc.constantFrom('UTC', 'Europe/Berlin', 'Australia/Lord_Howe', 'Pacific/Apia', 'America/St_Johns');
@@ -77,14 +81,15 @@ function expectSound(backups: readonly RetainableBackup[], policy: RetentionPoli
   for (const group of Map.groupBy(backups, seriesOf).values()) {
     const past = group.filter((backup) => backup.takenAt <= now).sort(newestFirst);
     const lastProven = past.filter((backup) => backup.provenAt !== undefined).slice(0, 1);
+    const lastDrilled = past.filter((backup) => backup.drilledAt !== undefined).slice(0, policy.keepProven ?? 1);
     const minimum = past.slice(0, Math.max(1, policy.minBackups ?? 3));
-    mustStay.push(...[...minimum, ...lastProven].map((backup) => backup.id));
+    mustStay.push(...[...minimum, ...lastProven, ...lastDrilled].map((backup) => backup.id));
   }
   expect(mustStay.filter((id) => removed.has(id))).toEqual([]);
 }
 
 describe('every plan', () => {
-  test('keeps the newest, the minimum, the last proven, pinned and needed ones, whatever the policy', () => {
+  test('keeps the newest, the minimum, the last proven and drilled, pinned and needed ones, whatever the policy', () => {
     fc.assert(
       fc.property(backupsArbitrary, policyArbitrary, timezone, (backups, policy, zone) => {
         expectSound(backups, policy, planRetention(backups, policy, now, { timezone: zone }));

@@ -1,5 +1,12 @@
 import { PERIOD_MS_MAX, periodsIn, type PeriodOf } from './periods.ts';
-import { checkPolicy, MIN_BACKUPS_DEFAULT, PERIOD_NAMES, type PeriodName, type RetentionPolicy } from './policy.ts';
+import {
+  checkPolicy,
+  KEEP_PROVEN_DEFAULT,
+  MIN_BACKUPS_DEFAULT,
+  PERIOD_NAMES,
+  type PeriodName,
+  type RetentionPolicy,
+} from './policy.ts';
 
 /** Of the content of a database, or of the files of a whole server: neither stands for the other. */
 type BackupKind = 'logical' | 'physical';
@@ -26,19 +33,22 @@ export interface RetainableBackup {
   readonly parents: readonly string[];
   /** When a verification or drill last proved that it restores. */
   readonly provenAt?: Date;
+  /** When a drill last restored it. */
+  readonly drilledAt?: Date;
 }
 
 /**
  * Why a backup stays. Never removed, whatever the policy: `newest`, `minimum` (among the newest `minBackups`),
- * `last-proven` (the newest that was proven to restore), each of these of its own server, `pinned`, `needed` (another one
+ * `last-proven` (the newest that was proven to restore), `drilled` (among the newest `keepProven` that a drill has restored), each of these of its own server, `pinned`, `needed` (another one
  * that stays depends on it), `future` (its time lies ahead of now: somebody's clock is wrong) and `ambiguous` (another
- * backup has the same id). `other-server` stands beside the first three where the newest of all is another server's. The
+ * backup has the same id). `other-server` stands beside the first four where the newest of all is another server's. The
  * others are the policy's rules; `no-rule` means that the policy expires nothing.
  */
 export type KeepReason =
   | 'newest'
   | 'minimum'
   | 'last-proven'
+  | 'drilled'
   | 'other-server'
   | 'pinned'
   | 'needed'
@@ -209,6 +219,10 @@ function protect(
   for (const backup of ofSystem.slice(0, minimum)) addReasons(reasons, backup, ['minimum', ...other]);
   const proven = ofSystem.find((backup) => backup.provenAt !== undefined);
   if (proven) addReasons(reasons, proven, ['last-proven', ...other]);
+  const drilled = ofSystem.filter((backup) => backup.drilledAt !== undefined);
+  for (const backup of drilled.slice(0, policy.keepProven ?? KEEP_PROVEN_DEFAULT)) {
+    addReasons(reasons, backup, ['drilled', ...other]);
+  }
 }
 
 /**

@@ -3,6 +3,9 @@ import { PgarkError } from '../common/errors.ts';
 /** How many of the newest backups stay whatever the other rules say. */
 export const MIN_BACKUPS_DEFAULT = 3;
 
+/** How many of the newest backups that a drill has restored stay whatever the other rules say. */
+export const KEEP_PROVEN_DEFAULT = 1;
+
 /** Calendar rules: the newest backup of each of the last N periods in which there is one. */
 export const PERIOD_NAMES = ['hourly', 'daily', 'weekly', 'monthly', 'yearly'] as const;
 export type PeriodName = (typeof PERIOD_NAMES)[number];
@@ -23,6 +26,8 @@ export interface RetentionPolicy {
   readonly keep: KeepRules;
   /** The newest N of each server stay whatever the rules say; 1 at the least. Default: 3. */
   readonly minBackups?: number;
+  /** The newest N of each server that a drill has restored stay whatever the rules say. Default: 1. */
+  readonly keepProven?: number;
   /**
    * Sum of the stored bytes of one database's backups, of all its servers. While there are more, the oldest lose what the rules gave them;
    * the minimum, pins and what others need stay even above it. Default: 0, no limit.
@@ -35,6 +40,7 @@ export function checkPolicy(policy: RetentionPolicy): void {
   const numbers: Readonly<Record<string, number | undefined>> = {
     ...policy.keep,
     minBackups: policy.minBackups,
+    keepProven: policy.keepProven,
     maxTotalBytes: policy.maxTotalBytes,
   };
   for (const [name, value] of Object.entries(numbers)) {

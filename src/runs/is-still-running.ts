@@ -6,7 +6,7 @@ import type { RunRecord } from './run-record.ts';
  * record without a living lease is believed.
  */
 const SETTLE_MS = 120_000;
-/** Restores and verifications hold no lease; one that says for this long that it is running is dead. */
+/** Restores, verifications and drills hold no lease; one that says for this long that it is running is dead. */
 const LEASELESS_MS_MAX = 24 * 3_600_000;
 
 /**
@@ -28,6 +28,7 @@ function patienceMs({ kind }: RunRecord): number {
       return SETTLE_MS;
     case 'restore':
     case 'verify':
+    case 'drill':
       return LEASELESS_MS_MAX;
     default:
       return kind satisfies never;

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import type { Clock } from '../common/clock.ts';
 import { isPgarkError } from '../common/errors.ts';
 import type { Random } from '../common/random.ts';
-import { keys } from '../repository/keys.ts';
+import { keys, parseProofKey } from '../repository/keys.ts';
 import { Repository } from '../repository/repository.ts';
 import { readState } from '../repository/state-object.ts';
 import type { CallOptions, ObjectKey, ObjectStore } from '../storage/object-store.ts';
@@ -26,7 +26,7 @@ export async function newestBackupAt(
   return new Date(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
 }
 
-/** Of the backups named, those whose newest proof says that they are damaged. */
+/** Of the backups named, those that the newest verification found damaged. */
 export async function damagedByProofs(
   store: ObjectStore,
   of: { readonly source: string; readonly database: string },
@@ -36,9 +36,9 @@ export async function damagedByProofs(
   const prefix = keys.proofsOfDatabase(of.source, of.database);
   const newest = new Map<string, ObjectKey>();
   for await (const { key } of store.list(prefix, call)) {
-    const [id = ''] = key.slice(prefix.length).split('/');
+    const { id, kind } = parseProofKey(key);
     // Keys end in their time: the last is the newest.
-    if (ids.has(id)) newest.set(id, key);
+    if (ids.has(id) && kind === 'verify') newest.set(id, key);
   }
   const damaged = new Set<string>();
   const found = [...newest];

@@ -2,6 +2,7 @@ import type { PgarkError } from '../common/errors.ts';
 import type { Config } from '../config/model.ts';
 import type { EventError, NotificationEvent } from '../notify/message.ts';
 import type { Verification } from '../operations/verify.ts';
+import type { BackupKind } from '../repository/ids.ts';
 import { parseManifestKey } from '../repository/keys.ts';
 
 /** What a run came to at one destination. Plain data; as free of secrets as the log. */
@@ -49,6 +50,19 @@ export interface VerifyReport {
   readonly damaged: Verification['damaged'];
   /** Whether all backups of each database were looked at, not one that was picked. */
   readonly complete: boolean;
+}
+
+/** What a test restore came to. */
+export interface DrillReport {
+  readonly source: string;
+  /** Of the backup, if one was found. */
+  readonly database: string | undefined;
+  readonly kind: BackupKind | undefined;
+  readonly storage: string;
+  readonly endedAt: Date;
+  readonly backupId: string | undefined;
+  readonly runId: string | undefined;
+  readonly error: PgarkError | undefined;
 }
 
 export function startEvents(starts: readonly BackupStart[]): readonly NotificationEvent[] {
@@ -131,6 +145,29 @@ export function pruneEvents(reports: readonly PruneReport[]): readonly Notificat
     if (error === undefined) return [{ ...about, event: 'resolved', of: 'prune_refused' }];
     return error.code === 'prune-refused' ? [{ ...about, event: 'prune_refused', error: eventError(error) }] : [];
   });
+}
+
+/** A drill that fails is a problem until one of the same kind passes: a dump that loads says nothing of a server's files. */
+export function drillEvents(report: DrillReport): readonly NotificationEvent[] {
+  const { source, database, kind, storage, endedAt, backupId, runId, error } = report;
+  const about = {
+    at: endedAt,
+    source,
+    ...(database === undefined ? {} : { database }),
+    ...(kind === undefined ? {} : { job: kind === 'physical' ? 'drill of the server' : 'drill of dumps' }),
+    storage,
+    ...(runId === undefined ? {} : { runId }),
+  };
+  if (error === undefined) return [{ ...about, event: 'resolved', of: 'drill_failed' }];
+  if (error.code === 'interrupted') return [];
+  return [
+    {
+      ...about,
+      event: 'drill_failed',
+      error: eventError(error),
+      ...(backupId === undefined ? {} : { backupId }),
+    },
+  ];
 }
 
 /**

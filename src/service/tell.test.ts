@@ -308,7 +308,7 @@ describe('a verification', () => {
     expect(texts()).toHaveLength(1);
     expect(texts()[0]).toContain('not those that were written');
     const proof = { layout: 1, passed: false, at: at.toISOString() };
-    const proofKey = keys.proof('shop', 'shop', old.id, at);
+    const proofKey = keys.proof('shop', 'shop', old.id, at, 'verify');
     await history.store.putSmall(proofKey, new TextEncoder().encode(JSON.stringify(proof)));
     const present = { manifest: old, depth: 'present', failure: undefined } as const;
     await teller().verification(config, { ...verification, backups: [present, whole] });

@@ -14,6 +14,8 @@ import {
   backupEvents,
   type BackupReport,
   type BackupStart,
+  drillEvents,
+  type DrillReport,
   pruneEvents,
   type PruneReport,
   startEvents,
@@ -79,6 +81,10 @@ export class Teller {
 
   async prunes(config: Config, reports: readonly PruneReport[]): Promise<void> {
     await this.tell(config, pruneEvents(reports));
+  }
+
+  async drill(config: Config, report: DrillReport): Promise<void> {
+    await this.tell(config, drillEvents(report));
   }
 
   async verification(config: Config, report: VerifyReport): Promise<void> {

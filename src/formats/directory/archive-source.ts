@@ -5,11 +5,13 @@ import { chooseLoader, findPrograms } from '../../postgres/client/programs.ts';
 import { drain } from '../../pipeline/drain.ts';
 import { tallyOf } from '../../pipeline/meter.ts';
 import { makePrivateFile } from '../../common/private-file.ts';
+import { type ByteString, readable } from '../../postgres/toc/byte-string.ts';
 import { clientEncodingOf } from '../../postgres/toc/client-encoding.ts';
 import { readToc } from '../../postgres/toc/read-toc.ts';
 import { type CustomToc, TABLE_DATA_END, type TocEntry } from '../../postgres/toc/toc.ts';
 import { type Manifest, sizesOf } from '../../repository/manifest.ts';
 import type { LoadHow, LoadSource, PreparedLoad, Selection, SourceAccess } from '../load-source.ts';
+import { RequirementsReader, type ServerRequirements } from '../server-requirements.ts';
 import { DUMP_HEAD_BYTES, isOutOfStep, readDumpHead } from '../plain/dump-head.ts';
 import { loadArchiveFile } from '../plain/load.ts';
 import type { ArchiveContents, ArchiveFile } from './contents.ts';
@@ -59,6 +61,10 @@ function sourceOf(archive: OpenedArchive, name: string, storedBytes: number, sig
     server: manifest.server,
     oneTransaction: 'none',
     evidence: archive.contents.tables.every(({ hash }) => hash !== undefined) ? 'hashes' : 'rows',
+    recorded: {
+      tables: archive.contents.tables.length,
+      rows: archive.contents.tables.reduce((sum, { rows }) => sum + rows, 0),
+    },
     alsoLeftOut: archive.phases.alsoLeftOut.map(describeEntry),
     only: (selection) => {
       const part = partOf(archive, selection);
@@ -66,6 +72,7 @@ function sourceOf(archive: OpenedArchive, name: string, storedBytes: number, sig
       return sourceOf(part, `${name} (${describeSelection(selection)})`, bytes, signal);
     },
     readThrough: (onStoredBytes) => readThrough(archive, onStoredBytes, signal),
+    requirements: async () => requirementsOf(archive.phases),
     prepare: (serverMajor) => prepare(archive, sourceMajor, serverMajor),
   };
 }
@@ -157,6 +164,16 @@ function largeObjectsOf(
   return objects;
 }
 
+function requirementsOf({ before, tables, largeObjects, after }: RestorePhases): ServerRequirements {
+  const reader = new RequirementsReader();
+  for (const { owner, tablespace, definition } of [...before, ...tables, ...largeObjects, ...after]) {
+    reader.addRole(readable(owner ?? ('' as ByteString)));
+    reader.addTablespace(readable(tablespace ?? ('' as ByteString)));
+    for (const line of readable(definition ?? ('' as ByteString)).split('\n')) reader.read(line);
+  }
+  return reader;
+}
+
 async function readThrough(
   { objects, files }: OpenedArchive,
   onStoredBytes: (bytesTotal: number) => void,
@@ -215,6 +232,7 @@ async function load(
       objects.read(objects.objectOf(file), { onStoredBytes: tally(), blocksInFlightMax: BLOCKS_IN_FLIGHT }),
   });
   await restoreEntries(phases.after, connections);
+  how.onLoaded?.();
   if (verify !== undefined) {
     let bytesTotal = 0;
     const onBytesRead = (bytes: number): void => verify.onBytes((bytesTotal += bytes));

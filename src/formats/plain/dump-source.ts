@@ -1,3 +1,4 @@
+import { releaseBlock } from '../../common/block-memory.ts';
 import type { ByteStream } from '../../common/bytes.ts';
 import { PgarkError } from '../../common/errors.ts';
 import { drain } from '../../pipeline/drain.ts';
@@ -6,6 +7,7 @@ import type { Manifest } from '../../repository/manifest.ts';
 import type { ObjectKey } from '../../storage/object-store.ts';
 import type { LoadSource, PreparedLoad, SourceAccess } from '../load-source.ts';
 import { checkStoredSize, readSealed } from '../sealed-object.ts';
+import { RequirementsReader, type ServerRequirements } from '../server-requirements.ts';
 import { type DumpFormat, isOutOfStep } from './dump-head.ts';
 import { readForeign } from './foreign.ts';
 import { loadArchive, loadScript } from './load.ts';
@@ -73,6 +75,7 @@ async function describe(known: Known, open: Open): Promise<LoadSource> {
     sourceMajor,
     oneTransaction: format.kind === 'sql' ? 'sql-and-load' : 'load',
     evidence: undefined,
+    recorded: undefined,
     alsoLeftOut: [],
     only: () => {
       throw new PgarkError('restore-failed', `${known.name} can only be restored whole`, {
@@ -80,8 +83,26 @@ async function describe(known: Known, open: Open): Promise<LoadSource> {
       });
     },
     readThrough: async (onStoredBytes) => drain((await open(onStoredBytes)).body),
+    requirements: async () => readRequirements((await open(() => {})).body),
     prepare: (serverMajor) => prepare(format, sourceMajor, serverMajor, open),
   };
+}
+
+/** Lines of rows may be long, and none of them is of interest. */
+const LINE_CHARACTERS_MAX = 64 * 1024;
+
+async function readRequirements(body: ByteStream): Promise<ServerRequirements> {
+  const reader = new RequirementsReader();
+  const decoder = new TextDecoder();
+  let rest = '';
+  for await (const block of body) {
+    const lines = (rest + decoder.decode(block, { stream: true })).split('\n');
+    releaseBlock(block);
+    rest = (lines.pop() ?? '').slice(0, LINE_CHARACTERS_MAX);
+    for (const line of lines) reader.read(line);
+  }
+  reader.read(rest);
+  return reader;
 }
 
 async function prepare(
@@ -99,7 +120,7 @@ async function prepare(
   );
   return {
     programVersion: loader.program.version,
-    load: async ({ onStoredBytes, jobs: _jobs, clock: _clock, random: _random, ...how }) => {
+    load: async ({ onStoredBytes, onLoaded, jobs: _jobs, clock: _clock, random: _random, ...how }) => {
       const { body } = await open(onStoredBytes);
       await (format.kind === 'sql' ? loadScript : loadArchive)(body, {
         ...loader,
@@ -107,6 +128,7 @@ async function prepare(
         dumpMajor: sourceMajor,
         serverMajor,
       });
+      onLoaded?.();
     },
   };
 }

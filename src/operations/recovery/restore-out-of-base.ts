@@ -1,22 +1,19 @@
-import { chmod, chown, mkdtemp, realpath, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import path from 'node:path';
-import { PgarkError } from '../../common/errors.ts';
-import { connect } from '../../postgres/client/connect.ts';
-import type { ConnectionParameters } from '../../postgres/client/connection-parameters.ts';
+import { makePrivateFolder } from '../../postgres/server/private-folder.ts';
 import { startReaper } from '../../postgres/server/reaper.ts';
 import { stopRecovered } from '../../postgres/server/recovering-server.ts';
-import { type Account, findServerAccount } from '../../postgres/server/server-programs.ts';
+import { findServerAccount } from '../../postgres/server/server-programs.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import { backup } from '../backup.ts';
 import type { OperationContext } from '../context.ts';
 import { type DirectoryRestoreOutcome, type DirectoryRestoreRequest, restoreDirectory } from '../restore-directory.ts';
 import { restore, type RestoreOutcome, type RestoreRequest } from '../restore.ts';
+import { connectionWithin, PRIVATE_PORT } from './private-connection.ts';
 import { findServerToStart } from './start-recovered.ts';
 
 /** Name of the source in the store of the work, which nobody sees. */
 const SOURCE = 'recovered';
-/** Nothing listens there: it is a part of the socket's name. */
-const PORT = 5432;
 const LEASE_MS = 60_000;
 
 export interface OutOfBaseRequest {
@@ -53,7 +50,8 @@ export async function restoreOutOfBase(
 ): Promise<OutOfBaseOutcome> {
   const { base, load, workFolder } = request;
   const account = await findServerAccount();
-  const folder = await makeFolder(workFolder, account);
+  const own = await makePrivateFolder(workFolder, 'pgark-recovered-', account);
+  const folder = own.path;
   const data = path.join(folder, 'data');
   const reaper = await startReaper({
     directory: folder,
@@ -61,7 +59,7 @@ export async function restoreOutOfBase(
     signal: 'QUIT',
   });
   const recover = (changes: Pick<DirectoryRestoreRequest, 'planOnly' | 'start'>): Promise<DirectoryRestoreOutcome> =>
-    restoreDirectory({ ...base, ...changes, directory: data, mappings: [], port: PORT }, context);
+    restoreDirectory({ ...base, ...changes, directory: data, mappings: [], port: PRIVATE_PORT }, context);
   let binDir: string | undefined;
   try {
     const planned = await recover({ planOnly: true });
@@ -73,6 +71,7 @@ export async function restoreOutOfBase(
     if (binDir !== undefined) await stopRecovered({ dataDirectory: data, binDir, account }).catch(() => undefined);
     await rm(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
     await reaper.dismiss();
+    await own.release();
   }
 }
 
@@ -88,7 +87,7 @@ async function passOn(
       {
         source: SOURCE,
         format: 'directory',
-        connection: await connectionTo(request, folder, context),
+        connection: await connectionWithin(folder, request, 'pgark restore', context),
         destinations: [{ name: SOURCE, store, needsDelete: false }],
         seal: { compression: { algorithm: 'zstd', level: 1 } },
         nameTemplate: '',
@@ -106,31 +105,4 @@ async function passOn(
   } finally {
     await store.close();
   }
-}
-
-/** Its bootstrap superuser may have any name. Error: `postgres-auth-failed`. */
-async function connectionTo(
-  { database, users }: Pick<OutOfBaseRequest, 'database' | 'users'>,
-  folder: string,
-  { signal }: OperationContext,
-): Promise<ConnectionParameters> {
-  let failure: unknown;
-  for (const user of new Set(users)) {
-    const connection: ConnectionParameters = { host: folder, port: PORT, user, database, sslMode: 'disable' };
-    try {
-      const session = await connect(connection, { applicationName: 'pgark restore', signal });
-      await session.close();
-      return connection;
-    } catch (error) {
-      failure ??= error;
-    }
-  }
-  throw failure ?? new PgarkError('internal', 'no user was named');
-}
-
-async function makeFolder(parent: string, account: Account | undefined): Promise<string> {
-  const folder = await mkdtemp(path.join(await realpath(parent), 'pgark-recovered-'));
-  await chmod(folder, 0o700);
-  if (account !== undefined) await chown(folder, account.uid, account.gid);
-  return folder;
 }

@@ -13,6 +13,8 @@ export interface StartRequest {
   readonly binDir?: string | undefined;
   /** A folder in which alone the server can be reached, by its socket. Default: as its configuration says. */
   readonly privateIn?: string | undefined;
+  /** Further settings, which win over those of its files. Default: none. */
+  readonly settings?: Readonly<Record<string, string>> | undefined;
 }
 
 /** Where the programs are. Error: `client-missing`. */
@@ -31,12 +33,12 @@ export async function startRecovered(
     plan,
     port,
     privateIn,
+    settings,
   }: {
     readonly binDir: string;
     readonly plan: RecoveryPlan | undefined;
     readonly port: number | undefined;
-    readonly privateIn: string | undefined;
-  },
+  } & Pick<StartRequest, 'privateIn' | 'settings'>,
   { clock, signal, onProgress }: OperationContext,
 ): Promise<FinishedRecovery> {
   onProgress({ phase: 'recovering', subject: directory, bytes: 0 });
@@ -45,7 +47,7 @@ export async function startRecovered(
     directory,
   );
   const finished = await recoverServer(
-    { dataDirectory: directory, binDir, account, port, privateIn },
+    { dataDirectory: directory, binDir, account, port, privateIn, settings },
     { clock, signal },
   );
   const { redoneAt, logFile } = finished;

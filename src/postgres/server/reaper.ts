@@ -1,5 +1,6 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import type { Writable } from 'node:stream';
 import { PgarkError } from '../../common/errors.ts';
 
 /**
@@ -44,21 +45,21 @@ export interface Reaper {
   dismiss(): Promise<void>;
 }
 
+/** Ends the processes and removes the directory now: what a process that died has left. */
+export async function reap(options: ReaperOptions): Promise<void> {
+  const child = spawnReaper(options);
+  const ended = once(child, 'close');
+  child.stdin.on('error', () => {});
+  child.stdin.end();
+  await ended;
+}
+
 /**
  * Sees to it that servers and their directory do not outlive this process, even if it is killed without a chance to
  * clean up. It does not keep the process alive.
  */
 export async function startReaper(options: ReaperOptions): Promise<Reaper> {
-  // A session of its own, since the signals of a terminal go to everything in ours.
-  const child = spawn(
-    '/bin/sh',
-    ['-c', REAPER, 'pgark-reaper', options.signal, options.directory, ...options.pidFiles],
-    {
-      stdio: ['pipe', 'ignore', 'ignore'],
-      detached: true,
-      cwd: '/',
-    },
-  );
+  const child = spawnReaper(options);
   await new Promise<void>((resolve, reject) => {
     child.once('spawn', resolve);
     child.once('error', (error) => {
@@ -83,4 +84,13 @@ export async function startReaper(options: ReaperOptions): Promise<Reaper> {
       return dismissed;
     },
   };
+}
+
+function spawnReaper({ signal, directory, pidFiles }: ReaperOptions): ChildProcessByStdio<Writable, null, null> {
+  // A session of its own, since the signals of a terminal go to everything in ours.
+  return spawn('/bin/sh', ['-c', REAPER, 'pgark-reaper', signal, directory, ...pidFiles], {
+    stdio: ['pipe', 'ignore', 'ignore'],
+    detached: true,
+    cwd: '/',
+  });
 }

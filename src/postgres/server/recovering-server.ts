@@ -32,6 +32,8 @@ export interface RecoveringServer {
    * nobody else can connect. Default: as its configuration says.
    */
   readonly privateIn?: string | undefined;
+  /** Further settings, which win over those of its files. Default: none. */
+  readonly settings?: Readonly<Record<string, string>> | undefined;
 }
 
 /** How a recovery ended. */
@@ -56,9 +58,10 @@ export async function recoverServer(
   const { dataDirectory } = server;
   const logFile = path.join(dataDirectory, LOG_NAME);
   if (server.privateIn !== undefined) {
-    const hba = path.join(server.privateIn, HBA_NAME);
-    await writeFile(hba, 'local all all trust\n', { mode: 0o600 });
-    if (server.account !== undefined) await chown(hba, server.account.uid, server.account.gid);
+    await putFile(path.join(server.privateIn, HBA_NAME), 'local all all trust\n', server);
+    // Debian's servers have theirs elsewhere; one does not start without.
+    const configuration = path.join(dataDirectory, 'postgresql.conf');
+    if (!(await exists(configuration))) await putFile(configuration, '', server);
   }
   try {
     await pgCtl(
@@ -89,8 +92,13 @@ export async function recoverServer(
   };
 }
 
+async function putFile(file: string, content: string, { account }: RecoveringServer): Promise<void> {
+  await writeFile(file, content, { mode: 0o600 });
+  if (account !== undefined) await chown(file, account.uid, account.gid);
+}
+
 /** Of the server, as `pg_ctl -o` takes them. Its messages are read: they are to be there, in English, and here. */
-export function optionsOf({ dataDirectory, port, privateIn }: RecoveringServer): string {
+export function optionsOf({ dataDirectory, port, privateIn, settings: further = {} }: RecoveringServer): string {
   const settings = ['logging_collector=off', 'log_destination=stderr', 'log_min_messages=warning', 'lc_messages=C'];
   // What its files say wins over -D, and there it is the old server's.
   settings.push(`data_directory=${dataDirectory}`);
@@ -103,6 +111,7 @@ export function optionsOf({ dataDirectory, port, privateIn }: RecoveringServer):
     // Nor is it the old server: a subscription would take from the slot at its publisher what that one still needs.
     settings.push('max_logical_replication_workers=0', 'cron.launch_active_jobs=off');
   }
+  settings.push(...Object.entries(further).map(([name, value]) => `${name}=${value}`));
   // pg_ctl passes them on to a shell.
   return settings.map((setting) => `-c '${setting.replaceAll("'", String.raw`'\''`)}'`).join(' ');
 }

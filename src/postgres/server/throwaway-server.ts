@@ -27,6 +27,11 @@ export interface ThrowawayServerOptions {
   readonly binDir?: string;
   /** Where the server's own directory is made; by default the system's folder for temporary files. */
   readonly directory?: string;
+  /**
+   * A private folder of the server's account to use instead of making one. Whoever gives it removes it, and sees to it that neither
+   * it nor the server outlives this process.
+   */
+  readonly folder?: string;
   /** `tcp` listens on 127.0.0.1 at a free port, `socket` only in its private directory (the default). */
   readonly listen?: 'socket' | 'tcp';
   /** Further lines of postgresql.conf, such as `{ max_connections: '200' }`. They win over the server's own. */
@@ -65,8 +70,8 @@ export async function startThrowawayServer(options: ThrowawayServerOptions = {})
   options.signal?.throwIfAborted();
   const binDir = options.binDir ?? (await findServerPrograms());
   const account = await findServerAccount();
-  const directory = await makeDirectory(options.directory ?? tmpdir(), account);
-  const server = new PrivateServer(binDir, directory, account);
+  const directory = options.folder ?? (await makeDirectory(options.directory ?? tmpdir(), account));
+  const server = new PrivateServer(binDir, directory, account, options.folder === undefined);
   try {
     await server.start(options);
     return server;
@@ -99,20 +104,24 @@ class PrivateServer implements ThrowawayServer {
   port = 5432;
   readonly #directory: string;
   readonly #account: Account | undefined;
+  readonly #ownsDirectory: boolean;
   #reaper: Reaper | undefined;
   #postmaster: Postmaster | undefined;
   #stopped: Promise<void> | undefined;
 
-  constructor(binDir: string, directory: string, account: Account | undefined) {
+  constructor(binDir: string, directory: string, account: Account | undefined, ownsDirectory: boolean) {
     this.binDir = binDir;
     this.host = directory;
     this.#directory = directory;
     this.#account = account;
+    this.#ownsDirectory = ownsDirectory;
   }
 
   async start(options: ThrowawayServerOptions): Promise<void> {
     // Started before the server, so that there is no moment at which only the server is there.
-    this.#reaper = await startReaper({ directory: this.#directory, pidFiles: [this.#pidFile], signal: 'QUIT' });
+    if (this.#ownsDirectory) {
+      this.#reaper = await startReaper({ directory: this.#directory, pidFiles: [this.#pidFile], signal: 'QUIT' });
+    }
     await this.#initialize(options.signal);
     for (let attempt = 1; ; attempt += 1) {
       if (options.listen === 'tcp') {
@@ -161,7 +170,8 @@ class PrivateServer implements ThrowawayServer {
   async #stopOnce(): Promise<void> {
     await this.#postmaster?.end();
     // A server's children may still be writing their last files when it was killed.
-    await rm(this.#directory, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
+    const written = this.#ownsDirectory ? this.#directory : this.#dataDirectory;
+    await rm(written, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
     await this.#reaper?.dismiss();
   }
 

@@ -1,0 +1,179 @@
+import { execFile } from 'node:child_process';
+import { access, constants, open } from 'node:fs/promises';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { isPgarkError, messageOf, PgarkError } from '../../common/errors.ts';
+import { connect } from '../../postgres/client/connect.ts';
+import { type ConnectionParameters, libpqEnvironment } from '../../postgres/client/connection-parameters.ts';
+import { withSession } from '../../postgres/client/with-session.ts';
+import { stopRecovered } from '../../postgres/server/recovering-server.ts';
+import type { Manifest } from '../../repository/manifest.ts';
+import type { Run } from '../../runs/run.ts';
+import type { OperationContext } from '../context.ts';
+import { connectionWithin, PRIVATE_PORT } from '../recovery/private-connection.ts';
+import { randomPoint } from '../recovery/random-point.ts';
+import { targetAt } from '../recovery/recovery-target.ts';
+import { type DirectoryRestoreRequest, restoreDirectoryWithin } from '../restore-directory.ts';
+import type { Compared, DrillWork, Restored } from './drill-request.ts';
+import { findScratchServer, type ScratchFolder, scratchSettings, withScratchFolder } from './scratch-folder.ts';
+import { refuseMissingExtensions } from './scratch-needs.ts';
+
+const LOG_TAIL_BYTES = 4_000;
+const SHOWN_LINES_MAX = 5;
+
+/** The backup that a recovery begins with, once it is known, is the one that is tried. */
+type OnPlanned = (manifest: Manifest) => void;
+
+/** Brings a whole server back in a folder of its own, and lets it be asked; it is gone behind that. */
+export async function withRestoredServer<T>(
+  work: DrillWork & { readonly onPlanned: OnPlanned },
+  run: Run,
+  context: OperationContext,
+  ask: (restored: Restored) => Promise<T>,
+): Promise<T> {
+  const { scratch, manifest } = work;
+  if (scratch.kind === 'given') {
+    throw new PgarkError('usage', `${manifest.id} is a backup of a whole server, which no other server takes`, {
+      hint: 'leave --to-url out: pgark starts a server of its own on it',
+    });
+  }
+  const binDir = await findScratchServer(scratch, manifest);
+  return withScratchFolder(scratch, run, async (folder) => {
+    const { data, account } = folder;
+    const base = await requestOf(work, folder, context);
+    const planned = await restoreDirectoryWithin({ ...base, planOnly: true }, run, context);
+    const { id } = planned.value.manifest;
+    work.onPlanned(planned.value.manifest);
+    try {
+      // By its name from here on: a base backup that comes in between is not what was planned with.
+      const selector = { kind: 'name', name: id } as const;
+      const start = { binDir, privateIn: folder.path, settings: scratchSettings(scratch) };
+      const startedMs = context.clock.monotonicMs();
+      const { value } = await restoreDirectoryWithin({ ...base, selector, planOnly: false, start }, run, context);
+      const restoreMs = Math.round(context.clock.monotonicMs() - startedMs);
+      const users = work.users ?? ['postgres'];
+      const database = value.manifest.database.name;
+      const connection = await connectionWithin(folder.path, { database, users }, work.applicationName, context);
+      await checkExtensions(connection, work, context);
+      const compared = await compare(connection, binDir, work, run, context);
+      const recovered = { plan: value.recovery, lastTransaction: value.started?.lastTransaction };
+      return await ask({ connection, restoreMs, compared, recovered });
+    } catch (error) {
+      throw await withoutFiles(error, data, run);
+    } finally {
+      await stopRecovered({ dataDirectory: data, binDir, account }).catch(() => undefined);
+    }
+  });
+}
+
+/** A backup that was named is tried to its own end; else what is archived behind it counts as well. */
+async function requestOf(
+  { store, filter, selector, keys, fetch, manifest }: DrillWork,
+  { data }: ScratchFolder,
+  context: OperationContext,
+): Promise<DirectoryRestoreRequest> {
+  const common = { store, keys, directory: data, mappings: [], planOnly: true, port: PRIVATE_PORT };
+  const named = { ...common, filter, selector: { kind: 'name', name: manifest.id } as const };
+  if (selector.kind === 'name' || fetch === undefined) return named;
+  const ofServer = { ...common, filter: { ...filter, source: manifest.source, kind: 'physical' as const } };
+  const target =
+    selector.kind === 'at'
+      ? targetAt(selector.time)
+      : selector.kind === 'latest'
+        ? ({ kind: 'end' } as const)
+        : await randomPoint(manifest, { store, keys, signal: context.signal }, context);
+  return { ...ofServer, selector: { kind: 'latest' }, recovery: { target, fetch } };
+}
+
+/** Functions and types of an extension whose library is missing fail only when they are used. */
+async function checkExtensions(
+  connection: ConnectionParameters,
+  { applicationName }: DrillWork,
+  { signal }: OperationContext,
+): Promise<void> {
+  await withSession(connect(connection, { applicationName, signal }), signal, async (session) => {
+    const rows = await session.query<{ name: string }>('select extname as name from pg_catalog.pg_extension');
+    await refuseMissingExtensions(
+      session,
+      rows.map(({ name }) => name),
+    );
+  });
+}
+
+/** Every file was compared with the server's own list already. */
+async function compare(
+  connection: ConnectionParameters,
+  binDir: string,
+  { applicationName }: DrillWork,
+  run: Run,
+  { signal, onProgress }: OperationContext,
+): Promise<Compared> {
+  const program = path.join(binDir, 'pg_amcheck');
+  const isThere = await access(program, constants.X_OK).then(
+    () => true,
+    () => false,
+  );
+  const has = await withSession(connect(connection, { applicationName, signal }), signal, (session) =>
+    session.query("select from pg_catalog.pg_available_extensions where name = 'amcheck'"),
+  );
+  if (!isThere || has.length === 0) {
+    const why = isThere ? 'the extension amcheck is not installed' : `there is no pg_amcheck in ${binDir}`;
+    run.logger.warning('drill.amcheck_missing', `tables and indexes are not looked through: ${why}`);
+    return { by: 'files', amcheck: 'not-installed' };
+  }
+  onProgress({ phase: 'verifying', subject: connection.database, bytes: 0 });
+  try {
+    await promisify(execFile)(program, ['--all', '--install-missing', '--no-password'], {
+      env: { ...libpqEnvironment(connection, applicationName), PGDATABASE: 'postgres' },
+      maxBuffer: 2 ** 24,
+      signal,
+    });
+  } catch (error) {
+    signal.throwIfAborted();
+    throw new PgarkError('drill-failed', `pg_amcheck found the restored server damaged: ${shownOutput(error)}`, {
+      cause: error,
+      hint: 'run pg_amcheck on the original server: where it finds the same there, the damage is older than the backup',
+    });
+  }
+  return { by: 'files', amcheck: 'passed' };
+}
+
+function shownOutput(error: unknown): string {
+  const { stdout = '', stderr = '' } = error as { readonly stdout?: string; readonly stderr?: string };
+  const lines = `${stdout}\n${stderr}`.split('\n').filter((line) => line.trim() !== '');
+  if (lines.length === 0) return messageOf(error);
+  const more = lines.length > SHOWN_LINES_MAX ? `; and ${lines.length - SHOWN_LINES_MAX} lines more` : '';
+  return (
+    lines
+      .slice(0, SHOWN_LINES_MAX)
+      .map((line) => line.trim())
+      .join('; ') + more
+  );
+}
+
+/** Where an error names the log of the server, which goes with the folder: its end is told instead. */
+async function withoutFiles(error: unknown, data: string, run: Run): Promise<unknown> {
+  if (!isPgarkError(error, 'recovery-failed')) return error;
+  const log = await readTail(path.join(data, 'pgark-recovery.log'));
+  run.logger.warning('drill.server_log', `the end of the restored server’s log:\n${log}`);
+  return new PgarkError('recovery-failed', error.message, {
+    cause: error,
+    hint: 'the end of the server’s log is in the log of this run; restore it by hand with --to-dir to look closer',
+  });
+}
+
+async function readTail(file: string): Promise<string> {
+  try {
+    const handle = await open(file);
+    try {
+      const { size } = await handle.stat();
+      const buffer = Buffer.alloc(Math.min(size, LOG_TAIL_BYTES));
+      await handle.read(buffer, 0, buffer.length, size - buffer.length);
+      return buffer.toString('utf8');
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    return messageOf(error);
+  }
+}

@@ -1,0 +1,107 @@
+import { rm } from 'node:fs/promises';
+import path from 'node:path';
+import { MIB } from '../../common/bytes.ts';
+import { isPgarkError, messageOf, PgarkError } from '../../common/errors.ts';
+import { findLeftFolders, makePrivateFolder } from '../../postgres/server/private-folder.ts';
+import { reap, startReaper } from '../../postgres/server/reaper.ts';
+import { type Account, findServerAccount, findServerOfMajor } from '../../postgres/server/server-programs.ts';
+import type { Manifest } from '../../repository/manifest.ts';
+import type { Run } from '../../runs/run.ts';
+import type { Scratch } from './drill-request.ts';
+
+const PREFIX = 'pgark-drill-';
+const MEMORY_BYTES_DEFAULT = 512 * MIB;
+
+/** Where a server has its data, whether it is restored or made anew. */
+const DATA = 'data';
+
+export interface ScratchFolder {
+  /** Nobody else can enter it but the account that the server runs under. */
+  readonly path: string;
+  /** For the data of a restored server. */
+  readonly data: string;
+  readonly account: Account | undefined;
+}
+
+/**
+ * Works in a folder that is gone behind the work, however that ends, with what runs in it. What drills that were killed have left
+ * in the same place goes first.
+ */
+export async function withScratchFolder<T>(
+  { workFolder }: Extract<Scratch, { kind: 'own' }>,
+  run: Run,
+  work: (folder: ScratchFolder) => Promise<T>,
+): Promise<T> {
+  await removeLeft(workFolder, run);
+  const account = await findServerAccount();
+  const own = await makePrivateFolder(workFolder, PREFIX, account);
+  const folder = { path: own.path, data: path.join(own.path, DATA), account };
+  const reaper = await startReaper({ directory: own.path, pidFiles: pidFilesIn(own.path), signal: 'QUIT' });
+  try {
+    return await work(folder);
+  } finally {
+    await rm(own.path, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
+    await reaper.dismiss();
+    await own.release();
+  }
+}
+
+/** Owners are told by whether they live, never by how old what they made is. */
+async function removeLeft(workFolder: string, run: Run): Promise<void> {
+  try {
+    const { left, unclear } = await findLeftFolders(workFolder, PREFIX);
+    for (const folder of left) {
+      run.logger.info('drill.leftover_removed', `removing ${folder}, which a drill that was killed has left`);
+      await reap({ directory: folder, pidFiles: pidFilesIn(folder), signal: 'KILL' });
+    }
+    for (const folder of unclear) {
+      run.logger.warning(
+        'drill.leftover_unclear',
+        `${folder} is of a drill on another machine, or from before this one had its name: remove it if none runs there`,
+      );
+    }
+  } catch (error) {
+    run.logger.warning(
+      'drill.cleanup_failed',
+      `what killed drills have left could not be removed: ${messageOf(error)}`,
+    );
+  }
+}
+
+function pidFilesIn(folder: string): readonly string[] {
+  return [path.join(folder, DATA, 'postmaster.pid')];
+}
+
+/** Settings of a server that lives for a drill, and shares the machine with others. */
+export function scratchSettings({
+  memoryBytes = MEMORY_BYTES_DEFAULT,
+}: Extract<Scratch, { kind: 'own' }>): Record<string, string> {
+  const share = (part: number, leastMib: number): string =>
+    `${Math.max(leastMib, Math.floor(memoryBytes / MIB / part))}MB`;
+  return {
+    shared_buffers: share(4, 16),
+    maintenance_work_mem: share(8, 16),
+    work_mem: share(64, 4),
+    huge_pages: 'off',
+    autovacuum: 'off',
+    max_logical_replication_workers: '0',
+  };
+}
+
+/** The folder of the server's programs. Error: `client-missing`, with what can be done about it. */
+export async function findScratchServer(
+  { binDir }: Extract<Scratch, { kind: 'own' }>,
+  { server }: Manifest,
+): Promise<string> {
+  if (binDir !== undefined) return binDir;
+  const major = Math.floor(server.versionNum / 10_000);
+  try {
+    return await findServerOfMajor(major);
+  } catch (error) {
+    if (!isPgarkError(error, 'client-missing')) throw error;
+    throw new PgarkError('client-missing', error.message, {
+      cause: error,
+      hint: `on Debian and Ubuntu: apt-get install postgresql-${major}; or name the folder of its programs by --bin-dir; a dump can also be restored into a scratch server that is there: --to-url URL`,
+    });
+  }
+}

@@ -1,0 +1,162 @@
+import { chown, mkdir } from 'node:fs/promises';
+import path from 'node:path';
+import { messageOf, PgarkError } from '../../common/errors.ts';
+import type { LoadSource } from '../../formats/load-source.ts';
+import type { ServerRequirements } from '../../formats/server-requirements.ts';
+import { quoteIdentifier, quoteLiteral, type Session } from '../../postgres/client/connect.ts';
+import type { ConnectionParameters } from '../../postgres/client/connection-parameters.ts';
+import { connectForMaintenance } from '../../postgres/client/target-database.ts';
+import type { Run } from '../../runs/run.ts';
+import type { OperationContext } from '../context.ts';
+import { type GlobalRole, rolesIn } from '../global-roles.ts';
+import { globalsOf } from '../show.ts';
+import type { DrillWork } from './drill-request.ts';
+import type { ScratchFolder } from './scratch-folder.ts';
+
+const NAMES_SHOWN_MAX = 10;
+
+/** Where a dump is to be loaded, and what it may have there. */
+export interface ScratchPlace {
+  readonly connection: ConnectionParameters;
+  /** Of a server of ours: whatever is missing is made in it. */
+  readonly folder: ScratchFolder | undefined;
+}
+
+/**
+ * Gives a scratch server what a dump needs besides its own content: roles, which nobody can log in as, and in a server of ours
+ * tablespaces. Error: `drill-impossible`, naming the extensions that the server does not have.
+ */
+export async function provideNeeds(
+  source: LoadSource,
+  place: ScratchPlace,
+  work: DrillWork,
+  run: Run,
+  context: OperationContext,
+): Promise<readonly string[]> {
+  const known = await rolesKnown(work, run, context);
+  // To read SQL text for what it needs takes as long as to load it; the globals know the roles, and most dumps need no more.
+  const needs = source.format === 'directory' || known === undefined ? await source.requirements() : undefined;
+  const roles = new Map<string, GlobalRole>(known?.map((role) => [role.name, role]));
+  const owner = work.manifest.database.owner;
+  for (const name of [...(needs?.roles ?? []), ...(owner === undefined ? [] : [owner])]) {
+    if (!roles.has(name)) roles.set(name, { name, isSuperuser: false });
+  }
+  return withMaintenance(place, work, context, async (session) => {
+    if (needs !== undefined) await provideRest(needs, place, session);
+    return makeRoles([...roles.values()], place, session, run);
+  });
+}
+
+/** The same for what a load has found to be missing. Resolves with undefined where nothing is. */
+export async function provideMissing(
+  source: LoadSource,
+  place: ScratchPlace,
+  work: DrillWork,
+  run: Run,
+  context: OperationContext,
+): Promise<readonly string[] | undefined> {
+  const needs = await source.requirements();
+  return withMaintenance(place, work, context, async (session) => {
+    const madeTablespaces = await provideRest(needs, place, session);
+    const roles = [...needs.roles].map((name) => ({ name, isSuperuser: false }));
+    const made = await makeRoles(roles, place, session, run);
+    return made.length + madeTablespaces === 0 ? undefined : made;
+  });
+}
+
+async function withMaintenance<T>(
+  { connection }: ScratchPlace,
+  { applicationName }: DrillWork,
+  { signal }: OperationContext,
+  ask: (session: Session) => Promise<T>,
+): Promise<T> {
+  const session = await connectForMaintenance(connection, { applicationName, signal });
+  try {
+    return await ask(session);
+  } finally {
+    await session.close();
+  }
+}
+
+/** Roles of the server that was backed up; undefined where that was not recorded, or cannot be read. */
+async function rolesKnown(
+  { store, manifest, keys }: DrillWork,
+  run: Run,
+  { signal }: OperationContext,
+): Promise<readonly GlobalRole[] | undefined> {
+  try {
+    const globals = await globalsOf(store, manifest, { signal });
+    return globals && (await rolesIn(globals, { store, keys, signal }));
+  } catch (error) {
+    signal.throwIfAborted();
+    run.logger.warning('drill.globals_unread', `the roles of the server cannot be read: ${messageOf(error)}`);
+    return undefined;
+  }
+}
+
+/** Resolves with the names of those that were made. */
+async function makeRoles(
+  roles: readonly GlobalRole[],
+  { folder }: ScratchPlace,
+  session: Session,
+  run: Run,
+): Promise<readonly string[]> {
+  const rows = await session.query<{ name: string }>('select rolname as name from pg_catalog.pg_roles');
+  const there = new Set(rows.map(({ name }) => name));
+  const made: string[] = [];
+  for (const { name, isSuperuser } of roles) {
+    if (there.has(name) || name.startsWith('pg_')) continue;
+    // Some objects can only belong to superusers. On a server that is not ours nobody is made one.
+    const attributes = isSuperuser && folder !== undefined ? 'NOLOGIN SUPERUSER' : 'NOLOGIN';
+    const role = quoteIdentifier(name);
+    await session.query(
+      `CREATE ROLE ${role} ${attributes}; COMMENT ON ROLE ${role} IS ${quoteLiteral(drillMark(run.id))}`,
+    );
+    made.push(name);
+  }
+  return made;
+}
+
+/** By which what a drill made on a server that is not ours is found again. */
+export function drillMark(runId: string): string {
+  return `pgark drill of ${runId}`;
+}
+
+/** Resolves with the number of tablespaces that were made. Error: `drill-impossible`. */
+async function provideRest(
+  { extensions, tablespaces }: ServerRequirements,
+  { folder }: ScratchPlace,
+  session: Session,
+): Promise<number> {
+  await refuseMissingExtensions(session, [...extensions]);
+  if (folder === undefined) return 0;
+  const rows = await session.query<{ name: string }>('select spcname as name from pg_catalog.pg_tablespace');
+  const there = new Set(rows.map(({ name }) => name));
+  const missing = [...tablespaces].filter((name) => !there.has(name));
+  for (const [index, name] of missing.entries()) {
+    const location = path.join(folder.path, `tablespace-${there.size + index}`);
+    await mkdir(location, { mode: 0o700 });
+    if (folder.account !== undefined) await chown(location, folder.account.uid, folder.account.gid);
+    await session.query(`CREATE TABLESPACE ${quoteIdentifier(name)} LOCATION ${quoteLiteral(location)}`);
+  }
+  return missing.length;
+}
+
+/** Error: `drill-impossible`, naming all that the server cannot have. */
+export async function refuseMissingExtensions(session: Session, extensions: readonly string[]): Promise<void> {
+  if (extensions.length === 0) return;
+  const rows = await session.query<{ name: string }>(
+    'select name from unnest($1::text[]) as wanted (name) where not exists (select from pg_catalog.pg_available_extensions a where a.name = wanted.name)',
+    [extensions],
+  );
+  if (rows.length === 0) return;
+  const names = rows.map(({ name }) => name);
+  const more = names.length > NAMES_SHOWN_MAX ? ` and ${names.length - NAMES_SHOWN_MAX} more` : '';
+  throw new PgarkError(
+    'drill-impossible',
+    `the scratch server does not have these extensions: ${names.slice(0, NAMES_SHOWN_MAX).join(', ')}${more}`,
+    {
+      hint: 'install their packages for the server’s major version beside its programs, or drill into a server that has them: --to-url URL',
+    },
+  );
+}

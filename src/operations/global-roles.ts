@@ -1,0 +1,33 @@
+import { MIB } from '../common/bytes.ts';
+import { readSealed } from '../formats/sealed-object.ts';
+import type { SourceAccess } from '../formats/load-source.ts';
+import type { GlobalsRecord } from '../repository/globals.ts';
+
+/** A role of the server that globals were taken from. */
+export interface GlobalRole {
+  readonly name: string;
+  readonly isSuperuser: boolean;
+}
+
+/** More text than a million roles have; whoever has more reads it by hand. */
+const GLOBALS_BYTES_MAX = 256 * MIB;
+/** As pg_dumpall writes it, a line for each role (https://www.postgresql.org/docs/current/app-pg-dumpall.html). */
+const CREATE_ROLE = /^CREATE ROLE (?:"((?:[^"]|"")+)"|([^\s;]+));$/gm;
+const SUPERUSER = /^ALTER ROLE (?:"((?:[^"]|"")+)"|([^\s;]+)) WITH SUPERUSER /gm;
+
+/** The roles that the SQL text of globals makes. Errors: those of reading it. */
+export async function rolesIn(
+  globals: GlobalsRecord,
+  { store, keys, signal }: SourceAccess,
+): Promise<readonly GlobalRole[]> {
+  if (globals.object.plainBytes > GLOBALS_BYTES_MAX) return [];
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of readSealed(store, globals, globals.object, { keys, signal })) chunks.push(chunk);
+  const text = Buffer.concat(chunks).toString('utf8');
+  const superusers = new Set(namesBy(SUPERUSER, text));
+  return namesBy(CREATE_ROLE, text).map((name) => ({ name, isSuperuser: superusers.has(name) }));
+}
+
+function namesBy(pattern: RegExp, text: string): readonly string[] {
+  return [...text.matchAll(pattern)].map(([, quoted, plain]) => quoted?.replaceAll('""', '"') ?? plain ?? '');
+}
