@@ -5,6 +5,7 @@ import type { Config } from '../config/model.ts';
 import { operationContext } from '../operations/context.ts';
 import { runDaemon } from '../service/daemon.ts';
 import { action, type CliWorld, type CommandRun } from './command.ts';
+import { fetchProgramOf } from './fetch-program.ts';
 import { addExamples } from './help.ts';
 
 export function registerDaemon(program: Command, world: CliWorld): void {
@@ -20,6 +21,7 @@ export function registerDaemon(program: Command, world: CliWorld): void {
       readConfig: () => run.readConfig(['database', 'storage']),
       adapters: world.adapters,
       environment: world.environment,
+      fetchFrom: ({ name }) => fetchProgramOf(run, { storage: name }),
       contextOf: (current, signal) => operationContext({ logger: serviceLogger(run, current), signal }),
       signal: world.signal,
       onReload: (listener) => world.onHangup?.(listener) ?? (() => undefined),

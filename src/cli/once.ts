@@ -4,6 +4,7 @@ import { concludeJobs } from './backup-report.ts';
 import { carryOut } from './carry-out.ts';
 import { action, type CliWorld } from './command.ts';
 import { addExamples } from './help.ts';
+import { proveAll } from './prove.ts';
 
 export function registerOnce(program: Command, world: CliWorld): void {
   const command = program
@@ -12,8 +13,9 @@ export function registerOnce(program: Command, world: CliWorld): void {
     .description(
       'Runs every job of the configuration one time, whatever its schedule, several at once as the configuration says, and ends. One that fails stops no other.',
     );
+  command.option('--prove', 'then carry out every verification and drill that is configured, too');
   addExamples(command, [['pgark once -c pgark.yaml', 'as a line of cron, or a CronJob of Kubernetes']]);
-  action(command, world, async (run) => {
+  action(command, world, async (run, _args, options) => {
     const config = await run.config(['database', 'storage']);
     const sources = [...config.databases.values()];
     const jobs = planJobs(config, { sources, prunes: true }, run.logger(config));
@@ -23,6 +25,8 @@ export function registerOnce(program: Command, world: CliWorld): void {
       readBack: false,
       dryRun: false,
     });
+    const [failure] = options.prove === true ? await proveAll(run, config) : [];
     concludeJobs(run, reports);
+    if (failure !== undefined) throw failure;
   });
 }

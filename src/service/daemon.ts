@@ -6,9 +6,13 @@ import { type HttpServer, startHttpServer } from '../http/server.ts';
 import type { OperationContext } from '../operations/context.ts';
 import { logConnectivity } from './connectivity.ts';
 import { runDue } from './due-run.ts';
+import { type ProofWorld, runDueProof } from './proof-run.ts';
+import type { ProofJob } from './proof-jobs.ts';
+import type { Job } from './jobs.ts';
+import { Slots } from './slots.ts';
 import { Generation } from './generation.ts';
 import { tidyMemoryWhenIdle } from './idle-memory.ts';
-import { lastStarts } from './last-starts.ts';
+import { lastStarts, lastStartsOfProofs } from './last-starts.ts';
 import { type Observation, startObserving } from './observe.ts';
 import type { JobWorld } from './run-job.ts';
 import { RunProgress } from './run-progress.ts';
@@ -36,6 +40,8 @@ export interface DaemonOptions {
   readonly onReload: (listener: () => void) => () => void;
   /** Of this process; hooks are given what programs need of it. */
   readonly environment: Readonly<Record<string, string | undefined>>;
+  /** How a server that is restored to try a backup gets archived WAL from a storage. Default: not at all. */
+  readonly fetchFrom?: ProofWorld['fetchFrom'];
 }
 
 /**
@@ -62,6 +68,8 @@ class Daemon {
   /** Ends the work that is still going on when the grace period is over. */
   readonly #abort = new AbortController();
   readonly #turns: Turns;
+  /** Of each kind one at a time. */
+  readonly #proofSlots = { verify: new Slots(1), drill: new Slots(1) };
   readonly #bases: WantedBases;
   #generation: Generation;
   #scheduler: Scheduler | undefined;
@@ -159,19 +167,31 @@ class Daemon {
   async #run(fired: Fired): Promise<RunNews> {
     const generation = this.#generation;
     const job = generation.jobs.find(({ id }) => id === fired.id);
-    if (job === undefined) return {};
+    const proof = generation.proofs.find(({ id }) => id === fired.id);
+    if (job === undefined && proof === undefined) return {};
     return generation.use(async () => {
-      const news = await runDue(job, fired, {
-        world: this.#worldOf(generation),
-        turns: this.#turns,
-        retry: generation.config.retry,
-        stopping: this.#options.signal,
-        nextRunNumber: () => (this.#runs += 1),
-      });
+      const news = await this.#carryOut(job ?? proof, fired, generation);
       this.#observation?.refresh();
       const next = this.#scheduler?.nextRuns().get(fired.id);
       if (next !== undefined) logNextRun(generation.logger, fired.id, next);
       return news;
+    });
+  }
+
+  #carryOut(job: Job | ProofJob | undefined, fired: Fired, generation: Generation): Promise<RunNews> {
+    const stopping = this.#options.signal;
+    if (job === undefined) return Promise.resolve({});
+    if ('kind' in job) {
+      const { config, stores, context } = generation;
+      const world = { config, stores, context, teller: this.#teller, fetchFrom: this.#options.fetchFrom };
+      return runDueProof(job, fired, { world, slots: this.#proofSlots[job.kind], stopping });
+    }
+    return runDue(job, fired, {
+      world: this.#worldOf(generation),
+      turns: this.#turns,
+      retry: generation.config.retry,
+      stopping,
+      nextRunNumber: () => (this.#runs += 1),
     });
   }
 
@@ -271,12 +291,21 @@ class Daemon {
       const { schedule, jitterMs } = job.settings;
       return schedule === undefined ? [] : [{ job, schedule, jitterMs }];
     });
-    const last = await lastStarts(
-      scheduled.map(({ job }) => job),
-      generation,
-      this.#options.signal,
-    );
-    return scheduled.map(({ job, schedule, jitterMs }) => ({ id: job.id, schedule, jitterMs, last: last.get(job.id) }));
+    const { proofs } = generation;
+    const [last, lastProofs] = await Promise.all([
+      lastStarts(
+        scheduled.map(({ job }) => job),
+        generation,
+        this.#options.signal,
+      ),
+      lastStartsOfProofs(proofs, generation, this.#options.signal),
+    ]);
+    return [
+      ...scheduled.map(({ job, schedule, jitterMs }) => ({ id: job.id, schedule, jitterMs, last: last.get(job.id) })),
+      ...proofs.flatMap(({ id, schedule }) =>
+        schedule === undefined ? [] : [{ id, schedule, jitterMs: 0, last: lastProofs.get(id) }],
+      ),
+    ];
   }
 
   #listen(config: Config): Promise<HttpServer> {
@@ -290,9 +319,9 @@ class Daemon {
   }
 
   #logNextRuns(): void {
-    const { logger, jobs } = this.#generation;
+    const { logger, jobs, proofs } = this.#generation;
     const next = this.#scheduler?.nextRuns() ?? new Map<string, Date>();
-    for (const job of jobs) {
+    for (const job of [...jobs, ...proofs]) {
       const at = next.get(job.id);
       if (at !== undefined) logNextRun(logger, job.id, at);
     }

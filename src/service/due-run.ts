@@ -1,18 +1,13 @@
-import { asPgarkError, messageOf, type PgarkError } from '../common/errors.ts';
+import { asPgarkError, type PgarkError } from '../common/errors.ts';
 import type { RetryConfig } from '../config/model.ts';
-import type { ObjectStore } from '../storage/object-store.ts';
-import { claimDue, type ClaimAnswer, endClaim } from './claims.ts';
-import { spacingOf } from './due-times.ts';
+import { DueClaim } from './due-claim.ts';
 import { type JobReport, type JobResult, stateOf } from './job-report.ts';
 import type { Job } from './jobs.ts';
 import { canPass } from './passing-errors.ts';
 import { type JobRequest, type JobWorld, runJob } from './run-job.ts';
 import type { Fired, RunNews } from './scheduler.ts';
-import { timeLimit } from './time-limit.ts';
 import type { Turns } from './turns.ts';
 
-/** A storage that takes longer over a claim, while there is another one to ask, is as good as away. */
-const CLAIM_MS_MAX = 10_000;
 /** Doublings beyond this are at the policy's longest pause in any case. */
 const DOUBLINGS_MAX = 40;
 
@@ -58,12 +53,15 @@ class DueRun {
   readonly #options: DueRunOptions;
   /** Attempts that failed in a way that can pass. */
   #failures = 0;
-  #claim: { readonly store: ObjectStore; readonly token: string } | undefined;
+  readonly #claim: DueClaim;
 
   constructor(job: Job, fired: Fired, options: DueRunOptions) {
     this.#job = job;
     this.#fired = fired;
     this.#options = options;
+    const { id, source, settings, storages } = job;
+    const claimable = { id, source: source.name, job: settings.name, schedule: settings.schedule, storages };
+    this.#claim = new DueClaim(claimable, fired, options.world);
   }
 
   async run(): Promise<RunNews> {
@@ -74,7 +72,7 @@ class DueRun {
       const report = await turns.within(this.#job, stopping, () => this.#attempt(attempt, part));
       if ('last' in report) return report;
       if (report.nextTryAt === undefined) {
-        await this.#endClaim();
+        await this.#claim.end();
         return {};
       }
       await clock.sleep(Math.max(0, report.nextTryAt.getTime() - clock.now().getTime()), stopping);
@@ -97,16 +95,8 @@ class DueRun {
     const { world, nextRunNumber } = this.#options;
     const { logger, clock } = world.context;
     const { id, settings } = this.#job;
-    const taken = this.#claim === undefined ? await this.#takeClaim() : undefined;
-    if (taken !== undefined) {
-      logger.info('job.skipped', `${id}: ${taken.host} (pid ${taken.pid}) has begun what is due; skipped`, {
-        job: id,
-        dueAt: this.#fired.dueAt.toISOString(),
-        host: taken.host,
-        pid: taken.pid,
-      });
-      return { last: taken.dueAt };
-    }
+    const taken = await this.#claim.take();
+    if (taken !== undefined) return { last: taken.dueAt };
     const run = nextRunNumber();
     const again = attempt === 1 ? '' : `, attempt ${attempt}`;
     logger.info('job.started', `run ${run}: ${id}${again}`, {
@@ -130,72 +120,6 @@ class DueRun {
     return report;
   }
 
-  /**
-   * Undefined once the due time is this run's, or if no storage can be asked: then the run itself will say what is wrong.
-   * Only the last storage to ask is given the time that its own retries take: nothing is to begin late for one that is away.
-   */
-  async #takeClaim(): Promise<Extract<ClaimAnswer, { kind: 'taken' }> | undefined> {
-    const { stores, context } = this.#options.world;
-    const { source, settings, storages } = this.#job;
-    const { clock, random, host, pid, signal, logger } = context;
-    for (const storage of storages) {
-      const isLast = storage === storages.at(-1);
-      const limit = isLast
-        ? undefined
-        : timeLimit(clock, CLAIM_MS_MAX, `no answer within ${CLAIM_MS_MAX / 1_000} s`, signal);
-      try {
-        const store = await stores.open(storage);
-        const answer = await claimDue(
-          store,
-          {
-            source: source.name,
-            job: settings.name,
-            dueAt: this.#fired.dueAt,
-            spacingMs: settings.schedule === undefined ? 1 : spacingOf(settings.schedule),
-            resumes: this.#fired.resumes,
-            now: clock.now(),
-            host,
-            pid,
-            random,
-          },
-          { signal: limit?.signal ?? signal },
-        );
-        if (answer.kind === 'taken') return answer;
-        this.#claim = { store, token: answer.token };
-        return undefined;
-      } catch (error) {
-        signal.throwIfAborted();
-        const message = messageOf(error);
-        logger.warning(
-          'schedule.claim_failed',
-          `${this.#job.id}: ${storage.name} cannot be told of this run: ${message}`,
-          {
-            job: this.#job.id,
-            storage: storage.name,
-          },
-        );
-      } finally {
-        limit?.end();
-      }
-    }
-    return undefined;
-  }
-
-  /** A claim that stays open is taken for a run that died: it is done anew after the next start. */
-  async #endClaim(): Promise<void> {
-    const { clock, logger } = this.#options.world.context;
-    const { id, source, settings } = this.#job;
-    if (this.#claim === undefined) return;
-    const { store, token } = this.#claim;
-    try {
-      await endClaim(store, { source: source.name, job: settings.name, token, now: clock.now() });
-    } catch (error) {
-      logger.warning('schedule.claim_failed', `${id}: the end of this run could not be noted: ${messageOf(error)}`, {
-        job: id,
-      });
-    }
-  }
-
   #nextTryAt(results: readonly JobResult[], now: Date): Date | undefined {
     if (results.some(isPassing)) this.#failures += 1;
     if (!results.some((result) => this.#isAgain(result))) return undefined;
@@ -214,7 +138,7 @@ class DueRun {
    * run that was taken for dead, and holds the lock, is not.
    */
   #isAgain(result: JobResult): boolean {
-    if (isLocked(result)) return this.#claim !== undefined && !this.#fired.resumes;
+    if (isLocked(result)) return this.#claim.isHeld && !this.#fired.resumes;
     return isPassing(result) && this.#failures <= this.#options.retry.retriesMax;
   }
 }

@@ -3,6 +3,7 @@ import type { Tracing } from '../common/tracer.ts';
 import type { Config } from '../config/model.ts';
 import type { OperationContext } from '../operations/context.ts';
 import { type Job, planJobs } from './jobs.ts';
+import { planProofs, type ProofJob } from './proof-jobs.ts';
 import type { JobWorld } from './run-job.ts';
 import type { RunListener } from './run-listener.ts';
 import { type Adapters, Stores } from './stores.ts';
@@ -14,6 +15,7 @@ import { type Adapters, Stores } from './stores.ts';
 export class Generation {
   readonly config: Config;
   readonly jobs: readonly Job[];
+  readonly proofs: readonly ProofJob[];
   readonly stores: Stores;
   readonly context: OperationContext;
   readonly #adapters: Adapters;
@@ -37,9 +39,11 @@ export class Generation {
     this.config = config;
     for (const warning of config.warnings) context.logger.warning('config.warning', warning);
     const sources = [...config.databases.values()];
-    // Who only receives WAL has no jobs, and needs none.
-    const wanted = { sources, prunes: true, mayBeNone: sources.some(({ wal }) => wal !== undefined) };
+    // Who only receives WAL, or tries backups of others, has no jobs, and needs none.
+    const mayBeNone = sources.some(({ wal, verify, drill }) => [wal, verify, drill].some((each) => each !== undefined));
+    const wanted = { sources, prunes: true, mayBeNone };
     this.jobs = planJobs(config, wanted, context.logger);
+    this.proofs = planProofs(config);
     // From here on there is something to close.
     this.#tracing = adapters.openTracing(config.traces, context.logger);
     this.context = { ...context, tracer: this.#tracing.tracer };

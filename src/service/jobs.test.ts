@@ -13,6 +13,7 @@ test('what a source is configured with and this version does not carry out is wa
     hooks: { before_backup: [{ run: ['true'] }], after_restore: [{ run: ['true'] }] },
     expect: { max_age: '1d', min_size: '1GiB' },
     drill: { schedule: '@weekly' },
+    verify: { schedule: '@daily' },
   };
   const config = {
     version: 1,
@@ -29,7 +30,7 @@ test('what a source is configured with and this version does not carry out is wa
       void settings.push(fields?.['setting']),
   };
   planJobs(loaded, { sources: [...loaded.databases.values()], prunes: true }, logger);
-  expect(settings).toEqual(['drill', 'hooks.after_restore', 'expect.min_size', 'server.auth']);
+  expect(settings).toEqual(['hooks.after_restore', 'expect.min_size', 'server.auth']);
 });
 
 async function compressionOf(format: 'plain' | 'directory', env: Readonly<Record<string, string>>): Promise<unknown> {

@@ -161,8 +161,6 @@ function warnOfUnused(config: Config, sources: readonly SourceConfig[], logger: 
 
 function unusedSettings(source: SourceConfig): readonly string[] {
   const isSet = {
-    verify: source.verify !== undefined,
-    drill: source.drill !== undefined,
     'hooks.before_restore': (source.hooks?.beforeRestore.length ?? 0) > 0,
     'hooks.after_restore': (source.hooks?.afterRestore.length ?? 0) > 0,
     'expect.min_size': source.expect?.minSizeBytes !== undefined,

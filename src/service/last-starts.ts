@@ -6,6 +6,7 @@ import { type LastStart, lastClaimed } from './claims.ts';
 import { selectNames } from './database-patterns.ts';
 import type { Generation } from './generation.ts';
 import type { Job } from './jobs.ts';
+import { claimNameOf, type ProofJob } from './proof-jobs.ts';
 import { Slots } from './slots.ts';
 
 /** Longer than a month, the longest usual schedule. */
@@ -65,6 +66,41 @@ export async function lastStarts(
       }
     }),
   );
+  return last;
+}
+
+/**
+ * The same for proofs, of which only claims are known: one that was never due waits for its next time. So does one that was begun
+ * and has not ended: a drill may take hours, on another host too, and is not to be begun there once more.
+ */
+export async function lastStartsOfProofs(
+  proofs: readonly ProofJob[],
+  { stores, logger }: Pick<Generation, 'stores' | 'logger'>,
+  stopping: AbortSignal,
+): Promise<ReadonlyMap<string, LastStart>> {
+  const signal = AbortSignal.any([stopping, AbortSignal.timeout(READ_MS_MAX)]);
+  const last = new Map<string, LastStart>();
+  for (const { id, kind, source, storages } of proofs) {
+    for (const storage of storages) {
+      try {
+        const store = await stores.open(storage);
+        const start = await lastClaimed(store, { source: source.name, job: claimNameOf(kind) }, { signal });
+        const known = last.get(id);
+        if (start !== undefined && (known === undefined || start.at > known.at)) {
+          last.set(id, { ...start, isOpen: false });
+        }
+      } catch (error) {
+        if (stopping.aborted) return last;
+        logger.warning(
+          'schedule.history_unknown',
+          `storage ${storage.name} cannot say what ran last: ${messageOf(error)}`,
+          {
+            storage: storage.name,
+          },
+        );
+      }
+    }
+  }
   return last;
 }
 

@@ -1,0 +1,27 @@
+import type { PgarkError } from '../common/errors.ts';
+import type { Config } from '../config/model.ts';
+import { planProofs } from '../service/proof-jobs.ts';
+import { runProof } from '../service/proof-run.ts';
+import { Stores } from '../service/stores.ts';
+import { Teller } from '../service/tell.ts';
+import type { CommandRun } from './command.ts';
+import { fetchProgramOf } from './fetch-program.ts';
+import { tellWorld } from './telling.ts';
+
+/** Carries out every verification and drill of a configuration, whatever its schedule. Resolves with what failed. */
+export async function proveAll(run: CommandRun, config: Config): Promise<readonly PgarkError[]> {
+  const context = run.context(config);
+  const stores = new Stores(run.world.adapters, context.logger);
+  const teller = new Teller(tellWorld(run, config));
+  const failures: PgarkError[] = [];
+  try {
+    for (const job of planProofs(config)) {
+      const fetchFrom = ({ name }: { readonly name: string }) => fetchProgramOf(run, { storage: name });
+      const failure = await runProof(job, { config, stores, context, teller, fetchFrom });
+      if (failure !== undefined) failures.push(failure);
+    }
+  } finally {
+    await stores.close();
+  }
+  return failures;
+}

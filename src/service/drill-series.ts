@@ -1,0 +1,52 @@
+import type { StorageConfig } from '../config/model.ts';
+import type { OperationContext } from '../operations/context.ts';
+import { type BackupKind, isBackupId, kindOfId } from '../repository/ids.ts';
+import { keys, parseManifestKey, parseProofKey } from '../repository/keys.ts';
+import { Repository } from '../repository/repository.ts';
+import type { Stores } from './stores.ts';
+
+/** Backups of one kind, of one database of a source in one storage: what a drill is a drill of. */
+export interface DrillSeries {
+  readonly storage: StorageConfig;
+  readonly database: string;
+  readonly kind: BackupKind;
+  /** When one of them was tried last, by the keys of the proofs; they sort by time as text. */
+  readonly triedAt: string | undefined;
+}
+
+/** All of a source. Rejects with a store's error. */
+export async function drillSeriesOf(
+  source: string,
+  storages: readonly StorageConfig[],
+  { stores, context }: { readonly stores: Stores; readonly context: OperationContext },
+): Promise<readonly DrillSeries[]> {
+  const call = { signal: context.signal };
+  const found: DrillSeries[] = [];
+  for (const storage of storages) {
+    const store = await stores.open(storage);
+    const kindsOf = new Map<string, Set<BackupKind>>();
+    for await (const { key, id } of new Repository(store, context).manifestKeys({ source }, call)) {
+      const database = parseManifestKey(key)?.database;
+      if (database === undefined || !isBackupId(id)) continue;
+      kindsOf.set(database, (kindsOf.get(database) ?? new Set()).add(kindOfId(id)));
+    }
+    for (const [database, kinds] of kindsOf) {
+      const prefix = keys.proofsOfDatabase(source, database);
+      const triedAt = new Map<BackupKind, string>();
+      for await (const { key } of store.list(prefix, call)) {
+        const proof = parseProofKey(key);
+        if (proof.kind !== 'drill' || !isBackupId(proof.id)) continue;
+        const kind = kindOfId(proof.id);
+        const at = key.slice(key.lastIndexOf('/') + 1);
+        if (at > (triedAt.get(kind) ?? '')) triedAt.set(kind, at);
+      }
+      for (const kind of kinds) found.push({ storage, database, kind, triedAt: triedAt.get(kind) });
+    }
+  }
+  return found;
+}
+
+/** So that each has its turn, however many there are. */
+export function longestUntried(series: readonly DrillSeries[]): DrillSeries | undefined {
+  return series.toSorted((a, b) => ((a.triedAt ?? '') < (b.triedAt ?? '') ? -1 : 1))[0];
+}

@@ -1,0 +1,118 @@
+import { messageOf } from '../common/errors.ts';
+import type { StorageConfig } from '../config/model.ts';
+import type { Schedule } from '../config/schedule.ts';
+import type { OperationContext } from '../operations/context.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import { claimDue, type ClaimAnswer, endClaim } from './claims.ts';
+import { spacingOf } from './due-times.ts';
+import type { Fired } from './scheduler.ts';
+import type { Stores } from './stores.ts';
+import { timeLimit } from './time-limit.ts';
+
+/** A storage that takes longer over a claim, while there is another one to ask, is as good as away. */
+const CLAIM_MS_MAX = 10_000;
+
+/** What a due time is of. */
+export interface Claimable {
+  /** As logs show it. */
+  readonly id: string;
+  readonly source: string;
+  /** Within the source. */
+  readonly job: string;
+  readonly schedule: Schedule | undefined;
+  /** Where claims lie: the first that answers. */
+  readonly storages: readonly StorageConfig[];
+}
+
+/** A due time, taken for this process once: no other host carries it out. */
+export class DueClaim {
+  readonly #of: Claimable;
+  readonly #fired: Fired;
+  readonly #world: { readonly stores: Stores; readonly context: OperationContext };
+  #held: { readonly store: ObjectStore; readonly token: string } | undefined;
+
+  constructor(of: Claimable, fired: Fired, world: { readonly stores: Stores; readonly context: OperationContext }) {
+    this.#of = of;
+    this.#fired = fired;
+    this.#world = world;
+  }
+
+  get isHeld(): boolean {
+    return this.#held !== undefined;
+  }
+
+  /**
+   * Undefined once the due time is this run's, or if no storage can be asked: then the run itself will say what is wrong.
+   * Only the last storage to ask is given the time that its own retries take: nothing is to begin late for one that is away.
+   */
+  async take(): Promise<Extract<ClaimAnswer, { kind: 'taken' }> | undefined> {
+    if (this.isHeld) return undefined;
+    const { stores, context } = this.#world;
+    const { id, source, job, schedule, storages } = this.#of;
+    const { clock, random, host, pid, signal, logger } = context;
+    for (const storage of storages) {
+      const isLast = storage === storages.at(-1);
+      const limit = isLast
+        ? undefined
+        : timeLimit(clock, CLAIM_MS_MAX, `no answer within ${CLAIM_MS_MAX / 1_000} s`, signal);
+      try {
+        const store = await stores.open(storage);
+        const answer = await claimDue(
+          store,
+          {
+            source,
+            job,
+            dueAt: this.#fired.dueAt,
+            spacingMs: schedule === undefined ? 1 : spacingOf(schedule),
+            resumes: this.#fired.resumes,
+            now: clock.now(),
+            host,
+            pid,
+            random,
+          },
+          { signal: limit?.signal ?? signal },
+        );
+        if (answer.kind === 'taken') return this.#skip(answer);
+        this.#held = { store, token: answer.token };
+        return undefined;
+      } catch (error) {
+        signal.throwIfAborted();
+        const message = messageOf(error);
+        logger.warning('schedule.claim_failed', `${id}: ${storage.name} cannot be told of this run: ${message}`, {
+          job: id,
+          storage: storage.name,
+        });
+      } finally {
+        limit?.end();
+      }
+    }
+    return undefined;
+  }
+
+  #skip(taken: Extract<ClaimAnswer, { kind: 'taken' }>): Extract<ClaimAnswer, { kind: 'taken' }> {
+    const { id } = this.#of;
+    const { host, pid } = taken;
+    this.#world.context.logger.info('job.skipped', `${id}: ${host} (pid ${pid}) has begun what is due; skipped`, {
+      job: id,
+      dueAt: this.#fired.dueAt.toISOString(),
+      host,
+      pid,
+    });
+    return taken;
+  }
+
+  /** A claim that stays open is taken for a run that died: it is done anew after the next start. */
+  async end(): Promise<void> {
+    const { clock, logger } = this.#world.context;
+    const { id, source, job } = this.#of;
+    if (this.#held === undefined) return;
+    const { store, token } = this.#held;
+    try {
+      await endClaim(store, { source, job, token, now: clock.now() });
+    } catch (error) {
+      logger.warning('schedule.claim_failed', `${id}: the end of this run could not be noted: ${messageOf(error)}`, {
+        job: id,
+      });
+    }
+  }
+}

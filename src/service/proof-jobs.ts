@@ -1,0 +1,39 @@
+import type { Config, SourceConfig, StorageConfig } from '../config/model.ts';
+import type { Schedule } from '../config/schedule.ts';
+
+/** What proves backups by schedule: reading them, or restoring one. */
+export interface ProofJob {
+  /** `shop (drill)`, as logs show it; no job of a configuration is called so. */
+  readonly id: string;
+  readonly kind: 'verify' | 'drill';
+  readonly source: SourceConfig;
+  /** Without one it is carried out only when somebody asks. */
+  readonly schedule: Schedule | undefined;
+  /** Where backups of the source lie. */
+  readonly storages: readonly StorageConfig[];
+}
+
+function proofStorages({ storages }: Config, { jobs, wal }: SourceConfig): readonly StorageConfig[] {
+  const named = new Set([...[...jobs.values()].flatMap(({ to }) => to), ...(wal?.to ?? [])]);
+  const all = [...storages.values()];
+  // Who makes no backups may still try those that others make.
+  return named.size === 0 ? all : all.filter(({ name }) => named.has(name));
+}
+
+/** All that is configured. */
+export function planProofs(config: Config): readonly ProofJob[] {
+  return [...config.databases.values()].flatMap((source) =>
+    (['verify', 'drill'] as const).flatMap((kind): readonly ProofJob[] => {
+      const settings = source[kind];
+      if (settings === undefined) return [];
+      const { schedule } = settings;
+      const storages = proofStorages(config, source);
+      return [{ id: `${source.name} ${claimNameOf(kind)}`, kind, source, schedule, storages }];
+    }),
+  );
+}
+
+/** Stands where claims have the name of a job. */
+export function claimNameOf(kind: ProofJob['kind']): string {
+  return `(${kind})`;
+}
