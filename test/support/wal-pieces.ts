@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { PieceFacts } from '../../src/formats/wal/piece-facts.ts';
-import type { WalPiece } from '../../src/formats/wal/store-piece.ts';
+import type { WalPiece } from '../../src/formats/wal/wal-piece.ts';
 import { type Segment, segmentName, segmentStart } from '../../src/postgres/wal/segment.ts';
 import { serverTimeOfDate } from '../../src/postgres/wal/server-time.ts';
 import { WAL_IDENTITY } from './wal-bytes.ts';

@@ -17,6 +17,7 @@ import type { Manifest } from '../../repository/manifest.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import { deltasOf, receivedPiece } from '../wal/received-piece.ts';
 import { putTimelineHistory, putWalDelta, putWalFile, type WalPlace } from '../wal/store-piece.ts';
+import { SealedPiece } from '../wal/wal-piece.ts';
 import { findSpan, segmentsOf, type WalSpan } from './needed-wal.ts';
 import type { OpenWal, WalRun } from './wal-run.ts';
 
@@ -167,13 +168,12 @@ class Streaming implements WalRun {
   }
 
   async #putSegment(stream: SegmentStream, segment: ReceivedWal): Promise<Lsn> {
-    const { end } = segment.content;
-    const piece = receivedPiece(segment, this.#identity);
-    try {
-      await this.#each(async (place, signal) => void (await putWalFile(place, piece, { signal })));
-    } finally {
-      segment.content.release();
-    }
+    const { content } = segment;
+    const { end } = content;
+    const sealing = SealedPiece.of(receivedPiece(segment, this.#identity), this.#request.sealer);
+    const sealed = await sealing.finally(() => content.release());
+    await this.#each(async (place, signal) => void (await putWalFile(place, sealed, { signal })));
+    sealed.release();
     stream.lasts(end);
     return end;
   }

@@ -3,7 +3,7 @@ import { MIB } from '../../common/bytes.ts';
 import type { ReceivedWal } from '../../postgres/replication/segment-stream.ts';
 import type { WalIdentity } from '../../postgres/wal/segment-content.ts';
 import { segmentStart } from '../../postgres/wal/segment.ts';
-import type { WalPiece } from './store-piece.ts';
+import type { WalPiece } from './wal-piece.ts';
 
 /** A delta is put in one request, and has to fit a small object also if nothing in it can be compressed. */
 export const DELTA_BYTES_MAX = 4 * MIB;

@@ -1,28 +1,18 @@
 import type { ByteStream } from '../../common/bytes.ts';
 import { assert, isPgarkError, PgarkError } from '../../common/errors.ts';
-import { compress } from '../../pipeline/compress.ts';
-import { type Compression, compressionSuffix } from '../../pipeline/compression.ts';
+import { compressionSuffix } from '../../pipeline/compression.ts';
 import { Digest } from '../../pipeline/digest.ts';
 import type { DecryptionKeys, Sealer } from '../../pipeline/encryption/sealer.ts';
 import { formatLsn } from '../../postgres/wal/lsn.ts';
 import { formatServerTime } from '../../postgres/wal/server-time.ts';
 import { readStateBytes } from '../../repository/state-object.ts';
 import { parseWalKey, type WalFolder, walKey, type WalName } from '../../repository/wal-keys.ts';
-import type { CallOptions, ObjectKey, ObjectStore } from '../../storage/object-store.ts';
-import { factsFrame, type PieceFacts } from './piece-facts.ts';
+import type { CallOptions, ObjectKey, ObjectStore, StoredObject } from '../../storage/object-store.ts';
 import { readPiece } from './read-piece.ts';
+import { SealedPiece, sealedContent, WAL_COMPRESSION, type WalPiece } from './wal-piece.ts';
 
-/** Level 3 makes it no smaller. */
-const COMPRESSION: Compression = { algorithm: 'zstd', level: 1 };
 /** Metadata by which an object can be compared without being read. */
 const SHA256_METADATA = 'pgark-sha256';
-
-/** Something to archive: what it is, and its bytes, which may be asked for several times. Its blocks stay its own. */
-export interface WalPiece {
-  readonly wal: WalName;
-  readonly facts: PieceFacts;
-  content(): ByteStream;
-}
 
 /** Where pieces of one server's WAL go, and how. */
 export interface WalPlace {
@@ -37,15 +27,19 @@ export interface WalPlace {
 export type PutOutcome = 'stored' | 'present';
 
 /**
- * Archives a whole file of WAL under its own name: zstd 1 → encrypt → put. Errors: `wal-conflict` if another content has that
- * name, which is never replaced; `store-…`.
+ * Archives a whole file of WAL under its own name. One that is not sealed yet is compressed and encrypted on its way. Errors:
+ * `wal-conflict` if another content has that name, which is never replaced; `store-…`.
  */
-export async function putWalFile(place: WalPlace, piece: WalPiece, options: CallOptions = {}): Promise<PutOutcome> {
+export async function putWalFile(
+  place: WalPlace,
+  piece: WalPiece | SealedPiece,
+  options: CallOptions = {},
+): Promise<PutOutcome> {
   const { store, folder, sealer } = place;
   const { facts, wal } = piece;
   const key = pieceKey(place, wal);
-  try {
-    await store.putStream(key, sealedContent(piece, sealer), {
+  const put = (body: ByteStream): Promise<StoredObject> =>
+    store.putStream(key, body, {
       ...options,
       bytesEstimateMax: facts.bytes + facts.bytes / 64 + 4096,
       metadata: {
@@ -54,6 +48,8 @@ export async function putWalFile(place: WalPlace, piece: WalPiece, options: Call
         [SHA256_METADATA]: facts.sha256,
       },
     });
+  try {
+    await (piece instanceof SealedPiece ? piece.storeBy(put) : put(sealedContent(piece, sealer)));
     return 'stored';
   } catch (error) {
     if (!isPgarkError(error, 'object-exists')) throw error;
@@ -105,19 +101,16 @@ export async function putTimelineHistory(
 
 /** Where a piece goes. */
 export function pieceKey({ folder, sealer }: Pick<WalPlace, 'folder' | 'sealer'>, wal: WalName): ObjectKey {
-  return walKey(folder, wal, compressionSuffix(COMPRESSION.algorithm) + (sealer?.suffix ?? ''));
-}
-
-function sealedContent(piece: WalPiece, sealer: Sealer | undefined): ByteStream {
-  const compressed = async function* (): ByteStream {
-    yield factsFrame(piece.facts);
-    yield* compress(COMPRESSION)(piece.content());
-  };
-  return sealer === undefined ? compressed() : sealer.seal()(compressed());
+  return walKey(folder, wal, compressionSuffix(WAL_COMPRESSION.algorithm) + (sealer?.suffix ?? ''));
 }
 
 /** Whether the object holds the piece's content, by the best evidence there is. */
-async function holdsSame(place: WalPlace, key: ObjectKey, piece: WalPiece, options: CallOptions): Promise<boolean> {
+async function holdsSame(
+  place: WalPlace,
+  key: ObjectKey,
+  piece: WalPiece | SealedPiece,
+  options: CallOptions,
+): Promise<boolean> {
   const { store, sealer, keys } = place;
   const info = await store.head(key, options);
   if (info === undefined) throw new PgarkError('store-condition-failed', `${key} was there, and is gone`);
@@ -131,10 +124,15 @@ async function holdsSame(place: WalPlace, key: ObjectKey, piece: WalPiece, optio
   } catch (error) {
     // Who only encrypts has no key. Two contents hardly ever compress to the very same length.
     if (!isPgarkError(error, 'key-missing') && !isPgarkError(error, 'wrong-key')) throw error;
-    let bytes = 0;
-    for await (const block of sealedContent(piece, sealer)) bytes += block.length;
-    return bytes === info.bytes;
+    return (await sealedBytes(piece, sealer)) === info.bytes;
   }
+}
+
+async function sealedBytes(piece: WalPiece | SealedPiece, sealer: Sealer | undefined): Promise<number> {
+  if (piece instanceof SealedPiece) return piece.bytes;
+  let bytes = 0;
+  for await (const block of sealedContent(piece, sealer)) bytes += block.length;
+  return bytes;
 }
 
 function conflict(store: ObjectStore, key: ObjectKey): PgarkError {

@@ -7,7 +7,7 @@ import { pieceOf, WAL_FOLDER } from '../../../test/support/wal-pieces.ts';
 import { PgarkError } from '../../common/errors.ts';
 import { silentLogger } from '../../common/log.ts';
 import { systemRandom } from '../../common/random.ts';
-import type { WalPiece } from '../../formats/wal/store-piece.ts';
+import type { WalPiece } from '../../formats/wal/wal-piece.ts';
 import { walKey } from '../../repository/wal-keys.ts';
 import { readWalRecord } from '../../repository/wal-record.ts';
 import { Archives } from './archives.ts';
@@ -65,7 +65,7 @@ class Scene {
   /** Puts a piece, and turns the clock when the first storage has it. */
   async put(archives: Archives, number: number, waitedMs: number): Promise<boolean> {
     let isOver = false;
-    const put = archives.put(piece(number), signal).then(() => {
+    const put = archives.putSegment(piece(number), signal).then(() => {
       isOver = true;
     });
     while (!this.numbers(this.near).includes(number)) await turn();
@@ -94,7 +94,7 @@ describe('of two storages', { timeout: 120_000 }, () => {
     const archives = await scene.open();
     // Of a timeline that was left behind, long before.
     for (const store of [scene.near, scene.far]) await store.putSmall(OLDER, Buffer.from('wal'));
-    await archives.put(piece(1), signal);
+    await archives.putSegment(piece(1), signal);
     scene.refuse();
     expect(await scene.put(archives, 2, 299_000)).toBe(false);
     expect(archives.places).toHaveLength(2);
@@ -102,7 +102,7 @@ describe('of two storages', { timeout: 120_000 }, () => {
     await scene.archived();
     expect(archives.places.map(({ name }) => name)).toEqual(['near']);
     // Nobody waits for it any more.
-    await archives.put(piece(3), signal);
+    await archives.putSegment(piece(3), signal);
     expect([scene.numbers(scene.near), scene.numbers(scene.far)]).toEqual([[1, 2, 3], [1]]);
     // It says nothing of itself that is not so.
     await archives.note(HEAD, signal);
@@ -112,7 +112,7 @@ describe('of two storages', { timeout: 120_000 }, () => {
     while (scene.numbers(scene.far).length < 3) await turn();
     // The first segment that comes when it lacks nothing brings it back.
     for (let number = 4; archives.places.length < 2; number += 1) {
-      await archives.put(piece(number), signal);
+      await archives.putSegment(piece(number), signal);
       while (scene.numbers(scene.far).length < number) await turn();
     }
     expect(scene.numbers(scene.far)).toEqual(scene.numbers(scene.near));
@@ -163,7 +163,7 @@ describe('of two storages', { timeout: 120_000 }, () => {
     const archives = await scene.open(near);
     scene.refuse();
     near.faults = { before: () => Promise.reject(new PgarkError('store-unreachable', 'the test refuses')) };
-    const put = archives.put(piece(1), signal);
+    const put = archives.putSegment(piece(1), signal);
     for (let minute = 0; minute < 60; minute += 1) await scene.clock.advance(60_000);
     expect(archives.places).toHaveLength(2);
     near.faults = {};
@@ -178,7 +178,7 @@ describe('of two storages', { timeout: 120_000 }, () => {
     const scene = new Scene();
     scene.refuse();
     const archives = await scene.open();
-    for (const number of [1, 2]) await archives.put(piece(number), signal);
+    for (const number of [1, 2]) await archives.putSegment(piece(number), signal);
     expect(archives.places.map(({ name }) => name)).toEqual(['near']);
     scene.faulty.faults = {};
     await scene.clock.advance(31_000);

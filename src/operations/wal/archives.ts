@@ -5,7 +5,8 @@ import type { Logger } from '../../common/log.ts';
 import type { Random } from '../../common/random.ts';
 import { type RetryPolicy, retryDelayMs } from '../../common/retry.ts';
 import { type PutOutcome, putTimelineHistory, putWalDelta, putWalFile } from '../../formats/wal/store-piece.ts';
-import type { WalPiece, WalPlace } from '../../formats/wal/store-piece.ts';
+import type { WalPlace } from '../../formats/wal/store-piece.ts';
+import type { SealedPiece, WalPiece } from '../../formats/wal/wal-piece.ts';
 import { Repository } from '../../repository/repository.ts';
 import type { WalFolder } from '../../repository/wal-keys.ts';
 import { readWalRecord, type WalHead, type WalRecord, writeWalRecord } from '../../repository/wal-record.ts';
@@ -86,7 +87,7 @@ export class Archives {
       const from = stores[present]?.store;
       const isFinal = isPgarkError(own?.reason, 'wal-conflict') || options.signal?.aborted === true;
       if (from === undefined || record?.status !== 'fulfilled' || isFinal) throw asPgarkError(own?.reason);
-      const left = new LeftBehind({ name, store, folder: place.folder, from, since: undefined, clock, logger });
+      const left = new LeftBehind({ ...place, name, from, since: undefined, clock, logger });
       const { head: _, ...known } = record.value;
       return { ...base, record: known, left, failure: asPgarkError(own?.reason) };
     });
@@ -113,20 +114,24 @@ export class Archives {
   }
 
   /**
-   * Resolves when every storage has the piece. Rejects with the signal's reason, or with what no further try would change:
+   * Resolves when every storage has the segment, which is the one behind the last: one call at a time. Rejects with the signal's reason, or with what no further try would change:
    * `wal-conflict`, `corrupt` for an object of its name that is damaged.
    */
-  async put(piece: WalPiece, signal: AbortSignal): Promise<void> {
-    const isWhole = piece.wal.kind === 'segment';
-    if (isWhole) await this.#takeBack();
-    const since = piece.wal.name;
-    await this.#everywhere(since, signal, async ({ place }, call) => {
-      if (piece.wal.kind === 'delta') await putWalDelta(place, piece, call);
-      else this.#note(place, piece, await putWalFile(place, piece, call));
-    });
-    if (!isWhole) return;
-    this.#lastWhole = piece.wal.name;
+  async putSegment(segment: WalPiece | SealedPiece, signal: AbortSignal): Promise<void> {
+    await this.#takeBack();
+    const { name } = segment.wal;
+    await this.#everywhere(name, signal, async ({ place }, call) =>
+      this.#note(place, segment, await putWalFile(place, segment, call)),
+    );
+    this.#lastWhole = name;
     for (const { left } of this.#archives) left?.wake();
+  }
+
+  /** The same of a part of the segment behind the last one. */
+  async putDelta(delta: WalPiece, signal: AbortSignal): Promise<void> {
+    await this.#everywhere(delta.wal.name, signal, async ({ place }, call) => {
+      await putWalDelta(place, delta, call);
+    });
   }
 
   async putHistory(name: string, content: Uint8Array, signal: AbortSignal): Promise<void> {
@@ -255,8 +260,7 @@ export class Archives {
   #leave(archive: Archive, done: Archive, since: string | undefined, failure: PgarkError, why: string): void {
     const { clock, logger } = this.#options;
     const { name, place } = archive;
-    const { store, folder } = place;
-    archive.left = new LeftBehind({ name, store, folder, from: done.place.store, since, clock, logger });
+    archive.left = new LeftBehind({ ...place, name, from: done.place.store, since, clock, logger });
     archive.failure = failure;
     this.#tellLeft(name, failure, why);
   }
@@ -326,7 +330,7 @@ export class Archives {
     this.#options.onFailing?.(archive.name, undefined);
   }
 
-  #note({ store }: WalPlace, { wal, facts }: WalPiece, outcome: PutOutcome): void {
+  #note({ store }: WalPlace, { wal, facts }: WalPiece | SealedPiece, outcome: PutOutcome): void {
     const what = outcome === 'stored' ? `archived ${wal.name}` : `${wal.name} was archived already`;
     this.#options.logger.debug('wal.segment_stored', `${what} (${formatBytes(facts.bytes)}) in ${store.location}`, {
       segment: wal.name,

@@ -51,7 +51,7 @@ export class SegmentDeltas {
   async put(tail: ReceivedWal, signal: AbortSignal): Promise<void> {
     for (const part of deltasOf(tail)) {
       const { from, to, since } = part;
-      await this.#archives.put(receivedPiece(part, this.#identity), signal);
+      await this.#archives.putDelta(receivedPiece(part, this.#identity), signal);
       this.#own.push({ from, to, level: 0, since });
     }
     await this.#putTogether(tail, signal);
@@ -77,7 +77,7 @@ export class SegmentDeltas {
       if (first === undefined || last === undefined || same.length < DELTAS_PER_LEVEL) return;
       if (last.to - first.from > DELTA_BYTES_MAX) return;
       const whole = { from: first.from, to: last.to, level: first.level + 1, since: first.since };
-      await this.#archives.put(receivedPiece({ ...tail, ...whole }, this.#identity), signal);
+      await this.#archives.putDelta(receivedPiece({ ...tail, ...whole }, this.#identity), signal);
       this.#own = [...this.#own.slice(0, -same.length), whole];
       await this.#archives.removeDeltas((place) => same.map((delta) => this.#keyOf(place, delta)), signal);
     }

@@ -1,5 +1,4 @@
 import { MIB } from '../../common/bytes.ts';
-import { receivedPiece } from '../../formats/wal/received-piece.ts';
 import type { ReceivedWal, SegmentStream } from '../../postgres/replication/segment-stream.ts';
 import type { WalStreamEnd } from '../../postgres/replication/wal-stream.ts';
 import { formatLsn, type Lsn } from '../../postgres/wal/lsn.ts';
@@ -9,6 +8,7 @@ import { segmentAt, segmentName, segmentStartAt } from '../../postgres/wal/segme
 import type { Archives } from './archives.ts';
 import type { ReceiverWorld } from './receiver-world.ts';
 import { SegmentDeltas } from './segment-deltas.ts';
+import { SegmentLine } from './segment-line.ts';
 import type { StartPosition } from './start-position.ts';
 
 const NOTE_EVERY_MS = 60_000;
@@ -37,7 +37,12 @@ class StreamStoring {
   readonly #identity: WalIdentity;
   readonly #timeline: number;
   readonly #archives: Archives;
+  readonly #line: SegmentLine;
+  readonly #untilStopped: AbortSignal;
+  readonly #untilGivenUp: AbortSignal;
   #archived: Lsn;
+  /** Up to there everything is archived, or on its way. */
+  #taken: Lsn;
   #deltas: SegmentDeltas;
   #notedMs = -Infinity;
   #noting: Promise<void> = Promise.resolve();
@@ -49,6 +54,16 @@ class StreamStoring {
     this.#timeline = start.timeline;
     this.#archives = archives;
     this.#archived = start.lsn;
+    this.#taken = start.lsn;
+    this.#line = new SegmentLine({
+      archives,
+      identity,
+      sealer: world.request.sealer,
+      signal: world.giveUp,
+      onArchived: (end) => this.#isArchived(end),
+    });
+    this.#untilStopped = AbortSignal.any([world.stop, this.#line.failed]);
+    this.#untilGivenUp = AbortSignal.any([world.giveUp, this.#line.failed]);
     this.#deltas = this.#deltasAt(start.lsn);
   }
 
@@ -60,6 +75,7 @@ class StreamStoring {
     try {
       return await this.#storeAll();
     } finally {
+      await this.#line.done().catch(() => undefined);
       this.#note();
       await this.#noting;
     }
@@ -71,16 +87,17 @@ class StreamStoring {
     let flushMs = clock.monotonicMs() + request.flushMs;
     for (;;) {
       giveUp.throwIfAborted();
+      this.#line.failed.throwIfAborted();
       // Before anything is waited for: it may have been told while a segment was stored.
       if (stop.aborted) this.#stream.finish();
       const wasOver = this.#stream.isOver;
       const full = await this.#next(Math.max(0, flushMs - clock.monotonicMs()));
       this.#world.state.received = this.#stream.received;
       if (full !== undefined) {
-        await this.#storeFull(full, giveUp);
+        await this.#storeFull(full);
         continue;
       }
-      const isDue = clock.monotonicMs() >= flushMs || this.#stream.received - this.#archived >= FLUSH_BYTES;
+      const isDue = clock.monotonicMs() >= flushMs || this.#stream.received - this.#taken >= FLUSH_BYTES;
       if (isDue || request.synchronous === true || wasOver) await this.#storeTail(giveUp);
       if (isDue) flushMs = clock.monotonicMs() + request.flushMs;
       this.#world.state.heard(this.#stream);
@@ -95,9 +112,9 @@ class StreamStoring {
     try {
       return await this.#stream.next({
         withinMs,
-        beyond: request.synchronous === true ? this.#archived : this.#archived + FLUSH_BYTES - 1n,
+        beyond: request.synchronous === true ? this.#taken : this.#taken + FLUSH_BYTES - 1n,
         // Once told to stop, the server's answer is waited for.
-        signal: stop.aborted ? giveUp : stop,
+        signal: stop.aborted ? this.#untilGivenUp : this.#untilStopped,
       });
     } catch (error) {
       await this.#storeTail(giveUp);
@@ -105,23 +122,24 @@ class StreamStoring {
     }
   }
 
-  async #storeFull(full: ReceivedWal, signal: AbortSignal): Promise<void> {
-    await this.#archives.put(receivedPiece(full, this.#identity), signal);
+  async #storeFull(full: ReceivedWal): Promise<void> {
     const { end } = full.content;
-    full.content.release();
-    this.#isArchived(end);
-    await this.#deltas.remove(signal);
+    const deltas = this.#deltas;
     this.#deltas = this.#deltasAt(end);
+    this.#taken = end;
+    await this.#line.add(full, deltas);
   }
 
   async #storeTail(signal: AbortSignal): Promise<void> {
+    await this.#line.done();
     const start = segmentStartAt(this.#stream.received, this.#identity.segmentBytes);
     // A full segment that waits comes first.
     if (this.#archived < start || this.#archived >= this.#stream.received) return;
     const tail = this.#stream.tail(Number(this.#archived - start));
     if (tail === undefined) return;
     await this.#deltas.put(tail, signal);
-    this.#isArchived(start + BigInt(tail.to));
+    this.#taken = start + BigInt(tail.to);
+    this.#isArchived(this.#taken);
   }
 
   #isArchived(lsn: Lsn): void {
