@@ -8,7 +8,7 @@ import { formatServerTime } from '../../postgres/wal/server-time.ts';
 import { readStateBytes } from '../../repository/state-object.ts';
 import { parseWalKey, type WalFolder, walKey, type WalName } from '../../repository/wal-keys.ts';
 import type { CallOptions, ObjectKey, ObjectStore, StoredObject } from '../../storage/object-store.ts';
-import { readPiece } from './read-piece.ts';
+import { readFacts, readPiece } from './read-piece.ts';
 import { SealedPiece, sealedContent, WAL_COMPRESSION, type WalPiece } from './wal-piece.ts';
 
 /** Metadata by which an object can be compared without being read. */
@@ -128,6 +128,26 @@ async function holdsSame(
   }
 }
 
+/**
+ * The digest of what an object of the archive holds, as the object itself says, to compare it with its like in another store.
+ * Undefined where nobody here can read that.
+ */
+export async function toldSha256(
+  { store, keys }: Pick<WalPlace, 'store' | 'keys'>,
+  key: ObjectKey,
+  options: CallOptions = {},
+): Promise<string | undefined> {
+  const info = await store.head(key, options);
+  const tag = info?.metadata?.[SHA256_METADATA];
+  if (tag !== undefined) return tag;
+  try {
+    return (await readFacts(store, { key, encryption: parseWalKey(key)?.encryption }, { ...options, keys })).sha256;
+  } catch (error) {
+    if (isPgarkError(error, 'key-missing') || isPgarkError(error, 'wrong-key')) return undefined;
+    throw error;
+  }
+}
+
 async function sealedBytes(piece: WalPiece | SealedPiece, sealer: Sealer | undefined): Promise<number> {
   if (piece instanceof SealedPiece) return piece.bytes;
   let bytes = 0;
@@ -135,7 +155,8 @@ async function sealedBytes(piece: WalPiece | SealedPiece, sealer: Sealer | undef
   return bytes;
 }
 
-function conflict(store: ObjectStore, key: ObjectKey): PgarkError {
+/** Something else has that name. */
+export function conflict(store: ObjectStore, key: ObjectKey): PgarkError {
   return new PgarkError(
     'wal-conflict',
     `${key} is in ${store.location} already, with another content; what is archived is never replaced`,

@@ -7,6 +7,7 @@ import { pieceOf, WAL_FOLDER } from '../../../test/support/wal-pieces.ts';
 import { PgarkError } from '../../common/errors.ts';
 import { silentLogger } from '../../common/log.ts';
 import { systemRandom } from '../../common/random.ts';
+import { putWalFile } from '../../formats/wal/store-piece.ts';
 import type { WalPiece } from '../../formats/wal/wal-piece.ts';
 import { walKey } from '../../repository/wal-keys.ts';
 import { readWalRecord } from '../../repository/wal-record.ts';
@@ -35,6 +36,8 @@ class Scene {
   readonly far = new MemoryStore();
   readonly faulty = new FaultyStore(this.far);
   readonly failing: [string, string | undefined][] = [];
+  /** Errors of the log. */
+  readonly told: [string, string][] = [];
 
   refuse(): void {
     this.faulty.faults = {
@@ -54,7 +57,7 @@ class Scene {
       {
         clock: this.clock,
         random: systemRandom,
-        logger: silentLogger,
+        logger: { ...silentLogger, error: (event, message) => void this.told.push([event, message]) },
         pgarkVersion: '0.1.0',
         sealing: { sealer: undefined, keys: { identities: [], passphrases: [] } },
         onFailing: (storage, failure) => void this.failing.push([storage, failure?.code]),
@@ -171,6 +174,41 @@ describe('of two storages', { timeout: 120_000 }, () => {
     await scene.clock.advance(60_000);
     await put;
     expect([scene.numbers(scene.near), scene.numbers(scene.far)]).toEqual([[1], [1]]);
+    await archives.close();
+  });
+
+  test('one that has something else under a name of the other one keeps it, and does not come back', async () => {
+    const scene = new Scene();
+    scene.refuse();
+    const archives = await scene.open();
+    for (const number of [1, 2]) await archives.putSegment(piece(number), signal);
+    // Of the same content, as another version would have compressed it.
+    const [key = ''] = [...scene.near.objects.keys()].filter((each) => each.endsWith('000001.zst'));
+    const other = await scene.near.get(key);
+    const { metadata } = other.info;
+    const longer = async function* () {
+      yield* other.body;
+      yield Buffer.alloc(100);
+    };
+    await scene.far.putStream(key, longer(), { ...(metadata && { metadata }) });
+    const foreign = { timeline: 1, number: 2n };
+    const bytes = madeSegment(foreign, { seed: 9 }).fill(0, 0x8000);
+    const place = {
+      store: scene.far,
+      folder: WAL_FOLDER,
+      sealer: undefined,
+      keys: { identities: [], passphrases: [] },
+    };
+    await putWalFile(place, pieceOf(foreign, bytes));
+    const before = new Map(scene.far.objects);
+    scene.faulty.faults = {};
+    await scene.clock.advance(31_000);
+    while (!scene.told.some(([event]) => event === 'wal.catch_up_failed')) await turn();
+    await archives.putSegment(piece(3), signal);
+    expect(archives.places.map(({ name }) => name)).toEqual(['near']);
+    expect(scene.told.at(-1)).toEqual(['wal.catch_up_failed', expect.stringContaining('with another content')]);
+    for (const [name, { bytes: kept }] of before)
+      expect([name, scene.far.objects.get(name)?.bytes]).toEqual([name, kept]);
     await archives.close();
   });
 
