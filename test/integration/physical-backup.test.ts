@@ -1,7 +1,8 @@
-import { readdir } from 'node:fs/promises';
+import { readdir, writeFile } from 'node:fs/promises';
 import { generateIdentity, identityToRecipient } from 'age-encryption';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Secret } from '../../src/common/secret.ts';
+import { baseDownload } from '../../src/formats/physical/download-base.ts';
 import { PhysicalObjects } from '../../src/formats/physical/physical-objects.ts';
 import { RestoredBase } from '../../src/formats/physical/restore-base.ts';
 import { placeTablespaces } from '../../src/formats/physical/tablespace-map.ts';
@@ -182,6 +183,28 @@ describe('a physical backup of a server that followed another one', () => {
     await restoreServer(disk.store, again, { selector: { kind: 'name', name: manifestOf(outcome).id } });
     expect(await (await folder.start(again)).value(`SELECT to_regclass('behind') IS NULL`)).toBe('true');
     await folder.stop(again);
+    // Nor is it for who restores what was downloaded by stock means, without a target.
+    const stock = folder.join('of-standby-stock');
+    await folder.makeFolder(stock);
+    const access = { store: disk.store, keys: NO_KEYS, signal };
+    const { files } = await baseDownload(manifestOf(outcome), access, { compression: 'none' });
+    for (const file of files) {
+      const { name } = file;
+      if (!name.endsWith('.tar')) continue;
+      await writeFile(
+        folder.join(name),
+        open(() => {}),
+        { mode: 0o644 },
+      );
+      await folder.run(
+        'tar',
+        ['-xf', folder.join(name), '-C', name === 'pg_wal.tar' ? `${stock}/pg_wal` : stock],
+        '/bin',
+      );
+    }
+    await folder.run('rm', ['-f', `${stock}/standby.signal`], '/bin');
+    expect(await (await folder.start(stock)).value(`SELECT to_regclass('behind') IS NULL`)).toBe('true');
+    await folder.stop(stock);
   });
 
   test('is restored with its timeline’s history once it is a primary', async () => {

@@ -3,10 +3,12 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { MemoryStore } from '../../../test/support/memory-store.ts';
+import { bytesOf } from '../../../test/support/streams.ts';
 import { madeSegment, WAL_IDENTITY } from '../../../test/support/wal-bytes.ts';
 import { pieceOf, WAL_FOLDER } from '../../../test/support/wal-pieces.ts';
 import { putWalDelta, putWalFile } from '../wal/store-piece.ts';
-import { fetchSpan } from './fetch-wal.ts';
+import { fetchSpan, segmentContent } from './fetch-wal.ts';
+import { findSpan } from './needed-wal.ts';
 import { TargetFolder } from './target-files.ts';
 
 const { segmentBytes } = WAL_IDENTITY;
@@ -35,6 +37,14 @@ test.each([
     ],
     8_192,
   ],
+  [
+    'in parts that overlap',
+    [
+      [0, 5_000],
+      [4_000, 9_000],
+    ],
+    8_999,
+  ],
   ['with a segment', [[0, segmentBytes]], segmentBytes],
 ] as const)('a span holds nothing behind its end: %s', async (_, parts, end) => {
   const store = new MemoryStore();
@@ -50,4 +60,7 @@ test.each([
   expect((await written('000000010000000000000003')).equals(madeSegment(third))).toBe(true);
   const expected = Buffer.concat([madeSegment(fourth).subarray(0, end), Buffer.alloc(segmentBytes - end)]);
   expect((await written('000000010000000000000004')).equals(expected)).toBe(true);
+  // What is downloaded is replayed up to its end too.
+  const [, last] = await findSpan(store, span);
+  expect(last && (await bytesOf(segmentContent(last, span, { store, keys, signal }))).equals(expected)).toBe(true);
 });

@@ -49,14 +49,26 @@ export async function checkSpan(span: WalSpan, access: SourceAccess): Promise<vo
   if (span.timeline > 1) await readHistory(span, access);
 }
 
-/** A segment as long as all are: what is not archived of it is zeros, where its WAL ends. Errors: those of `checkSpan`. */
+/**
+ * A segment as long as all are: what is not archived of it, and what lies behind the span's end, is zeros, where its WAL ends.
+ * Errors: those of `checkSpan`.
+ */
 export async function* segmentContent({ parts }: ArchivedSegment, span: WalSpan, access: SourceAccess): ByteStream {
-  let at = 0;
+  let done = 0;
   for (const part of parts) {
-    yield* contentOf(part, span, access);
-    at = part.to;
+    const end = Number(span.to - part.start);
+    let at = part.from;
+    for await (const block of contentOf(part, span, access)) {
+      // A part may begin in the one before.
+      const fresh = block.subarray(Math.min(block.length, Math.max(0, done - at)), Math.max(0, end - at));
+      at += block.length;
+      done += fresh.length;
+      if (fresh.length > 0) yield fresh;
+    }
   }
-  for (; at < span.segmentBytes; at += ZEROS_BYTES) yield new Uint8Array(Math.min(ZEROS_BYTES, span.segmentBytes - at));
+  for (; done < span.segmentBytes; done += ZEROS_BYTES) {
+    yield new Uint8Array(Math.min(ZEROS_BYTES, span.segmentBytes - done));
+  }
 }
 
 async function writeSegment(
