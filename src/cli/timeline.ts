@@ -1,5 +1,12 @@
 import type { Command } from 'commander';
-import { type RecoveryTimeline, type RecoveryWindow, recoveryTimelines } from '../operations/wal/recovery-window.ts';
+import {
+  type JudgedGaps,
+  judgeGaps,
+  type RecoveryTimeline,
+  type RecoveryWindow,
+  recoveryTimelines,
+  windowStart,
+} from '../operations/wal/recovery-window.ts';
 import { action, chooseSources, type CliWorld } from './command.ts';
 import { addExamples } from './help.ts';
 import { formatTable, formatTime } from './table.ts';
@@ -23,7 +30,8 @@ export function registerTimeline(program: Command, world: CliWorld): void {
       const storage = typeof options.storage === 'string' ? options.storage : undefined;
       for (const { name, store } of await storesToReadFrom(run, config, source, storage)) {
         for (const timeline of await recoveryTimelines({ store, source: source.name }, context)) {
-          found.push({ source: source.name, storage: name, timeline });
+          const gaps = judgeGaps(timeline, windowStart(source.wal?.keepMs, context.clock.now()));
+          found.push({ source: source.name, storage: name, timeline, gaps });
         }
       }
     }
@@ -32,8 +40,8 @@ export function registerTimeline(program: Command, world: CliWorld): void {
         windows: found.flatMap(({ source, storage, timeline }) =>
           timeline.windows.map((window) => windowJson(source, storage, timeline, window)),
         ),
-        gaps: found.flatMap(({ source, storage, timeline: { wal } }) =>
-          wal.gaps.map((gap) => ({ source, storage, system_identifier: wal.record.systemIdentifier, ...gap })),
+        gaps: found.flatMap(({ source, storage, timeline: { wal }, gaps }) =>
+          gaps.missing.map((gap) => ({ source, storage, system_identifier: wal.record.systemIdentifier, ...gap })),
         ),
       },
       () =>
@@ -64,10 +72,11 @@ interface Found {
   readonly source: string;
   readonly storage: string;
   readonly timeline: RecoveryTimeline;
+  readonly gaps: JudgedGaps;
 }
 
-function describeGaps({ source, storage, timeline }: Found): readonly string[] {
-  return timeline.wal.gaps.map(
+function describeGaps({ source, storage, gaps }: Found): readonly string[] {
+  return gaps.missing.map(
     ({ from, to }) =>
       `${source}, ${storage}: WAL from ${from} to ${to} is missing, and no recovery goes through that\n`,
   );

@@ -1,4 +1,5 @@
 import { formatBytes, formatDuration } from '../common/bytes.ts';
+import type { JudgedGaps } from '../operations/wal/recovery-window.ts';
 import type { WalStatus } from '../operations/wal/status.ts';
 import { formatFacts, formatTime } from './table.ts';
 
@@ -6,11 +7,12 @@ export interface FoundWal {
   readonly source: string;
   readonly storage: string;
   readonly status: WalStatus;
+  readonly gaps: JudgedGaps;
 }
 
 /** One archive as JSON. */
-export function walJson({ source, storage, status }: FoundWal, now: Date): Record<string, unknown> {
-  const { record, newest, stretches, gaps, ranges, storedBytes } = status;
+export function walJson({ source, storage, status, gaps }: FoundWal, now: Date): Record<string, unknown> {
+  const { record, newest, stretches, ranges, storedBytes } = status;
   const { head } = record;
   return {
     source,
@@ -23,7 +25,8 @@ export function walJson({ source, storage, status }: FoundWal, now: Date): Recor
     lag_seconds: head === undefined ? undefined : Math.round(lagMs(head.serverTime, now) / 1_000),
     receiver: head && { slot: head.slot, host: head.host, pid: head.pid, written_at: head.writtenAt },
     stretches,
-    gaps,
+    gaps: gaps.missing,
+    let_go: gaps.letGo,
     ranges: ranges.map((range) => ({
       timeline: range.timeline,
       from: range.from,
@@ -37,8 +40,8 @@ export function walJson({ source, storage, status }: FoundWal, now: Date): Recor
 }
 
 /** One archive for people. */
-export function describeWal({ source, storage, status }: FoundWal, now: Date): string {
-  const { record, newest, stretches, gaps, ranges, storedBytes } = status;
+export function describeWal({ source, storage, status, gaps }: FoundWal, now: Date): string {
+  const { record, newest, stretches, ranges, storedBytes } = status;
   const { head } = record;
   const last = stretches.at(-1);
   return formatFacts([
@@ -58,7 +61,8 @@ export function describeWal({ source, storage, status }: FoundWal, now: Date): s
         `${formatDuration(lagMs(head.serverTime, now))}: all that was committed until ${head.serverTime} by the server’s clock is archived`,
     ],
     ['received by', head && `pid ${head.pid} on ${head.host}, slot ${head.slot}`],
-    ...gaps.map(({ from, to }): [string, string] => ['missing', `${from} to ${to}`]),
+    ...gaps.missing.map(({ from, to }): [string, string] => ['missing', `${from} to ${to}`]),
+    ...gaps.letGo.map(({ from, to }): [string, string] => ['let go', `${from} to ${to}, which no recovery needs`]),
     ...stretches.slice(0, -1).map(({ from, to }): [string, string] => ['before', `${from} to ${to}`]),
   ]);
 }

@@ -8,7 +8,7 @@ import { fetchWal } from '../operations/wal/fetch.ts';
 import { pushWal } from '../operations/wal/push.ts';
 import { isFolderOfRunningServer, readAhead } from '../operations/wal/read-ahead.ts';
 import { receiveWal } from '../operations/wal/receive.ts';
-import { walStatus } from '../operations/wal/status.ts';
+import { judgeGaps, recoveryTimelines, windowStart } from '../operations/wal/recovery-window.ts';
 import type { WalStore } from '../operations/wal/archives.ts';
 import { listWalRecords } from '../repository/wal-record.ts';
 import { type WalSettings, walSettingsOf } from '../service/wal.ts';
@@ -198,15 +198,16 @@ function registerStatus(wal: Command, world: CliWorld): void {
   action(command, world, async (run, names, options) => {
     const config = await run.config(['storage']);
     const context = run.context(config);
+    const now = context.clock.now();
     const found: FoundWal[] = [];
     for (const source of chooseSources(config, names)) {
       for (const { name, store } of await storesToReadFrom(run, config, source, text(options.storage))) {
-        for (const status of await walStatus({ store, source: source.name }, context)) {
-          found.push({ source: source.name, storage: name, status });
+        for (const timeline of await recoveryTimelines({ store, source: source.name }, context)) {
+          const gaps = judgeGaps(timeline, windowStart(source.wal?.keepMs, now));
+          found.push({ source: source.name, storage: name, status: timeline.wal, gaps });
         }
       }
     }
-    const now = context.clock.now();
     run.result({ archives: found.map((each) => walJson(each, now)) }, () =>
       found.length === 0
         ? 'no WAL is archived but what each physical backup keeps for itself\nbegin with: pgark wal receive\n'

@@ -1,7 +1,7 @@
 import { asPgarkError } from '../common/errors.ts';
 import type { SourceConfig } from '../config/model.ts';
 import type { WalProtection } from '../observability/protection-state.ts';
-import { gapsSince, type RecoveryWindow, recoveryTimelines } from '../operations/wal/recovery-window.ts';
+import { judgeGaps, type RecoveryWindow, recoveryTimelines, windowStart } from '../operations/wal/recovery-window.ts';
 import { receiveWal, type WalReceiver } from '../operations/wal/receive.ts';
 import { type WalAlarm, walLagBytes, walLagMs, type WalReceiverState } from '../operations/wal/receive-request.ts';
 import { parseLsn } from '../postgres/wal/lsn.ts';
@@ -155,7 +155,7 @@ export class WalReceivers {
         const request = { store: await stores.open(storage), source: source.name };
         const [newest] = await recoveryTimelines(request, { ...context, signal });
         known.earliest = newest?.windows.at(-1)?.earliest;
-        known.gaps = newest === undefined ? 0 : gapsSince(newest, this.#windowStart(source)).length;
+        known.gaps = newest === undefined ? 0 : judgeGaps(newest, this.#windowStart(source)).missing.length;
         known.storedBytes = newest?.wal.storedBytes;
         this.#wantBase(source, known, newest?.windows ?? []);
       } catch (error) {
@@ -192,8 +192,7 @@ export class WalReceivers {
 
   /** Undefined: recovery has to reach as far back as it can. */
   #windowStart({ wal }: SourceConfig): Date | undefined {
-    const { clock } = this.#generation.context;
-    return wal?.keepMs === undefined ? undefined : new Date(clock.now().getTime() - wal.keepMs);
+    return windowStart(wal?.keepMs, this.#generation.context.clock.now());
   }
 }
 

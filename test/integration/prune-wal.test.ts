@@ -4,7 +4,7 @@ import { generateAgeIdentity } from '../../src/pipeline/encryption/age-keys.ts';
 import { ageSealer } from '../../src/pipeline/encryption/age-sealer.ts';
 import { operationContext } from '../../src/operations/context.ts';
 import { prune, type PruneOutcome } from '../../src/operations/prune.ts';
-import { recoveryTimelines } from '../../src/operations/wal/recovery-window.ts';
+import { judgeGaps, recoveryTimelines } from '../../src/operations/wal/recovery-window.ts';
 import { parseLsn } from '../../src/postgres/wal/lsn.ts';
 import type { Manifest } from '../../src/repository/manifest.ts';
 import { Cluster } from '../support/cluster.ts';
@@ -82,6 +82,9 @@ test('a prune leaves a server’s WAL such that every base backup that stays res
   expect(wal[0]?.segments).toBeGreaterThan(0);
   const [timeline] = await recoveryTimelines({ store, source: 'shop' }, operationContext());
   expect(timeline?.windows.map((window) => window.bases.map(({ id }) => id))).toEqual([[second.id], [third.id]]);
+  // What it made is no loss, unless somebody wants to get through it.
+  expect(timeline && judgeGaps(timeline, new Date())).toMatchObject({ missing: [], letGo: timeline?.wal.gaps });
+  expect(timeline && judgeGaps(timeline, undefined).missing).toHaveLength(1);
   expect(await restores(second)).toBe('7500');
 
   // While one is under way, nothing goes: what it starts with may be older than what was archived last.

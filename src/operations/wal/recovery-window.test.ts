@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { gapsSince, type RecoveryTimeline } from './recovery-window.ts';
+import { judgeGaps, type RecoveryTimeline } from './recovery-window.ts';
 
 /** Stretches, each with base backups that ended at these times, and a gap between each two of them. */
 function timelineOf(...stretches: readonly (readonly string[])[]): RecoveryTimeline {
@@ -15,6 +15,12 @@ test.each([
   ['all, where the window begins before any base backup was complete', '2026-10-01T00:00:00Z', ['0/0', '0/1', '0/2']],
 ])('gaps that count are %s', (_, since, expected) => {
   const timeline = timelineOf(['2026-11-01T00:00:00Z'], ['2026-11-08T00:00:00Z'], [], ['2026-11-22T00:00:00Z']);
-  const found = gapsSince(timeline, since === undefined ? undefined : new Date(since));
-  expect(found.map(({ from }) => from)).toEqual(expected);
+  const { missing, letGo } = judgeGaps(timeline, since === undefined ? undefined : new Date(since));
+  expect(missing.map(({ from }) => from)).toEqual(expected);
+  expect([...missing, ...letGo]).toHaveLength(3);
+});
+
+test('a gap before the oldest base backup is none that counts: nobody comes to it', () => {
+  const { missing, letGo } = judgeGaps(timelineOf([], [], ['2026-11-08T00:00:00Z'], []), undefined);
+  expect([missing, letGo].map((gaps) => gaps.map(({ from }) => from))).toEqual([['0/2'], ['0/0', '0/1']]);
 });

@@ -33,16 +33,29 @@ export async function recoveryTimelines(
   return archives.map((wal) => ({ wal, windows: windowsOf(wal, bases) }));
 }
 
+/** Gaps in what is archived, told apart by whether a recovery would need what is not there. */
+export interface JudgedGaps {
+  readonly missing: readonly WalPart[];
+  /** As retention leaves them: nothing that can be reached, or has to be, needs what was there. */
+  readonly letGo: readonly WalPart[];
+}
+
 /**
- * Gaps that a recovery to a moment since then has to do with; undefined: to any moment. Behind the others a base backup was
- * complete by then: retention lets go of what lies between older ones.
+ * Which gaps a recovery to a moment since then has to do with; undefined: to any moment. Where no base backup lies before a gap,
+ * nobody comes to it; and where one behind it was complete by then, retention lets go of what lies between older ones.
  */
-export function gapsSince({ wal, windows }: RecoveryTimeline, since: Date | undefined): readonly WalPart[] {
-  if (since === undefined) return wal.gaps;
-  return wal.gaps.filter((_, index) => {
+export function judgeGaps({ wal, windows }: RecoveryTimeline, since: Date | undefined): JudgedGaps {
+  const missing = wal.gaps.filter((_, index) => {
+    const isReached = windows.slice(0, index + 1).some(({ bases }) => bases.length > 0);
     const behind = windows.slice(index + 1).flatMap(({ bases }) => bases);
-    return !behind.some(({ endedAt }) => Date.parse(endedAt) <= since.getTime());
+    return isReached && !behind.some(({ endedAt }) => since !== undefined && Date.parse(endedAt) <= since.getTime());
   });
+  return { missing, letGo: wal.gaps.filter((gap) => !missing.includes(gap)) };
+}
+
+/** When the window begins to which recovery has to reach back. Undefined: as far as it can. */
+export function windowStart(keepMs: number | undefined, now: Date): Date | undefined {
+  return keepMs === undefined ? undefined : new Date(now.getTime() - keepMs);
 }
 
 /** Oldest first. Manifests of other formats are not even read. */
