@@ -189,7 +189,7 @@ describe('a physical backup of a server that followed another one', () => {
     const access = { store: disk.store, keys: NO_KEYS, signal };
     const { files } = await baseDownload(manifestOf(outcome), access, { compression: 'none' });
     for (const file of files) {
-      const { name } = file;
+      const { name, open } = file;
       if (!name.endsWith('.tar')) continue;
       await writeFile(
         folder.join(name),

@@ -1,19 +1,17 @@
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { MIB } from '../../common/bytes.ts';
-import { isPgarkError, messageOf, PgarkError } from '../../common/errors.ts';
-import { findLeftFolders, makePrivateFolder } from '../../postgres/server/private-folder.ts';
-import { reap, startReaper } from '../../postgres/server/reaper.ts';
+import { isPgarkError, PgarkError } from '../../common/errors.ts';
+import { makePrivateFolder } from '../../postgres/server/private-folder.ts';
+import { startReaper } from '../../postgres/server/reaper.ts';
 import { type Account, findServerAccount, findServerOfMajor } from '../../postgres/server/server-programs.ts';
 import type { Manifest } from '../../repository/manifest.ts';
 import type { Run } from '../../runs/run.ts';
+import { DATA_FOLDER, pidFilesIn, removeLeftFolders } from '../left-folders.ts';
 import type { Scratch } from './drill-request.ts';
 
 const PREFIX = 'pgark-drill-';
 const MEMORY_BYTES_DEFAULT = 512 * MIB;
-
-/** Where a server has its data, whether it is restored or made anew. */
-const DATA = 'data';
 
 export interface ScratchFolder {
   /** Nobody else can enter it but the account that the server runs under. */
@@ -32,10 +30,10 @@ export async function withScratchFolder<T>(
   run: Run,
   work: (folder: ScratchFolder) => Promise<T>,
 ): Promise<T> {
-  await removeLeft(workFolder, run);
+  await removeLeftFolders(workFolder, { prefix: PREFIX, maker: 'a drill', logger: run.logger });
   const account = await findServerAccount();
   const own = await makePrivateFolder(workFolder, PREFIX, account);
-  const folder = { path: own.path, data: path.join(own.path, DATA), account };
+  const folder = { path: own.path, data: path.join(own.path, DATA_FOLDER), account };
   const reaper = await startReaper({ directory: own.path, pidFiles: pidFilesIn(own.path), signal: 'QUIT' });
   try {
     return await work(folder);
@@ -44,32 +42,6 @@ export async function withScratchFolder<T>(
     await reaper.dismiss();
     await own.release();
   }
-}
-
-/** Owners are told by whether they live, never by how old what they made is. */
-async function removeLeft(workFolder: string, run: Run): Promise<void> {
-  try {
-    const { left, unclear } = await findLeftFolders(workFolder, PREFIX);
-    for (const folder of left) {
-      run.logger.info('drill.leftover_removed', `removing ${folder}, which a drill that was killed has left`);
-      await reap({ directory: folder, pidFiles: pidFilesIn(folder), signal: 'KILL' });
-    }
-    for (const folder of unclear) {
-      run.logger.warning(
-        'drill.leftover_unclear',
-        `${folder} is of a drill on another machine, or from before this one had its name: remove it if none runs there`,
-      );
-    }
-  } catch (error) {
-    run.logger.warning(
-      'drill.cleanup_failed',
-      `what killed drills have left could not be removed: ${messageOf(error)}`,
-    );
-  }
-}
-
-function pidFilesIn(folder: string): readonly string[] {
-  return [path.join(folder, DATA, 'postmaster.pid')];
 }
 
 /** Settings of a server that lives for a drill, and shares the machine with others. */

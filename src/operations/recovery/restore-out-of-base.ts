@@ -1,5 +1,6 @@
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
+import { silentLogger } from '../../common/log.ts';
 import { makePrivateFolder } from '../../postgres/server/private-folder.ts';
 import { startReaper } from '../../postgres/server/reaper.ts';
 import { stopRecovered } from '../../postgres/server/recovering-server.ts';
@@ -7,6 +8,7 @@ import { findServerAccount } from '../../postgres/server/server-programs.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import { backup } from '../backup.ts';
 import type { OperationContext } from '../context.ts';
+import { DATA_FOLDER, pidFilesIn, removeLeftFolders } from '../left-folders.ts';
 import { type DirectoryRestoreOutcome, type DirectoryRestoreRequest, restoreDirectory } from '../restore-directory.ts';
 import { restore, type RestoreOutcome, type RestoreRequest } from '../restore.ts';
 import { connectionWithin, PRIVATE_PORT } from './private-connection.ts';
@@ -14,6 +16,7 @@ import { findServerToStart } from './start-recovered.ts';
 
 /** Name of the source in the store of the work, which nobody sees. */
 const SOURCE = 'recovered';
+const PREFIX = 'pgark-recovered-';
 const LEASE_MS = 60_000;
 
 export interface OutOfBaseRequest {
@@ -50,19 +53,28 @@ export async function restoreOutOfBase(
 ): Promise<OutOfBaseOutcome> {
   const { base, load, workFolder } = request;
   const account = await findServerAccount();
-  const own = await makePrivateFolder(workFolder, 'pgark-recovered-', account);
+  if (!load.planOnly)
+    await removeLeftFolders(workFolder, { prefix: PREFIX, maker: 'a restore', logger: context.logger });
+  const own = await makePrivateFolder(workFolder, PREFIX, account);
   const folder = own.path;
-  const data = path.join(folder, 'data');
+  const data = path.join(folder, DATA_FOLDER);
   const reaper = await startReaper({
     directory: folder,
-    pidFiles: [path.join(data, 'postmaster.pid')],
+    pidFiles: pidFilesIn(folder),
     signal: 'QUIT',
   });
-  const recover = (changes: Pick<DirectoryRestoreRequest, 'planOnly' | 'start'>): Promise<DirectoryRestoreOutcome> =>
-    restoreDirectory({ ...base, ...changes, directory: data, mappings: [], port: PRIVATE_PORT }, context);
+  const recover = (
+    changes: Pick<DirectoryRestoreRequest, 'planOnly' | 'start'>,
+    logger = context.logger,
+  ): Promise<DirectoryRestoreOutcome> =>
+    restoreDirectory(
+      { ...base, ...changes, directory: data, mappings: [], port: PRIVATE_PORT },
+      { ...context, logger },
+    );
   let binDir: string | undefined;
   try {
-    const planned = await recover({ planOnly: true });
+    // What there is to warn of is said once.
+    const planned = await recover({ planOnly: true }, load.planOnly ? context.logger : silentLogger);
     binDir = await findServerToStart(request, planned.manifest.server.versionNum);
     if (load.planOnly) return { recovered: planned, loaded: undefined };
     const recovered = await recover({ planOnly: false, start: { binDir, privateIn: folder } });
