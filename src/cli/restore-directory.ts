@@ -82,7 +82,7 @@ function mappingsOf({ tablespaceMapping = [] }: Options): readonly TablespaceMap
 }
 
 export function directoryJson(outcome: DirectoryRestoreOutcome): Record<string, unknown> {
-  const { manifest, directory, plan, done, durationMs, recovery, started } = outcome;
+  const { manifest, directory, plan, warnings, done, durationMs, recovery, started } = outcome;
   return {
     state: done ? 'restored' : 'planned',
     backup: manifestJson(manifest),
@@ -91,6 +91,7 @@ export function directoryJson(outcome: DirectoryRestoreOutcome): Record<string, 
     ...(started && { server: startedJson(started) }),
     duration_ms: durationMs,
     plan,
+    warnings,
   };
 }
 

@@ -60,6 +60,8 @@ export interface DirectoryRestoreOutcome {
   readonly manifest: Manifest;
   readonly directory: string;
   readonly plan: readonly string[];
+  /** What the restored server may not be that was expected: sentences. */
+  readonly warnings: readonly string[];
   /** Undefined: to the end of the backup. */
   readonly recovery?: RecoveryPlan | undefined;
   readonly done: boolean;
@@ -100,10 +102,13 @@ export async function restoreDirectoryWithin(
   const checked = await run.span.span('checks', {}, () => check(request, access, context));
   const { manifest, objects, parents, target, span, recovery, binDir } = checked;
   const { directory } = target;
+  const warnings = [...(recovery?.warnings ?? [])];
+  for (const words of warnings) run.logger.warning('restore.timeline', words);
   const outcome = (done: Pick<DirectoryRestoreOutcome, 'done' | 'isOfRoot' | 'started'>): DirectoryRestoreOutcome => ({
     manifest,
     directory,
     plan: planOf(manifest, target, recovery),
+    warnings,
     recovery,
     durationMs: Math.round(context.clock.monotonicMs() - startedMs),
     ...done,

@@ -7,7 +7,7 @@ import { historyFileName, parseTimelineHistory, type TimelineHistory } from '../
 import { readStateBytes } from '../../repository/state-object.ts';
 import { type WalFolder, walKey } from '../../repository/wal-keys.ts';
 import type { CallOptions, ObjectStore } from '../../storage/object-store.ts';
-import { chainOfDeltas, indexWal } from './archive-index.ts';
+import { chainOfDeltas, indexWal, type WalIndex } from './archive-index.ts';
 import type { PieceFacts } from './piece-facts.ts';
 import { readFacts, type StoredPiece } from './read-piece.ts';
 import { findSegmentObjects, readParts, readWhole, type SegmentObjects } from './read-segment.ts';
@@ -27,19 +27,15 @@ export class ArchivePath {
   readonly history: TimelineHistory;
   /** What is archived, ascending, without a gap in each. */
   readonly stretches: readonly Stretch[];
+  readonly #index: WalIndex;
   readonly #access: ArchiveAccess;
 
-  private constructor(
-    folder: WalFolder,
-    segmentBytes: number,
-    history: TimelineHistory,
-    stretches: readonly Stretch[],
-    access: ArchiveAccess,
-  ) {
+  private constructor(folder: WalFolder, index: WalIndex, history: TimelineHistory, access: ArchiveAccess) {
     this.folder = folder;
-    this.segmentBytes = segmentBytes;
+    this.segmentBytes = index.segmentBytes;
     this.history = history;
-    this.stretches = stretches;
+    this.stretches = stretchesTowards(index, history);
+    this.#index = index;
     this.#access = access;
   }
 
@@ -68,7 +64,19 @@ export class ArchivePath {
       );
     }
     const history = await readTimelineHistory(store, folder, towards, { signal });
-    return new ArchivePath(folder, segmentBytes, history, stretchesTowards(index, history), access);
+    return new ArchivePath(folder, index, history, access);
+  }
+
+  /** All other timelines of which anything is archived, ascending. */
+  get otherTimelines(): readonly number[] {
+    return [...this.#index.ranges.keys()].filter((timeline) => timeline !== this.history.timeline);
+  }
+
+  /** The same archive, seen on the way to another timeline. Error: `corrupt` where that one's history is damaged. */
+  async towards(timeline: number): Promise<ArchivePath> {
+    const { store, signal } = this.#access;
+    const history = await readTimelineHistory(store, this.folder, timeline, { signal });
+    return new ArchivePath(this.folder, this.#index, history, this.#access);
   }
 
   /** The stretch that holds all from one position to the other. */

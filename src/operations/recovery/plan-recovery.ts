@@ -2,12 +2,14 @@ import { PgarkError } from '../../common/errors.ts';
 import { type ArchiveAccess, ArchivePath } from '../../formats/wal/archive-path.ts';
 import { spanOf } from '../../formats/physical/needed-wal.ts';
 import { formatLsn, type Lsn } from '../../postgres/wal/lsn.ts';
+import type { Landmark } from '../../postgres/wal/record.ts';
 import { serverTimeOfDate, type ServerTime } from '../../postgres/wal/server-time.ts';
 import type { Manifest } from '../../repository/manifest.ts';
 import { readWalRecord } from '../../repository/wal-record.ts';
 import type { OperationContext } from '../context.ts';
 import { physicalBackups } from '../wal/recovery-window.ts';
 import { coveredUntil } from './covered-until.ts';
+import { checkBranches } from './left-branches.ts';
 import { locateTime } from './locate-time.ts';
 import { newestBefore, type RecoverableStretch, recoverableStretches, type RecoveryBase } from './recovery-bases.ts';
 import { describeTarget, type RecoveryTarget } from './recovery-target.ts';
@@ -32,6 +34,8 @@ export interface RecoveryPlan {
   readonly timeline: number;
   readonly path: ArchivePath;
   readonly stop: RecoveryStop;
+  /** Sentences on what the target may have meant, and is not on the way. */
+  readonly warnings: readonly string[];
 }
 
 export interface PlanRecoveryRequest {
@@ -62,8 +66,12 @@ export async function planRecovery(
   const stretches = recoverableStretches(path, manifests);
   const world: World = { path, stretches, target, record, wanted: isNamed ? reference : undefined };
   if (stretches.length === 0) throw noBase(world);
-  return planIn(world);
+  const branches = timeline === undefined ? await checkBranches(path, target, context) : undefined;
+  const plan = await planIn(world);
+  return branches === undefined ? plan : { ...plan, warnings: branches.warningsFor(plan) };
 }
+
+type TimedLandmark = Extract<Landmark, { readonly time: ServerTime }>;
 
 interface World {
   readonly path: ArchivePath;
@@ -142,12 +150,8 @@ async function toLandmark(world: World): Promise<RecoveryPlan> {
     for (const base of [...bases].reverse()) {
       let stop: RecoveryStop | undefined;
       await scanWal(path, { from: base.stopLsn, to: end }, (landmark) => {
-        if (landmark.kind === 'parameters' || landmark.lsn < base.stopLsn) return;
-        const isMeant =
-          landmark.kind === 'restore-point'
-            ? target.kind === 'restore-point' && landmark.name === target.name
-            : target.kind === 'xid' && landmark.xid === target.xid;
-        if (isMeant) stop = { lsn: landmark.lsn, inclusive: true, time: landmark.time };
+        if (landmark.lsn < base.stopLsn || !isMeant(landmark, target)) return;
+        stop = { lsn: landmark.lsn, inclusive: true, time: landmark.time };
       });
       if (stop !== undefined) return planOf(world, base, stop);
       // Its record may begin here and end behind the later base.
@@ -155,6 +159,18 @@ async function toLandmark(world: World): Promise<RecoveryPlan> {
     }
   }
   throw outsideWindow(world);
+}
+
+function isMeant(landmark: Landmark, target: PlanRecoveryRequest['target']): landmark is TimedLandmark {
+  switch (landmark.kind) {
+    case 'restore-point':
+      return target.kind === 'restore-point' && landmark.name === target.name;
+    case 'commit':
+    case 'abort':
+      return target.kind === 'xid' && landmark.xid === target.xid;
+    default:
+      return false;
+  }
 }
 
 /** Whether there is anything behind the backup to go to. */
@@ -172,7 +188,7 @@ async function endOf(path: ArchivePath, base: RecoveryBase, to: Lsn): Promise<Re
 }
 
 function planOf({ path }: World, base: RecoveryBase, stop: RecoveryStop): RecoveryPlan {
-  return { base, timeline: path.history.timeline, path, stop };
+  return { base, timeline: path.history.timeline, path, stop, warnings: [] };
 }
 
 function noBase({ path, wanted, target }: World): PgarkError {

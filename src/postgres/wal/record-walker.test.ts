@@ -117,6 +117,31 @@ describe('records of WAL', () => {
     expect(walker.last?.lsn).toBe(last);
   });
 
+  test('tell when a timeline began, by a promotion or by a checkpoint, and where a recovery may begin', () => {
+    const log = new MadeLog();
+    const promotion = Buffer.alloc(16);
+    promotion.writeBigInt64LE(5n, 0);
+    promotion.writeUInt32LE(3, 8);
+    promotion.writeUInt32LE(2, 12);
+    log.record(0, 0x90, promotion);
+    const checkpoint = Buffer.alloc(88);
+    checkpoint.writeUInt32LE(4, 8);
+    checkpoint.writeUInt32LE(3, 12);
+    checkpoint.writeBigInt64LE(1_800_000_000n, 64);
+    log.record(0, 0x00, checkpoint);
+    checkpoint.writeUInt32LE(4, 12);
+    log.record(0, 0x00, checkpoint);
+    log.record(0, 0xe0, Buffer.alloc(4));
+    log.record(0, 0x10, checkpoint);
+    const { found } = walk(log.bytes.subarray(0, log.at), PAGE);
+    expect(found).toMatchObject([
+      { kind: 'timeline', timeline: 3, time: 946_684_800_000_005n },
+      { kind: 'timeline', timeline: 4, time: 1_800_000_000_000_000n },
+      { kind: 'redo-point' },
+      { kind: 'redo-point' },
+    ]);
+  });
+
   test.each<[string, (log: MadeLog, second: bigint) => void]>([
     ['a record is not the one that came before', (log, second) => log.bytes.writeUInt8(1, Number(second - START) + 8)],
     ['a record does not go on', (log) => log.bytes.writeUInt32LE(1, PAGE + 16)],

@@ -1,5 +1,5 @@
 import type { Lsn } from './lsn.ts';
-import { type ServerTime, serverTimeOf } from './server-time.ts';
+import { type ServerTime, serverTimeOf, serverTimeOfDate } from './server-time.ts';
 
 /** XLogRecord (src/include/access/xlogrecord.h). */
 export const RECORD_HEADER_BYTES = 24;
@@ -8,9 +8,12 @@ export const RECORD_HEAD_BYTES_MAX = 128;
 
 /** Resource managers (src/include/access/rmgrlist.h), and what they call the kinds of their records. */
 const RM_XLOG = 0;
+const XLOG_CHECKPOINT_SHUTDOWN = 0x00;
 const XLOG_SWITCH = 0x40;
 const XLOG_PARAMETER_CHANGE = 0x60;
 const XLOG_RESTORE_POINT = 0x70;
+const XLOG_END_OF_RECOVERY = 0x90;
+const XLOG_CHECKPOINT_REDO = 0xe0;
 const RM_XACT = 1;
 const XACT_MASK = 0x70;
 const XACT_KINDS: ReadonlyMap<number, 'commit' | 'abort'> = new Map([
@@ -26,6 +29,9 @@ const DATA_LONG = 254;
 const ORIGIN = 253;
 const TOPLEVEL_XID = 252;
 const NAME_BYTES = 64;
+/** CheckPoint (src/include/catalog/pg_control.h): two timelines behind a position, and its time in seconds since 1970. */
+const CHECKPOINT_TIMELINES_OFFSET = 8;
+const CHECKPOINT_TIME_OFFSET = 64;
 
 /** A record by which a recovery can be aimed, or that it depends on. */
 export type Landmark = { readonly lsn: Lsn; readonly end: Lsn } & (
@@ -38,6 +44,10 @@ export type Landmark = { readonly lsn: Lsn; readonly end: Lsn } & (
     }
   | { readonly kind: 'restore-point'; readonly time: ServerTime; readonly name: string }
   | { readonly kind: 'parameters'; readonly parameters: ServerParameters }
+  /** The first thing that a server writes on a timeline of its own. */
+  | { readonly kind: 'timeline'; readonly timeline: number; readonly time: ServerTime }
+  /** Where a recovery may begin, as PostgreSQL 17 and newer mark it. */
+  | { readonly kind: 'redo-point' }
 );
 
 /** Settings of the primary below which a server does not recover its WAL. */
@@ -91,7 +101,26 @@ export function landmarkOf(head: DataView, { lsn, end }: { lsn: Lsn; end: Lsn })
       ? undefined
       : { lsn, end, kind: 'parameters', parameters: readServerParameters(head, data) };
   }
+  const begun = timelineBegun(head, info);
+  if (begun !== undefined) return { lsn, end, kind: 'timeline', ...begun };
+  if (info === XLOG_CHECKPOINT_REDO || info === XLOG_CHECKPOINT_SHUTDOWN) return { lsn, end, kind: 'redo-point' };
   return undefined;
+}
+
+/** By a promotion, or by a checkpoint at the end of any other recovery. */
+function timelineBegun(head: DataView, info: number): { timeline: number; time: ServerTime } | undefined {
+  if (info === XLOG_END_OF_RECOVERY) {
+    const data = mainData(head, 12);
+    if (data === undefined) return undefined;
+    return { timeline: head.getUint32(data + 8, true), time: serverTimeOf(head.getBigInt64(data, true)) };
+  }
+  const data = info === XLOG_CHECKPOINT_SHUTDOWN ? mainData(head, CHECKPOINT_TIME_OFFSET + 8) : undefined;
+  if (data === undefined) return undefined;
+  const timeline = head.getUint32(data + CHECKPOINT_TIMELINES_OFFSET, true);
+  const before = head.getUint32(data + CHECKPOINT_TIMELINES_OFFSET + 4, true);
+  if (timeline === before) return undefined;
+  const seconds = Number(head.getBigInt64(data + CHECKPOINT_TIME_OFFSET, true));
+  return { timeline, time: serverTimeOfDate(new Date(seconds * 1_000)) };
 }
 
 /** Offset of the main data of a record without pages, if so many bytes of it are there. */

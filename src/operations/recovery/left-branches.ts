@@ -1,0 +1,158 @@
+import { messageOf, isPgarkError, PgarkError } from '../../common/errors.ts';
+import type { ArchivePath } from '../../formats/wal/archive-path.ts';
+import type { Stretch } from '../../formats/wal/recovery-path.ts';
+import { formatLsn, type Lsn } from '../../postgres/wal/lsn.ts';
+import { formatServerTime, type ServerTime } from '../../postgres/wal/server-time.ts';
+import type { TimelineHistory } from '../../postgres/wal/timeline-history.ts';
+import type { OperationContext } from '../context.ts';
+import { lastEnded } from './locate-time.ts';
+import type { RecoveryPlan } from './plan-recovery.ts';
+import { describeTarget, type RecoveryTarget } from './recovery-target.ts';
+import { scanWal } from './scan-wal.ts';
+
+/** A timeline that the way does not lead along to its end, and that has transactions behind where the two part. */
+interface LeftBranch {
+  readonly timeline: number;
+  /** The first position at which it is not the way. */
+  readonly fork: Lsn;
+  /** When the first and the last transaction behind it were committed. */
+  readonly first: ServerTime;
+  readonly last: ServerTime;
+  /** Whether it was there when the way left for a timeline that began then. */
+  readonly isOlder: boolean;
+  /** When that was; undefined where nothing of what the way goes on with is archived. */
+  readonly leftAt: ServerTime | undefined;
+}
+
+/** What other timelines hold that a target may mean: nobody said which one is wanted. */
+export interface Branches {
+  warningsFor(plan: RecoveryPlan): readonly string[];
+}
+
+/**
+ * Looks whether a target may lie on a timeline that was left, since the newest one is followed unless another was named. For a
+ * moment at which the newest had not begun, while another one had transactions that are not on the way, the answer would be the
+ * state before them, in silence: error `outside-window`, with the timeline that was there then.
+ */
+export async function checkBranches(
+  path: ArchivePath,
+  target: RecoveryTarget,
+  context: Pick<OperationContext, 'logger'>,
+): Promise<Branches> {
+  if (target.kind === 'end' || target.kind === 'backup-end') return { warningsFor: () => [] };
+  const branches = await leftBranches(path, context);
+  if (target.kind !== 'time') {
+    return {
+      warningsFor: ({ stop }) =>
+        branches.filter(({ fork }) => stop.lsn >= fork).map((branch) => mayMean(branch, path, target)),
+    };
+  }
+  const { time } = target;
+  const concerned = branches.filter(({ first }) => first <= time);
+  const lived = concerned.findLast(({ isOlder, leftAt }) => isOlder && (leftAt === undefined || time < leftAt));
+  if (lived !== undefined) throw notYetBegun(lived, path, time);
+  return {
+    // Behind a base backup that was made since, what was lost then is an old story, unless both went on.
+    warningsFor: ({ base }) =>
+      concerned
+        .filter(({ fork, last }) => base.stopLsn <= fork || time <= last)
+        .map((branch) => notOnTheWay(branch, path)),
+  };
+}
+
+async function leftBranches(
+  path: ArchivePath,
+  { logger }: Pick<OperationContext, 'logger'>,
+): Promise<readonly LeftBranch[]> {
+  const found: LeftBranch[] = [];
+  for (const timeline of path.otherTimelines) {
+    try {
+      const branch = await leftBranch(path, await path.towards(timeline));
+      if (branch !== undefined) found.push(branch);
+    } catch (error) {
+      // What is damaged there is not on the way.
+      if (!isPgarkError(error, 'corrupt') && !isPgarkError(error, 'wal-gap')) throw error;
+      logger.warning(
+        'restore.branch_unread',
+        `what timeline ${timeline} holds, which is not on the way, could not be read: ${messageOf(error)}`,
+        { timeline },
+      );
+    }
+  }
+  return found;
+}
+
+async function leftBranch(path: ArchivePath, other: ArchivePath): Promise<LeftBranch | undefined> {
+  const { fork, isOlder } = partOf(path.history, other.history);
+  const behind = other.stretches.flatMap(({ from, to }): Stretch[] =>
+    to <= fork ? [] : [{ from: from > fork ? from : fork, to }],
+  );
+  let first: ServerTime | undefined;
+  for (const stretch of behind) {
+    first = await firstCommit(other, stretch);
+    if (first !== undefined) break;
+  }
+  const end = behind.at(-1);
+  if (first === undefined || end === undefined) return undefined;
+  const last = (await lastEnded(other, end))?.time ?? first;
+  const leftAt = isOlder ? await begunAt(path, fork) : undefined;
+  return { timeline: other.history.timeline, fork, first, last: last > first ? last : first, isOlder, leftAt };
+}
+
+/** Where two ways part, and whether the first one leaves there for a timeline that begins then, with the other one there already. */
+function partOf(one: TimelineHistory, other: TimelineHistory): { readonly fork: Lsn; readonly isOlder: boolean } {
+  const last = { timeline: one.timeline, end: undefined };
+  const others = [...other.ancestors, { timeline: other.timeline, end: undefined }];
+  for (const [index, { timeline, end }] of [...one.ancestors, last].entries()) {
+    const there = others[index];
+    if (there?.timeline === timeline && there.end === end) continue;
+    // Two that left the same timeline at the same position: the one of the lower number had begun first.
+    if (there?.timeline !== timeline) return { fork: one.ancestors[index - 1]?.end ?? 0n, isOlder: true };
+    const isOlder = end !== undefined && (there.end === undefined || end < there.end);
+    return { fork: isOlder ? end : (there.end ?? 0n), isOlder };
+  }
+  return { fork: 0n, isOlder: false };
+}
+
+async function firstCommit(path: ArchivePath, { from, to }: Stretch): Promise<ServerTime | undefined> {
+  let first: ServerTime | undefined;
+  await scanWal(path, { from, to }, (landmark) => {
+    if (landmark.kind !== 'commit' || landmark.lsn < from) return false;
+    first = landmark.time;
+    return true;
+  });
+  return first;
+}
+
+/** When the timeline began that the way goes on with there; where that record is not there, when its first transaction ended. */
+async function begunAt(path: ArchivePath, fork: Lsn): Promise<ServerTime | undefined> {
+  const stretch = path.stretches.find(({ from, to }) => from <= fork && fork < to);
+  let begun: ServerTime | undefined;
+  if (stretch === undefined) return undefined;
+  await scanWal(path, { from: fork, to: stretch.to }, (landmark) => {
+    if (landmark.lsn < fork || !('time' in landmark)) return false;
+    begun = landmark.time;
+    return true;
+  });
+  return begun;
+}
+
+function notYetBegun({ timeline, fork, last, leftAt }: LeftBranch, path: ArchivePath, time: ServerTime): PgarkError {
+  const newest = path.history.timeline;
+  const since = leftAt === undefined ? '' : ` since ${formatServerTime(leftAt)}`;
+  return new PgarkError(
+    'outside-window',
+    `at ${formatServerTime(time)} timeline ${timeline} was the server’s: it holds transactions behind ${formatLsn(fork)}, up to ${formatServerTime(last)}, that are not on timeline ${newest}, the newest, which goes another way from there${since}`,
+    {
+      hint: `--timeline ${timeline} brings back what was there then; --timeline ${newest} brings back what there was before ${formatLsn(fork)}`,
+    },
+  );
+}
+
+function notOnTheWay({ timeline, fork, last }: LeftBranch, { history }: ArchivePath): string {
+  return `timeline ${timeline} holds transactions behind ${formatLsn(fork)}, up to ${formatServerTime(last)}, that are not on timeline ${history.timeline}, which is followed: --timeline ${timeline} brings them back instead`;
+}
+
+function mayMean({ timeline, fork }: LeftBranch, { history }: ArchivePath, target: RecoveryTarget): string {
+  return `timeline ${timeline} goes another way behind ${formatLsn(fork)} than timeline ${history.timeline}, which is followed: if ${describeTarget(target)} is meant of that one, say --timeline ${timeline}`;
+}
