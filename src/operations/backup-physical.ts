@@ -11,7 +11,7 @@ import { keys } from '../repository/keys.ts';
 import { pgarkVersion } from '../version.ts';
 import type { BackupFile, BackupFormat } from './backup-format.ts';
 import type { BackupRequest } from './backup-request.ts';
-import { confirmChain, findIncrementalBase, type IncrementalBase } from './incremental-base.ts';
+import { confirmChain, confirmSameLog, findIncrementalBase, type IncrementalBase } from './incremental-base.ts';
 
 /** What the server takes for a rate, in kilobytes in a second. */
 const RATE_KILOBYTES = { min: 32, max: 1_048_576 } as const;
@@ -86,7 +86,7 @@ export function physicalFormat(
             isListed: true,
             filesAtOnce: 1,
           });
-          const relativeTo = base && earlierBase(base, facts);
+          const relativeTo = base && earlierBase(base, facts, { connection, applicationName });
           // A storage may have come back since the search.
           const confirm = async (): Promise<void> => {
             const { manifest } = base ?? {};
@@ -124,9 +124,15 @@ export function physicalFormat(
   };
 }
 
-function earlierBase({ objects }: IncrementalBase, { blockBytes }: IncrementalFacts): EarlierBase {
+function earlierBase(
+  base: IncrementalBase,
+  { blockBytes }: IncrementalFacts,
+  server: Parameters<typeof confirmSameLog>[1],
+): EarlierBase {
+  const { objects } = base;
   return {
     readManifest: (signal) => objects.read(objects.named('backup_manifest'), { signal }),
+    confirm: (signal) => confirmSameLog(base, server, signal),
     blockBytes,
   };
 }

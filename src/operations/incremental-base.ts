@@ -11,6 +11,7 @@ import type { Manifest } from '../repository/manifest.ts';
 import { Repository } from '../repository/repository.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { OperationContext } from './context.ts';
+import { whyOtherLog } from './same-log.ts';
 
 /** How an incremental backup is wanted. */
 export interface IncrementalRequest {
@@ -120,8 +121,25 @@ async function find(
   }
   const objects = new PhysicalObjects(manifest, { store, keys: request.keys, signal });
   await readListing(objects, signal);
-  await checkSummaries(search, manifest, signal);
+  await checkSummaries(search, objects, signal);
   return { manifest, objects };
+}
+
+/**
+ * Error: `postgres-failed` where the server's log turns out not to be the one that the backup was made in. Once the server has
+ * begun an incremental backup it has summaries of all before; what was not known when the backup was looked for is known then.
+ */
+export async function confirmSameLog(
+  { objects }: IncrementalBase,
+  { connection, applicationName }: Pick<BaseSearch, 'connection' | 'applicationName'>,
+  signal: AbortSignal,
+): Promise<void> {
+  const opening = connect(connection, { applicationName, signal });
+  const why = await withSession(opening, signal, (session) => whyOtherLog(session, objects));
+  if (why === undefined) return;
+  throw new PgarkError('postgres-failed', `no incremental backup can be made from ${objects.manifest.id}: ${why}`, {
+    hint: 'make a full backup: leave --incremental out',
+  });
 }
 
 /** Error: `Unfit` where the server is not the one that was backed up, or not any more. */
@@ -185,13 +203,18 @@ async function readListing(objects: PhysicalObjects, signal: AbortSignal): Promi
 
 async function checkSummaries(
   { connection, applicationName }: BaseSearch,
-  { id, timeline = 0, startLsn: lsn = '0/0' }: Manifest,
+  objects: PhysicalObjects,
   signal: AbortSignal,
 ): Promise<void> {
+  const { id, timeline = 0, startLsn: lsn = '0/0' } = objects.manifest;
   const opening = connect(connection, { applicationName, signal });
-  const whole = await withSession(opening, signal, (session) => haveSummariesSince(session, { timeline, lsn }));
-  if (whole) return;
-  throw new Unfit(
-    `the server has no summaries of its write-ahead log since ${id}: summarize_wal was off, or wal_summary_keep_time is shorter than backups are apart`,
-  );
+  await withSession(opening, signal, async (session) => {
+    if (!(await haveSummariesSince(session, { timeline, lsn }))) {
+      throw new Unfit(
+        `the server has no summaries of its write-ahead log since ${id}: summarize_wal was off, or wal_summary_keep_time is shorter than backups are apart`,
+      );
+    }
+    const why = await whyOtherLog(session, objects);
+    if (why !== undefined) throw new Unfit(why);
+  });
 }

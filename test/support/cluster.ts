@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { chmod, chown, mkdtemp, readFile, realpath, rm, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdtemp, readFile, realpath, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -14,6 +14,13 @@ import { reload } from './reload.ts';
 const execute = promisify(execFile);
 /** More than a server takes to start, to recover or to end on a busy machine. */
 const PATIENCE_SECONDS = 240;
+
+/** A server's files as they were. Both ways want it stopped. */
+export interface KeptState extends AsyncDisposable {
+  putBack(): Promise<void>;
+  /** Takes the first back. */
+  bringForward(): Promise<void>;
+}
 
 export interface ClusterOptions {
   /** Folder of the server's programs. Default: the newest version installed. */
@@ -182,6 +189,32 @@ export class Cluster implements AsyncDisposable {
   async kill(): Promise<void> {
     const [pid] = (await readFile(path.join(this.dataDirectory, 'postmaster.pid'), 'utf8')).split('\n');
     process.kill(Number(pid), 'SIGKILL');
+  }
+
+  /**
+   * The files as they are now, as a snapshot of the server's volume keeps them. The server is stopped and started for that; or it
+   * goes on, and has nothing to do meanwhile.
+   */
+  async keepState({ goesOn = false } = {}): Promise<KeptState> {
+    const copy = (from: string, to: string): Promise<string> => this.#runIn('/bin', 'cp', ['-a', from, to]);
+    const [kept, newest] = ['kept', 'newest'].map((name) => path.join(this.directory, name)) as [string, string];
+    if (!goesOn) await this.stop();
+    await copy(this.dataDirectory, kept);
+    await rm(path.join(kept, 'postmaster.pid'), { force: true });
+    if (!goesOn) await this.start();
+    return {
+      putBack: async () => {
+        await rename(this.dataDirectory, newest);
+        await copy(kept, this.dataDirectory);
+      },
+      bringForward: async () => {
+        await rm(this.dataDirectory, { recursive: true });
+        await rename(newest, this.dataDirectory);
+      },
+      [Symbol.asyncDispose]: async () => {
+        for (const folder of [kept, newest]) await rm(folder, { recursive: true, force: true });
+      },
+    };
   }
 
   /** A standby becomes a server of its own. */

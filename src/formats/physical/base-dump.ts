@@ -51,6 +51,8 @@ export interface BaseDumpRequest extends Pick<BaseBackupOptions, 'checkpoint' | 
 export interface EarlierBase {
   /** Its backup_manifest. */
   readonly readManifest: (signal: AbortSignal) => ByteStream;
+  /** Asked once the server has begun; rejects where what comes would not fit it. */
+  readonly confirm: (signal: AbortSignal) => Promise<void>;
   /** Size of the server's blocks. */
   readonly blockBytes: number;
 }
@@ -152,6 +154,7 @@ class Dump {
       onBytes: onBytesRead,
     });
     this.#wal.start(backup.start);
+    await relativeTo?.confirm(this.#signal);
     onBytesExpected(backup.tablespaces.reduce((sum, { bytes }) => sum + bytes, 0));
     for await (const archive of backup.archives()) await this.#putArchive(archive, session.major);
     const manifest = await this.#putManifest(backup);

@@ -34,13 +34,13 @@ export class PhysicalObjects {
   readonly manifest: Manifest;
   /** What all its keys begin with: `main/base/20261120T020000Z-fabcdef/`. */
   readonly folder: string;
-  readonly #access: SourceAccess;
+  readonly access: SourceAccess;
   readonly #opener: BackupOpener;
 
   constructor(manifest: Manifest, access: SourceAccess) {
     this.manifest = manifest;
     this.folder = keys.basePrefix(manifest.source, manifest.id);
-    this.#access = access;
+    this.access = access;
     const { signal } = access;
     this.#opener = new BackupOpener(manifest, access.keys, (key) => this.read(key, { signal }));
   }
@@ -61,7 +61,7 @@ export class PhysicalObjects {
 
   /** Error: `corrupt` for the first object that is not in the store, or has another length. */
   async checkPresence(): Promise<void> {
-    const { store, signal } = this.#access;
+    const { store, signal } = this.access;
     const sizes = new Map<string, number>();
     for await (const { key, bytes } of store.list(this.folder, { signal })) sizes.set(key, bytes);
     for (const object of this.manifest.objects) {
@@ -81,13 +81,13 @@ export class PhysicalObjects {
   async *read(object: ManifestObject, options: ReadOptions): ByteStream {
     const { encryption, keys: opening } = await this.#opener.openingOf(object);
     const form = { compression: storedForm(object, this.manifest).compression, encryption };
-    yield* readSealed(this.#access.store, form, object, { ...options, keys: opening });
+    yield* readSealed(this.access.store, form, object, { ...options, keys: opening });
   }
 
   /** The same as it was compressed. */
   async *readDecrypted(object: ManifestObject, options: ReadOptions): ByteStream {
     const { encryption, keys: opening } = await this.#opener.openingOf(object);
-    yield* readDecrypted(this.#access.store, { encryption }, object, { ...options, keys: opening });
+    yield* readDecrypted(this.access.store, { encryption }, object, { ...options, keys: opening });
   }
 
   /** A file's name without what encryption adds to it. */

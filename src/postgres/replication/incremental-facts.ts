@@ -37,3 +37,29 @@ export async function haveSummariesSince(
   );
   return row?.whole === true;
 }
+
+/** What the server's summaries say of a part of a timeline: they are cut wherever a recovery may begin. */
+export interface SummaryBorders {
+  /** Within the part and at both of its ends, ascending. */
+  readonly borders: readonly string[];
+  /** Whether any summary goes beyond the part's end: then all of its borders are there. */
+  readonly isPassed: boolean;
+}
+
+/** PostgreSQL 17 and newer. */
+export async function readSummaryBorders(
+  session: Session,
+  { timeline, from, to }: { readonly timeline: number; readonly from: string; readonly to: string },
+): Promise<SummaryBorders> {
+  const rows = await session.query<{ border: string; inside: boolean }>(
+    `select border::text as border, border <= $2::pg_lsn as inside
+       from (select start_lsn as border from pg_available_wal_summaries() where tli = $3::int8
+             union select end_lsn from pg_available_wal_summaries() where tli = $3::int8) as all_of_them
+      where border >= $1::pg_lsn order by all_of_them.border`,
+    [from, to, timeline],
+  );
+  return {
+    borders: rows.flatMap(({ border, inside }) => (inside ? [border] : [])),
+    isPassed: rows.some(({ inside }) => !inside),
+  };
+}
