@@ -14,10 +14,16 @@ const SHA256 = 'a'.repeat(64);
 
 /** A storage with backups; `calls` is what finding one costs. */
 class Place {
-  readonly memory = new MemoryStore();
+  readonly memory: MemoryStore;
   readonly calls: StoreCall[] = [];
-  readonly store = new FaultyStore(this.memory, { before: (call) => void this.calls.push(call) });
-  readonly repository = new Repository(this.store, { clock: systemClock, random: systemRandom });
+  readonly store: FaultyStore;
+  readonly repository: Repository;
+
+  constructor(location?: string) {
+    this.memory = new MemoryStore(location === undefined ? {} : { location });
+    this.store = new FaultyStore(this.memory, { before: (call) => void this.calls.push(call) });
+    this.repository = new Repository(this.store, { clock: systemClock, random: systemRandom });
+  }
 
   /** Adds a backup and gives its id. */
   async add(
@@ -140,6 +146,25 @@ describe('finding a backup', () => {
     ]) {
       expect([name, await place.named(name)]).toEqual([name, backup.id]);
     }
+  });
+
+  test.each(['s3://bucket/daily', 's3://bucket/daily/'])('in %s a key may be the whole one', async (location) => {
+    const place = new Place(location);
+    const backup = await place.add('2026-01-01T00:00:00.000Z', { key: 'folder/a b.sql.gz' });
+    await place.memory.putSmall('other/dump.sql', new Uint8Array(1));
+    await place.memory.putSmall('daily/dump.sql', new Uint8Array(1));
+    await place.memory.putSmall('dump.sql', new Uint8Array(1));
+    for (const name of [
+      'daily/folder/a b.sql.gz',
+      's3://bucket/daily/folder/a b.sql.gz',
+      `daily/${backup.manifestKey}`,
+    ])
+      expect([name, await place.named(name)]).toEqual([name, backup.id]);
+    expect(await place.named('daily/other/dump.sql')).toBe('other/dump.sql');
+    // What is called so below the prefix comes first.
+    expect(await place.named('daily/dump.sql')).toBe('daily/dump.sql');
+    expect(await failure(place.named('daily/.pgark/repository.json'))).toMatchObject({ code: 'backup-not-found' });
+    expect(await failure(place.named('weekly/folder/a b.sql'))).toMatchObject({ code: 'backup-not-found' });
   });
 
   test('an archive may also be named by its folder, and by a file in it', async () => {

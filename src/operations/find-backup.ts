@@ -194,17 +194,16 @@ async function findByName(
       hint: `the storage is ${repository.store.location}; another one needs its own settings or --storage`,
     });
   }
-  const id = isBackupId(name) ? name : parseManifestKey(name)?.id;
+  // As other tools call an object of the bucket: by its whole key, the storage's prefix included.
+  const below = keyBelowPrefix(name, repository.store.location);
+  const keys = below === undefined ? [name] : [name, below];
+  const id = isBackupId(name) ? name : keys.flatMap((key) => parseManifestKey(key)?.id ?? [])[0];
   if (id !== undefined) {
     const found = await findById(repository, id, filter, options);
     if (found) return { kind: 'own', manifest: found };
   }
   const { manifests, damaged } = await repository.backups(filter, options);
-  const own = manifests.filter(
-    (manifest) =>
-      dataFolderOf(manifest) === `${name.replace(/\/$/, '')}/` ||
-      manifest.objects.some((object) => object.key === name || baseName(object.key) === name),
-  );
+  const own = manifests.filter((manifest) => keys.some((key) => isCalled(manifest, key)));
   const [only] = own;
   if (own.length === 1 && only) return { kind: 'own', manifest: only };
   if (own.length > 1) {
@@ -214,9 +213,11 @@ async function findByName(
   }
   const names = manifests.flatMap((manifest) => [manifest.id, ...manifest.objects.map((object) => object.key)]);
   // What pgark keeps for itself is no dump.
-  if (!name.startsWith(STATE_PREFIX)) {
-    const info = await headIfPossible(repository, name, options);
-    if (info) return { kind: 'foreign', key: info.key, bytes: info.bytes };
+  if (!keys.some((key) => key.startsWith(STATE_PREFIX))) {
+    for (const key of keys) {
+      const info = await headIfPossible(repository, key, options);
+      if (info) return { kind: 'foreign', key: info.key, bytes: info.bytes };
+    }
     for await (const object of repository.unclaimedObjects(manifests, options)) {
       if (baseName(object.key) === name) return { kind: 'foreign', key: object.key, bytes: object.bytes };
       names.push(object.key);
@@ -285,6 +286,19 @@ function keyOfUrl(given: string, location: string): string | undefined {
     if (given.startsWith(start)) return given.slice(start.length);
   }
   return /^[a-z][a-z0-9+.-]*:\/\//i.test(given) ? undefined : given;
+}
+
+/** `shop.sql.gz` of `backups/shop.sql.gz`, where the repository lies in `s3://bucket/backups`. */
+function keyBelowPrefix(key: string, location: string): string | undefined {
+  const prefix = /^s3:\/\/[^/]+\/(.+?)\/?$/.exec(location)?.[1];
+  return prefix !== undefined && key.startsWith(`${prefix}/`) ? key.slice(prefix.length + 1) : undefined;
+}
+
+function isCalled(manifest: Manifest, key: string): boolean {
+  return (
+    dataFolderOf(manifest) === `${key.replace(/\/$/, '')}/` ||
+    manifest.objects.some((object) => object.key === key || baseName(object.key) === key)
+  );
 }
 
 function baseName(key: string): string {

@@ -32,6 +32,8 @@ export interface MemoryStoreOptions {
   readonly conditionalWrites?: boolean;
   /** Default: true, as object stores do. */
   readonly keepsMetadata?: boolean;
+  /** Default: `memory:`. */
+  readonly location?: string;
 }
 
 /**
@@ -40,7 +42,7 @@ export interface MemoryStoreOptions {
  */
 export class MemoryStore implements ObjectStore {
   readonly kind: ObjectStore['kind'];
-  readonly location = 'memory:';
+  readonly location: string;
   readonly objects = new Map<ObjectKey, Entry>();
   readonly uploads = new Map<string, UploadInfo>();
   readonly #clock: Pick<Clock, 'now'>;
@@ -49,6 +51,7 @@ export class MemoryStore implements ObjectStore {
 
   constructor(options: MemoryStoreOptions = {}) {
     this.kind = options.kind ?? 's3';
+    this.location = options.location ?? 'memory:';
     this.#clock = options.clock ?? systemClock;
     this.#conditionalWrites = options.conditionalWrites ?? true;
     this.#keepsMetadata = options.keepsMetadata ?? true;
