@@ -47,6 +47,8 @@ async function fullState(): Promise<ProtectionState> {
   const ago = (hours: number): Date => new Date(now.getTime() - hours * 3_600_000);
   await place.backup(ago(48), { bytes: 4_096 });
   await place.run('failed', ago(24), ago(23.9));
+  const result = { backup: 'any', format: 'plain', restoreMs: 61_000 };
+  await place.run('succeeded', ago(3), ago(2.9), { kind: 'drill', result });
   const running = await place.run('running', now);
   return buildProtectionState(
     await place.inputs({

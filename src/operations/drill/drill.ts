@@ -27,6 +27,10 @@ const VERDICTS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'drill-too-slow',
 ]);
 
+/** What the scratch server lacks, in its own words: a library of a setting, room, memory. */
+const OF_MACHINE =
+  /could not (?:access file|load library) "|No space left on device|could not (?:map anonymous|resize) shared memory|out of memory/;
+
 /**
  * Proves a backup by restoring it: into a scratch server, as a restore would → what is there compared with what was recorded →
  * assertions → the time against what it may take. Nothing stays of what was restored, however it ends; the result is appended to the
@@ -148,6 +152,12 @@ class Drill {
     const error = asPgarkError(thrown);
     const { id, source, database } = this.#manifest;
     if (!VERDICTS.has(error.code) && error.code !== 'restore-failed' && error.code !== 'postgres-failed') return error;
+    if (OF_MACHINE.test(error.message)) {
+      return new PgarkError('drill-impossible', `${id} cannot be tried here: ${error.message}`, {
+        cause: error,
+        hint: 'install what is missing; or name a folder with more room by --work-dir (drill.work_dir)',
+      });
+    }
     const repository = new Repository(this.#request.store, this.#context);
     const isThere = await repository.manifestAt(keys.manifest(source, database.name, id), {
       signal: this.#context.signal,

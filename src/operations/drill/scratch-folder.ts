@@ -1,4 +1,3 @@
-import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { MIB } from '../../common/bytes.ts';
 import { isPgarkError, PgarkError } from '../../common/errors.ts';
@@ -38,9 +37,8 @@ export async function withScratchFolder<T>(
   try {
     return await work(folder);
   } finally {
-    await rm(own.path, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
+    await own.remove();
     await reaper.dismiss();
-    await own.release();
   }
 }
 

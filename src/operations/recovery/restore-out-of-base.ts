@@ -1,4 +1,3 @@
-import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { silentLogger } from '../../common/log.ts';
 import { makePrivateFolder } from '../../postgres/server/private-folder.ts';
@@ -81,9 +80,8 @@ export async function restoreOutOfBase(
     return { recovered, loaded: await passOn(request, folder, context) };
   } finally {
     if (binDir !== undefined) await stopRecovered({ dataDirectory: data, binDir, account }).catch(() => undefined);
-    await rm(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
+    await own.remove();
     await reaper.dismiss();
-    await own.release();
   }
 }
 

@@ -10,11 +10,18 @@ const OWNER_FILE = 'owner.json';
 /** sockaddr_un holds 108 bytes; six characters are added, and `/.s.PGSQL.NNNNN` and the end take the others. */
 const PATH_BYTES_MAX = 86;
 
+/** A server's children may still be writing their last files when it was killed. */
+const REMOVAL = { recursive: true, force: true, maxRetries: 10, retryDelay: 50 } as const;
+
+function isMark(name: string): boolean {
+  return name === OWNER_SOCKET || name === OWNER_FILE;
+}
+
 /** A folder that nobody else can enter, with a mark by which others can tell whether its owner lives. */
 export interface PrivateFolder {
   readonly path: string;
-  /** Its owner is gone as far as others can tell; what is in it may be removed by them. Idempotent. */
-  release(): Promise<void>;
+  /** Removes it with all that it holds; the mark comes last, so that others can finish what is cut off. */
+  remove(): Promise<void>;
 }
 
 /**
@@ -55,7 +62,12 @@ export async function makePrivateFolder(
   }
   return {
     path: folder,
-    release: () => new Promise<void>((resolve) => void server.close(() => resolve())),
+    remove: async () => {
+      const names = await readdir(folder);
+      for (const name of names) if (!isMark(name)) await rm(path.join(folder, name), REMOVAL);
+      await rm(folder, REMOVAL);
+      await new Promise<void>((resolve) => void server.close(() => resolve()));
+    },
   };
 }
 
