@@ -19,14 +19,13 @@ afterEach(async () => rm(parent, { recursive: true, force: true }));
 
 const remove = (): Promise<void> => removeLeftFolders(parent, { prefix: PREFIX, maker: 'a restore', logger });
 
-test('a folder stays as long as its owner lives, and goes then', async () => {
+test('a folder stays as long as its owner lives', async () => {
   const folder = await makePrivateFolder(parent, PREFIX, undefined);
   await remove();
   expect(await readdir(parent)).toEqual([path.basename(folder.path)]);
-  await folder.release();
-  await remove();
-  expect(await readdir(parent)).toEqual([]);
   expect(warnings).toEqual([]);
+  await folder.remove();
+  expect(await readdir(parent)).toEqual([]);
 });
 
 test('a folder goes whose machine was started anew, and one of another machine stays, with a warning', async () => {
@@ -38,7 +37,7 @@ test('a folder goes whose machine was started anew, and one of another machine s
   await remove();
   expect(await readdir(parent)).toEqual([path.basename(elsewhere.path)]);
   expect(warnings).toEqual([expect.stringContaining(elsewhere.path)]);
-  await Promise.all([here.release(), elsewhere.release()]);
+  await elsewhere.remove();
 });
 
 test('what has the name and no mark stays', async () => {

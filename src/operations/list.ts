@@ -17,7 +17,7 @@ export interface ForeignObject {
 /** A dump of another tool, and what its name says. */
 export type ForeignDump = ForeignObject & ForeignName;
 
-export interface ListedBackup {
+interface ListedBackup {
   readonly manifest: Manifest;
   readonly pinned: boolean;
   /** What came of the last verification and the last drill of it. */

@@ -189,11 +189,11 @@ describe('a physical backup of a server that followed another one', () => {
     const access = { store: disk.store, keys: NO_KEYS, signal };
     const { files } = await baseDownload(manifestOf(outcome), access, { compression: 'none' });
     for (const file of files) {
-      const { name, open } = file;
+      const { name } = file;
       if (!name.endsWith('.tar')) continue;
       await writeFile(
         folder.join(name),
-        open(() => {}),
+        file.open(() => {}),
         { mode: 0o644 },
       );
       await folder.run(

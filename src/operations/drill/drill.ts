@@ -199,7 +199,7 @@ class Drill {
 }
 
 /** The moment that a server was brought back to. */
-export function pointOf({ plan, lastTransaction }: NonNullable<DrillOutcome['recovered']>): Record<string, unknown> {
+function pointOf({ plan, lastTransaction }: NonNullable<DrillOutcome['recovered']>): Record<string, unknown> {
   return {
     ...(plan === undefined ? {} : { timeline: plan.timeline, lsn: formatLsn(plan.stop.lsn) }),
     ...(lastTransaction === undefined ? {} : { lastTransaction }),
