@@ -44,7 +44,7 @@ export interface PutStreamOptions extends CallOptions {
   readonly metadata?: Readonly<Record<string, string>>;
   /** Upper estimate of the body's length; decides the part size. Unknown: the store's default growth. */
   readonly bytesEstimateMax?: number;
-  /** How many bodies are put at the same time, which share the memory for buffers. Default: 1. */
+  /** How many bodies are put at the same time, or soon after one another, which share the memory for buffers. Default: 1. */
   readonly putsAtOnce?: number;
   /**
    * Called once an upload is open, before its first byte is sent, with what `abortUpload` needs to remove it. The put

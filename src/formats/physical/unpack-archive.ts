@@ -6,6 +6,7 @@ import type { TarEntry } from '../../postgres/base/tar-header.ts';
 import { type TarHandler, TarReader } from '../../postgres/base/tar-reader.ts';
 import { readable } from '../../postgres/toc/byte-string.ts';
 import { archiveName, type ArchiveOf, SummingHandler } from './archive-files.ts';
+import { writeAt } from './fetch-wal.ts';
 import type { FileSum } from './file-ledger.ts';
 import { cannotWrite, type TargetFolder } from './target-files.ts';
 
@@ -47,8 +48,11 @@ export async function writeArchive(
   for await (const block of source) {
     reader.push(block);
     for (const item of gatherer.take()) {
-      await writer.write(item);
-      tell(sums, item);
+      const writing = writer.write(item);
+      // The system writes on another thread meanwhile. What ends, or has begun, is told when it has.
+      if (item.kind === 'content') tell(sums, item);
+      await writing;
+      if (item.kind !== 'content') tell(sums, item);
     }
     releaseBlock(block);
   }
@@ -89,6 +93,7 @@ export class FolderWriter implements ItemWriter {
   readonly #target: TargetFolder;
   #name = '';
   #file: FileHandle | undefined;
+  #at = 0;
 
   constructor(target: TargetFolder) {
     this.#target = target;
@@ -116,13 +121,16 @@ export class FolderWriter implements ItemWriter {
         },
       );
     }
+    this.#at = 0;
     if (kind === 'directory') await this.#target.makeFolder(name, mode);
     else this.#file = await this.#target.create(name, mode);
   }
 
   async #append(piece: Uint8Array): Promise<void> {
+    const at = this.#at;
+    this.#at += piece.length;
     try {
-      await this.#file?.writeFile(piece);
+      if (this.#file !== undefined) await writeAt(this.#file, piece, at);
     } catch (error) {
       throw cannotWrite(this.#name, this.#target.path, error);
     }

@@ -42,6 +42,8 @@ export async function putWalFile(
     store.putStream(key, body, {
       ...options,
       bytesEstimateMax: facts.bytes + facts.bytes / 64 + 4096,
+      // The next one comes soon.
+      putsAtOnce: 2,
       metadata: {
         'pgark-wal': `${folder.systemIdentifier} ${facts.timeline} ${formatLsn(facts.from)} ${formatLsn(facts.to)}`,
         'pgark-time': formatServerTime(facts.until),

@@ -1,5 +1,5 @@
 import { createCipheriv, createDecipheriv, createSecretKey, hkdfSync, type KeyObject } from 'node:crypto';
-import { allocateBlock } from '../../common/block-memory.ts';
+import { allocateBlock, freeChunk } from '../../common/block-memory.ts';
 import { KIB } from '../../common/bytes.ts';
 import { assert, PgarkError } from '../../common/errors.ts';
 import { Chunker } from './chunker.ts';
@@ -53,7 +53,9 @@ export class PayloadSealer {
 
   #seal(chunk: Uint8Array, last: boolean, target: Uint8Array, offset: number): void {
     const cipher = createCipheriv(CIPHER, this.#key, chunkNonce(this.#index, last), { authTagLength: TAG_BYTES });
-    target.set(cipher.update(chunk), offset);
+    const bytes = cipher.update(chunk);
+    target.set(bytes, offset);
+    freeChunk(bytes);
     cipher.final();
     target.set(cipher.getAuthTag(), offset + chunk.length);
     this.#index += 1;
@@ -77,6 +79,7 @@ export class PayloadOpener {
       const opened = this.#open(chunk, false);
       if (opened === undefined) throw this.#damaged();
       plain.set(opened, position * CHUNK_BYTES);
+      freeChunk(opened);
       this.#index += 1;
     });
     return plain;

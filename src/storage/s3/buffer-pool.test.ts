@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { BufferPool } from './buffer-pool.ts';
 
 const { signal } = new AbortController();
@@ -73,5 +73,26 @@ describe('a buffer pool', () => {
       expect(buffer).toHaveLength(100);
     });
     expect(buffer).toHaveLength(0);
+  });
+
+  test('keeps for a while what was given back, for who comes soon after', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const pool = new BufferPool(100, 1_000);
+    const use = async (): Promise<Buffer> => {
+      const buffer = await pool.take(100, signal);
+      pool.give(buffer);
+      return buffer;
+    };
+    const first = await pool.during(use);
+    vi.advanceTimersByTime(900);
+    await pool.during(async () => {
+      vi.advanceTimersByTime(5_000);
+      expect(await use()).toBe(first);
+    });
+    vi.advanceTimersByTime(999);
+    expect(first).toHaveLength(100);
+    vi.advanceTimersByTime(1);
+    expect(first).toHaveLength(0);
   });
 });

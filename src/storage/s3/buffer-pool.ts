@@ -17,9 +17,16 @@ export class BufferPool {
   readonly #free: Buffer[] = [];
   #lentBytes = 0;
   #users = 0;
+  readonly #keepMs: number;
+  #freeing: NodeJS.Timeout | undefined;
 
-  constructor(bytesMax = Number.POSITIVE_INFINITY) {
+  /**
+   * `keepMs`: how long memory stays when its last user is done, for who comes soon after. Large buffers are the system's own
+   * pieces of memory, and each page of a new one costs more than to fill it does.
+   */
+  constructor(bytesMax = Number.POSITIVE_INFINITY, keepMs = 0) {
     this.#bytesMax = bytesMax;
+    this.#keepMs = keepMs;
   }
 
   /**
@@ -28,11 +35,12 @@ export class BufferPool {
    */
   async during<T>(work: () => Promise<T>): Promise<T> {
     this.#users += 1;
+    clearTimeout(this.#freeing);
     try {
       return await work();
     } finally {
       this.#users -= 1;
-      if (this.#users === 0) this.#freeAll();
+      if (this.#users === 0) this.#freeSoon();
     }
   }
 
@@ -62,6 +70,11 @@ export class BufferPool {
 
   #fits(bytes: number): boolean {
     return this.#lentBytes === 0 || this.#lentBytes + bytes <= this.#bytesMax;
+  }
+
+  #freeSoon(): void {
+    if (this.#keepMs === 0) this.#freeAll();
+    else this.#freeing = setTimeout(() => this.#freeAll(), this.#keepMs).unref();
   }
 
   #freeAll(): void {

@@ -34,6 +34,8 @@ import { uploadStream } from './upload.ts';
 
 const PARTS_IN_FLIGHT_DEFAULT = 4;
 const PARTS_IN_FLIGHT_MAX = 8;
+/** One object soon after another, such as segments of WAL, use the same memory. */
+const SHARED_KEEP_MS = 1_000;
 
 /** Any S3-compatible store, by the AWS SDK's own commands. What a store can do is found out by trying (`probe`). */
 export class S3Store implements ObjectStore {
@@ -65,7 +67,7 @@ export class S3Store implements ObjectStore {
     this.#connection = connectS3(options);
     this.#facts = providerFacts(this.#connection.endpointHost, options.provider);
     this.#bufferBytesMax = options.bufferBytesMax ?? BUFFER_BYTES_MAX_DEFAULT;
-    this.#sharedBuffers = new BufferPool(this.#bufferBytesMax * SHARED_SHARE);
+    this.#sharedBuffers = new BufferPool(this.#bufferBytesMax * SHARED_SHARE, SHARED_KEEP_MS);
     const { bucket, clock, random, logger } = options;
     const policy = { ...defaultRetryPolicy, ...options.retry };
     this.#calls = new S3Calls(this.#connection, { bucket, policy, clock, random, logger });
