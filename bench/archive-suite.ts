@@ -15,6 +15,7 @@ const COMPRESS = 'compress';
 /** Archives by several sessions, against pipelines of pg_dump, against its own parallel format, and against what is possible. */
 export const archiveSuite: Suite = {
   name: 'archive',
+  measured: 'sql',
   serverSettings: { wal_level: 'minimal', max_wal_senders: '0' },
   contenders(place, run) {
     const backup = (name: string, label: string, sink: Place['sinks']['near']) =>

@@ -9,13 +9,14 @@ import { messageOf } from '../src/common/errors.ts';
 import { parseSizeBytes } from '../src/config/units.ts';
 import { archiveSuite } from './archive-suite.ts';
 import { makePlace } from './place.ts';
+import { physicalSuite } from './physical-suite.ts';
 import { plainSuite } from './plain-suite.ts';
 import { race, type RaceOptions } from './race.ts';
 import { describeResults, writeInto } from './report.ts';
 import { restoreSuite } from './restore-suite.ts';
 import type { Suite } from './suite.ts';
 
-const SUITES: readonly Suite[] = [plainSuite, archiveSuite, restoreSuite];
+const SUITES: readonly Suite[] = [plainSuite, archiveSuite, restoreSuite, physicalSuite];
 const documentPath = path.resolve(import.meta.dirname, '../docs/performance.md');
 
 interface Options extends RaceOptions {
@@ -70,7 +71,7 @@ async function main(): Promise<void> {
   await using place = await makePlace({ dumpBytes, serverSettings: suite.serverSettings, binDir });
   await suite.prepare?.(place);
   const result = await race(place, suite, options);
-  const text = describeResults(result, suite.targets, { ...place, versions: versions(place.server.binDir) });
+  const text = describeResults(result, suite, { ...place, versions: versions(place.server.binDir) });
   console.log(text);
   if (write) await writeInto(documentPath, suite.name, text);
 }

@@ -10,7 +10,7 @@ import { type Sink, startSink } from './stores.ts';
 
 const DATABASE = 'bench';
 /** About what a store at the other end of a continent is like. */
-const DISTANCE = { latencyMs: 40, bytesPerSecond: 50_000_000 };
+export const DISTANCE = { latencyMs: 40, bytesPerSecond: 50_000_000 };
 
 /** Where everybody competes: a server with one database, stores, and a folder on the disk. */
 export interface Place extends AsyncDisposable {

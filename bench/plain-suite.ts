@@ -11,6 +11,7 @@ const ZSTD_AGE = { ...ZSTD, BACKUP_ENCRYPTION: 'age', BACKUP_ENCRYPTION_KEY: AGE
 /** Plain dumps against pipelines of pg_dump. */
 export const plainSuite: Suite = {
   name: 'plain',
+  measured: 'sql',
   serverSettings: { wal_level: 'minimal', max_wal_senders: '0' },
   contenders(place, run) {
     const backup = (name: string, label: string, settings: Readonly<Record<string, string>>) =>

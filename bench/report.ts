@@ -4,6 +4,7 @@ import { formatBytes, GIB, MIB } from '../src/common/bytes.ts';
 import type { Measurement } from './measure.ts';
 import type { RaceResult } from './race.ts';
 import { median, spread } from './statistics.ts';
+import type { Suite } from './suite.ts';
 import { isMet, type Target } from './targets.ts';
 
 export interface Facts {
@@ -13,14 +14,15 @@ export interface Facts {
 }
 
 /** Two tables in Markdown: the figures, and the ratios with their spread over the rounds. */
-export function describeResults(result: RaceResult, targets: readonly Target[], facts: Facts): string {
+export function describeResults(result: RaceResult, { targets, measured }: Suite, facts: Facts): string {
   const { databaseBytes, dumpBytes, versions } = facts;
+  const bytes = measured === 'sql' ? dumpBytes : databaseBytes;
   return [
     `A database of ${formatBytes(databaseBytes)}, ${formatBytes(dumpBytes)} of SQL; ${result.rounds.length} rounds in turn, ${processors()}; ${versions.join(', ')}.`,
     '',
     '| | seconds | MB/s | client CPU | server CPU | store CPU | peak MiB | stored |',
     '|---|---|---|---|---|---|---|---|',
-    ...result.contenders.map(({ name, label }) => figures(result, name, label, dumpBytes)),
+    ...result.contenders.map(({ name, label }) => figures(result, name, label, bytes)),
     '',
     '| | ratio | spread | target |',
     '|---|---|---|---|',
@@ -28,21 +30,21 @@ export function describeResults(result: RaceResult, targets: readonly Target[], 
   ].join('\n');
 }
 
-function processors(): string {
+export function processors(): string {
   const [first] = cpus();
   return `${cpus().length} × ${first?.model.trim() ?? 'unknown processor'}`;
 }
 
-function figures({ rounds, storedBytes }: RaceResult, name: string, label: string, dumpBytes: number): string {
+function figures({ rounds, storedBytes }: RaceResult, name: string, label: string, bytes: number): string {
   const all = rounds.flatMap((round) => round.get(name) ?? []);
   const wallS = spread(all.map((each) => each.wallS));
   const perGib = (seconds: (each: Measurement) => number): string =>
-    (median(all.map(seconds)) / (dumpBytes / GIB)).toFixed(1);
+    (median(all.map(seconds)) / (bytes / GIB)).toFixed(1);
   const stored = storedBytes.get(name);
   const cells = [
     `\`${label.replaceAll('|', '\\|')}\``,
     `${wallS.median.toFixed(1)} (${wallS.min.toFixed(1)}–${wallS.max.toFixed(1)})`,
-    (dumpBytes / 1e6 / wallS.median).toFixed(0),
+    (bytes / 1e6 / wallS.median).toFixed(0),
     perGib((each) => each.clientCpuS),
     perGib((each) => each.serverCpuS),
     perGib((each) => each.storeCpuS),

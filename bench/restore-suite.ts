@@ -9,6 +9,7 @@ import { speed } from './targets.ts';
 /** Each into a database that it makes for itself. The store gives back what it was given, the others read from the disk. */
 export const restoreSuite: Suite = {
   name: 'restore',
+  measured: 'sql',
   // As servers are that are to be backed up: with the WAL that a replica needs.
   serverSettings: { max_wal_size: '8GB' },
   async prepare(place) {

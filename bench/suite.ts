@@ -8,6 +8,8 @@ export interface Suite {
   readonly name: string;
   /** Further lines of the server's postgresql.conf. */
   readonly serverSettings: Readonly<Record<string, string>>;
+  /** What figures for each second and each GiB count. */
+  readonly measured: 'sql' | 'database';
   /** Makes what all contenders need, once. */
   readonly prepare?: (place: Place) => Promise<void>;
   /** In the order in which they run. `run` is a name of their own for what one round leaves behind. */
