@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { mkdir, open, readdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { CompressionAlgorithm } from '../common/compression-levels.ts';
 import { inParallel } from '../common/in-parallel.ts';
 import { messageOf, PgarkError, systemCodeOf } from '../common/errors.ts';
@@ -55,6 +55,7 @@ export async function download(request: DownloadRequest, context: OperationConte
   const { manifest } = found;
   context.onProgress({ phase: 'checking', subject: manifest.id, bytes: 0 });
   const source = await downloadSource(manifest, { store, keys, signal }, { compression: request.compression });
+  for (const { name } of source.files) refuseOtherPlaces(name, manifest);
   const isNew = await makeFolder(folder);
   const tally = tallyOf((bytes) =>
     context.onProgress({ phase: 'downloading', subject: folder, bytes, bytesTotal: source.storedBytes }),
@@ -81,6 +82,12 @@ export async function download(request: DownloadRequest, context: OperationConte
     throw error;
   }
   return { manifest, folder, files: source.files.length + 1, bytes, command: source.command(folder) };
+}
+
+/** The names come from the storage, into which others may write: none leads out of the folder. Error: `corrupt`. */
+function refuseOtherPlaces(name: string, { id }: Manifest): void {
+  if (basename(name) === name && !['', '.', '..', SUMS].includes(name) && !/\p{Cc}/u.test(name)) return;
+  throw new PgarkError('corrupt', `backup ${id} names ${JSON.stringify(name)}, which is no file of a folder`);
 }
 
 /** Whether the folder was made. */

@@ -39,10 +39,10 @@ export function parseTimelineHistory(timeline: number, text: string): TimelineHi
   const ancestors: TimelineSwitch[] = [];
   for (const line of text.split('\n')) {
     if (/^\s*(#|$)/.test(line)) continue;
-    const match = /^\s*(\d+)\s+([0-9A-F]+\/[0-9A-F]+)(?:\s+(.*))?$/i.exec(line);
+    const match = /^\s*(\d{1,10})\s+([0-9A-F]{1,8}\/[0-9A-F]{1,8})(?:\s([^]*))?$/i.exec(line);
     if (match === null) throw damaged(name, `its line "${line.slice(0, 80)}" names no timeline and its end`);
     const [, number = '', end = '', reason = ''] = match;
-    const entry = { timeline: Number(number), end: parseLsn(end), reason: reason.trimEnd() };
+    const entry = { timeline: Number(number), end: parseLsn(end), reason: reason.trim() };
     const before = ancestors.at(-1)?.timeline ?? 0;
     if (entry.timeline <= before) throw damaged(name, 'its timelines do not ascend');
     if (entry.timeline >= timeline) throw damaged(name, `it names timeline ${entry.timeline} as an ancestor`);
