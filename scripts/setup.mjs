@@ -46,8 +46,8 @@ const groups = {
   },
   tools: {
     what: 'stock tools that the tests check pgark against',
-    programs: ['curl', 'age', 'openssl', 'gzip', 'pigz', 'rclone', 'zstd', 'time'],
-    packages: ['curl', 'age', 'openssl', 'gzip', 'pigz', 'rclone', 'zstd', 'time'],
+    programs: ['curl', 'age', 'bats', 'openssl', 'gzip', 'pigz', 'rclone', 'zstd', 'time'],
+    packages: ['curl', 'age', 'bats', 'openssl', 'gzip', 'pigz', 'rclone', 'zstd', 'time'],
     packagePerProgram: true,
   },
 };
