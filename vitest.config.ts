@@ -14,7 +14,17 @@ export default defineConfig({
           ...shared,
           name: 'integration',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/soak/**'],
+          exclude: ['test/soak/**', 'test/image/**'],
+          setupFiles: ['test/support/clean-environment.ts'],
+          globalSetup: ['test/support/global-setup.ts'],
+        },
+      },
+      // On request only: it needs Docker, and the images that scripts/test-image.mjs builds.
+      {
+        test: {
+          ...shared,
+          name: 'image',
+          include: ['test/image/**/*.test.ts'],
           setupFiles: ['test/support/clean-environment.ts'],
           globalSetup: ['test/support/global-setup.ts'],
         },
