@@ -68,19 +68,20 @@ function ignoresHangup(): boolean {
 }
 
 // The signals are listened for before all this is read, which takes its time.
-const [{ openStore, openTracing, sealerOf }, { runCli }, { processTerminal }] = await Promise.all([
+const [{ openStore, openTracing, sealerOf }, { loadCommands, runCommand }, { processTerminal }] = await Promise.all([
   import('./app.ts'),
   import('./cli/program.ts'),
   import('./cli/terminal.ts'),
 ]);
-const running = runCli(argv, {
+const world = {
   adapters: { openStore, sealerOf, openTracing },
   terminal: processTerminal(process.env),
   environment: process.env,
   cwd: workingDirectory(),
   signal: interrupt.signal,
   onHangup,
-});
+};
+const running = runCommand(argv, world, await loadCommands(argv));
 // A command that takes hangups has said so by now: it does that first of all.
 loading.goesOn = false;
 if (loading.hungUp) hangUp();

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { cliWorld, recordingTerminal } from '../../test/support/cli-world.ts';
 import { makeTempDirectory } from '../../test/support/temp.ts';
 import { pgarkVersion } from '../version.ts';
-import { runCli } from './program.ts';
+import { loadCommands, runCli } from './program.ts';
 
 const DATABASE = { DATABASE_URL: 'postgres://u:p@127.0.0.1:1/shop' };
 
@@ -14,6 +14,15 @@ async function run(
   const exit = await runCli(argv, cliWorld(terminal, environment));
   return { exit, out: terminal.stdout(), err: terminal.stderr() };
 }
+
+test('of the commands the one that is called is loaded, and all where none is for certain', async () => {
+  const called = async (...argv: string[]): Promise<number> => (await loadCommands(argv)).length;
+  const all = await called();
+  expect(all).toBeGreaterThan(10);
+  expect(await called('-c', 'list', '--output=json', 'backup', 'restore', '--jobs', '4')).toBe(1);
+  for (const argv of [['help', 'backup'], ['backp'], ['toString'], ['--unknown', 'backup'], ['-o', 'xml', 'backup']])
+    expect(await called(...argv)).toBe(all);
+});
 
 describe('help', () => {
   test('that is asked for is data: it goes to stdout, with exit status 0', async () => {

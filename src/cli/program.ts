@@ -3,33 +3,39 @@ import { asPgarkError, PgarkError } from '../common/errors.ts';
 import { errorTable, exitCodes } from '../common/error-table.ts';
 import { isRestoreCommand, RESTORE_COMMAND_FAILED } from '../common/restore-command.ts';
 import { pgarkVersion } from '../version.ts';
-import { registerBackup } from './backup.ts';
-import { registerCheck } from './check.ts';
 import type { CliWorld, GlobalOptions } from './command.ts';
-import { registerConfig } from './config.ts';
-import { registerDaemon } from './daemon.ts';
-import { registerDemo } from './demo.ts';
-import { registerDoctor } from './doctor.ts';
-import { registerDownload } from './download.ts';
-import { registerDrill } from './drill.ts';
 import { describeError, reportError } from './errors.ts';
 import { ExitStatus } from './exit-status.ts';
-import { registerHealthcheck } from './healthcheck.ts';
 import { addExamples, registerHelp } from './help.ts';
-import { registerKey } from './key.ts';
-import { registerList } from './list.ts';
-import { registerLogs } from './logs.ts';
-import { registerOnce } from './once.ts';
-import { registerNotify } from './notify.ts';
-import { registerPrune } from './prune.ts';
-import { registerRestore } from './restore.ts';
-import { registerRuns } from './runs.ts';
-import { registerShow } from './show.ts';
 import { usageError } from './usage.ts';
 import { formatJson } from './json.ts';
-import { registerTimeline } from './timeline.ts';
-import { registerVerify } from './verify.ts';
-import { registerWal } from './wal.ts';
+
+type Register = (program: Command, world: CliWorld) => void;
+
+/** In the order of the help. What only one of them needs is loaded with it: most of what a start takes is reading code. */
+const COMMANDS: Readonly<Record<string, () => Promise<Register>>> = {
+  backup: async () => (await import('./backup.ts')).registerBackup,
+  restore: async () => (await import('./restore.ts')).registerRestore,
+  list: async () => (await import('./list.ts')).registerList,
+  show: async () => (await import('./show.ts')).registerShow,
+  download: async () => (await import('./download.ts')).registerDownload,
+  verify: async () => (await import('./verify.ts')).registerVerify,
+  drill: async () => (await import('./drill.ts')).registerDrill,
+  prune: async () => (await import('./prune.ts')).registerPrune,
+  wal: async () => (await import('./wal.ts')).registerWal,
+  timeline: async () => (await import('./timeline.ts')).registerTimeline,
+  runs: async () => (await import('./runs.ts')).registerRuns,
+  logs: async () => (await import('./logs.ts')).registerLogs,
+  daemon: async () => (await import('./daemon.ts')).registerDaemon,
+  once: async () => (await import('./once.ts')).registerOnce,
+  doctor: async () => (await import('./doctor.ts')).registerDoctor,
+  check: async () => (await import('./check.ts')).registerCheck,
+  healthcheck: async () => (await import('./healthcheck.ts')).registerHealthcheck,
+  notify: async () => (await import('./notify.ts')).registerNotify,
+  config: async () => (await import('./config.ts')).registerConfig,
+  key: async () => (await import('./key.ts')).registerKey,
+  demo: async () => (await import('./demo.ts')).registerDemo,
+};
 
 const HELP_COLUMNS = 80;
 
@@ -38,13 +44,22 @@ const HELP_COLUMNS = 80;
  * where the output is to be JSON and the command has printed none, as an object on stdout too.
  */
 export async function runCli(argv: readonly string[], world: CliWorld): Promise<number> {
+  return runCommand(argv, world, await loadCommands(argv));
+}
+
+/** The same with what was loaded for it. The command begins before this gives its promise. */
+export async function runCommand(
+  argv: readonly string[],
+  world: CliWorld,
+  commands: readonly Register[],
+): Promise<number> {
   const { terminal } = world;
   let hasResult = false;
   const out = (text: string): void => {
     hasResult = true;
     terminal.out(text);
   };
-  const program = buildProgram({ ...world, terminal: { ...terminal, out } });
+  const program = buildProgram({ ...world, terminal: { ...terminal, out } }, commands);
   try {
     await program.parseAsync([...argv], { from: 'user' });
     return 0;
@@ -65,10 +80,20 @@ export async function runCli(argv: readonly string[], world: CliWorld): Promise<
   }
 }
 
-export function buildProgram(world: CliWorld): Command {
-  const { terminal } = world;
-  const program = new Command('pgark')
-    .description('PostgreSQL backup and restore: streamed to storage and back, encrypted, retained, proven.')
+/** The command that is called, if that much is certain. */
+function commandOf(argv: readonly string[]): string | undefined {
+  try {
+    const silent = { writeErr: () => {}, outputError: () => {} };
+    const program = withGlobalOptions(new Command()).exitOverride().configureOutput(silent);
+    const [name = ''] = program.parseOptions([...argv]).operands;
+    return Object.hasOwn(COMMANDS, name) ? name : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function withGlobalOptions(program: Command): Command {
+  return program
     .version(pgarkVersion, '-V, --version', 'print the version')
     .option('-c, --config <file>', 'configuration file (default: PGARK_CONFIG, else the environment)')
     .addOption(
@@ -76,7 +101,21 @@ export function buildProgram(world: CliWorld): Command {
     )
     .option('-q, --quiet', 'say nothing but results and errors')
     .option('-v, --verbose', 'say more, and where errors come from')
-    .option('--no-progress', 'show no progress')
+    .option('--no-progress', 'show no progress');
+}
+
+/** The command that is called, or all of them where it takes all to say what is wrong, or to help. */
+export async function loadCommands(argv: readonly string[] = []): Promise<readonly Register[]> {
+  const called = commandOf(argv);
+  return Promise.all(
+    Object.entries(COMMANDS).flatMap(([name, load]) => (called === undefined || name === called ? [load()] : [])),
+  );
+}
+
+export function buildProgram(world: CliWorld, commands: readonly Register[]): Command {
+  const { terminal } = world;
+  const program = withGlobalOptions(new Command('pgark'))
+    .description('PostgreSQL backup and restore: streamed to storage and back, encrypted, retained, proven.')
     .helpOption('-h, --help', 'print this help')
     .helpCommand(false)
     .configureHelp({ showGlobalOptions: true })
@@ -95,32 +134,8 @@ export function buildProgram(world: CliWorld): Command {
     ['pgark restore latest --to-db shop_copy', 'restore the newest backup into a new database'],
   ]);
   program.addHelpText('after', describeExitCodes);
-  for (const register of [
-    registerBackup,
-    registerRestore,
-    registerList,
-    registerShow,
-    registerDownload,
-    registerVerify,
-    registerDrill,
-    registerPrune,
-    registerWal,
-    registerTimeline,
-    registerRuns,
-    registerLogs,
-    registerDaemon,
-    registerOnce,
-    registerDoctor,
-    registerCheck,
-    registerHealthcheck,
-    registerNotify,
-    registerConfig,
-    registerKey,
-    registerDemo,
-    registerHelp,
-  ]) {
-    register(program, world);
-  }
+  for (const register of commands) register(program, world);
+  registerHelp(program);
   for (const command of everyCommand(program)) {
     command.copyInheritedSettings(program).helpOption('-h, --help', 'print this help').allowExcessArguments(false);
     if (command !== program && command.commands.length > 0) {

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { describe, expect, test } from 'vitest';
 import { cliWorld, recordingTerminal } from '../../test/support/cli-world.ts';
-import { buildProgram, runCli } from './program.ts';
+import { buildProgram, loadCommands, runCli } from './program.ts';
 
 /** Run `npm run generate` to write the file again after a change of a command, an option or a help text. */
 const DOCUMENT = '../../docs/cli.md';
@@ -12,7 +12,7 @@ function everyPath(command: Command, path: readonly string[] = []): (readonly st
   return [path, ...command.commands.flatMap((each) => everyPath(each, [...path, each.name()]))];
 }
 
-const paths = everyPath(buildProgram(cliWorld(recordingTerminal())));
+const paths = everyPath(buildProgram(cliWorld(recordingTerminal()), await loadCommands()));
 
 async function helpOf(path: readonly string[]): Promise<string> {
   const terminal = recordingTerminal();
