@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { inParallel } from './in-parallel.ts';
+import { allOf, inParallel } from './in-parallel.ts';
 
 const never = new AbortController().signal;
 
@@ -51,4 +51,20 @@ test('an abort from outside is the error', async () => {
     signal.throwIfAborted();
   });
   await expect(working).rejects.toThrow('enough');
+});
+
+test('of work that goes on at once the first error in order is thrown when all has settled', async () => {
+  expect(await allOf([1, Promise.resolve('two'), undefined])).toEqual([1, 'two', undefined]);
+  const last = Promise.withResolvers<void>();
+  const first = Promise.withResolvers<void>();
+  let isSettled = false;
+  const all = allOf([first.promise, Promise.resolve(), last.promise]).finally(() => {
+    isSettled = true;
+  });
+  const outcome = expect(all).rejects.toThrow('first');
+  last.reject(new Error('last'));
+  await new Promise(setImmediate);
+  expect(isSettled).toBe(false);
+  first.reject(new Error('first'));
+  await outcome;
 });

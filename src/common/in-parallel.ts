@@ -28,3 +28,14 @@ export async function inParallel<Item>(
   signal.throwIfAborted();
   if (failure !== undefined) throw failure.error;
 }
+
+/**
+ * As `Promise.all`, but that everything has settled when it rejects, so that nothing goes on behind the back of whoever
+ * tidies up. Of several errors it is the first one's in the order given.
+ */
+export async function allOf<T extends readonly unknown[] | []>(
+  work: T,
+): Promise<{ -readonly [Each in keyof T]: Awaited<T[Each]> }> {
+  await Promise.allSettled(work);
+  return Promise.all(work);
+}

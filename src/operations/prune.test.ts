@@ -5,7 +5,7 @@ import { seedBackups } from '../../test/support/seed.ts';
 import { PgarkError } from '../common/errors.ts';
 import { type Logger, silentLogger } from '../common/log.ts';
 import { keys } from '../repository/keys.ts';
-import type { Manifest } from '../repository/manifest.ts';
+import { type Manifest, serialiseManifest } from '../repository/manifest.ts';
 import { operationContext } from './context.ts';
 import { prune } from './prune.ts';
 
@@ -80,6 +80,30 @@ test('the newest backups that a drill has restored stay, however many newer ones
   expect(await kept()).toEqual([backups[1]?.id]);
   expect(await kept(2)).toEqual([backups[0]?.id, backups[1]?.id]);
   expect(await kept(0)).toEqual([]);
+});
+
+test('a backup whose removal had begun is none of those that a prune counts on', async () => {
+  const store = new MemoryStore();
+  const now = Date.now();
+  const times = [5, 4, 3].map((days) => new Date(now - days * DAY_MS));
+  const [oldest, dying, newest] = await seedBackups(store, { source: 'main', database: 'shop', times, withData: true });
+  if (dying === undefined) throw new Error('there is no such backup');
+  await store.putSmall(keys.deleted(dying.id), serialiseManifest(dying));
+  const { plan } = await prune(
+    {
+      store,
+      filter: {},
+      policyOf: () => ({ keep: { last: 2 }, minBackups: 1 }),
+      timezone: 'UTC',
+      leaseTermMs: 60_000,
+      dryRun: false,
+      force: true,
+    },
+    operationContext(),
+  );
+  expect(plan).toMatchObject({ keep: [{ id: oldest?.id }, { id: newest?.id }], remove: [] });
+  const left = [...store.objects.keys()].filter((key) => key.startsWith(keys.manifestsPrefix));
+  expect(left).toEqual([oldest, newest].map((each) => expect.stringContaining(String(each?.id))));
 });
 
 test('a store without room for a lease: the error names what can be deleted by hand, and that is what a prune deletes', async () => {

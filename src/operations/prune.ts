@@ -1,4 +1,5 @@
 import { messageOf } from '../common/errors.ts';
+import { allOf } from '../common/in-parallel.ts';
 import { type GlobalsRecord, removeGlobals } from '../repository/globals.ts';
 import { type BackupKind, kindOfId } from '../repository/ids.ts';
 import { Leases } from '../repository/leases.ts';
@@ -6,7 +7,7 @@ import { type Manifest, seriesOf, sizesOf } from '../repository/manifest.ts';
 import { OwnedObjects } from '../repository/owned-objects.ts';
 import { removeBackup } from '../repository/remove-backup.ts';
 import { type BackupFilter, Repository } from '../repository/repository.ts';
-import { sweep } from '../repository/sweep.ts';
+import { mayHaveChanged, sweep, type SweepReport } from '../repository/sweep.ts';
 import {
   databasesOverHalf,
   type OverHalf,
@@ -75,7 +76,7 @@ const nothingPruned: PruneOutcome = {
 const PRUNE_LEASE = 'prune';
 
 /**
- * Removes what retention lets go: plan → lease looked at again, and for incremental backups that need it → manifest first, then data. Only committed backups are
+ * Removes what retention lets go: plan → for each lease looked at again, and for incremental backups that need it → manifest first, then data. Only committed backups are
  * planned over; what is not pgark's is never looked at. Globals go with the last backup that needs them, and WAL with the
  * last base backup. What dead runs left is swept on the way. Errors: `prune-refused` (`PruneRefused`, with what was done) where more than half of a
  * database's would go, of which then none goes, while the other databases are pruned; `locked`, `repository-damaged` where a
@@ -98,7 +99,6 @@ export async function prune(request: PruneRequest, context: OperationContext): P
     }
     // Where nobody has ever written there is nothing to delete, and nothing to write a lease into.
     if (!(await repository.checkLayout({ signal: context.signal }))) return { value: nothingPruned, result: {} };
-    await run.open();
     const leases = new Leases(store, {
       clock: context.clock,
       random: context.random,
@@ -109,13 +109,16 @@ export async function prune(request: PruneRequest, context: OperationContext): P
     const explained = async (error: unknown): Promise<never> => {
       throw await explainFullStore(error, () => planFor(repository, request, context));
     };
-    const lease = await leases.acquire(PRUNE_LEASE, { signal: context.signal }).catch(explained);
+    const [lease] = await allOf([leases.acquire(PRUNE_LEASE, { signal: context.signal }).catch(explained), run.open()]);
+    const signal = AbortSignal.any([context.signal, lease.lost]);
+    const compacting = run.span.span('compact', {}, () => compactHistory(store, context, run, signal));
     try {
-      const signal = AbortSignal.any([context.signal, lease.lost]);
-      await run.span.span('sweep', {}, () => sweep({ repository, leases, logger: run.logger, held: [lease], signal }));
-      const planned = await run.span.span('plan', {}, () => planFor(repository, request, context));
+      const planned = await planSwept(
+        () =>
+          run.span.span('sweep', {}, () => sweep({ repository, leases, logger: run.logger, held: [lease], signal })),
+        () => run.span.span('plan', {}, () => planFor(repository, request, context)),
+      );
       const { plan, refused, globals } = planned;
-      await lease.confirm();
       const owned = new OwnedObjects(repository);
       const guard = new ParentGuard(repository, plan, run.logger);
       const removed: Manifest[] = [];
@@ -142,7 +145,6 @@ export async function prune(request: PruneRequest, context: OperationContext): P
       const wal = await run.span.span('wal', {}, () =>
         pruneArchives(repository, request, { removing: removed, run, signal, confirm }),
       );
-      await run.span.span('compact', {}, () => compactHistory(store, context, run, signal));
       const outcome = { ...planned, removed, removedBytes, wal };
       if (isRefused(outcome)) throw new PruneRefused(outcome);
       return {
@@ -150,16 +152,27 @@ export async function prune(request: PruneRequest, context: OperationContext): P
         result: { removed: removed.length, removedBytes, kept: plan.keep.length, ...walCounts(wal) },
       };
     } finally {
+      await compacting;
       await lease.release();
     }
   });
+}
+
+/**
+ * A plan over what is there when dead runs have been swept up after. Mostly there is nothing to sweep, and a plan that was made
+ * meanwhile holds; what it came to is of no matter otherwise.
+ */
+async function planSwept<Plan>(sweepUp: () => Promise<SweepReport>, makePlan: () => Promise<Plan>): Promise<Plan> {
+  const planning = makePlan();
+  const [report] = await allOf([sweepUp(), planning.catch(() => undefined)]);
+  return mayHaveChanged(report) ? makePlan() : planning;
 }
 
 function isRefused({ refused, wal }: Pick<PruneOutcome, 'refused' | 'wal'>): boolean {
   return refused.length > 0 || wal.some((each) => each.refused !== undefined);
 }
 
-/** The history of runs is kept small on the way. Its failure is none of the prune's. */
+/** The history of runs is kept small on the way. Its failure is none of the prune's: never rejects. */
 async function compactHistory(
   store: ObjectStore,
   context: OperationContext,
@@ -181,6 +194,7 @@ async function compactHistory(
       { compacted, dropped, logsDeleted },
     );
   } catch (error) {
+    if (signal.aborted) return;
     run.logger.warning('runs.compaction_failed', `the history of runs could not be compacted: ${messageOf(error)}`);
   }
 }
@@ -191,13 +205,13 @@ async function planFor(
   context: OperationContext,
 ): Promise<Omit<PruneOutcome, 'removed' | 'removedBytes' | 'wal'>> {
   const { signal } = context;
-  const [{ manifests, damaged }, pins] = await Promise.all([
+  const [{ manifests, damaged }, pins, now] = await allOf([
     repository.backups(request.filter, { signal }),
     repository.pins({ signal }),
+    repository.store.now({ signal }),
   ]);
   const [unreadable] = damaged;
   if (unreadable) throw unreadable.error;
-  const now = await repository.store.now({ signal });
   const keep: RetentionPlan['keep'][number][] = [];
   const remove: RetentionPlan['remove'][number][] = [];
   const groups = Map.groupBy(manifests, seriesOf);

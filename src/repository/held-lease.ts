@@ -1,5 +1,6 @@
 import type { Clock } from '../common/clock.ts';
 import { isPgarkError, messageOf, PgarkError } from '../common/errors.ts';
+import { allOf } from '../common/in-parallel.ts';
 import type { Logger } from '../common/log.ts';
 import type { ObjectKey, ObjectStore } from '../storage/object-store.ts';
 import { leaseRecordSchema, type LeaseRecord } from './lease-record.ts';
@@ -110,8 +111,7 @@ export class HeldLease implements Lease {
   async confirm(): Promise<void> {
     await this.#exclusively(async () => {
       try {
-        await this.#look();
-        await this.#renew();
+        await this.#renew({ looks: true });
       } catch (error) {
         this.#ended.signal.throwIfAborted();
         if (isPgarkError(error, 'store-condition-failed')) throw this.#lose('it was changed by another run');
@@ -132,6 +132,7 @@ export class HeldLease implements Lease {
     await this.#exclusively(async () => {
       const { store, logger } = this.#context;
       try {
+        if (await this.#releaseLatest()) return;
         // Read again: the answer to a renewal may have been cut off just now.
         const seen = await readState(store, this.#key, leaseRecordSchema);
         if (seen?.value.token !== this.token) return;
@@ -151,6 +152,18 @@ export class HeldLease implements Lease {
     });
   }
 
+  /** Gives back what was written last, if it is still the latest; whether that can be told before another look, and is so. */
+  async #releaseLatest(): Promise<boolean> {
+    if (this.mode === 'advisory') return false;
+    try {
+      await this.#replace({ ...this.#record, released: true, renewals: this.#record.renewals + 1 }, this.#etag);
+      return true;
+    } catch (error) {
+      if (isPgarkError(error, 'store-condition-failed')) return false;
+      throw error;
+    }
+  }
+
   /** Rejects unless the store's record is this lease. */
   async #look(): Promise<void> {
     this.#throwIfOver();
@@ -159,12 +172,13 @@ export class HeldLease implements Lease {
     this.#etag = seen.etag;
   }
 
-  async #renew(): Promise<void> {
+  /** `looks`: only if the store's record is still this lease; else its condition alone tells. */
+  async #renew({ looks }: { readonly looks: boolean }): Promise<void> {
     this.#throwIfOver();
     const { store, clock, termMs } = this.#context;
     const signal = this.#ended.signal;
     const end = termFromNow(clock, termMs);
-    const now = await store.now({ signal });
+    const [now] = await allOf([store.now({ signal }), looks && this.mode === 'conditional' ? this.#look() : undefined]);
     const record = {
       ...this.#record,
       until: new Date(now.getTime() + termMs).toISOString(),
@@ -207,7 +221,7 @@ export class HeldLease implements Lease {
         // A confirm() may have come first.
         if (clock.monotonicMs() < this.#renewAtMs) return;
         try {
-          await this.#renew();
+          await this.#renew({ looks: false });
         } catch (error) {
           if (!isPgarkError(error, 'store-condition-failed')) throw error;
           // Another's record loses it; ours under another etag is renewed in the next try.

@@ -100,7 +100,7 @@ export class IntentLog {
       prefixes: [...(plan.prefixes ?? [])],
       uploads: [],
     } satisfies z.input<typeof intentSchema>);
-    const { conditionalWrites } = await this.#store.probe(options);
+    const { conditionalWrites } = await this.#store.probe({ ...options, asKnown: true });
     for (const key of planned.keys) {
       if ((await this.#store.head(key, options)) === undefined) continue;
       throw new PgarkError('object-exists', `${key} is already in ${this.#store.location}`);

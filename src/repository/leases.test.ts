@@ -63,6 +63,24 @@ describe('a lease', () => {
     expect(first.lost.aborted).toBe(false);
   });
 
+  test('is given back by one request, and looked at first where a renewal of it may have arrived unanswered', async () => {
+    const { a, clock, store, record } = setUp();
+    const lease = await a.acquire('shop');
+    const calls = store.calls;
+    await lease.release();
+    expect(store.calls - calls).toBe(1);
+    const doubtful = await a.acquire('shop');
+    store.faults = {
+      after: ({ method }) => {
+        if (method === 'putSmall') unreachable();
+      },
+    };
+    await clock.advance(TERM_MS / 2);
+    store.faults = {};
+    await doubtful.release();
+    expect(record()).toMatchObject({ token: doubtful.token, released: true });
+  });
+
   test('goes to exactly one of many that want it at once, new, released or expired', async () => {
     const { leasesOf, clock } = setUp();
     const race = async (): Promise<void> => {

@@ -1,5 +1,6 @@
 import type { Clock } from '../common/clock.ts';
 import { assert, isPgarkError, PgarkError } from '../common/errors.ts';
+import { allOf } from '../common/in-parallel.ts';
 import type { Logger } from '../common/log.ts';
 import type { Random } from '../common/random.ts';
 import type { CallOptions, ObjectStore } from '../storage/object-store.ts';
@@ -73,15 +74,17 @@ export class Leases {
   async acquire(name: string, options: AcquireOptions = {}): Promise<Lease> {
     const { clock, logger, termMs } = this.#options;
     const call: CallOptions = options.signal ? { signal: options.signal } : {};
-    const { conditionalWrites } = await this.#store.probe(call);
+    const { conditionalWrites } = await this.#store.probe({ ...call, asKnown: true });
     const mode: LeaseMode = conditionalWrites ? 'conditional' : 'advisory';
     let lostRaces = 0;
     let toldWaiting = false;
     for (;;) {
       options.signal?.throwIfAborted();
       const end = termFromNow(clock, termMs);
-      const now = await this.#store.now(call);
-      const seen = await readState(this.#store, keys.lease(name), leaseRecordSchema, call);
+      const [now, seen] = await allOf([
+        this.#store.now(call),
+        readState(this.#store, keys.lease(name), leaseRecordSchema, call),
+      ]);
       if (seen && isAlive(seen.value, now)) {
         const locked = lockedError(seen.value);
         if (options.wait !== true) throw locked;

@@ -1,4 +1,5 @@
 import { asPgarkError, isPgarkError, PgarkError } from '../common/errors.ts';
+import { allOf } from '../common/in-parallel.ts';
 import type { Logger } from '../common/log.ts';
 import type { CallOptions, ObjectKey, ObjectStore, UploadInfo } from '../storage/object-store.ts';
 import type { Lease } from './held-lease.ts';
@@ -42,6 +43,13 @@ export interface SweepReport {
   readonly failures: readonly { readonly key: ObjectKey; readonly error: PgarkError }[];
 }
 
+/** Whether something may not be there any more that was before. */
+export function mayHaveChanged(report: SweepReport): boolean {
+  const { orphans, committed, deletions, failures, objectsDeleted, uploadsAborted } = report;
+  const counts = [orphans.length, committed.length, deletions.length, failures.length, objectsDeleted, uploadsAborted];
+  return counts.some((count) => count > 0);
+}
+
 /**
  * Removes what runs that died left behind, as their intents and the begun deletions name it; nothing else is ever
  * touched, whatever its age. An intent is swept only under its own lease, held by the caller or acquired for the
@@ -80,14 +88,22 @@ class Sweep {
   }
 
   async run(): Promise<SweepReport> {
+    const [, deletions] = await allOf([this.#sweepIntents(), this.#listDeletions()]);
+    for (const key of deletions) await this.#guarded(key, () => this.#finishDeletion(key));
+    return this.#report;
+  }
+
+  async #sweepIntents(): Promise<void> {
     for await (const found of this.#intents.list(this.#call)) {
       if ('error' in found) this.#fail(found.key, found.error);
       else await this.#guarded(found.key, () => this.#sweepUnderLease(found.intent));
     }
-    for await (const { key } of this.#store.list(keys.deletedPrefix, this.#call)) {
-      await this.#guarded(key, () => this.#finishDeletion(key));
-    }
-    return this.#report;
+  }
+
+  async #listDeletions(): Promise<readonly ObjectKey[]> {
+    const found: ObjectKey[] = [];
+    for await (const { key } of this.#store.list(keys.deletedPrefix, this.#call)) found.push(key);
+    return found;
   }
 
   /** One that fails does not keep the others from being swept. */

@@ -1,4 +1,5 @@
 import { PgarkError } from '../common/errors.ts';
+import { allOf } from '../common/in-parallel.ts';
 import type { Logger } from '../common/log.ts';
 import type { Random } from '../common/random.ts';
 import { makeRunId, timeOfRunId } from '../repository/ids.ts';
@@ -52,8 +53,8 @@ export interface CompactionReport {
  */
 export async function compactRuns(store: ObjectStore, options: CompactRunsOptions): Promise<CompactionReport> {
   const work = new Compaction(store, options);
-  const runs = await work.compact();
-  return { ...runs, logsDeleted: await work.deleteLogs() };
+  const [runs, logsDeleted] = await allOf([work.compact(), work.deleteLogs()]);
+  return { ...runs, logsDeleted };
 }
 
 interface MonthToCompact {

@@ -97,6 +97,8 @@ export interface ProbeOptions extends CallOptions {
   readonly write?: boolean;
   /** Try a delete too: needed where retention is on. */
   readonly delete?: boolean;
+  /** What was found out before will do: the store need not be asked whether it is still there. Default: false. */
+  readonly asKnown?: boolean;
 }
 
 /**

@@ -163,8 +163,10 @@ export class S3Store implements ObjectStore {
   }
 
   async probe(options: ProbeOptions = {}): Promise<ProviderProfile> {
-    await probeReach(this.#calls, this.#prefix, options.signal);
-    this.#bucketSeen = true;
+    if (options.asKnown !== true || this.#probed === undefined) {
+      await probeReach(this.#calls, this.#prefix, options.signal);
+      this.#bucketSeen = true;
+    }
     const { profile, deleteFailure } = await this.#probe(
       options.signal,
       options.write === true || options.delete === true,
