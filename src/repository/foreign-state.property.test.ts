@@ -212,7 +212,7 @@ describe('keys that somebody else may have given to objects', () => {
         const wal = parseWalKey(`main/wal/1/00000001/${name}.zst`);
         if (wal?.kind !== 'delta') return;
         expect(wal.from).toBeLessThan(wal.to);
-        expect(`${wal.from.toString(16).toUpperCase().padStart(from.length, '0')}`).toBe(from);
+        expect(wal.from.toString(16).toUpperCase().padStart(from.length, '0')).toBe(from);
       }),
     );
   });
