@@ -310,7 +310,7 @@ export const errorTable = {
     exit: 1,
     meaning: 'The archive holds another content under the name of a WAL file; it was not replaced.',
     remedy:
-      'two servers with the same system identifier write into one archive, such as a copy and its original: give one of them a source name or a prefix of its own',
+      'two servers with the same system identifier write into one archive, such as a copy and its original, or one that was put back to an earlier state: give one of them a source name or a prefix of its own',
   },
   'drill-failed': {
     exit: 20,

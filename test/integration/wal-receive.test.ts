@@ -340,7 +340,8 @@ describe('received WAL', () => {
     refuses = false;
     await cluster.sql(load(10));
     await receiving.archives(await flushedLsn(cluster));
-    expect(await cluster.value('select count(*) from pg_replication_slots')).toBe('1');
+    // The new one may be let go too, as long as it holds back what came meanwhile.
+    await cluster.until('(select count(*) from pg_replication_slots) = 1');
     await receiving.stop();
     await dropSlots(cluster);
   });

@@ -157,7 +157,7 @@ async function sealedBytes(piece: WalPiece | SealedPiece, sealer: Sealer | undef
   return bytes;
 }
 
-/** Something else has that name. */
+/** The error of another content under a name that is taken. */
 export function conflict(store: ObjectStore, key: ObjectKey): PgarkError {
   return new PgarkError(
     'wal-conflict',

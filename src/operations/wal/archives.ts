@@ -103,6 +103,10 @@ export class Archives {
     this.#options = options;
   }
 
+  get logger(): Logger {
+    return this.#options.logger;
+  }
+
   /** But those that were left behind. */
   get places(): readonly { readonly name: string; readonly place: WalPlace; readonly record: WalRecord }[] {
     return this.#archives.filter(({ left }) => left === undefined);

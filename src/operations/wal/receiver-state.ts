@@ -19,7 +19,7 @@ export class ReceiverState {
   #server: ServerPosition | undefined;
   #heardAt: Date | undefined;
   gaps = 0;
-  /** What is archived is known to be of this very server, not of another one with the same identifier. */
+  /** What is archived is known to be of the very server that is connected to, as it is now. */
   isProven = false;
   slot: SlotStatus | undefined;
   failure: PgarkError | undefined;
@@ -31,12 +31,15 @@ export class ReceiverState {
     this.#clock = clock;
   }
 
-  /** What a server before said and had says nothing of this one. */
+  /**
+   * A connection begins. What a server before said and had says nothing of this one; and one of the same identifier may be another
+   * one by now, or the same one put back to an earlier state.
+   */
   begin(systemIdentifier: string): void {
+    this.isProven = false;
     if (this.systemIdentifier !== systemIdentifier) {
       this.#coverage = new Coverage();
       this.#archived = undefined;
-      this.isProven = false;
       this.#server = undefined;
     }
     this.systemIdentifier = systemIdentifier;

@@ -1,10 +1,11 @@
 import { DELTA_BYTES_MAX, deltasOf, receivedPiece } from '../../formats/wal/received-piece.ts';
 import { pieceKey, type WalPlace } from '../../formats/wal/store-piece.ts';
+import { findSegmentObjects, type SegmentObjects, type SegmentPart } from '../../formats/wal/read-segment.ts';
 import type { ReceivedWal } from '../../postgres/replication/segment-stream.ts';
 import type { WalIdentity } from '../../postgres/wal/segment-content.ts';
-import { parseWalKey, walSegmentPrefix } from '../../repository/wal-keys.ts';
 import type { ObjectKey } from '../../storage/object-store.ts';
 import type { Archives } from './archives.ts';
+import { isAsArchived } from './archived-beginning.ts';
 
 /** As many deltas of one size become one of the next. */
 const DELTAS_PER_LEVEL = 32;
@@ -28,6 +29,8 @@ export class SegmentDeltas {
   #own: Delta[] = [];
   /** Those of an earlier receiver, by their place. */
   readonly #left = new Map<WalPlace, readonly LeftDelta[]>();
+  /** What is archived of the segment, until that is known to be what comes. */
+  #archived: readonly ArchivedBeginning[] = [];
 
   constructor(name: string, archives: Archives, identity: WalIdentity) {
     this.#name = name;
@@ -35,20 +38,38 @@ export class SegmentDeltas {
     this.#identity = identity;
   }
 
-  /** Looks for what an earlier receiver left of the segment. */
-  async findLeft(signal: AbortSignal): Promise<void> {
+  /** Looks for what an earlier receiver has archived of the segment. Whether there is anything. */
+  async findLeft(signal: AbortSignal): Promise<boolean> {
+    const archived: ArchivedBeginning[] = [];
     for (const { place } of this.#archives.places) {
-      const left: LeftDelta[] = [];
-      for await (const { key } of place.store.list(walSegmentPrefix(place.folder, this.#name), { signal })) {
-        const wal = parseWalKey(key);
-        if (wal?.kind === 'delta') left.push({ key, to: wal.to });
-      }
-      this.#left.set(place, left);
+      const { store, folder } = place;
+      const objects = await findSegmentObjects(store, folder, this.#name, { signal });
+      this.#left.set(place, objects.deltas);
+      if (objects.whole !== undefined || objects.deltas.length > 0) archived.push({ place, objects });
     }
+    this.#archived = archived;
+    return archived.length > 0;
+  }
+
+  /**
+   * Compares what has come of the segment, from its start on, with what was archived of it before. Error: `wal-conflict` where it
+   * is not the same: then the server is not the one that it was, or not as it was.
+   */
+  async compare(received: ReceivedWal, signal: AbortSignal): Promise<void> {
+    if (this.#archived.length === 0) return;
+    const rest: ArchivedBeginning[] = [];
+    for (const { place, objects } of this.#archived) {
+      // It is compared when it is put.
+      if (objects.whole !== undefined && received.content.isFull) continue;
+      const isAll = await isAsArchived(received, { place, name: this.#name, objects }, this.#archives.logger, signal);
+      if (!isAll) rest.push({ place, objects });
+    }
+    this.#archived = rest;
   }
 
   /** Archives what has come since the delta before. */
   async put(tail: ReceivedWal, signal: AbortSignal): Promise<void> {
+    await this.compare(tail, signal);
     for (const part of deltasOf(tail)) {
       const { from, to, since } = part;
       await this.#archives.putDelta(receivedPiece(part, this.#identity), signal);
@@ -110,7 +131,9 @@ export class SegmentDeltas {
   }
 }
 
-interface LeftDelta {
-  readonly key: ObjectKey;
-  readonly to: number;
+type LeftDelta = Pick<SegmentPart, 'key' | 'to'>;
+
+interface ArchivedBeginning {
+  readonly place: WalPlace;
+  readonly objects: SegmentObjects;
 }

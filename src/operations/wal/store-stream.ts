@@ -44,6 +44,8 @@ class StreamStoring {
   /** Up to there everything is archived, or on its way. */
   #taken: Lsn;
   #deltas: SegmentDeltas;
+  /** Something was archived of the segment that is being filled before it came. */
+  #mayBeThere = true;
   #notedMs = -Infinity;
   #noting: Promise<void> = Promise.resolve();
 
@@ -71,7 +73,7 @@ class StreamStoring {
     const { giveUp } = this.#world;
     // All before the start is archived, or lost.
     this.#isArchived(this.#archived);
-    await this.#deltas.findLeft(giveUp);
+    this.#mayBeThere = await this.#deltas.findLeft(giveUp);
     try {
       return await this.#storeAll();
     } finally {
@@ -123,11 +125,20 @@ class StreamStoring {
   }
 
   async #storeFull(full: ReceivedWal): Promise<void> {
-    const { end } = full.content;
+    const { giveUp } = this.#world;
+    const { content } = full;
+    const { end } = content;
     const deltas = this.#deltas;
+    try {
+      await deltas.compare(full, giveUp);
+    } catch (error) {
+      content.release();
+      throw error;
+    }
     this.#deltas = this.#deltasAt(end);
     this.#taken = end;
     await this.#line.add(full, deltas);
+    if (this.#mayBeThere) this.#mayBeThere = await this.#deltas.findLeft(giveUp);
   }
 
   async #storeTail(signal: AbortSignal): Promise<void> {
