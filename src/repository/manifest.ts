@@ -119,8 +119,18 @@ const manifestSchema = z.object({
   timeline: z.number().int().positive().optional(),
   startLsn: lsn.optional(),
   stopLsn: lsn.optional(),
-  /** The first and the last segment of WAL without which a physical backup is none, and the size of all segments. */
-  walNeeded: z.object({ from: z.string(), to: z.string(), segmentBytes: bytesCount.optional() }).optional(),
+  /**
+   * The first and the last segment of WAL without which a physical backup is none, and the size of all segments; of the history of
+   * its timeline, which is archived as it is and says nothing of itself, the digest.
+   */
+  walNeeded: z
+    .object({
+      from: z.string(),
+      to: z.string(),
+      segmentBytes: bytesCount.optional(),
+      historySha256: sha256.optional(),
+    })
+    .optional(),
   /** Of a physical backup: those beside the data directory, and where they were on the server. */
   tablespaces: z.array(z.object({ oid: decimal, location: z.string() })).optional(),
   /** What was left out on purpose, and what could not be read. With encryption on these lie in the companion. */

@@ -52,7 +52,9 @@ export class BaseCheck implements BackupCheck {
     try {
       if (!isLocked) await checkSpan(spanOf(this.#manifest), this.#access);
     } catch (error) {
-      if (!(error instanceof PgarkError) || !isOfKeys(error)) throw error;
+      // What opens the backup and not its log restores nothing; and so a damaged head of an encrypted object looks.
+      const isOwn = this.#manifest.encryption !== undefined;
+      if (isOwn || !(error instanceof PgarkError) || !isOfKeys(error)) throw error;
       toldOnce.onLocked(error);
     }
   }

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
 import { releaseBlock } from '../../common/block-memory.ts';
 import { type ByteStream, MIB } from '../../common/bytes.ts';
@@ -126,10 +127,17 @@ async function writeHistory(span: WalSpan, access: SourceAccess, data: TargetFol
   await data.replace(`pg_wal/${historyFileName(span.timeline)}`, await readHistory(span, access));
 }
 
-/** Error: `corrupt` where it is missing. */
-export async function readHistory({ folder, timeline }: WalSpan, { store, signal }: SourceAccess): Promise<Uint8Array> {
+/** Error: `corrupt` where it is missing, or not what it was when the backup was made. */
+export async function readHistory(
+  { folder, timeline, historySha256 }: WalSpan,
+  { store, signal }: SourceAccess,
+): Promise<Uint8Array> {
   const key = walKey(folder, { kind: 'history', name: historyFileName(timeline) }, '');
   const history = await readStateBytes(store, key, { signal });
-  if (history !== undefined) return history.bytes;
-  throw new PgarkError('corrupt', `${key}, the history of the backup’s timeline, is missing from ${store.location}`);
+  if (history === undefined) {
+    throw new PgarkError('corrupt', `${key}, the history of the backup’s timeline, is missing from ${store.location}`);
+  }
+  const sha256 = createHash('sha256').update(history.bytes).digest('hex');
+  if (historySha256 === undefined || sha256 === historySha256) return history.bytes;
+  throw new PgarkError('corrupt', `${key} in ${store.location} has not the SHA-256 that the backup has noted of it`);
 }

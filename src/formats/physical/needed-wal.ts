@@ -13,6 +13,8 @@ export interface WalSpan {
   readonly from: Lsn;
   readonly to: Lsn;
   readonly segmentBytes: number;
+  /** Of the timeline's history; undefined where it was not noted. */
+  readonly historySha256?: string | undefined;
 }
 
 /** A segment as it is archived: whole, or its beginning in deltas, in their order. */
@@ -45,7 +47,8 @@ export function spanOf({ id, source, server, timeline, startLsn, stopLsn, walNee
   const segmentBytes = walNeeded?.segmentBytes;
   if (systemIdentifier && timeline && startLsn && stopLsn && segmentBytes) {
     const folder = { source, systemIdentifier };
-    return { folder, timeline, from: parseLsn(startLsn), to: parseLsn(stopLsn), segmentBytes };
+    const { historySha256 } = walNeeded;
+    return { folder, timeline, from: parseLsn(startLsn), to: parseLsn(stopLsn), segmentBytes, historySha256 };
   }
   throw new PgarkError('repository-damaged', `the manifest of ${id} does not say which write-ahead log it needs`);
 }

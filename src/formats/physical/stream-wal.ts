@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { systemClock } from '../../common/clock.ts';
 import { asPgarkError, assert, messageOf, PgarkError } from '../../common/errors.ts';
 import type { Logger } from '../../common/log.ts';
@@ -86,6 +87,7 @@ class Streaming implements WalRun {
   #stream: SegmentStream | undefined;
   #archiving: Promise<void> | undefined;
   #isClosed = false;
+  #historySha256: string | undefined;
 
   constructor(request: WalStreamRequest, session: ReplicationSession, identity: WalIdentity, slot: string | undefined) {
     this.#request = request;
@@ -120,7 +122,8 @@ class Streaming implements WalRun {
     // Nobody removed any of it meanwhile either.
     await this.#request.archive.each(async (store, signal) => void (await findSpan(store, span, { signal })));
     const names = [...segmentsOf(span)];
-    return { from: names[0] ?? '', to: names.at(-1) ?? '', segmentBytes };
+    const history = this.#historySha256 === undefined ? {} : { historySha256: this.#historySha256 };
+    return { from: names[0] ?? '', to: names.at(-1) ?? '', segmentBytes, ...history };
   }
 
   async close(): Promise<void> {
@@ -191,6 +194,7 @@ class Streaming implements WalRun {
 
   async #archiveHistory(timeline: number): Promise<void> {
     const content = await readTimelineHistory(this.#session, timeline);
+    this.#historySha256 = createHash('sha256').update(content).digest('hex');
     const name = historyFileName(timeline);
     await this.#each(async (place, signal) => void (await putTimelineHistory(place, name, content, { signal })));
   }
