@@ -83,7 +83,7 @@ export async function runCommand(
 /** The command that is called, if that much is certain. */
 function commandOf(argv: readonly string[]): string | undefined {
   try {
-    const silent = { writeErr: () => {}, outputError: () => {} };
+    const silent = { writeOut: () => {}, writeErr: () => {}, outputError: () => {} };
     const program = withGlobalOptions(new Command()).exitOverride().configureOutput(silent);
     const [name = ''] = program.parseOptions([...argv]).operands;
     return Object.hasOwn(COMMANDS, name) ? name : undefined;
