@@ -24,6 +24,7 @@ export default defineConfig({
         test: {
           ...shared,
           name: 'image',
+          testTimeout: 600_000,
           include: ['test/image/**/*.test.ts'],
           setupFiles: ['test/support/clean-environment.ts'],
           globalSetup: ['test/support/global-setup.ts'],
