@@ -1,6 +1,7 @@
 // npm test [-- unit|integration|FILE…]: installs what is missing, then runs the tests with the Node.js of this checkout.
 // PG_TEST_* and S3_TEST_* point the tests at servers of your own; otherwise they start PostgreSQL and Ceph RGW from the
-// installed programs, and where those cannot be had, PostgreSQL and MinIO from deploy/compose/test.yaml.
+// installed programs, and where those cannot be had, or with TEST_SERVERS=compose, PostgreSQL and MinIO from
+// deploy/compose/test.yaml.
 import path from 'node:path';
 import { startComposeServers } from './compose-servers.mjs';
 import { checkoutEnvironment, checkoutNode, root, runInForeground } from './pinned-node.mjs';
@@ -23,11 +24,14 @@ await runScript(async () => {
   }
   const needsCeph = !process.env.S3_TEST_ENDPOINT;
   const servers = needsCeph ? ['postgres', 'ceph'] : ['postgres'];
-  if (canProvide(servers)) {
-    setUp({ programs: [...servers, 'prometheus', 'pgbouncer', 'tools'] });
+  const others = ['prometheus', 'pgbouncer', 'tools'];
+  const wantsCompose = process.env.TEST_SERVERS === 'compose';
+  if (!wantsCompose && canProvide(servers)) {
+    setUp({ programs: [...servers, ...others] });
     return runTests(args);
   }
-  setUp({ programs: [] });
+  // Some tests start servers of their own all the same, where there are the programs.
+  setUp({ programs: wantsCompose && canProvide(['postgres']) ? ['postgres', ...others] : [] });
   const compose = startComposeServers();
   try {
     return await runTests(args, withoutOwnServers(compose.env));

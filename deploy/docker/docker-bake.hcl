@@ -37,6 +37,7 @@ target "common" {
   context    = "."
   dockerfile = "deploy/docker/Dockerfile"
   platforms  = ["linux/amd64", "linux/arm64"]
+  attest     = ["type=provenance,mode=max", "type=sbom"]
   args = {
     PG_REPOSITORY = "pgdg"
     PG_MAJORS     = join(" ", MAJORS)
