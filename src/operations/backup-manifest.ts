@@ -58,6 +58,7 @@ export function makeManifest(facts: ManifestFacts, own: DestinationFacts): Manif
       version: server.version,
       versionNum: server.versionNum,
       inRecovery: server.inRecovery,
+      ...server.libraries,
       ...(server.systemIdentifier === undefined ? {} : { systemIdentifier: server.systemIdentifier }),
     },
     client: { ...client },

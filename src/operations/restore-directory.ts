@@ -10,6 +10,7 @@ import { type BaseTarget, inspectTarget, RestoredBase } from '../formats/physica
 import { placeTablespaces, type TablespaceMapping } from '../formats/physical/tablespace-map.ts';
 import type { ArchiveAccess } from '../formats/wal/archive-path.ts';
 import type { DecryptionKeys } from '../pipeline/encryption/sealer.ts';
+import { libcHere, sortsOtherwise } from '../postgres/client/sort-libraries.ts';
 import type { FinishedRecovery } from '../postgres/server/recovering-server.ts';
 import type { ServerParameters } from '../postgres/wal/record.ts';
 import type { Manifest } from '../repository/manifest.ts';
@@ -138,6 +139,7 @@ export async function restoreDirectoryWithin(
           : await prepareFetching(base.data, recovery, { ...request.recovery, changes, port: request.port });
       await base.prepareRecovery(settings, note);
     });
+    warnOfOtherOrder(manifest, run);
     for (const words of await base.configurationElsewhere()) run.logger.warning('restore.configuration', words);
     await run.span.span('sync', {}, () => base.sync(signal));
   } catch (error) {
@@ -167,6 +169,17 @@ export async function restoreDirectoryWithin(
     durationMs: done.durationMs,
   });
   return { value: done, result: { backup: manifest.id, durationMs: done.durationMs } };
+}
+
+/** Indexes on text are in the order of the library that the server was linked to: with another one they find too little. */
+function warnOfOtherOrder({ id, server: { libc } }: Manifest, run: Run): void {
+  const here = libcHere();
+  if (!sortsOtherwise(libc, here)) return;
+  run.logger.warning(
+    'restore.sorts_otherwise',
+    `the server of ${id} sorted text by ${libc}, and this machine does by ${here}: a server of this machine may miss rows by indexes on text, and let duplicates in; check them first (CREATE EXTENSION amcheck; pg_amcheck --all --heapallindexed), then REINDEX DATABASE and ALTER DATABASE … REFRESH COLLATION VERSION in each, or start a server that is linked to ${libc}`,
+    { libc, here },
+  );
 }
 
 /** Everything that can be found out before the first byte is written. */

@@ -74,6 +74,9 @@ export const serverRecord = z.object({
   /** Beyond 2^53, therefore text. Missing where the role may not ask for it. */
   systemIdentifier: decimal.optional(),
   inRecovery: z.boolean(),
+  /** By which text was sorted: `glibc 2.36`, `musl`. Missing where nothing tells, and in backups of earlier versions. */
+  libc: z.string().optional(),
+  icu: z.string().optional(),
 });
 
 export const compressionRecord = z.object({

@@ -4,7 +4,9 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { type Logger, silentLogger } from '../../src/common/log.ts';
 import { Secret } from '../../src/common/secret.ts';
 import { connectForReplication } from '../../src/postgres/replication/replication-session.ts';
+import { libcHere } from '../../src/postgres/client/sort-libraries.ts';
 import { keys } from '../../src/repository/keys.ts';
+import { serialiseManifest } from '../../src/repository/manifest.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { Cluster } from '../support/cluster.ts';
 import { backupsIn, errorOf, fileDestination, keysOf, outcomesOf } from '../support/destinations.ts';
@@ -194,6 +196,23 @@ describe('a restore into a directory', () => {
     const data = folder.join('damaged');
     expect(await errorOf(restoreServer(disk.store, data))).toMatchObject({ code: 'corrupt' });
     await expect(stat(data)).rejects.toThrow('ENOENT');
+  });
+
+  test('whose server sorted text by another library says so and what to do, and by the same says nothing', async () => {
+    await using disk = await fileDestination('disk');
+    const manifest = manifestOf(await backUpServer(cluster, [disk]));
+    // Without a locale but C nothing tells the version.
+    expect(manifest.server.libc?.split(' ')[0]).toBe(libcHere()?.split(' ')[0]);
+    const warningsOf = async (directory: string): Promise<string> => {
+      const warnings: string[] = [];
+      await restoreServer(disk.store, folder.join(directory), {}, { logger: loggerOf(warnings) });
+      return warnings.join('\n');
+    };
+    expect(await warningsOf('same-order')).toBe('');
+    const changed = { ...manifest, server: { ...manifest.server, libc: 'glibc 2.19' } };
+    const key = keys.manifest('main', 'postgres', manifest.id);
+    await disk.store.putSmall(key, serialiseManifest(changed));
+    expect(await warningsOf('other-order')).toMatch(/sorted text by glibc 2\.19.*amcheck.*REINDEX DATABASE/);
   });
 
   test('without its write-ahead log is refused at once, and verify says so', async () => {

@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 import { Client, type QueryResultRow } from 'pg';
 import type { Logger } from '../../src/common/log.ts';
 import { backup, type BackupDestination, type BackupOutcome, type BackupRequest } from '../../src/operations/backup.ts';
-import { operationContext } from '../../src/operations/context.ts';
+import { type ContextOptions, operationContext } from '../../src/operations/context.ts';
 import {
   type DirectoryRestoreOutcome,
   restoreDirectory,
@@ -59,6 +59,7 @@ export async function restoreServer(
   store: ObjectStore,
   directory: string,
   changes: Partial<DirectoryRestoreRequest> = {},
+  options: ContextOptions = {},
 ): Promise<DirectoryRestoreOutcome> {
   return restoreDirectory(
     {
@@ -71,7 +72,7 @@ export async function restoreServer(
       planOnly: false,
       ...changes,
     },
-    operationContext(),
+    operationContext(options),
   );
 }
 

@@ -2,6 +2,7 @@ import { PgarkError } from '../../common/errors.ts';
 import type { Session } from './connect.ts';
 import { refuseSharedSessions } from './pooler.ts';
 import { checkLargeObjects } from './large-objects.ts';
+import { readSortLibraries, type SortLibraries } from './sort-libraries.ts';
 
 /** What the server says about itself. */
 export interface ServerFacts {
@@ -10,6 +11,8 @@ export interface ServerFacts {
   readonly major: number;
   readonly inRecovery: boolean;
   readonly systemIdentifier: string | undefined;
+  /** By which its text is sorted. */
+  readonly libraries: SortLibraries;
 }
 
 /** What a database is and how it was made. */
@@ -60,7 +63,14 @@ export async function readServerFacts(session: Session): Promise<ServerFacts> {
   const identifier = await session
     .query<{ id: string }>('select system_identifier::text as id from pg_control_system()')
     .catch(() => []);
-  return { version: row.version, versionNum, major, inRecovery: row.recovery, systemIdentifier: identifier[0]?.id };
+  return {
+    version: row.version,
+    versionNum,
+    major,
+    inRecovery: row.recovery,
+    systemIdentifier: identifier[0]?.id,
+    libraries: await readSortLibraries(session),
+  };
 }
 
 /** Of the session's own database. */
