@@ -4,9 +4,13 @@ import { systemClock } from '../common/clock.ts';
 import { messageOf, PgarkError, systemCodeOf } from '../common/errors.ts';
 import { action, type CliWorld } from './command.ts';
 import { addExamples } from './help.ts';
+import { registerRecoveryKit } from './recovery-kit.ts';
 
 export function registerKey(program: Command, world: CliWorld): void {
-  const key = program.command('key').summary('make encryption keys').description('Makes encryption keys.');
+  const key = program
+    .command('key')
+    .summary('make encryption keys, and print what to keep')
+    .description('Makes encryption keys, and prints what to keep beside them.');
   const generate = key
     .command('generate')
     .summary('make an age key pair')
@@ -34,6 +38,7 @@ export function registerKey(program: Command, world: CliWorld): void {
       `the identity is in ${options.toFile}: keep a copy where the backups are not, nothing restores without it\n`,
     );
   });
+  registerRecoveryKit(key, world);
 }
 
 function cannotWrite(file: string, cause: unknown): PgarkError {
