@@ -215,6 +215,8 @@ async function feed(
     void running.stop(stopSignal);
   };
   signal?.addEventListener('abort', abort, { once: true });
+  // What is still on its way when the program has ended was not read, and nobody tells so if others keep its pipe open.
+  let unwritten = 0;
   try {
     let complete = true;
     for await (const block of body) {
@@ -226,16 +228,21 @@ async function feed(
       // Memory that was given back too early is written as nothing, without an error.
       assert(!isGivenBack(block), `a block for ${spec.name} was given back before it was written`);
       const { length } = block;
+      unwritten += 1;
       const written = stdin.write(block, (error) => {
-        if (error || block.length !== length) refused = true;
-        else releaseBlock(block);
+        if (error || block.length !== length) {
+          refused = true;
+          return;
+        }
+        unwritten -= 1;
+        releaseBlock(block);
       });
       if (!written) await Promise.race([once(stdin, 'drain').catch(() => {}), finished]);
     }
     signal?.throwIfAborted();
     stdin.end();
     await running.gate();
-    if (!complete || refused)
+    if (!complete || refused || unwritten > 0)
       throw new ProgramFailure(spec.name, 'exited before it had read everything', running.stderr.lines);
   } catch (error) {
     if (!gone) await running.stop(stopSignal);
