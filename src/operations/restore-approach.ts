@@ -29,8 +29,8 @@ export interface LoadOrder {
   readonly source: LoadSource;
   readonly target: RestoreTarget;
   readonly leaveOut: LeftOut | undefined;
-  /** Connections at once, for formats that are loaded by several. */
-  readonly jobs: number;
+  /** Connections at once, for formats that are loaded by several. Default: one a processor, at most 8. */
+  readonly jobs?: number | undefined;
   /** Compare all rows with what was recorded, for a source that has evidence. */
   readonly verifyRows: boolean;
   readonly analyse: boolean;

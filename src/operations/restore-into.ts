@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { messageOf, PgarkError } from '../common/errors.ts';
 import type { LoadHow } from '../formats/load-source.ts';
 import { connect, quoteIdentifier, type Session } from '../postgres/client/connect.ts';
@@ -323,8 +324,14 @@ async function dropLeftovers(
   }
 }
 
+const JOBS_DEFAULT_MAX = 8;
+
+function defaultJobs(): number {
+  return Math.min(availableParallelism(), JOBS_DEFAULT_MAX);
+}
+
 async function load(
-  { source, leaveOut, jobs, verifyRows, onLoaded }: LoadOrder,
+  { source, leaveOut, jobs = defaultJobs(), verifyRows, onLoaded }: LoadOrder,
   { prepared }: Approach,
   connection: ConnectionParameters,
   how: Pick<LoadHow, 'singleTransaction' | 'preamble'>,

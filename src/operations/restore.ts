@@ -1,4 +1,3 @@
-import { availableParallelism } from 'node:os';
 import { GIB } from '../common/bytes.ts';
 import { PgarkError } from '../common/errors.ts';
 import type { LoadSource, Selection } from '../formats/load-source.ts';
@@ -54,8 +53,6 @@ export interface RestoreOutcome {
   readonly durationMs: number;
 }
 
-const JOBS_DEFAULT_MAX = 8;
-
 /** Below this a separate pass of reading costs little against loading the data and building its indexes. */
 const VERIFY_FIRST_BYTES_MAX = GIB;
 
@@ -78,7 +75,7 @@ export async function restore(request: RestoreRequest, context: OperationContext
         source,
         target,
         leaveOut: request.leaveOut,
-        jobs: request.jobs ?? Math.min(availableParallelism(), JOBS_DEFAULT_MAX),
+        jobs: request.jobs,
         verifyRows: request.verifyRows === true,
         analyse: request.analyse,
         planOnly: request.planOnly,

@@ -6,10 +6,10 @@ import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { Cluster } from '../support/cluster.ts';
 import { proofsIn, workFolder } from '../support/drills.ts';
 import { backUpServer } from '../support/physical.ts';
-import { fetchFrom, NumberedLoad, type WrittenRow } from '../support/recovery-world.ts';
+import { archiveLoad, fetchFrom, type WrittenRow } from '../support/recovery-world.ts';
 import { openS3Store } from '../support/s3-store.ts';
 import { createBucket, type TestBucket } from '../support/s3.ts';
-import { flushedLsn, NO_KEYS, type Receiving, startReceiving } from '../support/wal-receiving.ts';
+import { NO_KEYS, type Receiving, startReceiving } from '../support/wal-receiving.ts';
 
 /** Where a command line that names only the bucket looks. */
 const PREFIX = 'postgres-backups';
@@ -30,15 +30,10 @@ beforeAll(async () => {
   store = openS3Store(bucket.name, { prefix: PREFIX });
   receiving = startReceiving(cluster, [store], { source: 'main', slot: 'main' });
   await receiving.streams();
-  const load = await NumberedLoad.start(cluster);
-  await load.more(20);
-  await backUpServer(cluster, [s3()]);
-  rowsBefore = load.rows.length;
-  await load.more(500);
-  rows = await load.stop();
-  await cluster.sql(`select pg_create_restore_point('idle')`);
-  await receiving.archives(await flushedLsn(cluster));
-  await receiving.stop();
+  ({ rows, rowsBefore } = await archiveLoad(cluster, receiving, {
+    backUp: () => backUpServer(cluster, [s3()]),
+    more: 500,
+  }));
 });
 afterAll(async () => {
   await receiving[Symbol.asyncDispose]();

@@ -16,10 +16,10 @@ import { FileStore } from '../../src/storage/file/file-store.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { errorOf } from '../support/destinations.ts';
 import { backUpServer, RestoredServer, ServerFolder } from '../support/physical.ts';
-import { fetchFrom, NumberedLoad, restoreTo, type WrittenRow } from '../support/recovery-world.ts';
+import { archiveLoad, fetchFrom, restoreTo, type WrittenRow } from '../support/recovery-world.ts';
 import { openS3Store } from '../support/s3-store.ts';
 import { createBucket, type TestBucket } from '../support/s3.ts';
-import { flushedLsn, NO_KEYS, type Receiving, startReceiving } from '../support/wal-receiving.ts';
+import { NO_KEYS, type Receiving, startReceiving } from '../support/wal-receiving.ts';
 
 type Target = RecoveryRequest['target'];
 
@@ -45,16 +45,10 @@ beforeAll(async () => {
   await cluster.sql('create extension amcheck; create table beside (n int)');
   // As some packages do. A restored server must not go back there, where another one runs.
   await cluster.configure({ data_directory: cluster.dataDirectory, log_min_messages: 'fatal' });
-  const load = await NumberedLoad.start(cluster);
-  await load.more(20);
-  await backUpServer(cluster, [s3()]);
-  rowsBefore = load.rows.length;
-  await load.more(2_000);
-  rows = await load.stop();
-  // What comes behind the last transaction tells that the log went on without one.
-  await cluster.sql(`select pg_create_restore_point('idle')`);
-  await receiving.archives(await flushedLsn(cluster));
-  await receiving.stop();
+  ({ rows, rowsBefore } = await archiveLoad(cluster, receiving, {
+    backUp: () => backUpServer(cluster, [s3()]),
+    more: 2_000,
+  }));
 });
 afterAll(async () => {
   await receiving[Symbol.asyncDispose]();

@@ -8,6 +8,7 @@ import type {
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import type { Cluster } from './cluster.ts';
 import { restoreServer } from './physical.ts';
+import { flushedLsn, type Receiving } from './wal-receiving.ts';
 
 /** A row of a load: what a recovery can be aimed by so that it brings back this one, and none behind it. */
 export interface WrittenRow {
@@ -114,4 +115,29 @@ export function restoreTo(
 export function fetchFrom(environment: Readonly<Record<string, string>>): RecoveryRequest['fetch'] {
   const world = { cwd: '/', environment: { PATH: process.env['PATH'], ...environment } };
   return fetchProgramOf({ options: {}, world }, {});
+}
+
+/** Rows in the archive of a server, and how many of them were there when its backup had ended. */
+export interface ArchivedLoad {
+  readonly rows: readonly WrittenRow[];
+  readonly rowsBefore: number;
+}
+
+/** Writes some rows, backs the server up, writes more of them behind the backup, and waits until all is archived. */
+export async function archiveLoad(
+  cluster: Cluster,
+  receiving: Receiving,
+  { backUp, more }: { readonly backUp: () => Promise<unknown>; readonly more: number },
+): Promise<ArchivedLoad> {
+  const load = await NumberedLoad.start(cluster);
+  await load.more(20);
+  await backUp();
+  const rowsBefore = load.rows.length;
+  await load.more(more);
+  const rows = await load.stop();
+  // What comes behind the last transaction tells that the log went on without one.
+  await cluster.sql(`select pg_create_restore_point('idle')`);
+  await receiving.archives(await flushedLsn(cluster));
+  await receiving.stop();
+  return { rows, rowsBefore };
 }

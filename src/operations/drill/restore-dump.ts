@@ -1,4 +1,3 @@
-import { availableParallelism } from 'node:os';
 import { isPgarkError } from '../../common/errors.ts';
 import type { LoadSource } from '../../formats/load-source.ts';
 import { openBackup } from '../../formats/open-backup.ts';
@@ -11,8 +10,6 @@ import type { Compared, DrillWork, Restored, Scratch } from './drill-request.ts'
 import { withGivenDatabase } from './given-server.ts';
 import { findScratchServer, scratchSettings, withScratchFolder } from './scratch-folder.ts';
 import { provideMissing, provideNeeds, type ScratchPlace } from './scratch-needs.ts';
-
-const JOBS_DEFAULT_MAX = 8;
 
 /** Loads a dump into a scratch database, and lets it be asked; the database is gone behind that. */
 export async function withRestoredDump<T>(
@@ -95,7 +92,7 @@ async function load(
       source,
       target: { kind: 'database', connection, clean: false },
       leaveOut: undefined,
-      jobs: jobs ?? Math.min(availableParallelism(), JOBS_DEFAULT_MAX),
+      jobs,
       verifyRows: source.evidence !== undefined,
       analyse: false,
       planOnly: false,

@@ -14,8 +14,9 @@ import { connectionWithin, PRIVATE_PORT } from '../recovery/private-connection.t
 import { randomPoint } from '../recovery/random-point.ts';
 import { targetAt } from '../recovery/recovery-target.ts';
 import { type DirectoryRestoreRequest, restoreDirectoryWithin } from '../restore-directory.ts';
+import type { WorkFolder } from '../work-folder.ts';
 import type { Compared, DrillWork, Restored } from './drill-request.ts';
-import { findScratchServer, type ScratchFolder, scratchSettings, withScratchFolder } from './scratch-folder.ts';
+import { findScratchServer, scratchSettings, withScratchFolder } from './scratch-folder.ts';
 import { refuseMissingExtensions } from './scratch-needs.ts';
 
 const LOG_TAIL_BYTES = 4_000;
@@ -69,7 +70,7 @@ export async function withRestoredServer<T>(
 /** A backup that was named is tried to its own end; else what is archived behind it counts as well. */
 async function requestOf(
   { store, filter, selector, keys, fetch, manifest }: DrillWork,
-  { data }: ScratchFolder,
+  { data }: WorkFolder,
   context: OperationContext,
 ): Promise<DirectoryRestoreRequest> {
   const common = { store, keys, directory: data, mappings: [], planOnly: true, port: PRIVATE_PORT };

@@ -1,45 +1,22 @@
-import path from 'node:path';
 import { MIB } from '../../common/bytes.ts';
 import { isPgarkError, PgarkError } from '../../common/errors.ts';
-import { makePrivateFolder } from '../../postgres/server/private-folder.ts';
-import { startReaper } from '../../postgres/server/reaper.ts';
-import { type Account, findServerAccount, findServerOfMajor } from '../../postgres/server/server-programs.ts';
+import { findServerOfMajor } from '../../postgres/server/server-programs.ts';
 import type { Manifest } from '../../repository/manifest.ts';
 import type { Run } from '../../runs/run.ts';
-import { DATA_FOLDER, pidFilesIn, removeLeftFolders } from '../left-folders.ts';
+import { removeLeftFolders, type WorkFolder, withWorkFolder } from '../work-folder.ts';
 import type { Scratch } from './drill-request.ts';
 
 const PREFIX = 'pgark-drill-';
 const MEMORY_BYTES_DEFAULT = 512 * MIB;
 
-export interface ScratchFolder {
-  /** Nobody else can enter it but the account that the server runs under. */
-  readonly path: string;
-  /** For the data of a restored server. */
-  readonly data: string;
-  readonly account: Account | undefined;
-}
-
-/**
- * Works in a folder that is gone behind the work, however that ends, with what runs in it. What drills that were killed have left
- * in the same place goes first.
- */
+/** Works in a folder of the drill's own; what drills that were killed have left in the same place goes first. */
 export async function withScratchFolder<T>(
   { workFolder }: Extract<Scratch, { kind: 'own' }>,
   run: Run,
-  work: (folder: ScratchFolder) => Promise<T>,
+  work: (folder: WorkFolder) => Promise<T>,
 ): Promise<T> {
   await removeLeftFolders(workFolder, { prefix: PREFIX, maker: 'a drill', logger: run.logger });
-  const account = await findServerAccount();
-  const own = await makePrivateFolder(workFolder, PREFIX, account);
-  const folder = { path: own.path, data: path.join(own.path, DATA_FOLDER), account };
-  const reaper = await startReaper({ directory: own.path, pidFiles: pidFilesIn(own.path), signal: 'QUIT' });
-  try {
-    return await work(folder);
-  } finally {
-    await own.remove();
-    await reaper.dismiss();
-  }
+  return withWorkFolder(workFolder, PREFIX, work);
 }
 
 /** Settings of a server that lives for a drill, and shares the machine with others. */

@@ -11,7 +11,7 @@ import type { OperationContext } from '../context.ts';
 import { type GlobalRole, rolesIn } from '../global-roles.ts';
 import { globalsOf } from '../show.ts';
 import type { DrillWork } from './drill-request.ts';
-import type { ScratchFolder } from './scratch-folder.ts';
+import type { WorkFolder } from '../work-folder.ts';
 
 const NAMES_SHOWN_MAX = 10;
 
@@ -19,7 +19,7 @@ const NAMES_SHOWN_MAX = 10;
 export interface ScratchPlace {
   readonly connection: ConnectionParameters;
   /** Of a server of ours: whatever is missing is made in it. */
-  readonly folder: ScratchFolder | undefined;
+  readonly folder: WorkFolder | undefined;
 }
 
 /**

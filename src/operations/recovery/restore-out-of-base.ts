@@ -1,15 +1,12 @@
 import path from 'node:path';
 import { silentLogger } from '../../common/log.ts';
-import { makePrivateFolder } from '../../postgres/server/private-folder.ts';
-import { startReaper } from '../../postgres/server/reaper.ts';
 import { stopRecovered } from '../../postgres/server/recovering-server.ts';
-import { findServerAccount } from '../../postgres/server/server-programs.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import { backup } from '../backup.ts';
 import type { OperationContext } from '../context.ts';
-import { DATA_FOLDER, pidFilesIn, removeLeftFolders } from '../left-folders.ts';
 import { type DirectoryRestoreOutcome, type DirectoryRestoreRequest, restoreDirectory } from '../restore-directory.ts';
 import { restore, type RestoreOutcome, type RestoreRequest } from '../restore.ts';
+import { removeLeftFolders, type WorkFolder, withWorkFolder } from '../work-folder.ts';
 import { connectionWithin, PRIVATE_PORT } from './private-connection.ts';
 import { findServerToStart } from './start-recovered.ts';
 
@@ -50,18 +47,18 @@ export async function restoreOutOfBase(
   request: OutOfBaseRequest,
   context: OperationContext,
 ): Promise<OutOfBaseOutcome> {
-  const { base, load, workFolder } = request;
-  const account = await findServerAccount();
+  const { load, workFolder } = request;
   if (!load.planOnly)
     await removeLeftFolders(workFolder, { prefix: PREFIX, maker: 'a restore', logger: context.logger });
-  const own = await makePrivateFolder(workFolder, PREFIX, account);
-  const folder = own.path;
-  const data = path.join(folder, DATA_FOLDER);
-  const reaper = await startReaper({
-    directory: folder,
-    pidFiles: pidFilesIn(folder),
-    signal: 'QUIT',
-  });
+  return withWorkFolder(workFolder, PREFIX, (folder) => restoreWithin(folder, request, context));
+}
+
+async function restoreWithin(
+  { path: folder, data, account }: WorkFolder,
+  request: OutOfBaseRequest,
+  context: OperationContext,
+): Promise<OutOfBaseOutcome> {
+  const { base, load } = request;
   const recover = (
     changes: Pick<DirectoryRestoreRequest, 'planOnly' | 'start'>,
     logger = context.logger,
@@ -80,8 +77,6 @@ export async function restoreOutOfBase(
     return { recovered, loaded: await passOn(request, folder, context) };
   } finally {
     if (binDir !== undefined) await stopRecovered({ dataDirectory: data, binDir, account }).catch(() => undefined);
-    await own.remove();
-    await reaper.dismiss();
   }
 }
 

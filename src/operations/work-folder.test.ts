@@ -4,7 +4,7 @@ import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type Logger, silentLogger } from '../common/log.ts';
 import { makePrivateFolder } from '../postgres/server/private-folder.ts';
-import { removeLeftFolders } from './left-folders.ts';
+import { removeLeftFolders } from './work-folder.ts';
 
 const PREFIX = 'pgark-tried-';
 let parent: string;
