@@ -93,7 +93,7 @@ class DueRun {
 
   async #attempt(attempt: number, part: Part): Promise<JobReport | Required<RunNews>> {
     const { world, nextRunNumber } = this.#options;
-    const { logger, clock } = world.context;
+    const { logger } = world.context;
     const { id, settings } = this.#job;
     const taken = await this.#claim.take();
     if (taken !== undefined) return { last: taken.dueAt };
@@ -112,7 +112,7 @@ class DueRun {
         retention: settings.retention,
         readBack: false,
         dryRun: false,
-        nextTryAt: (results) => this.#nextTryAt(results, clock.now()),
+        nextTryAt: (results, endedAt) => this.#nextTryAt(results, endedAt),
       },
       world,
     );
@@ -120,14 +120,14 @@ class DueRun {
     return report;
   }
 
-  #nextTryAt(results: readonly JobResult[], now: Date): Date | undefined {
+  #nextTryAt(results: readonly JobResult[], endedAt: Date): Date | undefined {
     if (results.some(isPassing)) this.#failures += 1;
     if (!results.some((result) => this.#isAgain(result))) return undefined;
     const { delayMs, delayMsMax } = this.#options.retry;
     const pauseMs = results.some(isPassing)
       ? Math.min(delayMsMax, delayMs * 2 ** Math.min(this.#failures - 1, DOUBLINGS_MAX))
       : this.#options.world.config.leaseTermMs;
-    const at = new Date(now.getTime() + pauseMs);
+    const at = new Date(endedAt.getTime() + pauseMs);
     const { nextFireAt } = this.#fired;
     return nextFireAt !== undefined && at >= nextFireAt ? undefined : at;
   }

@@ -34,7 +34,7 @@ export interface JobRequest {
   /** Id of the backup that an incremental one is to be relative to. Default: the newest. */
   readonly from?: string | undefined;
   /** When what failed will be tried again, for the report. Default: it will not. */
-  readonly nextTryAt?: (results: readonly JobResult[]) => Date | undefined;
+  readonly nextTryAt?: (results: readonly JobResult[], endedAt: Date) => Date | undefined;
 }
 
 /** What jobs are carried out with. */
@@ -83,8 +83,9 @@ export async function runJob(request: JobRequest, world: JobWorld): Promise<JobR
   world.progress?.end(excerpt);
   for (const { error } of results)
     if (error !== undefined) excerpt.wrap(silentLogger).error('backup.failed', `${error.message}; ${error.hint}`);
-  const nextTryAt = context.signal.aborted ? undefined : request.nextTryAt?.(results);
-  const ended = { endedAt: context.clock.now(), runId: runIdOf(results) ?? excerpt.runId, log: excerpt.text() };
+  const endedAt = context.clock.now();
+  const nextTryAt = context.signal.aborted ? undefined : request.nextTryAt?.(results, endedAt);
+  const ended = { endedAt, runId: runIdOf(results) ?? excerpt.runId, log: excerpt.text() };
   const report = { job, startedAt, ...ended, results, nextTryAt };
   if (!dryRun) await tellEnded(listener, report, context.logger);
   // Whoever is told of runs is told of one that was cut off too; whoever asked for it wanted its end.
