@@ -44,6 +44,11 @@ export interface PutStreamOptions extends CallOptions {
   readonly metadata?: Readonly<Record<string, string>>;
   /** Upper estimate of the body's length; decides the part size. Unknown: the store's default growth. */
   readonly bytesEstimateMax?: number;
+  /**
+   * The caller knows that nothing lies under the key, and that nobody else writes there: it is not looked at before the first
+   * byte. Default: false.
+   */
+  readonly nameIsFree?: boolean;
   /** How many bodies are put at the same time, or soon after one another, which share the memory for buffers. Default: 1. */
   readonly putsAtOnce?: number;
   /**

@@ -1,69 +1,11 @@
 import { describe, expect, test } from 'vitest';
-import { type ByteStream, MIB } from '../../src/common/bytes.ts';
+import { MIB } from '../../src/common/bytes.ts';
 import { isPgarkError } from '../../src/common/errors.ts';
-import { digestOf, distinctBytes, readAll, readObject, streamOf } from '../../src/storage/contract/harness.contract.ts';
-import type { PutStreamOptions, StoredObject } from '../../src/storage/object-store.ts';
-import type { S3StoreOptions } from '../../src/storage/s3/options.ts';
-import type { S3Store } from '../../src/storage/s3/s3-store.ts';
-import {
-  type Decide,
-  type Fault,
-  type FaultProxy,
-  type ProxiedRequest,
-  startFaultProxy,
-} from '../support/fault-proxy.ts';
-import { s3Facts } from '../support/facts.ts';
-import { createBucket, type TestBucket } from '../support/s3.ts';
-import { openS3Store } from '../support/s3-store.ts';
+import { digestOf, readAll, readObject, streamOf } from '../../src/storage/contract/harness.contract.ts';
+import type { Decide, Fault, ProxiedRequest } from '../support/fault-proxy.ts';
+import { bytes, KEY, type Outcome, PART, put, setStage, type Stage } from '../support/s3-stage.ts';
 
-const PART = 8 * MIB;
-const KEY = 'some/object';
-/** Three parts. */
-const bytes = distinctBytes(2 * PART + 12_345);
 const digest = digestOf(bytes);
-
-/** A store behind a proxy, probed already, so that faults count from the put or get under test. */
-interface Stage extends AsyncDisposable {
-  readonly bucket: TestBucket;
-  readonly proxy: FaultProxy;
-  readonly store: S3Store;
-  /** The same place without faults between. */
-  readonly direct: S3Store;
-}
-
-async function setStage(options: Partial<S3StoreOptions> = {}): Promise<Stage> {
-  const bucket = await createBucket();
-  const proxy = await startFaultProxy(s3Facts().endpoint);
-  const store = openS3Store(bucket.name, { endpoint: proxy.endpoint, inactivityTimeoutMs: 1_000, ...options });
-  await store.probe({ write: true });
-  return {
-    bucket,
-    proxy,
-    store,
-    direct: openS3Store(bucket.name),
-    async [Symbol.asyncDispose]() {
-      await store.close();
-      await proxy[Symbol.asyncDispose]();
-      await bucket.remove();
-    },
-  };
-}
-
-type Outcome = { readonly stored: StoredObject } | { readonly error: unknown };
-
-async function put(
-  stage: Stage,
-  decide: Decide,
-  options?: PutStreamOptions,
-  body: ByteStream = streamOf(bytes),
-): Promise<Outcome> {
-  stage.proxy.setFaults(decide);
-  try {
-    return { stored: await stage.store.putStream(KEY, body, options) };
-  } catch (error) {
-    return { error };
-  }
-}
 
 /** Of the whole object: the store makes it of the digests of all parts, whatever became of requests. */
 let wholeEtag: string | undefined;

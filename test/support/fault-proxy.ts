@@ -23,7 +23,9 @@ export type Fault =
   /** The store carries it out; its answer has these headers instead of its own. */
   | { readonly kind: 'headers'; readonly headers: Readonly<Record<string, string>> }
   /** It goes on only when this has resolved. */
-  | { readonly kind: 'delay'; readonly until: Promise<void> };
+  | { readonly kind: 'delay'; readonly until: Promise<void> }
+  /** The store has it, and carries it out when this has resolved, whether or not anybody still waits. */
+  | { readonly kind: 'late'; readonly until: Promise<void> };
 
 export interface ProxiedRequest {
   /** The S3 operation: `UploadPart`, `HeadObject` … */
@@ -168,7 +170,7 @@ async function handle(
       break;
     default:
   }
-  const answer = await send(incoming, target);
+  const answer = await (fault?.kind === 'late' ? sendLate(incoming, target, fault.until) : send(incoming, target));
   switch (fault?.kind) {
     case 'lose-answer':
       await drain(answer);
@@ -204,6 +206,18 @@ async function send(incoming: IncomingMessage, target: Target): Promise<Incoming
   });
   await Promise.all([pipeline(incoming, onward), answered]);
   const [answer] = await answered;
+  return answer as IncomingMessage;
+}
+
+/** The whole request first, so that the sender's going away stops nothing. */
+async function sendLate(incoming: IncomingMessage, target: Target, until: Promise<void>): Promise<IncomingMessage> {
+  const { method, url, headers } = incoming;
+  const body: Buffer[] = [];
+  for await (const chunk of incoming) body.push(chunk as Buffer);
+  await until;
+  const onward = forward({ host: target.hostname, port: target.port, method, path: url, headers });
+  onward.end(Buffer.concat(body));
+  const [answer] = await once(onward, 'response');
   return answer as IncomingMessage;
 }
 

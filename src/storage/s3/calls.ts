@@ -28,6 +28,31 @@ export function linkedAbort(signal: AbortSignal | undefined): {
   return { controller, unlink: () => signal?.removeEventListener('abort', onAbort) };
 }
 
+/** An abort that follows another signal after a while. `end` has to be called: it leaves nothing behind. */
+export function patientAbort(
+  signal: AbortSignal,
+  clock: Clock,
+  patienceMs: number,
+): { readonly signal: AbortSignal; readonly end: () => Promise<void> } {
+  const late = new AbortController();
+  const done = new AbortController();
+  let waiting: Promise<void> | undefined;
+  const onAbort = (): void => {
+    waiting = clock.sleep(patienceMs, done.signal).then(
+      () => late.abort(signal.reason),
+      () => {},
+    );
+  };
+  if (signal.aborted) onAbort();
+  else signal.addEventListener('abort', onAbort, { once: true });
+  const end = async (): Promise<void> => {
+    signal.removeEventListener('abort', onAbort);
+    done.abort();
+    await waiting;
+  };
+  return { signal: late.signal, end };
+}
+
 /** Sends requests to one bucket: each attempt built and signed anew, retried by the policy, its failure put into words. */
 export class S3Calls {
   readonly bucket: string;

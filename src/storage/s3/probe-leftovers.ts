@@ -1,4 +1,5 @@
 import { messageOf } from '../../common/errors.ts';
+import { allOf } from '../../common/in-parallel.ts';
 import { cleaningUp } from './abandon.ts';
 import type { S3Calls } from './calls.ts';
 import { abortUpload, listObjects, listUploads } from './listing.ts';
@@ -20,13 +21,20 @@ export const probePrefix = (prefix: string): string => `${prefix}.pgark/probe-`;
  */
 export async function removeProbeLeftovers(
   calls: S3Calls,
-  options: { readonly prefix: string; readonly staleMs: number; readonly signal: AbortSignal | undefined },
+  options: {
+    readonly prefix: string;
+    readonly staleMs: number;
+    /** Keys of the probe that is going on. */
+    readonly own: readonly string[];
+    readonly signal: AbortSignal | undefined;
+  },
 ): Promise<void> {
   const { latest } = calls.storeClock;
   if (latest === undefined) return;
   const under = probePrefix(options.prefix);
   const isLeftover = (key: string, since: Date | undefined): boolean =>
     PROBE_NAME.test(key.slice(under.length)) &&
+    !options.own.includes(key) &&
     since !== undefined &&
     since.getTime() > 0 &&
     latest.getTime() - since.getTime() > options.staleMs;
@@ -38,24 +46,32 @@ export async function removeProbeLeftovers(
   await cleaningUp(calls, what, async (deadline) => {
     const signal = options.signal === undefined ? deadline : AbortSignal.any([deadline, options.signal]);
     try {
-      let objects = 0;
-      for await (const { key, modified } of listObjects(calls, under, { signal })) {
-        if (!isLeftover(key, modified)) continue;
-        if (objects === REMOVED_MAX) break;
-        await deleteObject(calls, key, signal);
-        objects += 1;
-      }
-      let uploads = 0;
-      for await (const upload of listUploads(calls, under, signal)) {
-        if (!isLeftover(upload.key, upload.initiated)) continue;
-        if (uploads === REMOVED_MAX) break;
-        await abortUpload(calls, upload, signal);
-        uploads += 1;
-      }
+      const [objects, uploads] = await allOf([
+        removeEach(listObjects(calls, under, { signal }), async ({ key, modified }) => {
+          if (!isLeftover(key, modified)) return false;
+          await deleteObject(calls, key, signal);
+          return true;
+        }),
+        removeEach(listUploads(calls, under, signal), async (upload) => {
+          if (!isLeftover(upload.key, upload.initiated)) return false;
+          await abortUpload(calls, upload, signal);
+          return true;
+        }),
+      ]);
       if (objects + uploads === 0) return;
       calls.logger.debug('store.probe-leftovers', `removed ${objects} objects and ${uploads} uploads of old probes`);
     } catch (error) {
       calls.logger.debug('store.probe-leftovers', `leftovers of old probes may remain: ${messageOf(error)}`);
     }
   });
+}
+
+/** Stops at the limit; returns how many were removed. */
+async function removeEach<Item>(items: AsyncIterable<Item>, remove: (item: Item) => Promise<boolean>): Promise<number> {
+  let removed = 0;
+  for await (const item of items) {
+    if (await remove(item)) removed += 1;
+    if (removed === REMOVED_MAX) break;
+  }
+  return removed;
 }

@@ -4,15 +4,16 @@ import {
   ListObjectsV2Command,
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
-import { silentLogger } from '../../common/log.ts';
 import { isPgarkError, type PgarkError } from '../../common/errors.ts';
+import { allOf } from '../../common/in-parallel.ts';
+import { silentLogger } from '../../common/log.ts';
 import type { WriteCondition } from '../object-store.ts';
 import { abandonUpload, cleaningUp } from './abandon.ts';
 import type { S3Calls } from './calls.ts';
 import { failureOf, isConditionFailed, isTransient } from './failures.ts';
 import { abortUpload, assertListing } from './listing.ts';
 import type { OpenUpload } from './parts.ts';
-import { probePrefix } from './probe-leftovers.ts';
+import { probePrefix, removeProbeLeftovers } from './probe-leftovers.ts';
 import type { S3Profile } from './profile.ts';
 import type { ProviderFacts } from './provider.ts';
 import { deleteObject, headObject, type IfMatchStyle, putObject } from './small-objects.ts';
@@ -53,33 +54,40 @@ export function cautiousProfile(calls: S3Calls, facts: ProviderFacts): S3Profile
 }
 
 /**
- * Finds out by trying, on an object of its own below `.pgark/`, which is removed again: whether uploads may be opened
+ * Finds out by trying, on objects of its own below `.pgark/`, which are removed again: whether uploads may be opened
  * and aborted, how the store confirms parts, and which conditions it keeps. A condition that a store ignores looks like
- * success, so that each is tried where it must fail, and raced where two must not both win.
+ * success, so that each is tried where it must fail, and raced where two must not both win. What does not depend on one
+ * another is tried side by side: with a distant store it is the waiting that a probe takes. What old probes left is
+ * removed meanwhile.
  */
 export async function probeWrites(
   calls: S3Calls,
-  prefix: string,
   facts: ProviderFacts,
-  signal: AbortSignal | undefined,
+  options: { readonly prefix: string; readonly staleMs: number; readonly signal: AbortSignal | undefined },
 ): Promise<ProbeResult> {
-  const key = `${probePrefix(prefix)}${Buffer.from(calls.random.bytes(8)).toString('hex')}`;
+  const { prefix, staleMs, signal } = options;
+  const newKey = (): string => `${probePrefix(prefix)}${Buffer.from(calls.random.bytes(8)).toString('hex')}`;
+  const key = newKey();
+  const roundKeys = Array.from({ length: ROUNDS }, newKey);
+  const own = [key, ...roundKeys];
   let deleteFailure: PgarkError | undefined;
   let profile: S3Profile;
   // Outside of what is cleaned up after: who may not even open an upload has written nothing.
   const upload = await openUpload(calls, key, signal);
+  const leftovers = removeProbeLeftovers(calls, { prefix, staleMs, own, signal });
   try {
-    profile = await tryAll(calls, upload, facts, signal);
+    profile = await tryAll(calls, upload, { facts, roundKeys, signal });
   } finally {
     const what = { event: 'store.probe-left', message: 'an object of the storage probe could not be removed', key };
     await cleaningUp(calls, what, async (cleanUpSignal) => {
       try {
-        await deleteObject(calls, key, cleanUpSignal);
+        await allOf(own.map((each) => deleteObject(calls, each, cleanUpSignal)));
       } catch (error) {
         if (isPgarkError(error)) deleteFailure = error;
         throw error;
       }
     });
+    await leftovers;
   }
   signal?.throwIfAborted();
   return { profile, deleteFailure };
@@ -88,32 +96,47 @@ export async function probeWrites(
 async function tryAll(
   calls: S3Calls,
   upload: ProbeUpload,
-  facts: ProviderFacts,
-  signal: AbortSignal | undefined,
+  by: {
+    readonly facts: ProviderFacts;
+    readonly roundKeys: readonly string[];
+    readonly signal: AbortSignal | undefined;
+  },
 ): Promise<S3Profile> {
+  const { facts, roundKeys, signal } = by;
   const { key } = upload;
-  let parts: PartTrial;
-  let conditions: ConditionTrial;
-  let completes: CompleteTrial;
+  const [[parts, createsIfAbsent, completes], ifMatchStyle] = await allOf([
+    tryWrites(calls, upload, signal),
+    tryIfMatch(calls, roundKeys, signal),
+    // A right of its own, which every failed backup needs.
+    openUpload(calls, key, signal).then((second) => abortUpload(calls, second, signal)),
+  ]);
+  return {
+    ...cautiousProfile(calls, facts),
+    ...completes,
+    createsIfAbsent,
+    ifMatchStyle,
+    conditionalWrites: createsIfAbsent && ifMatchStyle !== undefined,
+    partChecksum: parts.checksum,
+    etagIsMd5: parts.etagIsMd5,
+  };
+}
+
+/** A part, an object that must not be there yet, and the upload's completion where one is there. */
+async function tryWrites(
+  calls: S3Calls,
+  upload: ProbeUpload,
+  signal: AbortSignal | undefined,
+): Promise<[PartTrial, boolean, CompleteTrial]> {
   try {
-    parts = await tryPart(calls, upload, signal);
-    conditions = await tryConditions(calls, key, signal);
-    completes = await tryComplete(calls, upload, parts, conditions.createsIfAbsent, signal);
+    const [parts, createsIfAbsent] = await allOf([
+      tryPart(calls, upload, signal),
+      tryCreation(calls, upload.key, signal),
+    ]);
+    return [parts, createsIfAbsent, await tryComplete(calls, upload, parts, createsIfAbsent, signal)];
   } catch (error) {
     await abandonUpload(calls, upload);
     throw error;
   }
-  // A right of its own, which every failed backup needs.
-  const second = await openUpload(calls, key, signal);
-  await abortUpload(calls, second, signal);
-  return {
-    ...cautiousProfile(calls, facts),
-    ...conditions,
-    ...completes,
-    conditionalWrites: conditions.createsIfAbsent && conditions.ifMatchStyle !== undefined,
-    partChecksum: parts.checksum,
-    etagIsMd5: parts.etagIsMd5,
-  };
 }
 
 interface ProbeUpload extends OpenUpload {
@@ -183,43 +206,60 @@ async function tryPart(calls: S3Calls, upload: ProbeUpload, signal: AbortSignal 
 const RACERS = 4;
 const ROUNDS = 2;
 
-interface ConditionTrial {
-  readonly createsIfAbsent: boolean;
-  readonly ifMatchStyle: IfMatchStyle | undefined;
-}
-
 /**
  * Racing writers make some stores fail for a moment (Ceph 16: 500): here that is expected, and asked about again at once
  * and without a word. Whether the first try won is told by its mark.
  */
 const RACE_RETRIES = { retriesMax: 5, delayMs: 50, delayMsMax: 1_000 } as const;
 
-/** Leaves an object under the key. */
-async function tryConditions(calls: S3Calls, key: string, signal: AbortSignal | undefined): Promise<ConditionTrial> {
-  const racing = calls.with({ policy: RACE_RETRIES, logger: silentLogger });
-  const put = (text: string, condition?: WriteCondition, ifMatchStyle: IfMatchStyle = 'quoted'): Promise<string> =>
-    putObject(racing, { key, body: Buffer.from(`${text}\n`), condition, ifMatchStyle, signal }).then(
-      ({ etag }) => etag,
-    );
-  const oneWins = (write: (racer: number) => Promise<string>): Promise<boolean> =>
-    race(
-      calls,
-      Array.from({ length: RACERS }, (_, racer) => write(racer)),
-      signal,
-    ).then(({ winners, losers }) => winners === 1 && losers === RACERS - 1);
+type RacingPut = (key: string, text: string, condition?: WriteCondition, style?: IfMatchStyle) => Promise<string>;
 
-  const createsIfAbsent = await oneWins((racer) => put(`creator ${racer}`, { ifAbsent: true }));
+/** Puts a line of text, answers with its ETag, and asks again where the store was only in the way of itself. */
+function racingPut(calls: S3Calls, signal: AbortSignal | undefined): RacingPut {
+  const racing = calls.with({ policy: RACE_RETRIES, logger: silentLogger });
+  return async (key, text, condition, ifMatchStyle = 'quoted') => {
+    const body = Buffer.from(`${text}\n`);
+    return (await putObject(racing, { key, body, condition, ifMatchStyle, signal })).etag;
+  };
+}
+
+async function oneWins(
+  calls: S3Calls,
+  write: (racer: number) => Promise<string>,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  const puts = Array.from({ length: RACERS }, (_, racer) => write(racer));
+  const { winners, losers } = await race(calls, puts, signal);
+  return winners === 1 && losers === RACERS - 1;
+}
+
+/** Whether of several who create an object one wins. Leaves an object under the key. */
+async function tryCreation(calls: S3Calls, key: string, signal: AbortSignal | undefined): Promise<boolean> {
+  const put = racingPut(calls, signal);
+  return oneWins(calls, (racer) => put(key, `creator ${racer}`, { ifAbsent: true }), signal);
+}
+
+/** How `If-Match` has to be written so that of several who replace an object one wins. One round on each key. */
+async function tryIfMatch(
+  calls: S3Calls,
+  roundKeys: readonly string[],
+  signal: AbortSignal | undefined,
+): Promise<IfMatchStyle | undefined> {
+  const put = racingPut(calls, signal);
   for (const style of ['quoted', 'bare'] as const) {
-    let works = true;
-    for (let round = 1; works && round <= ROUNDS; round += 1) {
-      const before = await put(`before ${style} ${round}`);
-      works = await oneWins((racer) => put(`updater ${style} ${round} ${racer}`, { ifMatch: before }, style));
-      const stale = works ? await race(calls, [put(`stale ${style}`, { ifMatch: before }, style)], signal) : undefined;
-      works = stale?.losers === 1;
-    }
-    if (works) return { createsIfAbsent, ifMatchStyle: style };
+    const works = await allOf(
+      roundKeys.map(async (key, round) => {
+        const before = await put(key, `before ${style} ${round}`);
+        const update = (racer: number): Promise<string> =>
+          put(key, `updater ${style} ${round} ${racer}`, { ifMatch: before }, style);
+        if (!(await oneWins(calls, update, signal))) return false;
+        const stale = await race(calls, [put(key, `stale ${style}`, { ifMatch: before }, style)], signal);
+        return stale.losers === 1;
+      }),
+    );
+    if (works.every(Boolean)) return style;
   }
-  return { createsIfAbsent, ifMatchStyle: undefined };
+  return undefined;
 }
 
 /** Counts who won, and who lost because of the condition; a store that refuses the header counts as neither. */

@@ -25,7 +25,7 @@ import { abortUpload, listObjects, listUploads } from './listing.ts';
 import type { S3StoreOptions } from './options.ts';
 import { BUFFER_BYTES_MAX_DEFAULT, PART_BYTES_DEFAULT, planParts, SHARED_SHARE } from './part-plan.ts';
 import { cautiousProfile, probeReach, type ProbeResult, probeWrites } from './probe.ts';
-import { PROBE_STALE_MS, removeProbeLeftovers } from './probe-leftovers.ts';
+import { PROBE_STALE_MS } from './probe-leftovers.ts';
 import type { S3Profile } from './profile.ts';
 import { type ProviderFacts, providerFacts } from './provider.ts';
 import { getObject } from './reader.ts';
@@ -191,12 +191,8 @@ export class S3Store implements ObjectStore {
     signal?.throwIfAborted();
     if (this.#probed !== undefined) return this.#probed;
     try {
-      this.#probed = await probeWrites(this.#calls, this.#prefix, this.#facts, signal);
-      // Who may not delete the probe's own object may delete no other.
-      if (this.#probed.deleteFailure === undefined) {
-        const staleMs = this.#options.probeStaleMs ?? PROBE_STALE_MS;
-        await removeProbeLeftovers(this.#calls, { prefix: this.#prefix, staleMs, signal });
-      }
+      const staleMs = this.#options.probeStaleMs ?? PROBE_STALE_MS;
+      this.#probed = await probeWrites(this.#calls, this.#facts, { prefix: this.#prefix, staleMs, signal });
       return this.#probed;
     } catch (error) {
       if (write || !isPgarkError(error, 'store-access-denied')) throw error;

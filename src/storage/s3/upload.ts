@@ -5,7 +5,7 @@ import type { PutStreamOptions, StoredObject } from '../object-store.ts';
 import { abandonUnanswered, abandonUpload, removeOwnObject } from './abandon.ts';
 import { BodySource } from './body-source.ts';
 import type { BufferPool } from './buffer-pool.ts';
-import { linkedAbort, type S3Calls, type Send } from './calls.ts';
+import { linkedAbort, patientAbort, type S3Calls, type Send } from './calls.ts';
 import { assertAbsent, completeUpload, objectExists } from './complete.ts';
 import { isAmbiguous } from './failures.ts';
 import type { PartPlan } from './part-plan.ts';
@@ -30,7 +30,7 @@ export async function uploadStream(calls: S3Calls, body: ByteStream, upload: Str
   const { controller, unlink } = linkedAbort(upload.options.signal);
   const source = new BodySource(body, controller.signal);
   try {
-    await assertAbsent(calls, upload.fullKey, controller.signal);
+    if (upload.options.nameIsFree !== true) await assertAbsent(calls, upload.fullKey, controller.signal);
     const first = await readPart(calls, upload, { source, partNumber: 1, signal: controller.signal });
     if (await isWhole(source, first, upload.pool)) return await putWhole(calls, first, upload, controller.signal);
     return await new PartwiseUpload(calls, upload, { source, controller }).run(first);
@@ -103,7 +103,7 @@ async function putOnce(
   const { fullKey, profile, options } = upload;
   const bytes = contentOf(part);
   const crc32 = profile.partChecksum === 'crc32' ? part.digest.crc32Base64 : undefined;
-  if (!profile.createsIfAbsent) await assertAbsent(calls, fullKey, signal);
+  if (!profile.createsIfAbsent && options.nameIsFree !== true) await assertAbsent(calls, fullKey, signal);
   const writeId = newWriteId(calls.random);
   try {
     const stored = await putObject(calls, {
@@ -138,6 +138,12 @@ function mayHaveWritten(error: unknown): boolean {
   return !isPgarkError(error) || error.code === 'store-integrity' || error.code === 'store-unreachable';
 }
 
+/**
+ * How long the answer to an upload's opening is waited for when the body ends meanwhile: a request that is cut off may be
+ * carried out after one has looked what it has left.
+ */
+const OPEN_ANSWER_MS = 5_000;
+
 /** One multipart upload, from its opening to its end. */
 class PartwiseUpload {
   readonly #calls: S3Calls;
@@ -162,16 +168,19 @@ class PartwiseUpload {
 
   async run(first: ReadPart): Promise<StoredObject> {
     const { profile, key } = this.#upload;
-    const open = await this.#begin(first);
+    const opening = this.#begin();
     try {
-      await this.#sendAll(open, first);
+      await this.#sendAll(opening, first);
     } catch (error) {
       // What is on its way is cut off, and has settled before the abort: nothing may arrive after it.
       this.#controller.abort(error);
       await Promise.allSettled(this.#inFlight);
-      await abandonUpload(this.#calls, open);
+      // An opening that failed has left nothing.
+      const open = await opening.catch(() => undefined);
+      if (open !== undefined) await abandonUpload(this.#calls, open);
       throw error;
     }
+    const open = await opening;
     const parts = this.#sent.toSorted((a, b) => a.PartNumber - b.PartNumber);
     const bytes = this.#bytesRead;
     const { signal } = this.#controller;
@@ -179,31 +188,30 @@ class PartwiseUpload {
     return { key, bytes, etag: head.etag, partCount: parts.length, confirmedBy: profile.partChecksum };
   }
 
-  /**
-   * Opens the upload and says so. The body is not read on meanwhile: an end that comes just then would cut off the request, and
-   * whether the store carries it out could not be told. The first part's memory is given back if it fails.
-   */
-  async #begin(first: ReadPart): Promise<OpenUpload> {
-    const { key, pool, options } = this.#upload;
+  /** Opens the upload and says so. The body is read on meanwhile. */
+  async #begin(): Promise<OpenUpload> {
+    const { key, options } = this.#upload;
+    const { signal } = this.#controller;
+    const patience = patientAbort(signal, this.#calls.clock, OPEN_ANSWER_MS);
+    let open: OpenUpload;
     try {
-      const open = await this.#open();
-      try {
-        await options.onUploadOpened?.({ key, uploadId: open.uploadId });
-      } catch (error) {
-        await abandonUpload(this.#calls, open);
-        throw error;
-      }
-      return open;
+      open = await this.#open(patience.signal);
+    } finally {
+      await patience.end();
+    }
+    try {
+      signal.throwIfAborted();
+      await options.onUploadOpened?.({ key, uploadId: open.uploadId });
     } catch (error) {
-      pool.drop(first.buffer);
+      await abandonUpload(this.#calls, open);
       throw error;
     }
+    return open;
   }
 
-  async #open(): Promise<OpenUpload> {
+  async #open(signal: AbortSignal): Promise<OpenUpload> {
     const calls = this.#calls;
     const { fullKey, profile, options } = this.#upload;
-    const { signal } = this.#controller;
     const writeId = newWriteId(calls.random);
     const request = { action: 's3:PutObject', key: fullKey, signal } as const;
     const input = {
@@ -213,7 +221,7 @@ class PartwiseUpload {
       ...(options.contentType === undefined ? {} : { ContentType: options.contentType }),
       ...(profile.partChecksum === 'crc32' ? { ChecksumAlgorithm: 'CRC32' as const } : {}),
     };
-    // The HEAD that looked whether the name is free has told the store's time.
+    // Some request before has told the store's time: the name was looked at, or the store probed.
     const since = calls.storeClock.latest ?? calls.clock.now();
     let doubtful = false;
     let uploadId: string | undefined;
@@ -236,10 +244,10 @@ class PartwiseUpload {
     return { key: fullKey, uploadId, writeId };
   }
 
-  async #sendAll(open: OpenUpload, first: ReadPart): Promise<void> {
+  async #sendAll(opening: Promise<OpenUpload>, first: ReadPart): Promise<void> {
     const { plan, pool } = this.#upload;
     const { signal } = this.#controller;
-    this.#start(open, first);
+    this.#start(opening, first);
     for (let partNumber = 2; !(await this.#source.atEnd()); partNumber += 1) {
       const inFlightMax = plan.partsInFlight(plan.partBytes(partNumber));
       // One more than may be in flight: it is read meanwhile.
@@ -248,18 +256,18 @@ class PartwiseUpload {
       while (this.#inFlight.size >= inFlightMax) await Promise.race(this.#inFlight);
       if (signal.aborted) pool.drop(part.buffer);
       signal.throwIfAborted();
-      this.#start(open, part);
+      this.#start(opening, part);
     }
     await Promise.all(this.#inFlight);
     signal.throwIfAborted();
   }
 
   /** Sends a part in the background. Its failure aborts the upload, which ends whatever waits. */
-  #start(open: OpenUpload, part: ReadPart): void {
+  #start(opening: Promise<OpenUpload>, part: ReadPart): void {
     const { pool, options } = this.#upload;
     const { buffer, bytes } = part;
     this.#bytesRead += bytes;
-    const sending = this.#send(open, part)
+    const sending = this.#send(opening, part)
       .then(
         (sent) => {
           pool.give(buffer);
@@ -277,7 +285,8 @@ class PartwiseUpload {
     this.#inFlight.add(sending);
   }
 
-  async #send(open: OpenUpload, part: ReadPart): Promise<SentPart> {
+  async #send(opening: Promise<OpenUpload>, part: ReadPart): Promise<SentPart> {
+    const open = await opening;
     const { partNumber, digest } = part;
     const { partChecksum: checksum } = this.#upload.profile;
     const { signal } = this.#controller;
