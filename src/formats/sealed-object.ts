@@ -128,6 +128,10 @@ export class SealedOutlet {
     this.#branch = branch;
   }
 
+  get key(): ObjectKey {
+    return this.#facts.key;
+  }
+
   /** Whether the store waits for bytes, so that it is not the store that holds the stream up. */
   get waiting(): boolean {
     return this.#branch.waiting;

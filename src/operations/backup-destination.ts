@@ -1,6 +1,7 @@
 import { formatDuration } from '../common/bytes.ts';
 import type { Clock } from '../common/clock.ts';
 import { assert, isPgarkError, messageOf, PgarkError } from '../common/errors.ts';
+import { allOf } from '../common/in-parallel.ts';
 import type { Logger } from '../common/log.ts';
 import { readStored, type SealedOutlet } from '../formats/sealed-object.ts';
 import type { ConnectionParameters } from '../postgres/client/connection-parameters.ts';
@@ -199,6 +200,8 @@ export class DestinationRun {
             'pgark-host': connection.host,
           },
           bytesEstimateMax,
+          // The intent has found the folder empty, and its name tells that it is this backup's.
+          nameIsFree: name.prefixes.some((prefix) => outlet.key.startsWith(prefix)),
           putsAtOnce: filesAtOnce,
           onUploadOpened: async (upload) => {
             uploads.push(upload);
@@ -251,12 +254,10 @@ export class DestinationRun {
     const objects = this.#files.flatMap(({ object, isListed }) => (isListed ? [object] : []));
     const totals = objects.length === this.#files.length ? undefined : this.#totals();
     const manifest = await this.#step(async (signal) => {
-      const storeTime = await this.store.now({ signal });
-      const made = makeManifest(facts, { objects, totals, endedAt: this.#clock.now(), storeTime });
-      await confirmLock();
-      await lease.confirm();
+      const endedAt = this.#clock.now();
+      const [storeTime] = await allOf([this.store.now({ signal }), confirmLock().then(() => lease.confirm())]);
       signal.throwIfAborted();
-      return made;
+      return makeManifest(facts, { objects, totals, endedAt, storeTime });
     });
     // From here on nothing is taken back: a manifest that may have arrived keeps its data. No signal cuts this short.
     this.#commitBegun = true;

@@ -1,5 +1,6 @@
 import { formatDuration } from '../common/bytes.ts';
 import { asPgarkError, assert, PgarkError } from '../common/errors.ts';
+import { allOf } from '../common/in-parallel.ts';
 import type { Span, SpanFacts } from '../common/tracer.ts';
 import type { DatabaseLock } from '../postgres/client/advisory-lock.ts';
 import { describeConnection } from '../postgres/client/connection-parameters.ts';
@@ -151,12 +152,15 @@ async function backUp(work: Work, prepared: PreparedBackup): Promise<{ value: Ba
   };
   try {
     lock.lost.addEventListener('abort', () => void stop().catch(() => undefined), { once: true });
-    await run.span.span('sweep', {}, () => group.each((destination) => destination.sweep()));
     const { host, port } = connection;
     const { systemIdentifier } = prepared.preparation.server;
-    const server = { host, port, systemIdentifier };
-    await group.each((destination) => destination.warnOfOtherServer({ source, database: connection.database, server }));
-    const name = await chooseName(work, prepared.preparation);
+    const now = { source, database: connection.database, server: { host, port, systemIdentifier } };
+    // None of them depends on another: what a distant store takes for them is waiting.
+    const [name] = await allOf([
+      chooseName(work, prepared.preparation),
+      run.span.span('sweep', {}, () => group.each((destination) => destination.sweep())),
+      group.each((destination) => destination.warnOfOtherServer(now)),
+    ]);
     await group.each((destination) => destination.begin(name, { source, connection }));
     run.logger.info('dump.started', `dumping ${connection.database} to ${name.key}`, {
       backupId: name.id,

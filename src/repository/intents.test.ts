@@ -82,6 +82,15 @@ describe('an intent', () => {
     expect(await listed(new IntentLog(store))).toEqual([]);
   });
 
+  test('of a folder in which something lies is refused: files in it are put without looking', async () => {
+    const store = new MemoryStore();
+    const prefix = `main/archive/${id}/`;
+    await store.putSmall(`${prefix}toc.dat`, new Uint8Array(1));
+    const begun = new IntentLog(store).begin({ ...plan, keys: [], prefixes: [prefix] });
+    await expect(begun).rejects.toMatchObject({ code: 'object-exists', message: expect.stringContaining('toc.dat') });
+    expect(await listed(new IntentLog(store))).toEqual([]);
+  });
+
   test.each<Partial<IntentPlan>>([
     { keys: ['.pgark/repository.json'] },
     { keys: ['.pgark/companions/20261120T020000Z-pzzzzzz.json'] },

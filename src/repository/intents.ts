@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { assert, isPgarkError, PgarkError } from '../common/errors.ts';
+import { allOf } from '../common/in-parallel.ts';
 import type { CallOptions, ObjectKey, ObjectStore, UploadInfo } from '../storage/object-store.ts';
 import type { Lease } from './held-lease.ts';
 import { isBackupId, type BackupId } from './ids.ts';
@@ -84,7 +85,8 @@ export class IntentLog {
 
   /**
    * Records the plan; nothing may be written before this resolves. Rejects with `object-exists` if a planned key is
-   * taken: what is found there later is therefore the run's own, also in stores that keep no metadata.
+   * taken, or a planned folder has something in it: what is found there later is therefore the run's own, also in stores
+   * that keep no metadata.
    */
   async begin(plan: IntentPlan, options: CallOptions = {}): Promise<OpenIntent> {
     const planned = intentSchema.parse({
@@ -101,8 +103,12 @@ export class IntentLog {
       uploads: [],
     } satisfies z.input<typeof intentSchema>);
     const { conditionalWrites } = await this.#store.probe({ ...options, asKnown: true });
-    for (const key of planned.keys) {
-      if ((await this.#store.head(key, options)) === undefined) continue;
+    const taken = await allOf([
+      ...planned.keys.map(async (key) => (await this.#store.head(key, options))?.key),
+      ...planned.prefixes.map((prefix) => this.#firstIn(prefix, options)),
+    ]);
+    for (const key of taken) {
+      if (key === undefined) continue;
       throw new PgarkError('object-exists', `${key} is already in ${this.#store.location}`);
     }
     const condition = { ifAbsent: true } as const;
@@ -131,6 +137,11 @@ export class IntentLog {
 
   async remove(id: BackupId, options: CallOptions = {}): Promise<void> {
     await this.#store.delete(keys.intent(id), options);
+  }
+
+  async #firstIn(prefix: string, options: CallOptions): Promise<ObjectKey | undefined> {
+    for await (const { key } of this.#store.list(prefix, options)) return key;
+    return undefined;
   }
 
   async #read(key: ObjectKey, options: CallOptions): Promise<Intent | undefined> {
