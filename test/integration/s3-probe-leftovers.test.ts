@@ -1,5 +1,7 @@
 import { CreateMultipartUploadCommand } from '@aws-sdk/client-s3';
 import { expect, test } from 'vitest';
+import { startFaultProxy } from '../support/fault-proxy.ts';
+import { s3Facts } from '../support/facts.ts';
 import { createBucket } from '../support/s3.ts';
 import { openS3Store } from '../support/s3-store.ts';
 
@@ -20,4 +22,36 @@ test('a probe removes objects and uploads that probes of killed processes left, 
   await openS3Store(bucket.name, { prefix: 'prod', probeStaleMs: -60_000 }).probe({ write: true });
   expect(await bucket.listKeys()).toEqual(others);
   expect((await bucket.listOpenUploads()).sort()).toEqual(others);
+});
+
+test('a probe that is aborted, at whatever request, leaves nothing in a store that answers', async () => {
+  await using bucket = await createBucket();
+  await using proxy = await startFaultProxy(s3Facts().endpoint);
+  const reason = new Error('stopped by the user');
+  const probe = async (abortAt: number): Promise<number> => {
+    const store = openS3Store(bucket.name, { endpoint: proxy.endpoint });
+    const controller = new AbortController();
+    const late = new Promise<void>((resolve) => {
+      controller.signal.addEventListener('abort', () => setTimeout(resolve, 100), { once: true });
+    });
+    proxy.setFaults(({ index }) => {
+      if (index !== abortAt) return undefined;
+      controller.abort(reason);
+      return { kind: 'late', until: late };
+    });
+    const probing = store.probe({ write: true, signal: controller.signal });
+    if (abortAt < Number.POSITIVE_INFINITY) await expect(probing).rejects.toBe(reason);
+    else await probing;
+    await proxy.idle();
+    expect({ abortAt, keys: await bucket.listKeys(), uploads: await bucket.listOpenUploads() }).toEqual({
+      abortAt,
+      keys: [],
+      uploads: [],
+    });
+    await store.close();
+    return proxy.seen.length;
+  };
+  const requests = await probe(Number.POSITIVE_INFINITY);
+  // The first one only looks whether the bucket is there.
+  for (let index = 1; index < requests - 3; index += 2) await probe(index);
 });

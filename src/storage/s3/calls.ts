@@ -28,9 +28,15 @@ export function linkedAbort(signal: AbortSignal | undefined): {
   return { controller, unlink: () => signal?.removeEventListener('abort', onAbort) };
 }
 
+/**
+ * How long an answer is waited for after an abort, where something would be left: a store may carry out a request that was
+ * cut off after one has looked what it has left.
+ */
+export const ANSWER_MS = 5_000;
+
 /** An abort that follows another signal after a while. `end` has to be called: it leaves nothing behind. */
 export function patientAbort(
-  signal: AbortSignal,
+  signal: AbortSignal | undefined,
   clock: Clock,
   patienceMs: number,
 ): { readonly signal: AbortSignal; readonly end: () => Promise<void> } {
@@ -39,14 +45,14 @@ export function patientAbort(
   let waiting: Promise<void> | undefined;
   const onAbort = (): void => {
     waiting = clock.sleep(patienceMs, done.signal).then(
-      () => late.abort(signal.reason),
+      () => late.abort(signal?.reason),
       () => {},
     );
   };
-  if (signal.aborted) onAbort();
-  else signal.addEventListener('abort', onAbort, { once: true });
+  if (signal?.aborted) onAbort();
+  else signal?.addEventListener('abort', onAbort, { once: true });
   const end = async (): Promise<void> => {
-    signal.removeEventListener('abort', onAbort);
+    signal?.removeEventListener('abort', onAbort);
     done.abort();
     await waiting;
   };

@@ -9,7 +9,7 @@ import { allOf } from '../../common/in-parallel.ts';
 import { silentLogger } from '../../common/log.ts';
 import type { WriteCondition } from '../object-store.ts';
 import { abandonUpload, cleaningUp } from './abandon.ts';
-import type { S3Calls } from './calls.ts';
+import { ANSWER_MS, patientAbort, type S3Calls } from './calls.ts';
 import { failureOf, isConditionFailed, isTransient } from './failures.ts';
 import { abortUpload, assertListing } from './listing.ts';
 import type { OpenUpload } from './parts.ts';
@@ -58,38 +58,45 @@ export function cautiousProfile(calls: S3Calls, facts: ProviderFacts): S3Profile
  * and aborted, how the store confirms parts, and which conditions it keeps. A condition that a store ignores looks like
  * success, so that each is tried where it must fail, and raced where two must not both win. What does not depend on one
  * another is tried side by side: with a distant store it is the waiting that a probe takes. What old probes left is
- * removed meanwhile.
+ * removed meanwhile. An abort cuts nothing off for some seconds, in which a store that answers is done: what was cut off
+ * might arrive after all has been removed.
  */
 export async function probeWrites(
   calls: S3Calls,
   facts: ProviderFacts,
   options: { readonly prefix: string; readonly staleMs: number; readonly signal: AbortSignal | undefined },
 ): Promise<ProbeResult> {
-  const { prefix, staleMs, signal } = options;
+  const { prefix, staleMs } = options;
+  const stop = patientAbort(options.signal, calls.clock, ANSWER_MS);
+  const { signal } = stop;
   const newKey = (): string => `${probePrefix(prefix)}${Buffer.from(calls.random.bytes(8)).toString('hex')}`;
   const key = newKey();
   const roundKeys = Array.from({ length: ROUNDS }, newKey);
   const own = [key, ...roundKeys];
   let deleteFailure: PgarkError | undefined;
   let profile: S3Profile;
-  // Outside of what is cleaned up after: who may not even open an upload has written nothing.
-  const upload = await openUpload(calls, key, signal);
-  const leftovers = removeProbeLeftovers(calls, { prefix, staleMs, own, signal });
   try {
-    profile = await tryAll(calls, upload, { facts, roundKeys, signal });
+    // Outside of what is cleaned up after: who may not even open an upload has written nothing.
+    const upload = await openUpload(calls, key, signal);
+    const leftovers = removeProbeLeftovers(calls, { prefix, staleMs, own, signal });
+    try {
+      profile = await tryAll(calls, upload, { facts, roundKeys, signal });
+    } finally {
+      const what = { event: 'store.probe-left', message: 'an object of the storage probe could not be removed', key };
+      await cleaningUp(calls, what, async (cleanUpSignal) => {
+        try {
+          await allOf(own.map((each) => deleteObject(calls, each, cleanUpSignal)));
+        } catch (error) {
+          if (isPgarkError(error)) deleteFailure = error;
+          throw error;
+        }
+      });
+      await leftovers;
+    }
   } finally {
-    const what = { event: 'store.probe-left', message: 'an object of the storage probe could not be removed', key };
-    await cleaningUp(calls, what, async (cleanUpSignal) => {
-      try {
-        await allOf(own.map((each) => deleteObject(calls, each, cleanUpSignal)));
-      } catch (error) {
-        if (isPgarkError(error)) deleteFailure = error;
-        throw error;
-      }
-    });
-    await leftovers;
+    await stop.end();
   }
-  signal?.throwIfAborted();
+  options.signal?.throwIfAborted();
   return { profile, deleteFailure };
 }
 

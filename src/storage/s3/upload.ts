@@ -5,7 +5,7 @@ import type { PutStreamOptions, StoredObject } from '../object-store.ts';
 import { abandonUnanswered, abandonUpload, removeOwnObject } from './abandon.ts';
 import { BodySource } from './body-source.ts';
 import type { BufferPool } from './buffer-pool.ts';
-import { linkedAbort, patientAbort, type S3Calls, type Send } from './calls.ts';
+import { ANSWER_MS, linkedAbort, patientAbort, type S3Calls, type Send } from './calls.ts';
 import { assertAbsent, completeUpload, objectExists } from './complete.ts';
 import { isAmbiguous } from './failures.ts';
 import type { PartPlan } from './part-plan.ts';
@@ -138,12 +138,6 @@ function mayHaveWritten(error: unknown): boolean {
   return !isPgarkError(error) || error.code === 'store-integrity' || error.code === 'store-unreachable';
 }
 
-/**
- * How long the answer to an upload's opening is waited for when the body ends meanwhile: a request that is cut off may be
- * carried out after one has looked what it has left.
- */
-const OPEN_ANSWER_MS = 5_000;
-
 /** One multipart upload, from its opening to its end. */
 class PartwiseUpload {
   readonly #calls: S3Calls;
@@ -192,7 +186,7 @@ class PartwiseUpload {
   async #begin(): Promise<OpenUpload> {
     const { key, options } = this.#upload;
     const { signal } = this.#controller;
-    const patience = patientAbort(signal, this.#calls.clock, OPEN_ANSWER_MS);
+    const patience = patientAbort(signal, this.#calls.clock, ANSWER_MS);
     let open: OpenUpload;
     try {
       open = await this.#open(patience.signal);
