@@ -20,6 +20,7 @@ fi
   printf '\n'
   printf 'schedule=%s interval=%s zone=%s host=%s\n' "${BACKUP_SCHEDULE-}" "${BACKUP_INTERVAL-}" "${TZ-}" "${PGHOST-}"
 } >>"$CALLS"
+echo $$ >"$CALLS.pid"
 [ "$*" != --version ] || echo 1.2.3
 exit "${PGARK_EXIT:-0}"
 STUB
@@ -193,6 +194,21 @@ fails() {
   [ "$output" = '0 2 * * * /usr/local/bin/backup.sh 2>&1 | logger -t pg_backup' ]
   called 'pgark [daemon]'
   grep -F 'schedule=0 2 * * * ' "$calls"
+}
+
+@test "a shell that ends with crond becomes it, so that the signal of docker stop reaches the daemon" {
+  local script
+  for script in 'echo $$ && crond -f' 'echo $$;crond' 'true | crontab - ; echo $$ ; crond -f -l 2 2>&1'; do
+    rm -f "$calls.pid"
+    run pgark-entrypoint sh -c "$script"
+    [ "$output" = "$(cat "$calls.pid")" ]
+  done
+  run pgark-entrypoint sh -c 'crond -f; echo "$1 $2"' name first second
+  [ "$output" = 'first second' ]
+  run pgark-entrypoint sh -c 'echo "$1" && crond -f' name first
+  [ "$output" = first ]
+  run pgark-entrypoint sh -c 'echo no-crond'
+  [ "$output" = no-crond ]
 }
 
 @test "without a crontab crond takes the configured schedule" {
