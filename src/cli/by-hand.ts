@@ -89,7 +89,7 @@ function physicalByHand(manifest: Manifest, location: string, folder: string): r
     ...merges,
     `copy ${walNeeded?.from ?? ''} to ${walNeeded?.to ?? ''} of ${root}/${walFolder}${digits}/ into DATA/pg_wal, decrypted and unpacked (zstd -d)`,
     ...(timeline > 1 ? [`copy ${root}/${walFolder}${digits}.history into DATA/pg_wal`] : []),
-    "rm -f DATA/standby.signal; add to DATA/postgresql.auto.conf: archive_mode = off, synchronous_standby_names = ''",
+    "rm -f DATA/standby.signal; add to DATA/postgresql.auto.conf: archive_mode = off, synchronous_standby_names = '', max_logical_replication_workers = 0",
     'pg_ctl -D DATA start',
   ];
 }

@@ -7,6 +7,7 @@ import { fetchSpan } from '../formats/physical/fetch-wal.ts';
 import { findSpan, spanOf } from '../formats/physical/needed-wal.ts';
 import { PhysicalObjects } from '../formats/physical/physical-objects.ts';
 import { type BaseTarget, inspectTarget, RestoredBase } from '../formats/physical/restore-base.ts';
+import { mayHaveSubscriptions } from '../formats/physical/subscriptions.ts';
 import { placeTablespaces, type TablespaceMapping } from '../formats/physical/tablespace-map.ts';
 import type { ArchiveAccess } from '../formats/wal/archive-path.ts';
 import type { DecryptionKeys } from '../pipeline/encryption/sealer.ts';
@@ -72,6 +73,9 @@ export interface DirectoryRestoreOutcome {
   readonly started?: FinishedRecovery | undefined;
   readonly durationMs: number;
 }
+
+const SUBSCRIPTIONS_WAIT =
+  'subscriptions of the restored server do not run (max_logical_replication_workers = 0): they would take from their slots at the publisher what the old server still needs; where the old one is gone for good, or they are dropped or have slots of their own, ALTER SYSTEM RESET max_logical_replication_workers and a restart let them run';
 
 /** Below it all WAL of a recovery is read once before the target is touched, unless told otherwise. */
 const VERIFY_FIRST_BYTES_MAX = GIB;
@@ -162,6 +166,11 @@ export async function restoreDirectoryWithin(
             context,
           ),
         );
+  // One that nobody else reaches is gone before anybody could turn them on.
+  if (request.start?.privateIn === undefined && (await mayHaveSubscriptions(directory))) {
+    warnings.push(SUBSCRIPTIONS_WAIT);
+    run.logger.warning('restore.subscriptions_wait', SUBSCRIPTIONS_WAIT);
+  }
   const done = outcome({ done: true, isOfRoot: base.isOfRoot && started === undefined, started });
   run.logger.success('restore.done', `restored ${manifest.id} into ${directory}`, {
     backup: manifest.id,

@@ -50,6 +50,8 @@ export function withRecoverySettings(
     ['synchronous_standby_names', ''],
     ['primary_conninfo', ''],
     ['primary_slot_name', ''],
+    // A subscription would take from its slot at the publisher what the old server still needs.
+    ['max_logical_replication_workers', '0'],
     ...Object.entries(parameters ?? {}).map(([name, value]) => [name, String(value)] as const),
     ...(port === undefined ? [] : [['port', String(port)] as const]),
   ];
