@@ -1,6 +1,4 @@
-import { execFile } from 'node:child_process';
-import path from 'node:path';
-import { promisify } from 'node:util';
+import { setTimeout } from 'node:timers/promises';
 import { systemRandom } from '../../src/common/random.ts';
 import { targetAt, targetAtLsn } from '../../src/operations/recovery/recovery-target.ts';
 import type { RecoveryRequest } from '../../src/operations/restore-directory.ts';
@@ -10,6 +8,7 @@ import { findServerPrograms } from '../../src/postgres/server/server-programs.ts
 import { Cluster } from './cluster.ts';
 import { s3Facts } from './facts.ts';
 import { type FaultProxy, startFaultProxy } from './fault-proxy.ts';
+import { checkSums, Pgbench } from './pgbench.ts';
 import { backUpServer, type RestoredServer, ServerFolder } from './physical.ts';
 import { type ReceiverProcess, startReceiver } from './receiver-process.ts';
 import { NumberedLoad, restoreTo, type WrittenRow } from './recovery-world.ts';
@@ -29,6 +28,8 @@ export interface Aim {
 export interface TortureOptions {
   /** Rows between one event and the next. */
   readonly rows: number;
+  /** How long the storage refuses at the least. Default: as long as the rows take. */
+  readonly refusalMs?: number;
   /** Folder of pgbench, another load beside the rows, whose sums have to agree. Default: there is none. */
   readonly benchDir?: string;
   /** Folders of the server’s programs and of pg_basebackup. Default: of the newest server that is installed. */
@@ -53,8 +54,8 @@ export class TorturedArchive implements AsyncDisposable {
   readonly #proxy: FaultProxy;
   readonly #owned: AsyncDisposableStack;
   readonly #options: TortureOptions;
-  /** Rows that were written when the base backup was complete. */
-  #reachable = 0;
+  /** How many rows there were when the base backup was complete, and at each event behind it. */
+  readonly #events: number[] = [];
 
   private constructor(
     parts: { bucket: TestBucket; proxy: FaultProxy; folder: ServerFolder },
@@ -100,26 +101,33 @@ export class TorturedArchive implements AsyncDisposable {
   }
 
   async #run(primary: Cluster, standby: Cluster): Promise<void> {
-    const { rows, benchDir } = this.#options;
+    const { rows, benchDir, refusalMs = 0 } = this.#options;
     const bench = benchDir === undefined ? undefined : await Pgbench.start(primary, benchDir);
     let receiver = await this.#receive(primary);
     const load = await NumberedLoad.start(primary);
     await load.more(20);
     await backUpServer(primary, [{ destination: { name: 's3', store: this.store, needsDelete: false } }]);
-    this.#reachable = load.rows.length;
+    const event = (): void => void this.#events.push(load.rows.length);
+    event();
     await load.more(rows);
+    event();
     receiver.kill('SIGKILL');
     await load.more(rows);
+    event();
     receiver = await this.#receive(primary);
     // Amid an upload: the store has a part of it.
     await this.#killAtUpload(receiver);
     await load.more(rows);
     receiver = await this.#receive(primary);
+    event();
     this.#refuse(true);
-    await load.more(rows);
+    await Promise.all([load.more(rows), setTimeout(refusalMs)]);
+    if (!this.#proxy.seen.includes('PutObject')) throw new Error('nothing was refused');
     this.#refuse(false);
+    event();
     await load.more(rows);
     this.rows.push(...(await load.stop()));
+    event();
     await bench?.stop();
     receiver.kill('SIGKILL');
     await receiver.ended;
@@ -128,9 +136,11 @@ export class TorturedArchive implements AsyncDisposable {
     await primary.stop('immediate');
     await standby.promote();
     receiver = await this.#receive(standby);
+    const benchAfter = benchDir === undefined ? undefined : Pgbench.goOn(standby, benchDir);
     const after = await NumberedLoad.start(standby);
     await after.more(2 * rows);
     this.rows.push(...(await after.stop()));
+    await benchAfter?.stop();
     await this.#end(receiver, standby);
   }
 
@@ -170,15 +180,15 @@ export class TorturedArchive implements AsyncDisposable {
     if (exitCode !== 0) throw new Error(`the receiver ended with ${exitCode}: ${stderr}`);
   }
 
-  /** Random ones of each kind, all over the rows; and the end. */
+  /** Random ones of each kind, between any two events as often as between others, however many rows there are; and the end. */
   aims(count: number): readonly Aim[] {
-    const usable = this.rows.slice(this.#reachable);
     const aims = Array.from({ length: count - 1 }, (_, index): Aim => {
       const kind = KINDS[index % KINDS.length] ?? 'time';
-      const candidates = kind === 'restore-point' ? usable.filter((row) => row.restorePoint !== undefined) : usable;
-      const row = candidates[Math.floor(systemRandom.fraction() * candidates.length)];
-      if (row === undefined) throw new Error('no row was written');
-      return { name: `${kind} of ${row.n}`, target: targetOf(kind, row), last: row.n };
+      const between = random(this.#events.map((from, event) => this.rows.slice(from, this.#events[event + 1])));
+      const row = random(
+        kind === 'restore-point' ? between.filter((each) => each.restorePoint !== undefined) : between,
+      );
+      return { name: `${index} ${kind} of ${row.n}`, target: targetOf(kind, row), last: row.n };
     });
     return [...aims, { name: 'end', target: { kind: 'end' }, last: this.rows.at(-1)?.n ?? 0 }];
   }
@@ -195,7 +205,7 @@ export class TorturedArchive implements AsyncDisposable {
       const [found] = await server.sql<{ count: number; max: number }>(
         'select count(*)::int as count, coalesce(max(n), 0) as max from numbered',
       );
-      if (this.#options.benchDir !== undefined) await Pgbench.check(server);
+      if (this.#options.benchDir !== undefined && (await checkSums(server)) === 0) return `${name}: nothing of pgbench`;
       await check?.(server);
       return found?.count === last && found.max === last
         ? undefined
@@ -221,6 +231,12 @@ export class TorturedArchive implements AsyncDisposable {
   }
 }
 
+function random<T>(of: readonly T[]): T {
+  const one = of[Math.floor(systemRandom.fraction() * of.length)];
+  if (one === undefined) throw new Error('there is nothing to choose from');
+  return one;
+}
+
 function targetOf(kind: (typeof KINDS)[number], { lsn, time, xid, restorePoint }: WrittenRow): Target {
   switch (kind) {
     case 'time':
@@ -233,40 +249,5 @@ function targetOf(kind: (typeof KINDS)[number], { lsn, time, xid, restorePoint }
       return { kind, name: restorePoint ?? '' };
     default:
       return kind satisfies never;
-  }
-}
-
-/** PostgreSQL's own load: money is moved, so that at every moment all sums agree. */
-class Pgbench {
-  readonly #stop = new AbortController();
-  readonly #work: Promise<unknown>;
-
-  private constructor(work: (signal: AbortSignal) => Promise<unknown>) {
-    this.#work = work(this.#stop.signal).catch(() => undefined);
-  }
-
-  static async start(cluster: Cluster, folder: string): Promise<Pgbench> {
-    const args = ['-h', '127.0.0.1', '-p', String(cluster.port), '-U', 'postgres'];
-    const run = (more: readonly string[], signal?: AbortSignal) =>
-      promisify(execFile)(path.join(folder, 'pgbench'), [...args, ...more, 'postgres'], {
-        maxBuffer: 2 ** 26,
-        ...(signal && { signal }),
-      });
-    await run(['-i', '-q', '-s', '1']);
-    return new Pgbench((signal) => run(['-n', '-c', '3', '-R', '100', '-T', '3600'], signal));
-  }
-
-  async stop(): Promise<void> {
-    this.#stop.abort();
-    await this.#work;
-  }
-
-  static async check(server: RestoredServer): Promise<void> {
-    const sums = await server.sql<{ sum: string }>(`
-      select coalesce(sum(abalance), 0)::text as sum from pgbench_accounts
-      union select coalesce(sum(bbalance), 0)::text from pgbench_branches
-      union select coalesce(sum(tbalance), 0)::text from pgbench_tellers
-      union select coalesce(sum(delta), 0)::text from pgbench_history`);
-    if (sums.length !== 1) throw new Error(`the sums differ: ${sums.map(({ sum }) => sum).join(', ')}`);
   }
 }
