@@ -22,29 +22,31 @@ export interface WrittenRow {
 
 const POINT_EVERY = 10;
 
-/** Writes numbered rows of about a kilobyte, one transaction each, without pause, until it is told to stop. */
+/** Writes numbered rows of about a kilobyte, one transaction each, without pause or with one, until it is told to stop. */
 export class NumberedLoad {
   readonly rows: WrittenRow[] = [];
   readonly #client: Client;
   readonly #first: number;
+  readonly #pauseSeconds: number;
   readonly #work: Promise<void>;
   readonly #waiting: { readonly n: number; readonly resolve: () => void }[] = [];
   #goesOn = true;
 
-  private constructor(client: Client, first: number) {
+  private constructor(client: Client, first: number, pauseMs: number) {
     this.#client = client;
     this.#first = first;
+    this.#pauseSeconds = pauseMs / 1_000;
     this.#work = this.#write();
   }
 
   /** Goes on behind the rows that are there. */
-  static async start(cluster: Pick<Cluster, 'port'>): Promise<NumberedLoad> {
+  static async start(cluster: Pick<Cluster, 'port'>, { pauseMs = 0 } = {}): Promise<NumberedLoad> {
     const client = new Client({ host: '127.0.0.1', port: cluster.port, user: 'postgres', database: 'postgres' });
     client.on('error', () => {});
     await client.connect();
     await client.query('create table if not exists numbered (n int primary key, t text)');
     const { rows } = await client.query<{ max: number }>('select coalesce(max(n), 0) as max from numbered');
-    return new NumberedLoad(client, (rows[0]?.max ?? 0) + 1);
+    return new NumberedLoad(client, (rows[0]?.max ?? 0) + 1, pauseMs);
   }
 
   /** Resolves when so many rows more are committed. */
@@ -93,6 +95,7 @@ export class NumberedLoad {
       const [{ lsn, time } = { lsn: '', time: '' }] = after.rows;
       this.rows.push({ n, xid: Number(inserted.rows[0]?.xid), lsn, time, restorePoint });
       for (const each of this.#waiting) if (each.n <= n) each.resolve();
+      if (this.#pauseSeconds > 0) await this.#client.query(`select pg_sleep(${this.#pauseSeconds})`);
     }
   }
 }
