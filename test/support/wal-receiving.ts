@@ -150,7 +150,7 @@ export class Archived {
   /** Names of whole segments, and of the segments that deltas are of. */
   async names(): Promise<{ readonly segments: readonly string[]; readonly deltas: readonly string[] }> {
     const names = { segments: [] as string[], deltas: [] as string[] };
-    for await (const { key } of this.store.list(`shop/wal/`)) {
+    for await (const { key } of this.store.list(`${this.folder.source}/wal/`)) {
       const wal = parseWalKey(key);
       if (wal?.kind === 'segment') names.segments.push(wal.name);
       if (wal?.kind === 'delta') names.deltas.push(wal.name);
