@@ -19,6 +19,7 @@ import { plainFormat } from './backup-plain.ts';
 import type { BackupOutcome, BackupRequest } from './backup-request.ts';
 import { GroupSink } from './backup-sink.ts';
 import type { OperationContext } from './context.ts';
+import { OtherLogError, warnOfFull } from './incremental-base.ts';
 import { STALL_MS, StallWatch } from './stall-watch.ts';
 import { withinStall } from './within-stall.ts';
 
@@ -50,9 +51,21 @@ interface Work {
  * for all → each destination's lock and lease looked at again → its manifest. In a destination the backup exists when its
  * manifest does; whatever fails before leaves nothing behind there, or what the next run sweeps by its intent.
  *
- * A destination that fails does so alone. If all fail, or the source does, it rejects with the first error.
+ * A destination that fails does so alone. If all fail, or the source does, it rejects with the first error. An incremental backup
+ * of a server that turns out to have been put back is given up, and a full one made, as a run of its own.
  */
 export async function backup(request: BackupRequest, context: OperationContext): Promise<BackupOutcome> {
+  try {
+    return await backUpOnce(request, context);
+  } catch (error) {
+    // Whoever named the earlier backup does not get another one.
+    if (!(error instanceof OtherLogError) || request.incremental?.from !== undefined) throw error;
+    warnOfFull(context.logger, error.why);
+    return backUpOnce({ ...request, incremental: undefined }, context);
+  }
+}
+
+async function backUpOnce(request: BackupRequest, context: OperationContext): Promise<BackupOutcome> {
   const { source, connection, stallMs = STALL_MS, leaseTermMs } = request;
   const recordsEarlyFailure = !request.dryRun;
   const spec = { kind: 'backup', source, database: connection.database, recordsEarlyFailure } as const;

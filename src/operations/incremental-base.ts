@@ -80,11 +80,18 @@ export async function findIncrementalBase(
         hint: 'leave --from out, and --incremental where a full backup is wanted',
       });
     }
-    const words = `a full backup is made in the place of an incremental one: ${error.message}`;
-    if (error.isUsual) search.logger.info('backup.full_due', words);
-    else search.logger.warning('backup.full_instead', words);
+    if (error.isUsual) search.logger.info('backup.full_due', insteadOf(error.message));
+    else warnOfFull(search.logger, error.message);
     return undefined;
   }
+}
+
+export function warnOfFull(logger: Logger, why: string): void {
+  logger.warning('backup.full_instead', insteadOf(why));
+}
+
+function insteadOf(why: string): string {
+  return `a full backup is made in the place of an incremental one: ${why}`;
 }
 
 /** Error: `backup-not-found` for the first backup of the chain that is not in the store. */
@@ -125,8 +132,21 @@ async function find(
   return { manifest, objects };
 }
 
+/** The server turned out not to be the one any more that an earlier backup is of. */
+export class OtherLogError extends PgarkError {
+  /** A sentence. */
+  readonly why: string;
+
+  constructor(id: string, why: string) {
+    super('postgres-failed', `no incremental backup can be made from ${id}: ${why}`, {
+      hint: 'make a full backup: leave --incremental out',
+    });
+    this.why = why;
+  }
+}
+
 /**
- * Error: `postgres-failed` where the server's log turns out not to be the one that the backup was made in. Once the server has
+ * Error: `OtherLogError` where the server's log turns out not to be the one that the backup was made in. Once the server has
  * begun an incremental backup it has summaries of all before; what was not known when the backup was looked for is known then.
  */
 export async function confirmSameLog(
@@ -136,10 +156,7 @@ export async function confirmSameLog(
 ): Promise<void> {
   const opening = connect(connection, { applicationName, signal });
   const why = await withSession(opening, signal, (session) => whyOtherLog(session, objects));
-  if (why === undefined) return;
-  throw new PgarkError('postgres-failed', `no incremental backup can be made from ${objects.manifest.id}: ${why}`, {
-    hint: 'make a full backup: leave --incremental out',
-  });
+  if (why !== undefined) throw new OtherLogError(objects.manifest.id, why);
 }
 
 /** Error: `Unfit` where the server is not the one that was backed up, or not any more. */

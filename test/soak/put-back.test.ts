@@ -48,10 +48,15 @@ class World implements AsyncDisposable {
     return { manifest: manifestOf(outcome), why: heard.find((words) => words.startsWith('a full backup')) };
   }
 
-  /** Writes so much that the server is behind the position, and says so. */
-  async passes({ stopLsn = '0/0' }: Manifest): Promise<void> {
+  async writesBeyond({ stopLsn = '0/0' }: Manifest): Promise<void> {
     do await this.cluster.sql(load(2_500));
     while (parseLsn(await this.cluster.value('select pg_current_wal_lsn()')) < parseLsn(stopLsn) + 2n ** 20n);
+  }
+
+  /** Writes so much that the server is behind the position, and says so. */
+  async passes(manifest: Manifest): Promise<void> {
+    const { stopLsn = '0/0' } = manifest;
+    await this.writesBeyond(manifest);
     await this.cluster.sql('checkpoint');
     await this.cluster.sql('select pg_switch_wal()');
     await this.cluster.sql('checkpoint');
@@ -87,6 +92,33 @@ describe.each(servers)('an incremental backup of PostgreSQL %i', { timeout: 170_
     expect(why).toContain(`has no checkpoint at ${manifest.startLsn}, where ${manifest.id} began`);
     expect(full.parents).toEqual([]);
     expect((await world.backUp()).manifest.parents).toEqual([full.id]);
+  });
+
+  test('is a full one also where that shows only when the server has begun to send', async () => {
+    await using world = await World.make(binDir);
+    const { cluster } = world;
+    await world.backUp();
+    await using state = await cluster.keepState();
+    await cluster.sql(load(500));
+    const { manifest } = await world.backUp();
+    await cluster.stop();
+    await state.putBack();
+    await cluster.start();
+    // It is behind the last backup, and has not summarized it.
+    await world.writesBeyond(manifest);
+    const named = await errorOf(world.backUp({ incremental: { keys, from: manifest.id } }));
+    expect(named).toMatchObject({
+      code: 'postgres-failed',
+      message: expect.stringContaining('was put back to an earlier state'),
+    });
+    await cluster.stop();
+    await state.bringForward();
+    await state.putBack();
+    await cluster.start();
+    await world.writesBeyond(manifest);
+    const { manifest: full, why } = await world.backUp();
+    expect(why).toContain(`has no checkpoint at ${manifest.startLsn}, where ${manifest.id} began`);
+    expect(full.parents).toEqual([]);
   });
 
   test('is a full one where the server was put back into the midst of the last backup', async () => {
