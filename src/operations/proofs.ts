@@ -54,10 +54,20 @@ export async function newestProofs(
   return proofs;
 }
 
-/** When a backup was last proven to restore, if the newest proof of all says so. */
+/**
+ * When a backup was last proven to restore, if the newest proof of all says so. One that a drill could not restore is proven by a
+ * drill again and by nothing less: that all is stored as it was made says nothing of what was made.
+ */
 export function provenAt({ verify, drill }: Proofs): Date | undefined {
+  if (drill?.passed === false) return undefined;
   const newest = [verify, drill].flatMap((proof) => proof ?? []).toSorted((a, b) => b.at.getTime() - a.at.getTime())[0];
   return newest?.passed === true ? newest.at : undefined;
+}
+
+/** When a drill last restored it, unless it was found damaged since then. */
+export function drilledAt({ verify, drill }: Proofs): Date | undefined {
+  if (drill?.passed !== true) return undefined;
+  return verify?.passed === false && verify.at > drill.at ? undefined : drill.at;
 }
 
 async function readProof(

@@ -6,6 +6,7 @@ import { PgarkError } from '../common/errors.ts';
 import { type Logger, silentLogger } from '../common/log.ts';
 import { keys } from '../repository/keys.ts';
 import { type Manifest, serialiseManifest } from '../repository/manifest.ts';
+import type { KeepReason } from '../retention/plan.ts';
 import { operationContext } from './context.ts';
 import { prune } from './prune.ts';
 
@@ -61,25 +62,32 @@ test('the newest backups that a drill has restored stay, however many newer ones
   const now = Date.now();
   const times = [10, 9, 8, 7, 6].map((days) => new Date(now - days * DAY_MS));
   const backups = await seedBackups(store, { source: 'main', database: 'shop', times, withData: true });
-  const prove = async (index: number, kind: 'verify' | 'drill', passed: boolean): Promise<void> => {
+  const prove = async (index: number, kind: 'verify' | 'drill', passed: boolean, hour = 0): Promise<void> => {
     const id = backups[index]?.id;
     if (id === undefined) throw new Error('there is no such backup');
-    const at = new Date(now + index);
+    const at = new Date(now + hour * 3_600_000 + index);
     const proof = JSON.stringify({ layout: 1, at: at.toISOString(), passed });
     await store.putSmall(keys.proof('main', 'shop', id, at, kind), Buffer.from(proof));
   };
   for (const index of [0, 1, 2, 3, 4]) await prove(index, 'verify', true);
   for (const index of [0, 1]) await prove(index, 'drill', true);
   await prove(3, 'drill', false);
-  const kept = async (keepProven?: number): Promise<readonly string[]> => {
+  const keptAs = async (reason: KeepReason, keepProven?: number): Promise<readonly string[]> => {
     const policy = { keep: { last: 1 }, minBackups: 1, ...(keepProven === undefined ? {} : { keepProven }) };
     const request = { store, filter: {}, policyOf: () => policy, timezone: 'UTC', leaseTermMs: 60_000 };
     const { plan } = await prune({ ...request, dryRun: true, force: true }, operationContext());
-    return plan.keep.filter(({ reasons }) => reasons.includes('drilled')).map(({ id }) => id);
+    return plan.keep.filter(({ reasons }) => reasons.includes(reason)).map(({ id }) => id);
   };
+  const kept = (keepProven?: number): Promise<readonly string[]> => keptAs('drilled', keepProven);
   expect(await kept()).toEqual([backups[1]?.id]);
   expect(await kept(2)).toEqual([backups[0]?.id, backups[1]?.id]);
   expect(await kept(0)).toEqual([]);
+  // What no drill could restore is not proven by being read again; and what rots behind its drill takes no whole one's place.
+  await prove(4, 'drill', false);
+  await prove(4, 'verify', true, 1);
+  expect(await keptAs('last-proven')).toEqual([backups[2]?.id]);
+  await prove(1, 'verify', false, 1);
+  expect(await kept()).toEqual([backups[0]?.id]);
 });
 
 test('a backup whose removal had begun is none of those that a prune counts on', async () => {

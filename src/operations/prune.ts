@@ -20,7 +20,7 @@ import { compactRuns } from '../runs/compact-runs.ts';
 import { type Run, runEnveloped } from '../runs/run.ts';
 import type { ObjectKey, ObjectStore } from '../storage/object-store.ts';
 import type { OperationContext } from './context.ts';
-import { newestProofs, provenAt, type Proofs } from './proofs.ts';
+import { drilledAt, newestProofs, provenAt, type Proofs } from './proofs.ts';
 import { pruneArchives, walCounts, type WalPolicy } from './prune-archives.ts';
 import { planGlobals } from './prune-globals.ts';
 import { explainFullStore } from './prune-full.ts';
@@ -250,7 +250,7 @@ async function planFor(
 
 function retainable(manifest: Manifest, pins: ReadonlySet<string>, proofs: Proofs): RetainableBackup {
   const proven = provenAt(proofs);
-  const { drill } = proofs;
+  const drilled = drilledAt(proofs);
   return {
     id: manifest.id,
     source: manifest.source,
@@ -262,7 +262,7 @@ function retainable(manifest: Manifest, pins: ReadonlySet<string>, proofs: Proof
     pinned: pins.has(manifest.id),
     parents: manifest.parents,
     ...(proven === undefined ? {} : { provenAt: proven }),
-    ...(drill?.passed === true ? { drilledAt: drill.at } : {}),
+    ...(drilled === undefined ? {} : { drilledAt: drilled }),
   };
 }
 
