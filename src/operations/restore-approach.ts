@@ -4,6 +4,7 @@ import type { LeftOut } from '../formats/plain/left-out.ts';
 import { isEmptyDatabase } from '../postgres/client/empty-database.ts';
 import { connect, type Session } from '../postgres/client/connect.ts';
 import { actingRole, type ConnectionParameters } from '../postgres/client/connection-parameters.ts';
+import { quoteIdentifier } from '../postgres/client/quote.ts';
 import { readServerFacts, type ServerFacts } from '../postgres/client/preflight.ts';
 import { connectForMaintenance, databaseExists, mayCreateDatabases } from '../postgres/client/target-database.ts';
 import type { Run } from '../runs/run.ts';
@@ -84,7 +85,7 @@ export async function chooseApproach(order: LoadOrder, run: Run, context: Operat
         'postgres-privileges',
         `database "${connection.database}" does not exist, and role ${actingRole(connection)} may not create it`,
         {
-          hint: 'create it, empty, with a role that may; then restore again',
+          hint: `ALTER ROLE ${quoteIdentifier(actingRole(connection))} CREATEDB, or create the database, empty, with a role that may; then restore again`,
         },
       );
     }

@@ -155,6 +155,11 @@ const HINTS: readonly { readonly pattern: RegExp; readonly hint: (match: RegExpE
       `the dump names role ${match[1]}: create it on the target first (CREATE ROLE ${quoteIdentifier(match[1] ?? '')}), or leave such things out with --no-owner and --no-privileges`,
   },
   {
+    pattern: /must be (?:member of role|able to SET ROLE) "(.+?)"/,
+    hint: (match) =>
+      `the dump gives things to role ${match[1]}: GRANT ${quoteIdentifier(match[1] ?? '')} TO the role that restores, or leave owners out with --no-owner and --no-privileges`,
+  },
+  {
     pattern: /extension "([^"]+)" is not available/,
     hint: (match) => `install the package that brings the extension ${match[1]} on the target server`,
   },

@@ -30,6 +30,8 @@ const VERDICTS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
 /** What the scratch server lacks, in its own words: a library of a setting, room, memory. */
 const OF_MACHINE =
   /could not (?:access file|load library) "|No space left on device|could not (?:map anonymous|resize) shared memory|out of memory/;
+/** What a server that somebody gave says to a role with too few rights there. */
+const OF_RIGHTS = /must be (?:member of role|able to SET ROLE|owner of|superuser)|permission denied/;
 
 /**
  * Proves a backup by restoring it: into a scratch server, as a restore would → what is there compared with what was recorded →
@@ -156,6 +158,12 @@ class Drill {
       return new PgarkError('drill-impossible', `${id} cannot be tried here: ${error.message}`, {
         cause: error,
         hint: 'install what is missing; or name a folder with more room by --work-dir (drill.work_dir)',
+      });
+    }
+    if (this.#request.scratch.kind === 'given' && OF_RIGHTS.test(error.message)) {
+      return new PgarkError('drill-impossible', `${id} cannot be tried here: ${error.message}`, {
+        cause: error,
+        hint: 'drill with a role that is a member of the roles that the backup names, with a superuser, or in a server of its own, without --to-url',
       });
     }
     const repository = new Repository(this.#request.store, this.#context);

@@ -109,9 +109,13 @@ async function makeRoles(
     // Some objects can only belong to superusers. On a server that is not ours nobody is made one.
     const attributes = isSuperuser && folder !== undefined ? 'NOLOGIN SUPERUSER' : 'NOLOGIN';
     const role = quoteIdentifier(name);
-    await session.query(
-      `CREATE ROLE ${role} ${attributes}; COMMENT ON ROLE ${role} IS ${quoteLiteral(drillMark(run.id))}`,
-    );
+    const statements = [
+      `CREATE ROLE ${role} ${attributes}`,
+      `COMMENT ON ROLE ${role} IS ${quoteLiteral(drillMark(run.id))}`,
+      // Who may make roles is no member of them by that, and only members may give them something.
+      ...(folder === undefined ? [`GRANT ${role} TO CURRENT_USER`] : []),
+    ];
+    await session.query(statements.join('; '));
     made.push(name);
   }
   return made;

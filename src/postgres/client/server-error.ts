@@ -22,6 +22,10 @@ const UNREACHABLE = new Set([
   'ENOENT',
 ]);
 
+function grantConnect({ database, user }: ConnectionParameters): string {
+  return `GRANT CONNECT ON DATABASE ${quoteIdentifier(database)} TO ${quoteIdentifier(user)}`;
+}
+
 /** Turns what `pg` throws into a PgarkError whose message a person understands without the code. */
 export function classify(error: unknown, parameters: ConnectionParameters): PgarkError {
   if (error instanceof PgarkError) return error;
@@ -39,7 +43,10 @@ export function classify(error: unknown, parameters: ConnectionParameters): Pgar
     });
   }
   if (state === '42501') {
-    return new PgarkError('postgres-privileges', `${describeConnection(parameters)}: ${words}`, { cause: error });
+    return new PgarkError('postgres-privileges', `${describeConnection(parameters)}: ${words}`, {
+      cause: error,
+      ...(words.startsWith('permission denied for database') ? { hint: grantConnect(parameters) } : {}),
+    });
   }
   if (state === '57P03' || state === '57P01' || state === '53300') {
     return new PgarkError('postgres-unreachable', `${server} does not take connections: ${words}`, {
