@@ -2,7 +2,9 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, request as forward, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import { isIP, type AddressInfo } from 'node:net';
+import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 
 /** What happens to one request on its way to the store and back. */
 export type Fault =
@@ -25,7 +27,23 @@ export type Fault =
   /** It goes on only when this has resolved. */
   | { readonly kind: 'delay'; readonly until: Promise<void> }
   /** The store has it, and carries it out when this has resolved, whether or not anybody still waits. */
-  | { readonly kind: 'late'; readonly until: Promise<void> };
+  | { readonly kind: 'late'; readonly until: Promise<void> }
+  /** The store never sees it; the connection is reset. */
+  | { readonly kind: 'reset' }
+  /** It goes on after a pause, and the answer comes in pieces with such pauses between. */
+  | { readonly kind: 'slow'; readonly pauseMs: number }
+  /** The store carries it out; half of the answer's body comes, as if that were all, or before the connection is cut. */
+  | { readonly kind: 'halve-answer'; readonly ends: 'well' | 'cut' }
+  /** One byte in the middle of the body is another: on the way to the store, or back. */
+  | { readonly kind: 'damage'; readonly what: 'request' | 'answer' };
+
+/** What was said in a request that was passed on, and in its answer. */
+export interface PassedRequest {
+  readonly operation: string;
+  readonly requestBytes: number;
+  /** Of the body. */
+  readonly answerBytes: number;
+}
 
 export interface ProxiedRequest {
   /** The S3 operation: `UploadPart`, `HeadObject` … */
@@ -46,6 +64,8 @@ export interface FaultProxy extends AsyncDisposable {
   readonly endpoint: string;
   /** Operations in the order of their arrival. */
   readonly seen: readonly string[];
+  /** By the index of the request; only those whose answers came through. */
+  readonly passed: ReadonlyMap<number, PassedRequest>;
   /** The most requests of one operation that were under way at once. */
   concurrencyMax(operation: string): number;
   /** Resolves when no request is under way. */
@@ -64,6 +84,7 @@ export async function startFaultProxy(
     throw new Error(`the proxy is for a local server, not ${hostname}`);
   let decide: Decide = () => undefined;
   const seen: string[] = [];
+  let passed = new Map<number, PassedRequest>();
   const underWay = new Map<string, number>();
   const most = new Map<string, number>();
   const handling = new Set<Promise<void>>();
@@ -87,7 +108,11 @@ export async function startFaultProxy(
     most.set(operation, Math.max(now, most.get(operation) ?? 0));
     outgoing.once('close', () => underWay.set(operation, (underWay.get(operation) ?? 1) - 1));
     // A cut connection is what these tests are about; both ends learn of it by themselves.
-    const handled = handle(incoming, outgoing, decide(request), { hostname, port })
+    const into = passed;
+    const requestBytes = Number(incoming.headers['content-length'] ?? 0);
+    const onPassed = (answerBytes: number): void =>
+      void into.set(request.index, { operation, requestBytes, answerBytes });
+    const handled = handle(incoming, outgoing, decide(request), { hostname, port, onPassed })
       .catch(() => outgoing.destroy())
       .then(() => void handling.delete(handled));
     handling.add(handled);
@@ -99,6 +124,9 @@ export async function startFaultProxy(
   return {
     endpoint: `${tls === undefined ? 'http' : 'https'}://127.0.0.1:${ownPort}`,
     seen,
+    get passed() {
+      return passed;
+    },
     concurrencyMax: (operation) => most.get(operation) ?? 0,
     async idle() {
       while (handling.size > 0) await Promise.all(handling);
@@ -106,6 +134,7 @@ export async function startFaultProxy(
     setFaults(next) {
       decide = next;
       seen.length = 0;
+      passed = new Map();
       most.clear();
     },
     async [Symbol.asyncDispose]() {
@@ -138,6 +167,8 @@ function operationOf(method: string, url: URL): string {
 interface Target {
   readonly hostname: string;
   readonly port: string;
+  /** Told how many bytes an answer had that has come through. */
+  readonly onPassed: (answerBytes: number) => void;
 }
 
 async function handle(
@@ -165,12 +196,21 @@ async function handle(
       await drain(incoming, fault.afterBytes);
       outgoing.destroy();
       return;
+    case 'reset':
+      outgoing.socket?.resetAndDestroy();
+      return;
     case 'delay':
       await fault.until;
       break;
+    case 'slow':
+      await delay(fault.pauseMs);
+      break;
     default:
   }
-  const answer = await (fault?.kind === 'late' ? sendLate(incoming, target, fault.until) : send(incoming, target));
+  const damages = fault?.kind === 'damage' && fault.what === 'request';
+  const answer = await (fault?.kind === 'late'
+    ? sendLate(incoming, target, fault.until)
+    : send(incoming, target, damages));
   switch (fault?.kind) {
     case 'lose-answer':
       await drain(answer);
@@ -188,23 +228,82 @@ async function handle(
       await passOn(answer, outgoing, fault.afterBytes);
       outgoing.destroy();
       return;
-    default:
+    case 'slow':
+      return giveBack(answer, outgoing, { pauseMs: fault.pauseMs });
+    case 'halve-answer':
+      return giveBack(answer, outgoing, { half: fault.ends });
+    case 'damage':
+      return giveBack(answer, outgoing, { damaged: fault.what === 'answer' });
+    default: {
+      let bytes = 0;
+      answer.on('data', (chunk: Buffer) => (bytes += chunk.length));
       outgoing.writeHead(answer.statusCode ?? 502, {
         ...answer.headers,
         ...(fault?.kind === 'headers' ? fault.headers : {}),
       });
       await pipeline(answer, outgoing);
+      target.onPassed(bytes);
+    }
   }
 }
 
-async function send(incoming: IncomingMessage, target: Target): Promise<IncomingMessage> {
+const PIECES = 4;
+
+/** An answer that is not passed on as it is. */
+async function giveBack(
+  answer: IncomingMessage,
+  outgoing: ServerResponse,
+  how: { readonly pauseMs?: number; readonly half?: 'well' | 'cut'; readonly damaged?: boolean },
+): Promise<void> {
+  const whole = await bytesOf(answer);
+  const body = how.half === 'well' ? whole.subarray(0, whole.length / 2) : whole;
+  if (how.damaged === true) damage(body);
+  const { 'transfer-encoding': _, ...headers } = answer.headers;
+  // The answer to HEAD tells a length and has no body.
+  const length = answer.headers['content-length'] !== undefined && whole.length === 0 ? {} : lengthOf(body);
+  outgoing.writeHead(answer.statusCode ?? 502, { ...headers, ...length });
+  if (how.half === 'cut') {
+    await passOn(Readable.from([whole]), outgoing, Math.floor(whole.length / 2));
+    outgoing.destroy();
+    return;
+  }
+  for (let piece = 0; piece < (how.pauseMs === undefined ? 0 : PIECES - 1); piece += 1) {
+    await delay(how.pauseMs);
+    outgoing.write(body.subarray((piece * body.length) / PIECES, ((piece + 1) * body.length) / PIECES));
+  }
+  const last = how.pauseMs === undefined ? body : body.subarray(((PIECES - 1) * body.length) / PIECES);
+  await pipeline(Readable.from([last]), outgoing);
+}
+
+function lengthOf(body: Buffer): { 'content-length': string } {
+  return { 'content-length': String(body.length) };
+}
+
+/** One bit, so that it is another byte whatever it was. */
+function damage(body: Buffer): void {
+  const middle = Math.floor(body.length / 2);
+  if (body.length > 0) body.writeUInt8(body.readUInt8(middle) ^ 1, middle);
+}
+
+async function bytesOf(stream: IncomingMessage): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of stream) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks);
+}
+
+async function send(incoming: IncomingMessage, target: Target, damages: boolean): Promise<IncomingMessage> {
   const { method, url, headers } = incoming;
   const onward = forward({ host: target.hostname, port: target.port, method, path: url, headers });
   const answered = once(onward, 'response');
   incoming.once('close', () => {
     if (!incoming.complete) onward.destroy();
   });
-  await Promise.all([pipeline(incoming, onward), answered]);
+  const damaged = async function* (): AsyncGenerator<Buffer> {
+    const body = await bytesOf(incoming);
+    damage(body);
+    yield body;
+  };
+  await Promise.all([pipeline(damages ? Readable.from(damaged()) : incoming, onward), answered]);
   const [answer] = await answered;
   return answer as IncomingMessage;
 }
@@ -230,11 +329,11 @@ async function drain(stream: IncomingMessage, bytesMax = Number.POSITIVE_INFINIT
   }
 }
 
-async function passOn(answer: IncomingMessage, outgoing: ServerResponse, bytesMax: number): Promise<void> {
+async function passOn(answer: AsyncIterable<Buffer>, outgoing: ServerResponse, bytesMax: number): Promise<void> {
   let left = bytesMax;
   outgoing.flushHeaders();
   for await (const chunk of answer) {
-    const part = (chunk as Buffer).subarray(0, left);
+    const part = chunk.subarray(0, left);
     left -= part.length;
     await new Promise<void>((resolve) => outgoing.write(part, () => resolve()));
     if (left === 0) return;

@@ -1,0 +1,132 @@
+import { CopyObjectCommand, DeleteObjectCommand, HeadObjectCommand } from '@aws-sdk/client-s3';
+import { expect } from 'vitest';
+import { operationContext } from '../../../src/operations/context.ts';
+import { verify } from '../../../src/operations/verify.ts';
+import { keys } from '../../../src/repository/keys.ts';
+import type { Manifest } from '../../../src/repository/manifest.ts';
+import { dataFolderOf, dataKeysOf, Repository } from '../../../src/repository/repository.ts';
+import { listRunRecords } from '../../../src/runs/list-run-records.ts';
+import type { ObjectStore } from '../../../src/storage/object-store.ts';
+import type { S3StoreOptions } from '../../../src/storage/s3/options.ts';
+import { keysOf } from '../../support/destinations.ts';
+import type { FaultProxy } from '../../support/fault-proxy.ts';
+import type { TestBucket } from '../../support/s3.ts';
+import { openS3Store } from '../../support/s3-store.ts';
+import { bytesOf } from '../../support/streams.ts';
+import { INACTIVITY_MS, setAhead } from './http-faults.ts';
+import type { FaultCase } from './sweep.ts';
+
+/** Longer than a case lasts, and as far as the next run is ahead no reason for anybody to doubt the store's clock. */
+export const LEASE_TERM_MS = 110_000;
+const AHEAD_MS = LEASE_TERM_MS + 10_000;
+
+/** What a run may leave that counts for nothing: how it went, who held what, what was proven. */
+const BOOKKEEPING = /^\.pgark\/(repository\.json$|leases\/|runs\/|logs\/|proofs\/|backups\/)/;
+
+/** A repository of a case's own below a prefix of a bucket, which begins as a copy of another one. */
+export class CasePlace implements AsyncDisposable {
+  readonly prefix: string;
+  /** Without a proxy before it. */
+  readonly store: ObjectStore;
+  readonly #bucket: TestBucket;
+  readonly #proxy: FaultProxy;
+  readonly #stack = new AsyncDisposableStack();
+  #isKept = false;
+
+  private constructor(bucket: TestBucket, proxy: FaultProxy, prefix: string) {
+    this.#bucket = bucket;
+    this.#proxy = proxy;
+    this.prefix = prefix;
+    this.store = this.#open({});
+  }
+
+  static async copyOf(bucket: TestBucket, from: string, proxy: FaultProxy, prefix: string): Promise<CasePlace> {
+    const { client, name: Bucket } = bucket;
+    const copied = await bucket.listKeys(`${from}/`);
+    await Promise.all(
+      copied.map((key) => {
+        const Key = `${prefix}${key.slice(from.length)}`;
+        return client.send(new CopyObjectCommand({ Bucket, Key, CopySource: encodeURI(`${Bucket}/${key}`) }));
+      }),
+    );
+    return new CasePlace(bucket, proxy, prefix);
+  }
+
+  /** It stays until the bucket goes. */
+  keep(): void {
+    this.#isKept = true;
+  }
+
+  #open(options: Partial<S3StoreOptions>): ObjectStore {
+    const store = openS3Store(this.#bucket.name, { prefix: this.prefix, ...options });
+    this.#stack.defer(() => store.close());
+    return store;
+  }
+
+  /** As the operation under test sees it. */
+  openFaulty({ retriesMax }: Pick<FaultCase, 'retriesMax'>): ObjectStore {
+    const retry = { retriesMax, delayMs: 10 };
+    return this.#open({ endpoint: this.#proxy.endpoint, retry, inactivityTimeoutMs: INACTIVITY_MS });
+  }
+
+  /** As the next run sees it, when whatever the one before held has come to its end. */
+  openLater(): ObjectStore {
+    setAhead(this.#proxy, AHEAD_MS);
+    return this.#open({ endpoint: this.#proxy.endpoint, probeStaleMs: LEASE_TERM_MS });
+  }
+
+  async manifests(): Promise<readonly Manifest[]> {
+    const { manifests, damaged } = await new Repository(this.store, operationContext()).backups();
+    expect(damaged).toEqual([]);
+    return manifests;
+  }
+
+  /** Every committed backup is whole to its last byte, and there is nothing that no run answers for. */
+  async expectSound(): Promise<readonly Manifest[]> {
+    const manifests = await this.manifests();
+    const access = { keys: { identities: [], passphrases: [] }, filter: {}, selector: undefined, deep: true };
+    const { backups } = await verify({ store: this.store, ...access }, operationContext());
+    expect(backups.map(({ failure, depth }) => failure ?? depth)).toEqual(manifests.map(() => 'read'));
+    const claimed = new Set(manifests.flatMap(dataKeysOf));
+    const folders = manifests.flatMap((manifest) => dataFolderOf(manifest) ?? []);
+    const left = (await keysOf(this.store)).filter(
+      (key) => !claimed.has(key) && !BOOKKEEPING.test(key) && !folders.some((folder) => key.startsWith(folder)),
+    );
+    const uploads: string[] = [];
+    for await (const { key } of this.store.listUploads('')) uploads.push(key);
+    expect({ left, uploads }).toEqual({ left: [], uploads: [] });
+    return manifests;
+  }
+
+  /** Nobody holds any of these any more. */
+  async expectReleased(leases: readonly string[]): Promise<void> {
+    for (const name of leases) {
+      const { body } = await this.store.get(keys.lease(name));
+      expect(JSON.parse((await bytesOf(body)).toString())).toMatchObject({ name, released: true });
+    }
+  }
+
+  /** States of all runs of a kind that left a record, the oldest first. */
+  async states(kind: string): Promise<readonly string[]> {
+    const records = await listRunRecords(this.store, { since: new Date(0) });
+    return records.filter((record) => record.kind === kind).map(({ state }) => state);
+  }
+
+  /** What lies there, and the tag of each: it changes with the content. */
+  async tags(among: readonly string[]): Promise<Readonly<Record<string, string>>> {
+    const { client, name: Bucket } = this.#bucket;
+    const tags = among.map(async (key) => {
+      const head = await client.send(new HeadObjectCommand({ Bucket, Key: `${this.prefix}/${key}` }));
+      return [key, head.ETag ?? ''] as const;
+    });
+    return Object.fromEntries(await Promise.all(tags));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stack.disposeAsync();
+    if (this.#isKept) return;
+    const { client, name: Bucket } = this.#bucket;
+    const left = await this.#bucket.listKeys(`${this.prefix}/`);
+    await Promise.all(left.map((Key) => client.send(new DeleteObjectCommand({ Bucket, Key }))));
+  }
+}

@@ -1,0 +1,129 @@
+import { errorTable } from '../../../src/common/error-table.ts';
+import { isPgarkError } from '../../../src/common/errors.ts';
+import { SEED, seededFractions, shuffled } from './seeded.ts';
+
+/** One fault in one run of an operation: what happens to the nth of all that passes. */
+export interface FaultCase {
+  readonly position: number;
+  /** What passes there when nothing happens. */
+  readonly what: string;
+  readonly kind: string;
+  /** How often a request that failed is sent again. */
+  readonly retriesMax: number;
+}
+
+/** Where cases are tried, one after the other. */
+export interface Lane extends AsyncDisposable {
+  /** A run without a fault, and the cases that it leaves room for. */
+  cases(): Promise<readonly FaultCase[]>;
+  /**
+   * Runs the operation with the fault, and then asks whatever is to be asked. Rejects if the answer is not as it must be;
+   * else it is what came of the operation: `done`, or the code of its error. `unreached`: the run was over before.
+   */
+  run(fault: FaultCase): Promise<string>;
+}
+
+export interface Swept {
+  readonly name: string;
+  openLane(): Promise<Lane>;
+}
+
+export interface SweepOptions {
+  /** How many of the cases are tried; all by default. */
+  readonly sample?: number;
+  readonly lanes?: number;
+}
+
+const LANES = 3;
+/** Of a case that does not end: longer than any stall limit of its operations. */
+const CASE_MS_MAX = 150_000;
+
+/**
+ * Tries cases of an operation side by side, and says how many there are. `FAULT_CASE='17 reset 0'` tries that one alone:
+ * position, kind, and how often a request is tried again.
+ */
+export async function sweep(swept: Swept, { sample, lanes: width = LANES }: SweepOptions = {}): Promise<void> {
+  await using stack = new AsyncDisposableStack();
+  const first = stack.use(await swept.openLane());
+  const all = await first.cases();
+  if (all.length === 0) throw new Error(`${swept.name}: nothing passes that a fault could happen to`);
+  const waiting = [...choose(all, swept.name, sample)];
+  const chosen = waiting.length;
+  const outcomes = new Map<string, number>();
+  const failures: Error[] = [];
+  const work = async (lane: Lane): Promise<void> => {
+    for (let fault = waiting.shift(); fault !== undefined; fault = waiting.shift()) {
+      try {
+        const outcome = await inTime(lane.run(fault));
+        outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
+        told(`  ${describe(fault)}: ${outcome}`);
+      } catch (error) {
+        failures.push(new Error(`${swept.name}: ${describe(fault)} (TEST_SEED=${SEED})`, { cause: error }));
+        told(`  ${describe(fault)}: WRONG: ${String(error)}`);
+      }
+    }
+  };
+  const open = async (): Promise<Lane> => stack.use(await swept.openLane());
+  const others = Array.from({ length: Math.min(width, chosen) - 1 }, async () => work(await open()));
+  await Promise.all([work(first), ...others]);
+  const positions = new Set(all.map(({ position }) => position)).size;
+  const kinds = new Set(all.map(({ kind }) => kind)).size;
+  const came = [...outcomes].map(([outcome, count]) => `${count} ${outcome}`).sort();
+  process.stdout.write(
+    `${swept.name}: ${positions} positions × ${kinds} kinds, ${all.length} cases; ${chosen} tried (TEST_SEED=${SEED}): ${came.join(', ')}\n`,
+  );
+  if (failures.length > 0) throw new AggregateError(failures, failures.map(wordsOf).join('\n'));
+}
+
+/** Each kind has its turn before one has a second. */
+function choose(all: readonly FaultCase[], name: string, sample = all.length): readonly FaultCase[] {
+  const named = process.env['FAULT_CASE'];
+  if (named !== undefined) return all.filter((fault) => idOf(fault) === named);
+  const fraction = seededFractions(SEED, name);
+  const byKind = [...Map.groupBy(all, ({ kind }) => kind).values()].map((cases) => shuffled(cases, fraction));
+  const turns = shuffled(byKind, fraction).flatMap((cases) => cases.map((fault, turn) => ({ fault, turn })));
+  return turns
+    .sort((a, b) => a.turn - b.turn)
+    .slice(0, sample)
+    .map(({ fault }) => fault);
+}
+
+function idOf({ position, kind, retriesMax }: FaultCase): string {
+  return `${position} ${kind} ${retriesMax}`;
+}
+
+function describe(fault: FaultCase): string {
+  return `FAULT_CASE='${idOf(fault)}', ${fault.what}`;
+}
+
+function told(line: string): void {
+  if (process.env['FAULT_TOLD'] !== undefined) process.stdout.write(`${line}\n`);
+}
+
+function wordsOf(error: Error): string {
+  const { cause } = error;
+  return `${error.message}\n${cause instanceof Error ? (cause.stack ?? cause.message) : String(cause)}`;
+}
+
+async function inTime<T>(work: Promise<T>): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new Error(`it did not end within ${CASE_MS_MAX / 1_000} s`)), CASE_MS_MAX);
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** What came of an operation: it succeeded, or failed with an error that the documentation knows, and that says something. */
+export async function outcomeOf<T>(work: Promise<T>): Promise<{ readonly said: string; readonly value?: T }> {
+  try {
+    return { said: 'done', value: await work };
+  } catch (error) {
+    if (!isPgarkError(error) || error.code === 'internal' || !(error.code in errorTable)) throw error;
+    const words = `${error.message} ${error.hint}`;
+    if (error.message === '' || error.hint === '' || /undefined|\[object|invariant/.test(words))
+      throw new Error(`the error says nothing: ${words}`, { cause: error });
+    return { said: error.code };
+  }
+}
