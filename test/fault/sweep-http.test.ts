@@ -1,11 +1,14 @@
 import { describe, test } from 'vitest';
-import { backupOverHttp, restoreOverHttp } from './sweep/logical.ts';
-import { sweep } from './sweep/sweep.ts';
-
-const SAMPLE = Number(process.env['TEST_RUNS'] ?? 12);
+import { logicalBackup, logicalRestore } from './sweep/logical.ts';
+import { SAMPLE, sweep } from './sweep/sweep.ts';
 
 describe('one request to the store goes wrong', () => {
-  test.each([backupOverHttp('plain'), restoreOverHttp('plain')])('in $name', async (swept) => {
-    await sweep(swept, { sample: SAMPLE });
+  test.each([
+    logicalBackup('plain', 'HTTP'),
+    logicalRestore('plain', 'HTTP'),
+    logicalBackup('directory', 'HTTP'),
+    logicalRestore('directory', 'HTTP'),
+  ])('in $name', async (swept) => {
+    await sweep(swept, SAMPLE);
   });
 });

@@ -18,8 +18,8 @@ export type Fault =
   | { readonly kind: 'cut-answer'; readonly afterBytes: number }
   /** The store carries it out, then the connection is cut. */
   | { readonly kind: 'lose-answer' }
-  /** The store carries it out, and nothing is answered. */
-  | { readonly kind: 'withhold-answer' }
+  /** The store carries it out, and nothing is answered; somebody may be told. */
+  | { readonly kind: 'withhold-answer'; readonly onDone?: () => void }
   /** The store carries it out; something else is answered. */
   | { readonly kind: 'replace-answer'; readonly status: number; readonly body: string }
   /** The store carries it out; its answer has these headers instead of its own. */
@@ -218,6 +218,7 @@ async function handle(
       return;
     case 'withhold-answer':
       await drain(answer);
+      fault.onDone?.();
       return;
     case 'replace-answer':
       await drain(answer);

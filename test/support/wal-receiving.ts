@@ -69,7 +69,7 @@ export interface Receiving extends AsyncDisposable {
 }
 
 export function startReceiving(
-  cluster: Cluster,
+  cluster: Pick<Cluster, 'connection'>,
   stores: readonly ObjectStore[],
   options: Partial<ReceiveWalRequest> & { readonly clock?: OperationContext['clock'] } = {},
 ): Receiving {

@@ -1,7 +1,7 @@
 import { type Fault, type FaultProxy, type PassedRequest, type ProxiedRequest } from '../../support/fault-proxy.ts';
 import type { FaultCase } from './sweep.ts';
 
-/** Time without a byte after which the store under test gives a request up. Far more than a pause of a slow answer. */
+/** Time without a byte after which a request is given up, where one is to get no answer. */
 export const INACTIVITY_MS = 2_500;
 const PAUSE_MS = 120;
 
@@ -62,6 +62,11 @@ export function httpCases(proxy: FaultProxy): readonly FaultCase[] {
 export function injectHttp(proxy: FaultProxy, { position, kind: wanted }: FaultCase): void {
   const kind = KINDS.find(({ name }) => name === wanted);
   proxy.setFaults((request) => (request.index === position ? kind?.fault(request) : undefined));
+}
+
+/** Whether nothing comes, and no end hears of it. */
+export function isSilent({ kind }: FaultCase): boolean {
+  return kind === 'half-open' || kind === 'withheld-answer';
 }
 
 /** Must the operation succeed in spite of it, when each request is sent again that failed? */

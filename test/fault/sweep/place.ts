@@ -13,15 +13,17 @@ import type { FaultProxy } from '../../support/fault-proxy.ts';
 import type { TestBucket } from '../../support/s3.ts';
 import { openS3Store } from '../../support/s3-store.ts';
 import { bytesOf } from '../../support/streams.ts';
-import { INACTIVITY_MS, setAhead } from './http-faults.ts';
+import { INACTIVITY_MS, isSilent, setAhead } from './http-faults.ts';
 import type { FaultCase } from './sweep.ts';
 
 /** Longer than a case lasts, and as far as the next run is ahead no reason for anybody to doubt the store's clock. */
 export const LEASE_TERM_MS = 110_000;
 const AHEAD_MS = LEASE_TERM_MS + 10_000;
 
-/** What a run may leave that counts for nothing: how it went, who held what, what was proven. */
-const BOOKKEEPING = /^\.pgark\/(repository\.json$|leases\/|runs\/|logs\/|proofs\/|backups\/)/;
+/** What a run may leave that counts for nothing: how it went, who held what, what was proven; and WAL, which retention removes. */
+const BOOKKEEPING = /^\.pgark\/(repository\.json$|leases\/|runs\/|logs\/|proofs\/|backups\/)|^[^/]+\/wal\//;
+
+const PROBE = /^\.pgark\/probe-[0-9a-f]{16}$/;
 
 /** A repository of a case's own below a prefix of a bucket, which begins as a copy of another one. */
 export class CasePlace implements AsyncDisposable {
@@ -32,6 +34,7 @@ export class CasePlace implements AsyncDisposable {
   readonly #proxy: FaultProxy;
   readonly #stack = new AsyncDisposableStack();
   #isKept = false;
+  #mayHoldProbes = false;
 
   private constructor(bucket: TestBucket, proxy: FaultProxy, prefix: string) {
     this.#bucket = bucket;
@@ -63,15 +66,29 @@ export class CasePlace implements AsyncDisposable {
     return store;
   }
 
-  /** As the operation under test sees it. */
-  openFaulty({ retriesMax }: Pick<FaultCase, 'retriesMax'>): ObjectStore {
-    const retry = { retriesMax, delayMs: 10 };
-    return this.#open({ endpoint: this.#proxy.endpoint, retry, inactivityTimeoutMs: INACTIVITY_MS });
+  /** As an operation sees it that nothing happens to. */
+  openThrough({ retriesMax }: Pick<FaultCase, 'retriesMax'>, options: Partial<S3StoreOptions> = {}): ObjectStore {
+    return this.#open({ endpoint: this.#proxy.endpoint, retry: { retriesMax, delayMs: 10 }, ...options });
   }
 
-  /** As the next run sees it, when whatever the one before held has come to its end. */
-  openLater(): ObjectStore {
+  /** As the operation under test sees it. */
+  openFaulty(fault: FaultCase): ObjectStore {
+    return this.openThrough(fault, isSilent(fault) ? { inactivityTimeoutMs: INACTIVITY_MS } : {});
+  }
+
+  /** A process that is killed leaves what it tried the store with, and that is removed when it is an hour old. */
+  mayHoldProbes(): void {
+    this.#mayHoldProbes = true;
+  }
+
+  /** Whatever a run before held has come to its end, for whoever comes through the proxy from now on. */
+  setLater(): void {
     setAhead(this.#proxy, AHEAD_MS);
+  }
+
+  /** As the next run sees it, when that is so. */
+  openLater(): ObjectStore {
+    this.setLater();
     return this.#open({ endpoint: this.#proxy.endpoint, probeStaleMs: LEASE_TERM_MS });
   }
 
@@ -81,12 +98,18 @@ export class CasePlace implements AsyncDisposable {
     return manifests;
   }
 
-  /** Every committed backup is whole to its last byte, and there is nothing that no run answers for. */
-  async expectSound(): Promise<readonly Manifest[]> {
+  /** Every committed backup is whole to its last byte. */
+  async expectWhole(): Promise<readonly Manifest[]> {
     const manifests = await this.manifests();
     const access = { keys: { identities: [], passphrases: [] }, filter: {}, selector: undefined, deep: true };
     const { backups } = await verify({ store: this.store, ...access }, operationContext());
     expect(backups.map(({ failure, depth }) => failure ?? depth)).toEqual(manifests.map(() => 'read'));
+    return manifests;
+  }
+
+  /** The same, and there is nothing that no run answers for. */
+  async expectSound(): Promise<readonly Manifest[]> {
+    const manifests = await this.expectWhole();
     const claimed = new Set(manifests.flatMap(dataKeysOf));
     const folders = manifests.flatMap((manifest) => dataFolderOf(manifest) ?? []);
     const left = (await keysOf(this.store)).filter(
@@ -94,7 +117,8 @@ export class CasePlace implements AsyncDisposable {
     );
     const uploads: string[] = [];
     for await (const { key } of this.store.listUploads('')) uploads.push(key);
-    expect({ left, uploads }).toEqual({ left: [], uploads: [] });
+    const isLeftover = (key: string): boolean => !this.#mayHoldProbes || !PROBE.test(key);
+    expect({ left: left.filter(isLeftover), uploads: uploads.filter(isLeftover) }).toEqual({ left: [], uploads: [] });
     return manifests;
   }
 

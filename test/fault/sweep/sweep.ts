@@ -34,13 +34,16 @@ export interface SweepOptions {
   readonly lanes?: number;
 }
 
+/** Of what `npm test` tries; TEST_RUNS makes it more. `npm run test:soak` tries all. */
+export const SAMPLE: SweepOptions = { sample: Number(process.env['TEST_RUNS'] ?? 6), lanes: 2 };
+
 const LANES = 3;
 /** Of a case that does not end: longer than any stall limit of its operations. */
 const CASE_MS_MAX = 150_000;
 
 /**
  * Tries cases of an operation side by side, and says how many there are. `FAULT_CASE='17 reset 0'` tries that one alone:
- * position, kind, and how often a request is tried again.
+ * position, kind, and how often a request is tried again; with FAULT_TOLD, what comes of each is said.
  */
 export async function sweep(swept: Swept, { sample, lanes: width = LANES }: SweepOptions = {}): Promise<void> {
   await using stack = new AsyncDisposableStack();
