@@ -118,6 +118,8 @@ export async function startFaultProxy(
     handling.add(handled);
   };
   const server = tls === undefined ? createServer(onRequest) : createTlsServer(tls, onRequest);
+  // One that is idle is not closed in the very moment in which the client uses it again: that would be a fault of our own.
+  server.keepAliveTimeout = 0;
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port: ownPort } = server.address() as AddressInfo;
