@@ -42,6 +42,8 @@ const KINDS: readonly HttpKind[] = [
   { name: 'damaged-answer', fits: answers, fault: () => ({ kind: 'damage', what: 'answer' }) },
 ];
 
+export const HTTP_KINDS: readonly string[] = KINDS.map(({ name }) => name);
+
 /** Patience that gives up at once, and such as is the default. */
 const RETRIES = [0, 3];
 

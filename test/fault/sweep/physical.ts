@@ -34,7 +34,7 @@ export async function openPhysicalWorld(wire: WireName): Promise<World> {
     };
     return {
       name,
-      args: ['--to-dir', data],
+      args: ['--to-dir', data, '--immediate'],
       async restore(store, _port, id) {
         const selector = id === undefined ? { kind: 'latest' as const } : { kind: 'name' as const, name: id };
         await restoreServer(store, data, { selector });

@@ -35,15 +35,16 @@ export interface SweepOptions {
 }
 
 /** Of what `npm test` tries; TEST_RUNS makes it more. `npm run test:soak` tries all. */
-export const SAMPLE: SweepOptions = { sample: Number(process.env['TEST_RUNS'] ?? 6), lanes: 2 };
+export const SAMPLE: SweepOptions = { sample: Number(process.env['TEST_RUNS'] ?? 4), lanes: 2 };
 
 const LANES = 3;
 /** Of a case that does not end: longer than any stall limit of its operations. */
 const CASE_MS_MAX = 150_000;
 
 /**
- * Tries cases of an operation side by side, and says how many there are. `FAULT_CASE='17 reset 0'` tries that one alone:
- * position, kind, and how often a request is tried again; with FAULT_TOLD, what comes of each is said.
+ * Tries cases of an operation side by side, and says how many there are. `FAULT_CASE='17 reset 0'` tries that one alone
+ * (position, kind, and how often a request is tried again), or as a regular expression those that it fits; with
+ * `FAULT_TOLD`, what comes of each is said.
  */
 export async function sweep(swept: Swept, { sample, lanes: width = LANES }: SweepOptions = {}): Promise<void> {
   await using stack = new AsyncDisposableStack();
@@ -81,7 +82,7 @@ export async function sweep(swept: Swept, { sample, lanes: width = LANES }: Swee
 /** Each kind has its turn before one has a second. */
 function choose(all: readonly FaultCase[], name: string, sample = all.length): readonly FaultCase[] {
   const named = process.env['FAULT_CASE'];
-  if (named !== undefined) return all.filter((fault) => idOf(fault) === named);
+  if (named !== undefined) return all.filter((fault) => new RegExp(`^(${named})$`).test(idOf(fault)));
   const fraction = seededFractions(SEED, name);
   const byKind = [...Map.groupBy(all, ({ kind }) => kind).values()].map((cases) => shuffled(cases, fraction));
   const turns = shuffled(byKind, fraction).flatMap((cases) => cases.map((fault, turn) => ({ fault, turn })));

@@ -8,7 +8,7 @@ import type { FaultCase } from './sweep.ts';
 export const STALL_MS = 10_000;
 const DEAD_MS = 16_000;
 const PAUSE_MS = 400;
-const CHUNK_FAULTS: readonly ChunkFault[] = ['cut', 'reset', 'unheard', 'half-open', 'slow'];
+export const CHUNK_FAULTS: readonly ChunkFault[] = ['cut', 'reset', 'unheard', 'half-open', 'slow'];
 
 export type WireName = 'HTTP' | 'TCP';
 
