@@ -112,6 +112,8 @@ describe('the role for dumps', () => {
       message: /permission denied for database "shop"/,
       hint: /GRANT CONNECT ON DATABASE "shop" TO "pgark_dump"/,
     });
+    const check = await pgarkAs('pgark_dump', ['check']);
+    expect(check.stdout).toMatch(/^✖ database shop: .*permission denied for database "shop"$/m);
   });
 
   test('needs what is said of row-level security and of large objects where there are any', async () => {
