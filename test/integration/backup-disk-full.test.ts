@@ -1,10 +1,7 @@
-import { execFile } from 'node:child_process';
-import { rm, statfs, writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { describe, expect, test, vi } from 'vitest';
 import { MIB } from '../../src/common/bytes.ts';
-import { messageOf } from '../../src/common/errors.ts';
 import {
   expectFailure,
   expectRestores,
@@ -16,34 +13,11 @@ import {
 } from '../support/backups.ts';
 import { runPgark } from '../support/cli.ts';
 import { createDatabase } from '../support/postgres.ts';
+import { smallDisk } from '../support/small-disk.ts';
 import { makeTempDirectory } from '../support/temp.ts';
 
 // Many processes side by side on few cores.
 vi.setConfig({ testTimeout: 300_000 });
-
-const run = promisify(execFile);
-
-async function smallDisk(): Promise<AsyncDisposable & { readonly path: string; freeBytes(): Promise<number> }> {
-  const directory = await makeTempDirectory();
-  try {
-    await run('mount', ['-t', 'tmpfs', '-o', 'size=10m,mode=0700', 'tmpfs', directory.path]);
-  } catch (error) {
-    throw new Error(`this test mounts a small tmpfs and must run as root (CAP_SYS_ADMIN): ${messageOf(error)}`, {
-      cause: error,
-    });
-  }
-  return {
-    path: directory.path,
-    freeBytes: async () => {
-      const { bavail, bsize } = await statfs(directory.path);
-      return bavail * bsize;
-    },
-    [Symbol.asyncDispose]: async () => {
-      await run('umount', [directory.path]);
-      await directory[Symbol.asyncDispose]();
-    },
-  };
-}
 
 describe('a storage directory on a disk of 10 MB', () => {
   test('is full in mid-backup: the room is free again, and the backup that was there restores', async () => {

@@ -21,7 +21,8 @@ const RESULT = 'pgark_result';
 
 /**
  * Asks a database whether all of it holds, one after the other, each in a transaction that may only read. Nothing of the rows is
- * told to anybody. Errors: `drill-failed`, naming the first that does not hold; `postgres-…` where the server does not answer.
+ * told to anybody. Errors: `drill-failed`, naming the first that does not hold; `drill-impossible` where the server has not enough room
+ * or memory for it; `postgres-…` where it does not answer.
  */
 export async function checkAssertions(
   connection: ConnectionParameters,
@@ -52,6 +53,16 @@ async function failureOf(assertion: Assertion, session: Session): Promise<string
     // A server that is gone says nothing of the assertion.
     if (!session.alive) throw error;
     await session.query('ROLLBACK');
+    if (sqlStateOf(error)?.startsWith(INSUFFICIENT_RESOURCES) === true) {
+      throw new PgarkError(
+        'drill-impossible',
+        `the assertion (${shown(assertion)}) cannot be checked here: ${wordsOf(error)}`,
+        {
+          cause: error,
+          hint: 'give the drill more room by --work-dir (drill.work_dir), or more memory by drill.memory',
+        },
+      );
+    }
     return `could not be checked: ${wordsOf(error)}`;
   }
   if (rows.length === 0) return 'gave no row';
@@ -59,6 +70,8 @@ async function failureOf(assertion: Assertion, session: Session): Promise<string
   return rows.every((row) => holds(assertion, row[RESULT])) ? undefined : `does not hold: ${expectationOf(assertion)}`;
 }
 
+/** The class of a full disk and of memory that is not to be had: they say nothing of a backup. */
+const INSUFFICIENT_RESOURCES = '53';
 /** Syntax and names, rights, a write, the time: other errors of a server may quote values of rows. */
 const TELLABLE = /^(42|25006|57014|0A)/;
 

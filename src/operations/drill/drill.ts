@@ -11,6 +11,7 @@ import { recordProof } from '../proofs.ts';
 import { checkAssertions } from './assertions.ts';
 import { chooseBackup } from './choose-backup.ts';
 import type { DrillOutcome, DrillRequest, DrillWork, Restored } from './drill-request.ts';
+import { impossible, isOfMachine } from './of-machine.ts';
 import { withRestoredDump } from './restore-dump.ts';
 import { withRestoredServer } from './restore-server.ts';
 
@@ -27,9 +28,6 @@ const VERDICTS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'drill-too-slow',
 ]);
 
-/** What the scratch server lacks, in its own words: a library of a setting, room, memory. */
-const OF_MACHINE =
-  /could not (?:access file|load library) "|No space left on device|could not (?:map anonymous|resize) shared memory|out of memory/;
 /** What a server that somebody gave says to a role with too few rights there. */
 const OF_RIGHTS = /must be (?:member of role|able to SET ROLE|owner of|superuser)|permission denied/;
 
@@ -154,13 +152,9 @@ class Drill {
     const error = asPgarkError(thrown);
     const { id, source, database } = this.#manifest;
     if (!VERDICTS.has(error.code) && error.code !== 'restore-failed' && error.code !== 'postgres-failed') return error;
-    if (OF_MACHINE.test(error.message)) {
-      return new PgarkError('drill-impossible', `${id} cannot be tried here: ${error.message}`, {
-        cause: error,
-        hint: 'install what is missing; or name a folder with more room by --work-dir (drill.work_dir)',
-      });
-    }
-    if (this.#request.scratch.kind === 'given' && OF_RIGHTS.test(error.message)) {
+    // What assertions say stands in errors word for word, and they come last.
+    if (this.#restored === undefined && isOfMachine(error)) return impossible(id, error);
+    if (this.#restored === undefined && this.#request.scratch.kind === 'given' && OF_RIGHTS.test(error.message)) {
       return new PgarkError('drill-impossible', `${id} cannot be tried here: ${error.message}`, {
         cause: error,
         hint: 'drill with a role that is a member of the roles that the backup names, with a superuser, or in a server of its own, without --to-url',

@@ -6,6 +6,7 @@ import type { Run } from '../../runs/run.ts';
 import type { OperationContext } from '../context.ts';
 import { dropUnfinished } from '../restore-into.ts';
 import type { DrillWork } from './drill-request.ts';
+import { settingUp } from './of-machine.ts';
 import { drillMark, type ScratchPlace } from './scratch-needs.ts';
 
 const PREFIX = 'pgark_drill_';
@@ -16,16 +17,19 @@ const PREFIX = 'pgark_drill_';
  */
 export async function withGivenDatabase<T>(
   server: ConnectionParameters,
-  { applicationName }: DrillWork,
+  { applicationName, manifest }: DrillWork,
   run: Run,
   context: OperationContext,
   use: (place: ScratchPlace, onMade: (roles: readonly string[]) => void) => Promise<T>,
 ): Promise<T> {
   const connection = { ...server, database: `${PREFIX}${run.id.toLowerCase()}` };
-  const guard = await connectForMaintenance(connection, { applicationName, signal: context.signal });
+  const { signal } = context;
+  const guard = await settingUp(manifest.id, () => connectForMaintenance(connection, { applicationName, signal }));
   const roles: string[] = [];
   try {
-    await guard.query('select pg_advisory_lock(hashtextextended($1, 0))', [drillMark(run.id)]);
+    await settingUp(manifest.id, () =>
+      guard.query('select pg_advisory_lock(hashtextextended($1, 0))', [drillMark(run.id)]),
+    );
     await dropLeft(guard, run);
     return await use({ connection, folder: undefined }, (made) => void roles.push(...made));
   } finally {

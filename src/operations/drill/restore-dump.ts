@@ -8,6 +8,7 @@ import type { OperationContext } from '../context.ts';
 import { loadIntoTarget } from '../restore-into.ts';
 import type { Compared, DrillWork, Restored, Scratch } from './drill-request.ts';
 import { withGivenDatabase } from './given-server.ts';
+import { settingUp } from './of-machine.ts';
 import { findScratchServer, scratchSettings, withScratchFolder } from './scratch-folder.ts';
 import { provideMissing, provideNeeds, type ScratchPlace } from './scratch-needs.ts';
 
@@ -35,14 +36,11 @@ async function withOwnServer<T>(
   use: (place: ScratchPlace) => Promise<T>,
 ): Promise<T> {
   const binDir = await findScratchServer(scratch, manifest);
-  return withScratchFolder(scratch, run, async (folder) => {
+  return withScratchFolder(scratch, manifest, run, async (folder) => {
     const settings = { ...scratchSettings(scratch), wal_level: 'minimal', max_wal_senders: '0' };
-    await using server = await startThrowawayServer({
-      binDir,
-      folder: folder.path,
-      settings,
-      signal: context.signal,
-    });
+    const { signal } = context;
+    const starting = { binDir, folder: folder.path, settings, signal };
+    await using server = await settingUp(manifest.id, () => startThrowawayServer(starting));
     const { host, port, user, password } = server;
     const database = freeName(manifest.database.name);
     return await use({ connection: { host, port, user, password, database, sslMode: 'disable' }, folder });

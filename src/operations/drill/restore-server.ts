@@ -39,7 +39,7 @@ export async function withRestoredServer<T>(
     });
   }
   const binDir = await findScratchServer(scratch, manifest);
-  return withScratchFolder(scratch, run, async (folder) => {
+  return withScratchFolder(scratch, manifest, run, async (folder) => {
     const { data, account } = folder;
     const base = await requestOf(work, folder, context);
     const planned = await restoreDirectoryWithin({ ...base, planOnly: true }, run, context);

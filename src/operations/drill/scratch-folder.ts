@@ -1,22 +1,35 @@
 import { MIB } from '../../common/bytes.ts';
 import { isPgarkError, PgarkError } from '../../common/errors.ts';
-import { findServerOfMajor } from '../../postgres/server/server-programs.ts';
+import { checkServerOfMajor, findServerOfMajor } from '../../postgres/server/server-programs.ts';
 import type { Manifest } from '../../repository/manifest.ts';
 import type { Run } from '../../runs/run.ts';
+import { ofSettingUp } from './of-machine.ts';
 import { removeLeftFolders, type WorkFolder, withWorkFolder } from '../work-folder.ts';
 import type { Scratch } from './drill-request.ts';
 
 const PREFIX = 'pgark-drill-';
 const MEMORY_BYTES_DEFAULT = 512 * MIB;
 
-/** Works in a folder of the drill's own; what drills that were killed have left in the same place goes first. */
+/**
+ * Works in a folder of the drill's own; what drills that were killed have left in the same place goes first. Error:
+ * `drill-impossible` where there can be none.
+ */
 export async function withScratchFolder<T>(
   { workFolder }: Extract<Scratch, { kind: 'own' }>,
+  { id }: Pick<Manifest, 'id'>,
   run: Run,
   work: (folder: WorkFolder) => Promise<T>,
 ): Promise<T> {
   await removeLeftFolders(workFolder, { prefix: PREFIX, maker: 'a drill', logger: run.logger });
-  return withWorkFolder(workFolder, PREFIX, work);
+  let isMade = false;
+  try {
+    return await withWorkFolder(workFolder, PREFIX, (folder) => {
+      isMade = true;
+      return work(folder);
+    });
+  } catch (error) {
+    throw isMade ? error : ofSettingUp(id, error);
+  }
 }
 
 /** Settings of a server that lives for a drill, and shares the machine with others. */
@@ -35,13 +48,19 @@ export function scratchSettings({
   };
 }
 
-/** The folder of the server's programs. Error: `client-missing`, with what can be done about it. */
+/**
+ * The folder of the server's programs: of the backup's major version, or where that is a dump of a newer one too if somebody names it.
+ * Error: `client-missing`, with what can be done about it.
+ */
 export async function findScratchServer(
   { binDir }: Extract<Scratch, { kind: 'own' }>,
-  { server }: Manifest,
+  { server, format }: Manifest,
 ): Promise<string> {
-  if (binDir !== undefined) return binDir;
   const major = Math.floor(server.versionNum / 10_000);
+  if (binDir !== undefined) {
+    await checkServerOfMajor(binDir, major, { orNewer: format !== 'physical' });
+    return binDir;
+  }
   try {
     return await findServerOfMajor(major);
   } catch (error) {

@@ -11,6 +11,7 @@ import type { OperationContext } from '../context.ts';
 import { type GlobalRole, rolesIn } from '../global-roles.ts';
 import { globalsOf } from '../show.ts';
 import type { DrillWork } from './drill-request.ts';
+import { settingUp } from './of-machine.ts';
 import type { WorkFolder } from '../work-folder.ts';
 
 const NAMES_SHOWN_MAX = 10;
@@ -66,16 +67,18 @@ export async function provideMissing(
 
 async function withMaintenance<T>(
   { connection }: ScratchPlace,
-  { applicationName }: DrillWork,
+  { applicationName, manifest }: DrillWork,
   { signal }: OperationContext,
   ask: (session: Session) => Promise<T>,
 ): Promise<T> {
-  const session = await connectForMaintenance(connection, { applicationName, signal });
-  try {
-    return await ask(session);
-  } finally {
-    await session.close();
-  }
+  return settingUp(manifest.id, async () => {
+    const session = await connectForMaintenance(connection, { applicationName, signal });
+    try {
+      return await ask(session);
+    } finally {
+      await session.close();
+    }
+  });
 }
 
 /** Roles of the server that was backed up; undefined where that was not recorded, or cannot be read. */

@@ -3,7 +3,12 @@ import path from 'node:path';
 import { PgarkError } from '../../common/errors.ts';
 import type { BaseTarget } from '../../formats/physical/restore-base.ts';
 import { type FinishedRecovery, recoverServer } from '../../postgres/server/recovering-server.ts';
-import { type Account, findServerAccount, findServerOfMajor } from '../../postgres/server/server-programs.ts';
+import {
+  type Account,
+  checkServerOfMajor,
+  findServerAccount,
+  findServerOfMajor,
+} from '../../postgres/server/server-programs.ts';
 import { formatLsn } from '../../postgres/wal/lsn.ts';
 import type { OperationContext } from '../context.ts';
 import type { RecoveryPlan } from './plan-recovery.ts';
@@ -19,7 +24,10 @@ export interface StartRequest {
 
 /** Where the programs are. Error: `client-missing`. */
 export async function findServerToStart({ binDir }: StartRequest, versionNum: number): Promise<string> {
-  return binDir ?? findServerOfMajor(Math.floor(versionNum / 10_000));
+  const major = Math.floor(versionNum / 10_000);
+  if (binDir === undefined) return findServerOfMajor(major);
+  await checkServerOfMajor(binDir, major);
+  return binDir;
 }
 
 /**

@@ -45,6 +45,27 @@ export async function findServerOfMajor(major: number, pathVariable = process.en
   });
 }
 
+/**
+ * That a folder which somebody has named holds the programs of a server of this major version. Rejects with `client-missing`: to start
+ * another one would look like a failure of what it is started on.
+ */
+export async function checkServerOfMajor(
+  folder: string,
+  major: number,
+  { orNewer = false }: { readonly orNewer?: boolean } = {},
+): Promise<void> {
+  const hint = 'name the folder that holds pg_ctl, initdb and postgres of that version';
+  if (!(await holdsPrograms(folder, ['pg_ctl', ...PROGRAMS]))) {
+    throw new PgarkError('client-missing', `there is no PostgreSQL server in ${folder} (pg_ctl, initdb and postgres)`, {
+      hint,
+    });
+  }
+  const found = await majorOf(folder);
+  if (found === major || (orNewer && found > major)) return;
+  const what = found === 0 ? 'of no version that it tells' : `of PostgreSQL ${found}`;
+  throw new PgarkError('client-missing', `the server in ${folder} is ${what}, and the backup of ${major}`, { hint });
+}
+
 async function majorOf(folder: string): Promise<number> {
   const program = path.join(folder, 'postgres');
   const env = { PATH: '', LC_ALL: 'C' };

@@ -1,0 +1,55 @@
+import { isPgarkError, messageOf, PgarkError } from '../../common/errors.ts';
+
+/**
+ * What the machine of a drill lacks, in the words of its server or its system: a library or a locale that settings name, room,
+ * memory, rights in a folder.
+ */
+const OF_MACHINE = [
+  /could not (?:access file|load library) "/,
+  /would take about .*, and its disk has .* free|^cannot (?:write .* in|use the directory) /,
+  /no space left on device|\b(?:ENOSPC|EDQUOT|EROFS|EACCES|EPERM|EIO|EMFILE|ENFILE)\b/i,
+  /could not (?:map anonymous shared memory|(?:resize|create) shared memory segment|create semaphores)|out of memory/,
+  /the database cannot be made like the original|locale is incompatible with operating system/,
+  /could not create locale "|collation "pg_catalog\.[^"]*" for encoding/,
+  /configuration file "[^"]*" contains errors/,
+];
+
+const HINT =
+  'install what is missing, where that is it; or name a folder with more room, which servers can live in, by --work-dir (drill.work_dir)';
+
+export function isOfMachine(error: PgarkError): boolean {
+  return OF_MACHINE.some((words) => words.test(error.message));
+}
+
+/** The backup could not be tried for it. */
+export function impossible(id: string, error: PgarkError): PgarkError {
+  return new PgarkError('drill-impossible', `${id} cannot be tried here: ${error.message}`, {
+    cause: error,
+    hint: HINT,
+  });
+}
+
+/**
+ * For what is made before anything of a backup is loaded, and so says nothing of the backup if it fails: folders, servers, roles.
+ * Error: `drill-impossible` in place of those that tell of no other reason.
+ */
+export async function settingUp<T>(id: string, make: () => Promise<T>): Promise<T> {
+  try {
+    return await make();
+  } catch (error) {
+    throw ofSettingUp(id, error);
+  }
+}
+
+/** See `settingUp`. */
+export function ofSettingUp(id: string, error: unknown): unknown {
+  if (isPgarkError(error)) {
+    if (error.code !== 'postgres-failed') return error;
+    const { message, hint } = error;
+    return new PgarkError('drill-impossible', `${id} cannot be tried here: ${message}`, { cause: error, hint });
+  }
+  return new PgarkError('drill-impossible', `${id} cannot be tried here: ${messageOf(error)}`, {
+    cause: error,
+    hint: HINT,
+  });
+}
