@@ -1,13 +1,18 @@
+import { open } from 'node:fs/promises';
+import path from 'node:path';
+import { Client } from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { operationContext } from '../../src/operations/context.ts';
 import { drill } from '../../src/operations/drill/drill.ts';
 import type { DrillOutcome, DrillRequest } from '../../src/operations/drill/drill-request.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
+import { errorOf } from '../support/destinations.ts';
 import { Cluster } from '../support/cluster.ts';
 import { proofsIn, workFolder } from '../support/drills.ts';
-import { backUpServer } from '../support/physical.ts';
+import { backUpServer, manifestOf } from '../support/physical.ts';
 import { archiveLoad, fetchFrom, type WrittenRow } from '../support/recovery-world.ts';
 import { openS3Store } from '../support/s3-store.ts';
+import { smallDisk } from '../support/small-disk.ts';
 import { createBucket, type TestBucket } from '../support/s3.ts';
 import { NO_KEYS, type Receiving, startReceiving } from '../support/wal-receiving.ts';
 
@@ -30,6 +35,15 @@ beforeAll(async () => {
   store = openS3Store(bucket.name, { prefix: PREFIX });
   receiving = startReceiving(cluster, [store], { source: 'main', slot: 'main' });
   await receiving.streams();
+  // As servers are that are not made for others to look through them.
+  await cluster.sql('create database strict');
+  await sqlIn('strict', [
+    `create table t as select n, md5(n::text) as text from generate_series(1, 20000) n`,
+    `create function refuse() returns event_trigger language plpgsql as $$ begin raise 'no extensions'; end $$`,
+    `create event trigger strict on ddl_command_start when tag in ('CREATE EXTENSION') execute function refuse()`,
+    `alter database strict set default_transaction_read_only = on`,
+    `alter database strict set statement_timeout = '1ms'`,
+  ]);
   ({ rows, rowsBefore } = await archiveLoad(cluster, receiving, {
     backUp: () => backUpServer(cluster, [s3()]),
     more: 500,
@@ -42,6 +56,16 @@ afterAll(async () => {
   await bucket[Symbol.asyncDispose]();
   await cluster[Symbol.asyncDispose]();
 });
+
+async function sqlIn(database: string, statements: readonly string[]): Promise<void> {
+  const client = new Client({ host: '127.0.0.1', port: cluster.port, user: 'postgres', database });
+  await client.connect();
+  try {
+    for (const statement of statements) await client.query(statement);
+  } finally {
+    await client.end();
+  }
+}
 
 const s3 = (): Parameters<typeof backUpServer>[1][number] => ({
   destination: { name: 's3', store, needsDelete: false },
@@ -98,8 +122,46 @@ describe('a drill of a whole server', { timeout: 480_000 }, () => {
     await work.expectEmpty();
   });
 
+  test('takes the server as it was at a time', async () => {
+    const row = rows[rows.length - 100];
+    const n = row?.n ?? 0;
+    const time = new Date(row?.time ?? '');
+    const { recovered } = await drillServer({ selector: { kind: 'at', time }, assertions: rowsBetween(n - 20, n) });
+    expect(String(recovered?.lastTransaction) <= String(row?.time)).toBe(true);
+    await work.expectEmpty();
+  });
+
+  test('says nothing of the backup where there is no room for it', async () => {
+    await using disk = await smallDisk();
+    const before = await proofsIn(store);
+    await expect(drillServer({ scratch: { kind: 'own', workFolder: disk.path } })).rejects.toMatchObject({
+      code: 'drill-impossible',
+      exitCode: 1,
+      message: expect.stringMatching(/cannot be tried here: .* would take about .*, and its disk has .* free/),
+      hint: expect.stringContaining('--work-dir'),
+    });
+    expect(await proofsIn(store)).toEqual(before);
+  });
+
   test('is not possible on a server that is there', async () => {
     const scratch = { kind: 'given', connection: cluster.connection } as const;
     await expect(drillServer({ scratch })).rejects.toMatchObject({ code: 'usage' });
+  });
+
+  test('finds a page that was damaged before it was backed up', async () => {
+    await cluster.sql('create table damaged as select n from generate_series(1, 2000) n');
+    await cluster.sql('vacuum freeze damaged');
+    await cluster.sql('checkpoint');
+    const relation = await cluster.value(`select pg_relation_filepath('damaged')`);
+    const file = await open(path.join(cluster.dataDirectory, relation), 'r+');
+    await file.write(Buffer.alloc(2_048, 0x01), 0, 2_048, 4_096);
+    await file.close();
+    const { id } = manifestOf(await backUpServer(cluster, [s3()]));
+    const error = await errorOf(drillServer({ selector: { kind: 'name', name: id } }));
+    expect(error).toMatchObject({ code: 'drill-failed', exitCode: 20 });
+    expect(error.message).toMatch(/pg_amcheck found the restored server damaged: .*postgres\.public\.damaged/);
+    expect(error.hint).toContain('pg_amcheck on the original');
+    expect((await proofsIn(store)).at(-1)).toMatchObject({ backupId: id, passed: false });
+    await work.expectEmpty();
   });
 });

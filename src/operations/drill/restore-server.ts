@@ -1,10 +1,8 @@
-import { execFile } from 'node:child_process';
-import { access, constants, open } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import path from 'node:path';
-import { promisify } from 'node:util';
 import { isPgarkError, messageOf, PgarkError } from '../../common/errors.ts';
 import { connect } from '../../postgres/client/connect.ts';
-import { type ConnectionParameters, libpqEnvironment } from '../../postgres/client/connection-parameters.ts';
+import type { ConnectionParameters } from '../../postgres/client/connection-parameters.ts';
 import { withSession } from '../../postgres/client/with-session.ts';
 import { stopRecovered } from '../../postgres/server/recovering-server.ts';
 import type { Manifest } from '../../repository/manifest.ts';
@@ -15,12 +13,12 @@ import { randomPoint } from '../recovery/random-point.ts';
 import { targetAt } from '../recovery/recovery-target.ts';
 import { type DirectoryRestoreRequest, restoreDirectoryWithin } from '../restore-directory.ts';
 import type { WorkFolder } from '../work-folder.ts';
-import type { Compared, DrillWork, Restored } from './drill-request.ts';
+import { amcheck } from './amcheck.ts';
+import type { DrillWork, Restored } from './drill-request.ts';
 import { findScratchServer, scratchSettings, withScratchFolder } from './scratch-folder.ts';
 import { refuseMissingExtensions } from './scratch-needs.ts';
 
 const LOG_TAIL_BYTES = 4_000;
-const SHOWN_LINES_MAX = 5;
 
 /** The backup that a recovery begins with, once it is known, is the one that is tried. */
 type OnPlanned = (manifest: Manifest) => void;
@@ -56,7 +54,8 @@ export async function withRestoredServer<T>(
       const database = value.manifest.database.name;
       const connection = await connectionWithin(folder.path, { database, users }, work.applicationName, context);
       await checkExtensions(connection, work, context);
-      const compared = await compare(connection, binDir, work, run, context);
+      // Every file was compared with the server's own list already.
+      const compared = { by: 'files', amcheck: await amcheck(connection, binDir, work, run, context) } as const;
       const recovered = { plan: value.recovery, lastTransaction: value.started?.lastTransaction };
       return await ask({ connection, restoreMs, compared, recovered });
     } catch (error) {
@@ -99,57 +98,6 @@ async function checkExtensions(
       rows.map(({ name }) => name),
     );
   });
-}
-
-/** Every file was compared with the server's own list already. */
-async function compare(
-  connection: ConnectionParameters,
-  binDir: string,
-  { applicationName }: DrillWork,
-  run: Run,
-  { signal, onProgress }: OperationContext,
-): Promise<Compared> {
-  const program = path.join(binDir, 'pg_amcheck');
-  const isThere = await access(program, constants.X_OK).then(
-    () => true,
-    () => false,
-  );
-  const has = await withSession(connect(connection, { applicationName, signal }), signal, (session) =>
-    session.query("select from pg_catalog.pg_available_extensions where name = 'amcheck'"),
-  );
-  if (!isThere || has.length === 0) {
-    const why = isThere ? 'the extension amcheck is not installed' : `there is no pg_amcheck in ${binDir}`;
-    run.logger.warning('drill.amcheck_missing', `tables and indexes are not looked through: ${why}`);
-    return { by: 'files', amcheck: 'not-installed' };
-  }
-  onProgress({ phase: 'verifying', subject: connection.database, bytes: 0 });
-  try {
-    await promisify(execFile)(program, ['--all', '--install-missing', '--no-password'], {
-      env: { ...libpqEnvironment(connection, applicationName), PGDATABASE: 'postgres' },
-      maxBuffer: 2 ** 24,
-      signal,
-    });
-  } catch (error) {
-    signal.throwIfAborted();
-    throw new PgarkError('drill-failed', `pg_amcheck found the restored server damaged: ${shownOutput(error)}`, {
-      cause: error,
-      hint: 'run pg_amcheck on the original server: where it finds the same there, the damage is older than the backup',
-    });
-  }
-  return { by: 'files', amcheck: 'passed' };
-}
-
-function shownOutput(error: unknown): string {
-  const { stdout = '', stderr = '' } = error as { readonly stdout?: string; readonly stderr?: string };
-  const lines = `${stdout}\n${stderr}`.split('\n').filter((line) => line.trim() !== '');
-  if (lines.length === 0) return messageOf(error);
-  const more = lines.length > SHOWN_LINES_MAX ? `; and ${lines.length - SHOWN_LINES_MAX} lines more` : '';
-  return (
-    lines
-      .slice(0, SHOWN_LINES_MAX)
-      .map((line) => line.trim())
-      .join('; ') + more
-  );
 }
 
 /** Where an error names the log of the server, which goes with the folder: its end is told instead. */
