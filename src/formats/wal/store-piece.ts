@@ -7,7 +7,13 @@ import { formatLsn } from '../../postgres/wal/lsn.ts';
 import { formatServerTime } from '../../postgres/wal/server-time.ts';
 import { readStateBytes } from '../../repository/state-object.ts';
 import { parseWalKey, type WalFolder, walKey, type WalName } from '../../repository/wal-keys.ts';
-import type { CallOptions, ObjectKey, ObjectStore, StoredObject } from '../../storage/object-store.ts';
+import type {
+  CallOptions,
+  ObjectKey,
+  ObjectStore,
+  PutStreamOptions,
+  StoredObject,
+} from '../../storage/object-store.ts';
 import { readFacts, readPiece } from './read-piece.ts';
 import { SealedPiece, sealedContent, WAL_COMPRESSION, type WalPiece } from './wal-piece.ts';
 
@@ -33,7 +39,7 @@ export type PutOutcome = 'stored' | 'present';
 export async function putWalFile(
   place: WalPlace,
   piece: WalPiece | SealedPiece,
-  options: CallOptions = {},
+  options: CallOptions & Pick<PutStreamOptions, 'onBytesStored'> = {},
 ): Promise<PutOutcome> {
   const { store, folder, sealer } = place;
   const { facts, wal } = piece;

@@ -225,6 +225,29 @@ describe('of two storages', { timeout: 120_000 }, () => {
   });
 });
 
+test('a large segment on a slow line is not begun anew as long as it moves', async () => {
+  const scene = new Scene();
+  let puts = 0;
+  class SlowStore extends MemoryStore {
+    override async putStream(...[key, body, options]: Parameters<MemoryStore['putStream']>) {
+      puts += 1;
+      for (const part of [1, 2]) {
+        await scene.clock.sleep(120_000, options?.signal);
+        options?.onBytesStored?.(part);
+      }
+      return super.putStream(key, body, options);
+    }
+  }
+  const slow = new SlowStore();
+  const archives = await scene.open(new FaultyStore(slow));
+  const put = archives.putSegment(piece(1), signal);
+  await scene.clock.advance(250_000);
+  expect(scene.failing).toEqual([]);
+  await put;
+  expect([puts, scene.numbers(slow)]).toEqual([1, [1]]);
+  await archives.close();
+});
+
 const HEAD = {
   timeline: 1,
   lsn: '0/400000',

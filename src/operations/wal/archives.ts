@@ -32,7 +32,7 @@ export interface ArchivesOptions {
 
 /** A store that refuses is tried again for ever: the server keeps what is not stored. */
 const PAUSES: RetryPolicy = { retriesMax: Number.MAX_SAFE_INTEGER, delayMs: 1_000, delayMsMax: 30_000 };
-/** A piece is small; a request that moves nothing for so long is made again. */
+/** What moves nothing for so long is made again. */
 const ATTEMPT_MS_MAX = 3 * 60_000;
 const DELETES_AT_ONCE = 8;
 
@@ -41,6 +41,13 @@ const DELETES_AT_ONCE = 8;
  * taken off again. Then they go on without it.
  */
 const PATIENCE_MS = 5 * 60_000;
+
+/** One attempt to put something into one storage. */
+interface Attempt {
+  readonly signal: AbortSignal;
+  /** Told how much of it is stored by now, where the storage can tell. */
+  readonly onBytesStored: (bytesTotal: number) => void;
+}
 
 interface Archive {
   readonly name: string;
@@ -195,7 +202,7 @@ export class Archives {
   async #everywhere(
     since: string | undefined,
     signal: AbortSignal,
-    work: (archive: Archive, call: { readonly signal: AbortSignal }) => Promise<void>,
+    work: (archive: Archive, attempt: Attempt) => Promise<void>,
   ): Promise<void> {
     const { clock } = this.#options;
     const present = this.#present();
@@ -290,7 +297,7 @@ export class Archives {
   async #untilDone(
     archive: Archive,
     signal: AbortSignal,
-    work: (archive: Archive, call: { readonly signal: AbortSignal }) => Promise<void>,
+    work: (archive: Archive, attempt: Attempt) => Promise<void>,
   ): Promise<void> {
     const { clock, random } = this.#options;
     for (let attempt = 1; ; attempt += 1) {
@@ -301,8 +308,13 @@ export class Archives {
         isDue: () => true,
         stalled: () => silentStore(archive.place.store),
       });
+      let storedBytes = 0;
+      const onBytesStored = (bytesTotal: number): void => {
+        if (bytesTotal > storedBytes) watch.moved();
+        storedBytes = bytesTotal;
+      };
       try {
-        await work(archive, { signal: AbortSignal.any([signal, watch.signal]) });
+        await work(archive, { signal: AbortSignal.any([signal, watch.signal]), onBytesStored });
         this.#works(archive);
         return;
       } catch (error) {

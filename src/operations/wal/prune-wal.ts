@@ -45,8 +45,8 @@ export interface WalPruneOutcome extends WalFolder {
 const BATCH_OBJECTS = 500;
 const DELETES_AT_ONCE = 8;
 /**
- * No put of a piece of WAL lasts nearly as long: an upload that is still open so long after its object came is nobody's. It
- * was opened before that, since none is opened for an object that is there.
+ * No put of a piece of WAL lasts nearly as long, on any usual line: an upload that is still open so long after its object came is
+ * nobody's. It was opened before that, since none is opened for an object that is there.
  */
 const UPLOAD_LEFT_MS = 3_600_000;
 
