@@ -58,12 +58,11 @@ describe('the commands of', () => {
     expect(first.stdout).toMatch(/the old database is kept as shop_before_/);
     const second = await who.succeed(scriptOf(page, 'run', 'Encryption'));
     expect(second.stdout).toMatch(/shop_\S+\.sql\.gz\.age/);
-    const counts = await Promise.all(
-      ['shop', 'shop_copy', 'shop_copy_2'].map((name) =>
-        who.succeed(`psql -d ${name} -Atc 'select count(*) from orders'`),
-      ),
-    );
-    expect(counts.map(({ stdout }) => stdout)).toEqual(['1000\n', '1000\n', '1000\n']);
+    const counts: string[] = [];
+    for (const name of ['shop', 'shop_copy', 'shop_copy_2']) {
+      counts.push((await who.succeed(`psql -d ${name} -Atc 'select count(*) from orders'`)).stdout);
+    }
+    expect(counts).toEqual(['1000\n', '1000\n', '1000\n']);
   });
 
   test('docs/operations/keys.md', async () => {
