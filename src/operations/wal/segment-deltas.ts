@@ -1,5 +1,6 @@
+import { isPgarkError } from '../../common/errors.ts';
 import { DELTA_BYTES_MAX, deltasOf, receivedPiece } from '../../formats/wal/received-piece.ts';
-import { pieceKey, type WalPlace } from '../../formats/wal/store-piece.ts';
+import { conflict, pieceKey, toldSha256, type WalPlace } from '../../formats/wal/store-piece.ts';
 import { findSegmentObjects, type SegmentObjects, type SegmentPart } from '../../formats/wal/read-segment.ts';
 import type { ReceivedWal } from '../../postgres/replication/segment-stream.ts';
 import type { WalIdentity } from '../../postgres/wal/segment-content.ts';
@@ -59,12 +60,26 @@ export class SegmentDeltas {
     if (this.#archived.length === 0) return;
     const rest: ArchivedBeginning[] = [];
     for (const { place, objects } of this.#archived) {
-      // It is compared when it is put.
-      if (objects.whole !== undefined && received.content.isFull) continue;
+      if (objects.whole !== undefined && received.content.isFull) {
+        await this.#compareWhole(received, place, objects.whole.key, signal);
+        continue;
+      }
       const isAll = await isAsArchived(received, { place, name: this.#name, objects }, this.#archives.logger, signal);
       if (!isAll) rest.push({ place, objects });
     }
     this.#archived = rest;
+  }
+
+  /** One of the very same name is compared when it is put; what was encrypted otherwise has another. */
+  async #compareWhole(received: ReceivedWal, place: WalPlace, key: ObjectKey, signal: AbortSignal): Promise<void> {
+    const { wal, facts } = receivedPiece(received, this.#identity);
+    if (key === pieceKey(place, wal)) return;
+    const archived = await toldSha256(place, key, { signal }).catch((error: unknown) => {
+      // What is damaged must not stop what comes from being archived.
+      if (!isPgarkError(error, 'corrupt') && !isPgarkError(error, 'object-not-found')) throw error;
+      return undefined;
+    });
+    if (archived !== undefined && archived !== facts.sha256) throw conflict(place.store, key);
   }
 
   /** Archives what has come since the delta before. */
