@@ -26,6 +26,7 @@ const STATUS_MS_MAX = 10_000;
 const SYNCHRONOUS_PATIENCE_MS = 2_000;
 /** `requested WAL segment … has already been removed`; and of a slot that was invalidated. */
 const REMOVED = new Set(['58P01', '55000']);
+const REMOVED_FROM_SERVER = 'the server does not have it any more';
 
 /**
  * One connection to the server, from its beginning to its end: finds the slot and where to go on, archives what comes, through
@@ -71,6 +72,7 @@ class ReceiveSession {
   readonly #world: ReceiverWorld;
   readonly #session: ReplicationSession;
   readonly #monitor: ServerMonitor | undefined;
+  #watch: SlotWatch | undefined;
   #stream: SegmentStream | undefined;
 
   constructor(world: ReceiverWorld, session: ReplicationSession, monitor: ServerMonitor | undefined) {
@@ -80,12 +82,31 @@ class ReceiveSession {
   }
 
   async run(): Promise<void> {
-    const { request, context, state, stop } = this.#world;
+    const { state } = this.#world;
     const { systemIdentifier, timeline } = await identifySystem(this.#session);
     const segmentBytes = parseSegmentBytes(await showSetting(this.#session, 'wal_segment_size'));
     const identity: WalIdentity = { systemIdentifier, segmentBytes, magic: magicOf(this.#session.major) };
     state.begin(systemIdentifier);
+    const watch =
+      this.#monitor &&
+      new SlotWatch(this.#world, this.#monitor, {
+        isUsed: () => this.#stream !== undefined,
+        letGo: (reason) => this.#stream?.destroy(reason),
+      });
+    this.#watch = watch;
+    try {
+      // Whatever comes of the storages, the slot must not fill the server's disk.
+      await watch?.looked;
+      await this.#withArchives(identity, timeline);
+    } finally {
+      await watch?.end();
+    }
+  }
+
+  async #withArchives(identity: WalIdentity, timeline: number): Promise<void> {
+    const { request, context, stop } = this.#world;
     const { source, sealer, keys } = request;
+    const { systemIdentifier, segmentBytes } = identity;
     const archives = await Archives.open(
       request.stores,
       { source, systemIdentifier, segmentBytes },
@@ -104,18 +125,14 @@ class ReceiveSession {
   }
 
   async #withSlot(identity: WalIdentity, archives: Archives, timeline: number): Promise<void> {
-    const { request } = this.#world;
-    const slot = await ensureSlot(this.#session, this.#monitor, request.slot);
-    const watch = this.#monitor && new SlotWatch(this.#world, this.#monitor, (reason) => this.#stream?.destroy(reason));
+    const slot = await ensureSlot(this.#session, this.#monitor, this.#world.request.slot);
     try {
       await this.#receive(identity, archives, slot, timeline);
     } catch (error) {
-      await watch?.end();
       // The server is another one than the archive's, and keeps nothing for it.
       if (slot.origin === 'made' && isPgarkError(error, 'wal-conflict')) await this.#dropUnused();
       throw error;
     }
-    await watch?.end();
   }
 
   /** By a connection of its own: that of the stream may be over, and who watched the slot may have asked on the other one. */
@@ -143,7 +160,8 @@ class ReceiveSession {
         // Not even what the slot was to keep is there.
         await dropSlot(this.#session, this.#world.request.slot);
         const made = await ensureSlot(this.#session, this.#monitor, this.#world.request.slot);
-        candidates = [await this.#earliestMissing(archives, history, made.restartLsn)];
+        const next = await this.#earliestMissing(archives, history, made.restartLsn);
+        candidates = [next];
         remade = true;
         continue;
       }
@@ -151,7 +169,7 @@ class ReceiveSession {
       if (end === 'removed') {
         const next = others[0];
         if (start.isArchived === true) this.#isUnproven(start.lsn, slot);
-        else if (next !== undefined) this.#gap(start.lsn, next.lsn, 'the server does not have it any more');
+        else if (next !== undefined) this.#gap(start.lsn, next.lsn, REMOVED_FROM_SERVER);
         candidates = others;
         continue;
       }
@@ -276,6 +294,7 @@ class ReceiveSession {
       withholdAfterMs: request.synchronous === true ? SYNCHRONOUS_PATIENCE_MS : 0,
     });
     this.#stream = stream;
+    this.#watch?.used();
     const serverEnd = new ServerEnd(stream, this.#monitor, context.clock);
     try {
       if (!stream.isOver) {

@@ -6,6 +6,7 @@ import type { Lsn } from '../../postgres/wal/lsn.ts';
 import { Coverage } from './coverage.ts';
 import type { WalReceiverState } from './receive-request.ts';
 import type { SlotStatus } from './server-monitor.ts';
+import { SlotMemory } from './slot-memory.ts';
 
 /** What a receiver knows, as its parts find it out. */
 export class ReceiverState {
@@ -22,6 +23,7 @@ export class ReceiverState {
   /** What is archived is known to be of the very server that is connected to, as it is now. */
   isProven = false;
   slot: SlotStatus | undefined;
+  slotMemory = new SlotMemory();
   failure: PgarkError | undefined;
   /** Whether there was an alarm of it. */
   isServerAway = false;

@@ -3,33 +3,55 @@ import { messageOf, PgarkError } from '../../common/errors.ts';
 import { alarm, type ReceiverWorld } from './receiver-world.ts';
 import { ServerMonitor, type SlotStatus } from './server-monitor.ts';
 import { judgeSlot, type NearLimit } from './slot-guard.ts';
+import { SlotMemory } from './slot-memory.ts';
 
 const LOOK_EVERY_MS = 15_000;
 
+export interface SlotUse {
+  /** Whether anything is received over the slot, so that what it holds back may become less. */
+  readonly isUsed: () => boolean;
+  /** Ends the stream that uses the slot, at once. */
+  readonly letGo: (reason: PgarkError) => void;
+}
+
 /**
  * Watches what the slot holds back on the server. Beyond the budget, and growing, it is dropped: a database must not stop
- * because its backup did. It goes on over a connection of its own where that of the session is gone: a server may have been
- * restarted while what came before is not stored yet.
+ * because its backup did. It is looked at when a connection begins, and every so often while it is used. That goes on over a
+ * connection of its own where that of the session is gone: a server may have been restarted while what came before is not
+ * stored yet.
  */
 export class SlotWatch {
   readonly #world: ReceiverWorld;
   #monitor: ServerMonitor;
   /** The monitor is our own, to be closed. */
   #isOwn = false;
-  readonly #letGo: (reason: PgarkError) => void;
+  readonly #use: SlotUse;
   readonly #ended = new AbortController();
+  #pause = new AbortController();
+  #isNewlyUsed = false;
+  readonly #looked = Promise.withResolvers<void>();
   readonly #watching: Promise<void>;
-  #alarmed = false;
-  #beforeBytes = Infinity;
   /** The server has not answered yet where the slot stands. */
   #isAsking = false;
 
-  /** `letGo` ends the stream that uses the slot, at once. */
-  constructor(world: ReceiverWorld, monitor: ServerMonitor, letGo: (reason: PgarkError) => void) {
+  constructor(world: ReceiverWorld, monitor: ServerMonitor, use: SlotUse) {
     this.#world = world;
     this.#monitor = monitor;
-    this.#letGo = letGo;
+    this.#use = use;
+    const { state } = world;
+    state.slotMemory.begin(state.archived);
     this.#watching = this.#watch();
+  }
+
+  /** Something is received over the slot from now on: it has the time until it is looked at a second time. */
+  used(): void {
+    this.#isNewlyUsed = true;
+    this.#pause.abort();
+  }
+
+  /** Resolves when it was looked at for the first time, and dropped if it had to be: then it may be used. */
+  get looked(): Promise<void> {
+    return this.#looked.promise;
   }
 
   /** Whoever is asked in vain is not waited for; a slot that is being dropped is. */
@@ -43,17 +65,21 @@ export class SlotWatch {
   async #watch(): Promise<void> {
     const { context } = this.#world;
     const { signal } = this.#ended;
-    while (!signal.aborted) {
+    for (let isFirst = true; !signal.aborted; isFirst = false) {
       try {
-        if (!this.#monitor.isAlive) await this.#open();
-        await this.#look();
+        if (isFirst || this.#use.isUsed()) {
+          if (!this.#monitor.isAlive) await this.#open();
+          await this.#look();
+        }
       } catch (error) {
         // A server that is away is said to be by the session.
         if (!signal.aborted && this.#monitor.isAlive) {
           context.logger.warning('wal.slot_unread', `the slot could not be looked at: ${messageOf(error)}`);
         }
       }
-      await context.clock.sleep(LOOK_EVERY_MS, signal).catch(() => undefined);
+      this.#looked.resolve();
+      this.#pause = new AbortController();
+      await context.clock.sleep(LOOK_EVERY_MS, AbortSignal.any([signal, this.#pause.signal])).catch(() => undefined);
     }
   }
 
@@ -65,17 +91,19 @@ export class SlotWatch {
 
   async #look(): Promise<void> {
     const { request, state } = this.#world;
+    const { slotMemory: memory } = state;
     const status = await this.#ask(request.slot);
     state.slot = status;
     if (status === undefined) return;
     const judgement = judgeSlot(status, request.slotBudgetBytes);
     // One that is being worked off is given the time.
-    const grows = (status.retainedBytes ?? 0) >= this.#beforeBytes;
-    this.#beforeBytes = status.retainedBytes ?? Infinity;
+    const grows = !this.#isNewlyUsed && (status.retainedBytes ?? 0) >= memory.heldBackBytes;
+    this.#isNewlyUsed = false;
+    memory.heldBackBytes = status.retainedBytes ?? Infinity;
     if (judgement.kind === 'over' && grows) await this.#drop(judgement);
     else if (judgement.kind === 'alarm' || judgement.kind === 'over') this.#alarm(judgement);
-    else if (this.#alarmed && judgement.kind === 'fine') {
-      this.#alarmed = false;
+    else if (memory.isAlarmed && judgement.kind === 'fine') {
+      memory.isAlarmed = false;
       alarm(this.#world, { kind: 'over', of: 'slot' });
     }
   }
@@ -90,9 +118,10 @@ export class SlotWatch {
   }
 
   #alarm({ retainedBytes, limitBytes }: NearLimit): void {
-    if (this.#alarmed) return;
-    this.#alarmed = true;
-    const { source, slot } = this.#world.request;
+    const { request, state } = this.#world;
+    if (state.slotMemory.isAlarmed) return;
+    state.slotMemory.isAlarmed = true;
+    const { source, slot } = request;
     const limit = limitBytes === Infinity ? 'all that it may' : formatBytes(limitBytes);
     alarm(this.#world, {
       kind: 'slot',
@@ -110,9 +139,10 @@ export class SlotWatch {
       `the replication slot ${slot} of ${source} held back ${formatBytes(retainedBytes)} of WAL on the server, more than the ${formatBytes(limitBytes)} allowed, and was dropped`,
       { hint: 'mend the storage; then make a new base backup, since WAL may be missing in between' },
     );
-    this.#letGo(error);
+    this.#use.letGo(error);
     await this.#monitor.dropSlot(slot);
     this.#world.state.slot = undefined;
+    this.#world.state.slotMemory = new SlotMemory();
     alarm(this.#world, { kind: 'slot-dropped', error });
   }
 }

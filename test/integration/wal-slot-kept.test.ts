@@ -1,0 +1,76 @@
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { MIB } from '../../src/common/bytes.ts';
+import { systemClock } from '../../src/common/clock.ts';
+import { PgarkError } from '../../src/common/errors.ts';
+import { Cluster } from '../support/cluster.ts';
+import { FaultyStore } from '../support/faulty-store.ts';
+import { MemoryStore } from '../support/memory-store.ts';
+import { dropSlots, flushedLsn, load, type Receiving, startReceiving, WAIT } from '../support/wal-receiving.ts';
+
+/** Nobody waits for long here. */
+const clock = {
+  ...systemClock,
+  sleep: (ms: number, signal?: AbortSignal) => systemClock.sleep(Math.min(ms, 200), signal),
+};
+const BUDGET = { slotBudgetBytes: 4 * MIB, clock };
+
+let cluster: Cluster;
+beforeAll(async () => {
+  cluster = await Cluster.start({
+    initdb: ['--wal-segsize=1'],
+    settings: { max_wal_size: '2MB', min_wal_size: '2MB' },
+  });
+});
+afterAll(() => cluster[Symbol.asyncDispose]());
+
+async function isDropped({ alarms }: Receiving): Promise<void> {
+  await vi.waitUntil(() => alarms.some(({ kind }) => kind === 'slot-dropped'), WAIT);
+}
+
+describe('a slot that was there before', { timeout: 240_000 }, () => {
+  test('is let go beyond its budget although the storage cannot be reached from the beginning on', async () => {
+    let isAway = false;
+    const store = new FaultyStore(new MemoryStore(), {
+      before: () => {
+        if (isAway) throw new PgarkError('store-unreachable', 'the test refuses');
+      },
+    });
+    const first = startReceiving(cluster, [store]);
+    await cluster.sql(load(100));
+    await first.archives(await flushedLsn(cluster));
+    await first.stop();
+    isAway = true;
+    await cluster.sql(load(6_000));
+    await using receiving = startReceiving(cluster, [store], BUDGET);
+    await isDropped(receiving);
+    expect(await cluster.value('select count(*) from pg_replication_slots')).toBe('0');
+    isAway = false;
+    await receiving.archives(await flushedLsn(cluster));
+    await receiving.stop();
+    await dropSlots(cluster);
+  });
+
+  test('is let go beyond its budget although each connection ends at once, as the archive is another server’s', async () => {
+    // Each is over before the slot would be looked at a second time.
+    const once = {
+      ...clock,
+      sleep: (ms: number, signal?: AbortSignal) => (ms === 15_000 ? systemClock : clock).sleep(ms, signal),
+    };
+    await using receiving = startReceiving(cluster, [new MemoryStore()], { ...BUDGET, clock: once });
+    await cluster.sql(load(1_200));
+    await receiving.archives(await flushedLsn(cluster));
+    await using state = await cluster.keepState();
+    await cluster.sql(load(2_500));
+    await receiving.archives(await flushedLsn(cluster));
+    await cluster.stop();
+    await state.putBack();
+    await cluster.start();
+    await cluster.sql('insert into load select repeat(md5((-i)::text), 30) from generate_series(1, 2000) i');
+    await vi.waitUntil(() => receiving.receiver.state().failure?.code === 'wal-conflict', WAIT);
+    await cluster.sql(load(6_000));
+    await isDropped(receiving);
+    await cluster.until('(select count(*) from pg_replication_slots) = 0');
+    await receiving.stop();
+    await dropSlots(cluster);
+  });
+});
