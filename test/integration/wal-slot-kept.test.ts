@@ -1,3 +1,5 @@
+import { readdir, rm } from 'node:fs/promises';
+import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { MIB } from '../../src/common/bytes.ts';
 import { systemClock } from '../../src/common/clock.ts';
@@ -70,6 +72,29 @@ describe('a slot that was there before', { timeout: 240_000 }, () => {
     await cluster.sql(load(6_000));
     await isDropped(receiving);
     await cluster.until('(select count(*) from pg_replication_slots) = 0');
+    await receiving.stop();
+    await dropSlots(cluster);
+  });
+
+  test('and has not kept what it was to keep is a gap, said aloud', async () => {
+    const store = new MemoryStore();
+    const first = startReceiving(cluster, [store]);
+    await cluster.sql(load(1_200));
+    await first.archives(await flushedLsn(cluster));
+    await first.stop();
+    await cluster.sql(load(4_000));
+    await cluster.sql('select pg_switch_wal()');
+    await cluster.sql('checkpoint');
+    const folder = path.join(cluster.dataDirectory, 'pg_wal');
+    const current = await cluster.value('select pg_walfile_name(pg_current_wal_lsn())');
+    for (const name of await readdir(folder)) {
+      if (/^[0-9A-F]{24}$/.test(name) && name < current) await rm(path.join(folder, name));
+    }
+    await using receiving = startReceiving(cluster, [store], { clock });
+    await cluster.sql(load(10));
+    await receiving.archives(await flushedLsn(cluster));
+    expect(receiving.alarms.map(({ kind }) => kind)).toEqual(['gap']);
+    expect(receiving.receiver.state().gaps).toBe(1);
     await receiving.stop();
     await dropSlots(cluster);
   });

@@ -154,6 +154,7 @@ class ReceiveSession {
   async #receive(identity: WalIdentity, archives: Archives, slot: Slot, timeline: number): Promise<void> {
     const history = await this.#history(timeline);
     let candidates = await this.#candidates(archives, history, slot);
+    let lost: Lsn | undefined;
     for (let remade = false; ; ) {
       const [start, ...others] = candidates;
       if (start === undefined) {
@@ -161,6 +162,7 @@ class ReceiveSession {
         await dropSlot(this.#session, this.#world.request.slot);
         const made = await ensureSlot(this.#session, this.#monitor, this.#world.request.slot);
         const next = await this.#earliestMissing(archives, history, made.restartLsn);
+        if (lost !== undefined && lost < next.lsn) this.#gap(lost, next.lsn, REMOVED_FROM_SERVER);
         candidates = [next];
         remade = true;
         continue;
@@ -170,6 +172,7 @@ class ReceiveSession {
         const next = others[0];
         if (start.isArchived === true) this.#isUnproven(start.lsn, slot);
         else if (next !== undefined) this.#gap(start.lsn, next.lsn, REMOVED_FROM_SERVER);
+        else lost = start.lsn;
         candidates = others;
         continue;
       }
