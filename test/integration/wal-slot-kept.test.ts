@@ -2,7 +2,7 @@ import { readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { MIB } from '../../src/common/bytes.ts';
-import { systemClock } from '../../src/common/clock.ts';
+import { type Clock, systemClock } from '../../src/common/clock.ts';
 import { PgarkError } from '../../src/common/errors.ts';
 import { Cluster } from '../support/cluster.ts';
 import { FaultyStore } from '../support/faulty-store.ts';
@@ -74,6 +74,24 @@ describe('a slot that was there before', { timeout: 240_000 }, () => {
     await cluster.until('(select count(*) from pg_replication_slots) = 0');
     await receiving.stop();
     await dropSlots(cluster);
+  });
+
+  test('is of no use for a storage that fails late, which is an alarm all the same', async () => {
+    // A minute lasts no longer than a moment.
+    const hurried: Clock = {
+      now: () => systemClock.now(),
+      monotonicMs: () => systemClock.monotonicMs() * 1_000,
+      sleep: (ms, signal) => systemClock.sleep(ms / 1_000, signal),
+    };
+    const store = new FaultyStore(new MemoryStore(), {
+      before: async () => {
+        await hurried.sleep(90_000);
+        throw new PgarkError('store-unreachable', 'the test refuses');
+      },
+    });
+    await using receiving = startReceiving(cluster, [store], { clock: hurried });
+    await vi.waitUntil(() => receiving.alarms.some(({ kind }) => kind === 'server'), WAIT);
+    await receiving.stop();
   });
 
   test('and has not kept what it was to keep is a gap, said aloud', async () => {

@@ -302,6 +302,7 @@ class ReceiveSession {
     try {
       if (!stream.isOver) {
         state.phase = 'streaming';
+        state.streamsSinceMs ??= context.clock.monotonicMs();
         const over = (): void => {
           state.phase = 'waiting';
         };

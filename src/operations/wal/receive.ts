@@ -13,7 +13,7 @@ const STOP_GRACE_MS = 10_000;
 const OBJECT_IN_USE = '55006';
 /** So many failures in a row are an alarm; the first ones may be a restart of the server. */
 const FAILURES_QUIET = 3;
-/** Who held out for so long had no failure to begin with. */
+/** What was received for so long had no failure to begin with. */
 const WORKED_MS_MIN = 60_000;
 
 export interface WalReceiver {
@@ -50,7 +50,8 @@ async function receive(request: ReceiveWalRequest, context: OperationContext, st
   try {
     for (let failures = 0; !stop.aborted; ) {
       state.phase = 'connecting';
-      const before = { archived: state.archived, atMs: clock.monotonicMs() };
+      const { archived } = state;
+      state.streamsSinceMs = undefined;
       try {
         await receiveOnce(world);
         if (!stop.aborted) logger.info('wal.server_stopped', `the server of ${request.source} has shut down`);
@@ -60,7 +61,8 @@ async function receive(request: ReceiveWalRequest, context: OperationContext, st
         if (request.failsAtStart === true && state.archived === undefined && !mayPass(error)) throw failure;
         fail(world, failure);
       }
-      const worked = state.archived !== before.archived || clock.monotonicMs() - before.atMs > WORKED_MS_MIN;
+      const streamedMs = clock.monotonicMs() - (state.streamsSinceMs ?? Infinity);
+      const worked = state.archived !== archived || streamedMs > WORKED_MS_MIN;
       failures = worked ? 1 : failures + 1;
       if (failures === FAILURES_QUIET && state.failure !== undefined) {
         state.isServerAway = true;

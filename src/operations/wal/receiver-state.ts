@@ -25,6 +25,8 @@ export class ReceiverState {
   slot: SlotStatus | undefined;
   slotMemory = new SlotMemory();
   failure: PgarkError | undefined;
+  /** When the connection first received anything, by the monotonic clock. Undefined: it has not. */
+  streamsSinceMs: number | undefined;
   /** Whether there was an alarm of it. */
   isServerAway = false;
   readonly failingStores = new Map<string, PgarkError>();
