@@ -228,9 +228,11 @@ describe('of two storages', { timeout: 120_000 }, () => {
 test('a large segment on a slow line is not begun anew as long as it moves', async () => {
   const scene = new Scene();
   let puts = 0;
+  const begun = Promise.withResolvers<void>();
   class SlowStore extends MemoryStore {
     override async putStream(...[key, body, options]: Parameters<MemoryStore['putStream']>) {
       puts += 1;
+      begun.resolve();
       for (const part of [1, 2]) {
         await scene.clock.sleep(120_000, options?.signal);
         options?.onBytesStored?.(part);
@@ -241,6 +243,9 @@ test('a large segment on a slow line is not begun anew as long as it moves', asy
   const slow = new SlowStore();
   const archives = await scene.open(new FaultyStore(slow));
   const put = archives.putSegment(piece(1), signal);
+  await begun.promise;
+  // The other storage has no time to lose either.
+  while (!scene.numbers(scene.far).includes(1)) await turn();
   await scene.clock.advance(250_000);
   expect(scene.failing).toEqual([]);
   await put;
