@@ -2,7 +2,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 import { cliWorld, recordingTerminal } from '../../test/support/cli-world.ts';
 import { silentLogger } from '../common/log.ts';
-import { openWalRecord } from '../operations/wal/archives.ts';
+import { openWalRecord } from '../operations/wal/open-wal-record.ts';
 import { operationContext } from '../operations/context.ts';
 import { makeTempDirectory } from '../../test/support/temp.ts';
 import { runCli } from './program.ts';

@@ -7,11 +7,11 @@ import { type RetryPolicy, retryDelayMs } from '../../common/retry.ts';
 import { type PutOutcome, putTimelineHistory, putWalDelta, putWalFile } from '../../formats/wal/store-piece.ts';
 import type { WalPlace } from '../../formats/wal/store-piece.ts';
 import type { SealedPiece, WalPiece } from '../../formats/wal/wal-piece.ts';
-import { Repository } from '../../repository/repository.ts';
 import type { WalFolder } from '../../repository/wal-keys.ts';
-import { readWalRecord, type WalHead, type WalRecord, writeWalRecord } from '../../repository/wal-record.ts';
+import { type WalHead, type WalRecord, writeWalRecord } from '../../repository/wal-record.ts';
 import type { CallOptions, ObjectKey, ObjectStore } from '../../storage/object-store.ts';
 import { LeftBehind } from './left-behind.ts';
+import { openWalRecord } from './open-wal-record.ts';
 import { StallWatch } from '../stall-watch.ts';
 
 /** A storage that WAL goes into, by its name in the configuration. */
@@ -361,45 +361,6 @@ function reckon(archive: Archive, sinceMs: number, nowMs: number): void {
   const idleMs = Math.max(0, nowMs - archive.reckonedMs - waitedMs);
   archive.waitedMs = Math.max(0, archive.waitedMs + waitedMs - idleMs / 2);
   archive.reckonedMs = nowMs;
-}
-
-type RecordOptions = Pick<ArchivesOptions, 'clock' | 'random' | 'pgarkVersion'> & CallOptions;
-
-/**
- * Finds the record of an archive, or makes it, and the repository, where there is none yet. Error: `wal-conflict` if it was made
- * for segments of another size.
- */
-export async function openWalRecord(
-  store: ObjectStore,
-  folder: WalFolder & { readonly segmentBytes: number },
-  { clock, random, pgarkVersion, signal }: RecordOptions,
-): Promise<WalRecord> {
-  const call = signal === undefined ? {} : { signal };
-  const { source, systemIdentifier, segmentBytes } = folder;
-  const present = await readWalRecord(store, folder, call);
-  if (present !== undefined) {
-    if (present.segmentBytes === segmentBytes) return present;
-    throw new PgarkError(
-      'wal-conflict',
-      `the archive of ${source} in ${store.location} has segments of ${formatBytes(present.segmentBytes)}, the server now makes them of ${formatBytes(segmentBytes)}`,
-      {
-        hint: 'pg_resetwal has changed their size: archive under another source name or prefix from now on',
-      },
-    );
-  }
-  // Makes the directory of a file storage, too.
-  await store.probe({ ...call, write: true });
-  await new Repository(store, { clock, random }).initialise({ ...call, pgarkVersion });
-  const record: WalRecord = {
-    layout: 1,
-    source,
-    systemIdentifier,
-    segmentBytes,
-    createdAt: clock.now().toISOString(),
-    pgarkVersion,
-  };
-  await writeWalRecord(store, record, call);
-  return record;
 }
 
 function silentStore({ location }: ObjectStore): PgarkError {

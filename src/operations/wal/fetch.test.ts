@@ -10,7 +10,7 @@ import { segmentName } from '../../postgres/wal/segment.ts';
 import { FaultyStore } from '../../../test/support/faulty-store.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import { operationContext } from '../context.ts';
-import { openWalRecord } from './archives.ts';
+import { openWalRecord } from './open-wal-record.ts';
 import { fetchWal } from './fetch.ts';
 
 const { segmentBytes } = WAL_IDENTITY;

@@ -16,7 +16,8 @@ import { parseHistoryFileName, parseTimelineHistory } from '../../postgres/wal/t
 import { Repository } from '../../repository/repository.ts';
 import { parseWalFileName, type WalName } from '../../repository/wal-keys.ts';
 import type { OperationContext } from '../context.ts';
-import { openWalRecord, type WalStore } from './archives.ts';
+import type { WalStore } from './archives.ts';
+import { openWalRecord } from './open-wal-record.ts';
 import { systemIdentifierIn } from './control-file.ts';
 
 export interface PushWalRequest {
