@@ -118,7 +118,7 @@ function sweptKill(name: string, openWorld: () => Promise<World>, operation: Omi
   return swept(`${name}, SIGKILL`, openWorld, { ...operation, casesOf: killCases });
 }
 
-export function killedBackup(name: string, openWorld: () => Promise<World>): Swept {
+function killedBackup(name: string, openWorld: () => Promise<World>): Swept {
   return sweptKill(`backup ${name}`, openWorld, {
     perform: (begun, place) => succeed(begun, place, ['backup']),
     async tryFault(begun, place, fault) {
@@ -132,7 +132,7 @@ export function killedBackup(name: string, openWorld: () => Promise<World>): Swe
   });
 }
 
-export function killedRestore(name: string, openWorld: () => Promise<World>): Swept {
+function killedRestore(name: string, openWorld: () => Promise<World>): Swept {
   const restore = ({ args }: Target): readonly string[] => ['restore', 'latest', ...args];
   return sweptKill(`restore ${name}`, openWorld, {
     async perform(begun, place) {
@@ -150,7 +150,7 @@ export function killedRestore(name: string, openWorld: () => Promise<World>): Sw
   });
 }
 
-export function killedPrune(): Swept {
+function killedPrune(): Swept {
   return sweptKill('prune', () => openLogicalWorld('plain', 'HTTP', FEW_ROWS), {
     backups: BACKUPS,
     perform: (begun, place) => succeed(begun, place, ['prune']),

@@ -22,7 +22,7 @@ export interface Target extends AsyncDisposable {
 }
 
 /** See `BackupRequest`. */
-export interface Limits {
+interface Limits {
   readonly stallMs?: number;
 }
 
@@ -88,7 +88,7 @@ export class Begun implements AsyncDisposable {
 }
 
 /** What is a committed backup's own. */
-export function keysOfBackup(manifest: Manifest): readonly string[] {
+function keysOfBackup(manifest: Manifest): readonly string[] {
   return [keys.manifest(manifest.source, manifest.database.name, manifest.id), ...dataKeysOf(manifest)];
 }
 
