@@ -1,5 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { expect } from 'vitest';
+import { errorTable } from '../../../src/common/error-table.ts';
 import { expectExit } from '../../support/backups.ts';
 import { type RunOptions, type RunResult, runPgark } from '../../support/cli.ts';
 import { s3Facts } from '../../support/facts.ts';
@@ -132,22 +133,38 @@ function killedBackup(name: string, openWorld: () => Promise<World>): Swept {
   });
 }
 
-function killedRestore(name: string, openWorld: () => Promise<World>): Swept {
-  const restore = ({ args }: Target): readonly string[] => ['restore', 'latest', ...args];
+const restoreInto = ({ args }: Target): readonly string[] => ['restore', 'latest', ...args];
+
+/**
+ * `isRefused`: what a killed restore leaves is in the target itself. Then no server starts on it, and the next restore leaves it
+ * to whoever removes it.
+ */
+function killedRestore(name: string, openWorld: () => Promise<World>, { isRefused = false } = {}): Swept {
   return sweptKill(`restore ${name}`, openWorld, {
     async perform(begun, place) {
       await using target = begun.world.target();
-      await succeed(begun, place, restore(target));
+      await succeed(begun, place, restoreInto(target));
       expect(await target.content()).toEqual(begun.before);
     },
     async tryFault(begun, place, fault) {
       await using target = begun.world.target();
-      const outcome = await killedAt(begun, place, fault, restore(target));
+      const outcome = await killedAt(begun, place, fault, restoreInto(target));
       place.setLater();
-      await expectRestored(begun, place, target, () => succeed(begun, place, restore(target)));
+      if (isRefused && (await target.made()).includes(target.name) && !(await isUsable(target))) {
+        expectExit(await command(begun, place, restoreInto(target)), errorTable['target-not-empty'].exit);
+        await target[Symbol.asyncDispose]();
+      }
+      await expectRestored(begun, place, target, () => succeed(begun, place, restoreInto(target)));
       return outcome;
     },
   });
+}
+
+async function isUsable(target: Target): Promise<boolean> {
+  return target.content().then(
+    () => true,
+    () => false,
+  );
 }
 
 function killedPrune(): Swept {
@@ -174,5 +191,6 @@ export const KILLED: readonly Swept[] = [
   killedBackup('physical', physical),
   killedRestore('plain', plain),
   killedRestore('directory', directory),
+  killedRestore('physical', physical, { isRefused: true }),
   killedPrune(),
 ];

@@ -65,7 +65,7 @@ export async function openLogicalWorld(format: LogicalFormat, wire: WireName, ro
         port,
         format,
         leaseTermMs: LEASE_TERM_MS,
-        nameTemplate: '{database}-{id}.sql',
+        nameTemplate: '{database}_{YYYY-MM-DDTHH:MM:SSZ}.sql',
         jobs: 2,
         pieceBytes: 3 * 2 ** 20,
         ...limits,
