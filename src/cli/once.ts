@@ -25,7 +25,7 @@ export function registerOnce(program: Command, world: CliWorld): void {
       readBack: false,
       dryRun: false,
     });
-    const [failure] = options.prove === true ? await proveAll(run, config) : [];
+    const failure = options.prove === true ? await proveAll(run, config) : undefined;
     concludeJobs(run, reports);
     if (failure !== undefined) throw failure;
   });

@@ -1,15 +1,15 @@
 import type { PgarkError } from '../common/errors.ts';
 import type { Config } from '../config/model.ts';
 import { planProofs } from '../service/proof-jobs.ts';
-import { runProof } from '../service/proof-run.ts';
+import { gravest, runProof } from '../service/proof-run.ts';
 import { Stores } from '../service/stores.ts';
 import { Teller } from '../service/tell.ts';
 import type { CommandRun } from './command.ts';
 import { fetchProgramOf } from './fetch-program.ts';
 import { tellWorld } from './telling.ts';
 
-/** Carries out every verification and drill of a configuration, whatever its schedule. Resolves with what failed. */
-export async function proveAll(run: CommandRun, config: Config): Promise<readonly PgarkError[]> {
+/** Carries out every verification and drill of a configuration, whatever its schedule. Resolves with the gravest failure. */
+export async function proveAll(run: CommandRun, config: Config): Promise<PgarkError | undefined> {
   const context = run.context(config);
   const stores = new Stores(run.world.adapters, context.logger);
   const teller = new Teller(tellWorld(run, config));
@@ -23,5 +23,5 @@ export async function proveAll(run: CommandRun, config: Config): Promise<readonl
   } finally {
     await stores.close();
   }
-  return failures;
+  return gravest(failures);
 }

@@ -1,7 +1,7 @@
 import { tmpdir } from 'node:os';
 import { asPgarkError, type PgarkError } from '../common/errors.ts';
 import type { SourceConfig } from '../config/model.ts';
-import { drill } from '../operations/drill/drill.ts';
+import { drill, isVerdict } from '../operations/drill/drill.ts';
 import type { DrillOutcome, DrillRequest, Scratch } from '../operations/drill/drill-request.ts';
 import type { OperationContext } from '../operations/context.ts';
 import type { Manifest } from '../repository/manifest.ts';
@@ -22,6 +22,8 @@ export interface DrillRun {
   readonly outcome: DrillOutcome | undefined;
   readonly error: PgarkError | undefined;
   readonly report: DrillReport | undefined;
+  /** Whether it proved something of a backup, be it that it does not restore. */
+  readonly hasProven: boolean;
 }
 
 /** Tries a backup as its source's configuration says. Rejects only with the reason of the context's signal. */
@@ -58,11 +60,12 @@ export async function runDrill(
       },
       context,
     );
-    return { outcome, error: undefined, report: reportOf(undefined) };
+    return { outcome, error: undefined, report: reportOf(undefined), hasProven: true };
   } catch (thrown) {
     context.signal.throwIfAborted();
     const error = asPgarkError(thrown);
     // Whoever asks for what there is not, or as it is not asked, has to be told and nobody else.
-    return { outcome: undefined, error, report: error.code === 'usage' ? undefined : reportOf(error) };
+    const report = error.code === 'usage' ? undefined : reportOf(error);
+    return { outcome: undefined, error, report, hasProven: isVerdict(error) };
   }
 }

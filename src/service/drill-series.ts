@@ -46,7 +46,8 @@ export async function drillSeriesOf(
   return found;
 }
 
-/** So that each has its turn, however many there are. */
-export function longestUntried(series: readonly DrillSeries[]): DrillSeries | undefined {
-  return series.toSorted((a, b) => ((a.triedAt ?? '') < (b.triedAt ?? '') ? -1 : 1))[0];
+/** Those first that have waited for the longest, so that each has its turn, however many there are. */
+export function inTurn(series: readonly DrillSeries[]): readonly DrillSeries[] {
+  const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
+  return series.toSorted((a, b) => compare(a.triedAt ?? '', b.triedAt ?? ''));
 }

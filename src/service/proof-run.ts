@@ -5,7 +5,7 @@ import type { OperationContext } from '../operations/context.ts';
 import type { RecoveryRequest } from '../operations/restore-directory.ts';
 import { DueClaim } from './due-claim.ts';
 import type { DrillRun } from './drill-run.ts';
-import { type DrillSeries, drillSeriesOf, longestUntried } from './drill-series.ts';
+import { type DrillSeries, drillSeriesOf, inTurn } from './drill-series.ts';
 import { canPass } from './passing-errors.ts';
 import { claimNameOf, type ProofJob } from './proof-jobs.ts';
 import type { Fired, RunNews } from './scheduler.ts';
@@ -59,14 +59,14 @@ export async function runDueProof(
 }
 
 /**
- * Resolves with what was wrong first. What it needs is loaded for it only: a daemon that waits keeps its memory. Rejects only with the
+ * Resolves with the gravest of what was wrong. What it needs is loaded for it only: a daemon that waits keeps its memory. Rejects only with the
  * reason of the context's signal.
  */
 export async function runProof(job: ProofJob, world: ProofWorld): Promise<PgarkError | undefined> {
   return job.kind === 'drill' ? drillSource(job, world) : verifySource(job, world);
 }
 
-/** Of each kind of backups that there is, the series that has waited for the longest. */
+/** Of each kind of backups that there is, the series that has waited for the longest and can be tried here. */
 async function drillSource(job: ProofJob, world: ProofWorld): Promise<PgarkError | undefined> {
   const { source } = job;
   const { config, stores, context, teller, fetchFrom } = world;
@@ -93,20 +93,30 @@ async function drillSource(job: ProofJob, world: ProofWorld): Promise<PgarkError
     logger.warning('drill.nothing', `${job.id}: there is no backup of ${source.name} to try yet`, { job: job.id });
   }
   for (const kind of ['physical', 'logical'] as const) {
-    const chosen = longestUntried((series ?? []).filter((each) => each.kind === kind));
-    if (chosen === undefined) continue;
-    const { storage, database } = chosen;
-    const order = {
-      store: await stores.open(storage),
-      storage: storage.name,
-      filter: { source: source.name, database, kind },
-      selector: { kind: source.drill?.point ?? 'latest' },
-      keys: config.decryptionKeys,
-      fetch: fetchFrom?.(storage),
-    } as const;
-    await conclude(await retried(() => runDrill(source, order, context), world));
+    for (const { storage, database } of inTurn((series ?? []).filter((each) => each.kind === kind))) {
+      const order = {
+        store: await stores.open(storage),
+        storage: storage.name,
+        filter: { source: source.name, database, kind },
+        selector: { kind: source.drill?.point ?? 'latest' },
+        keys: config.decryptionKeys,
+        fetch: fetchFrom?.(storage),
+      } as const;
+      const drilled = await retried(() => runDrill(source, order, context), world);
+      await conclude(drilled);
+      // What cannot be tried stays the one that has waited for the longest, and must not keep the others waiting for ever.
+      if (drilled.hasProven) break;
+    }
   }
-  return failures[0];
+  return gravest(failures);
+}
+
+/** Of everything that says of a backup that it is damaged. */
+const DAMAGED_EXIT = 20;
+
+/** What says that a backup is damaged must not be hidden by what says that another one could not be looked at. */
+export function gravest(failures: readonly PgarkError[]): PgarkError | undefined {
+  return failures.find(({ exitCode }) => exitCode === DAMAGED_EXIT) ?? failures[0];
 }
 
 /** Of a drill that did not get to a backup. */
@@ -149,7 +159,7 @@ async function verifySource({ id, source, storages }: ProofJob, world: ProofWorl
       logger.error('verify.failed', `${id} in ${storage.name}: ${error.message}; ${error.hint}`, { code: error.code });
     }
   }
-  return failures[0];
+  return gravest(failures);
 }
 
 /** A storage that was away for a moment is no reason to wait until the next time. */

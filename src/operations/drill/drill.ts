@@ -31,6 +31,11 @@ const VERDICTS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
 /** What a server that somebody gave says to a role with too few rights there. */
 const OF_RIGHTS = /must be (?:member of role|able to SET ROLE|owner of|superuser)|permission denied/;
 
+/** Whether what a drill failed with says of the backup that it does not restore, and was recorded as a proof of that. */
+export function isVerdict({ code }: PgarkError): boolean {
+  return VERDICTS.has(code);
+}
+
 /**
  * Proves a backup by restoring it: into a scratch server, as a restore would → what is there compared with what was recorded →
  * assertions → the time against what it may take. Nothing stays of what was restored, however it ends; the result is appended to the
@@ -98,7 +103,7 @@ class Drill {
     } catch (thrown) {
       signal.throwIfAborted();
       const error = limit.signal.aborted ? this.#tooLong(limitMs) : await this.#verdictOf(thrown);
-      if (VERDICTS.has(error.code)) await this.#record(error);
+      if (isVerdict(error)) await this.#record(error);
       throw error;
     } finally {
       ended.abort();
@@ -151,7 +156,7 @@ class Drill {
   async #verdictOf(thrown: unknown): Promise<PgarkError> {
     const error = asPgarkError(thrown);
     const { id, source, database } = this.#manifest;
-    if (!VERDICTS.has(error.code) && error.code !== 'restore-failed' && error.code !== 'postgres-failed') return error;
+    if (!isVerdict(error) && error.code !== 'restore-failed' && error.code !== 'postgres-failed') return error;
     // What assertions say stands in errors word for word, and they come last.
     if (this.#restored === undefined && isOfMachine(error)) return impossible(id, error);
     if (this.#restored === undefined && this.#request.scratch.kind === 'given' && OF_RIGHTS.test(error.message)) {
@@ -170,7 +175,7 @@ class Drill {
         hint: 'run the drill again: it takes another one',
       });
     }
-    if (VERDICTS.has(error.code)) return error;
+    if (isVerdict(error)) return error;
     return new PgarkError('drill-failed', `${id} does not restore: ${error.message}`, {
       cause: error,
       hint: error.hint,
