@@ -1,7 +1,9 @@
 import { expect, test } from 'vitest';
+import { FaultyStore } from '../../test/support/faulty-store.ts';
 import { MemoryStore } from '../../test/support/memory-store.ts';
 import { oneBlock } from '../../test/support/repository-place.ts';
 import { seedBackups } from '../../test/support/seed.ts';
+import { keys } from '../repository/keys.ts';
 import { operationContext } from './context.ts';
 import { verify } from './verify.ts';
 
@@ -19,6 +21,29 @@ test('an object that is missing or has another length failed by that, not after 
     );
     expect(backups).toMatchObject([{ depth: 'present', failure: { code: 'corrupt' } }]);
   }
+});
+
+test('a backup that retention deletes meanwhile is none that is damaged, and gets no proof', async () => {
+  const store = new MemoryStore();
+  const times = [new Date('2026-11-18T02:00:00Z'), new Date('2026-11-19T02:00:00Z')];
+  const [dying, kept] = await seedBackups(store, { source: 'main', database: 'shop', times, withData: true });
+  if (dying === undefined || kept === undefined) throw new Error('there are no such backups');
+  const manifest = keys.manifest('main', 'shop', dying.id);
+  const data = dying.objects[0]?.key ?? '';
+  const whole = [manifest, data].map((key) => [key, store.objects.get(key)] as const);
+  const pruned = new FaultyStore(store, {
+    before: async ({ key }) => {
+      if (key === data) for (const each of [manifest, data]) await store.delete(each);
+    },
+  });
+  const request = { store: pruned, filter: {}, deep: true, keys: { identities: [], passphrases: [] } };
+  const { backups } = await verify({ ...request, selector: undefined }, operationContext());
+  expect(backups.map(({ manifest: { id } }) => id)).toEqual([kept.id]);
+  for (const [key, entry] of whole) if (entry !== undefined) store.objects.set(key, entry);
+  const named = verify({ ...request, selector: { kind: 'name', name: dying.id } }, operationContext());
+  await expect(named).rejects.toMatchObject({ code: 'backup-not-found', exitCode: 10 });
+  const proofs = [...store.objects.keys()].filter((key) => key.startsWith(keys.proofsPrefix));
+  expect(proofs).toEqual([expect.stringContaining(kept.id)]);
 });
 
 test('a sample takes the newest and, of the others, those that nobody has read for the longest', async () => {

@@ -1,8 +1,9 @@
-import { asPgarkError, PgarkError } from '../common/errors.ts';
+import { asPgarkError, isPgarkError, PgarkError } from '../common/errors.ts';
 import type { Span } from '../common/tracer.ts';
 import { checkOf } from '../formats/check-backup.ts';
 import { isOfKeys } from '../formats/key-failure.ts';
 import type { DecryptionKeys } from '../pipeline/encryption/sealer.ts';
+import { keys } from '../repository/keys.ts';
 import { type Manifest, seriesOf, sizesOf } from '../repository/manifest.ts';
 import { type BackupFilter, type DamagedManifest, Repository } from '../repository/repository.ts';
 import { runEnveloped } from '../runs/run.ts';
@@ -70,6 +71,12 @@ export async function verify(request: VerifyRequest, context: OperationContext):
       // A look is one request; of those there may be thousands.
       const verdict = whole ? run.span.span('read', facts, (span) => noting(span, look)) : look();
       const { depth, failure } = await verdict;
+      if (failure !== undefined && (await isGone(repository, manifest, context))) {
+        const what = `${manifest.id} was deleted while it was looked at`;
+        if (request.selector !== undefined) throw new PgarkError('backup-not-found', what, { cause: failure });
+        run.logger.info('verify.deleted', what, { backupId: manifest.id });
+        continue;
+      }
       verified.push({ manifest, depth, failure });
       if (depth === 'read' && failure === undefined) proven.add(manifest.id);
       const fields = { backupId: manifest.id, depth };
@@ -152,6 +159,20 @@ async function sampleOf(
     bytes += sizesOf(manifest).storedBytes;
   }
   return chosen;
+}
+
+/** Retention deletes the manifest first: what is missing of a backup without one is no damage. */
+async function isGone(
+  repository: Repository,
+  { source, database, id }: Manifest,
+  { signal }: OperationContext,
+): Promise<boolean> {
+  // One that cannot be read is there, and was read a moment ago.
+  const found = repository.manifestAt(keys.manifest(source, database.name, id), { signal }).catch((error: unknown) => {
+    if (isPgarkError(error, 'repository-damaged')) return error;
+    throw error;
+  });
+  return (await found) === undefined;
 }
 
 async function noting(span: Span, look: () => Promise<Verdict>): Promise<Verdict> {
