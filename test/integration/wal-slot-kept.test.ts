@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { MIB } from '../../src/common/bytes.ts';
 import { type Clock, systemClock } from '../../src/common/clock.ts';
 import { PgarkError } from '../../src/common/errors.ts';
+import { ServerMonitor } from '../../src/operations/wal/server-monitor.ts';
 import { Cluster } from '../support/cluster.ts';
 import { FaultyStore } from '../support/faulty-store.ts';
 import { MemoryStore } from '../support/memory-store.ts';
@@ -116,4 +117,16 @@ describe('a slot that was there before', { timeout: 240_000 }, () => {
     await receiving.stop();
     await dropSlots(cluster);
   });
+});
+
+test('two who ask at the same time where a slot stands are both answered', async () => {
+  await cluster.sql(`select pg_create_physical_replication_slot('asked', true)`);
+  const { signal } = new AbortController();
+  const monitor = await ServerMonitor.open({ connection: cluster.connection, slot: 'asked' }, signal);
+  const [slot, again, none] = await Promise.all(['asked', 'asked', 'other'].map((name) => monitor.slot(name)));
+  expect(slot).toMatchObject({ state: 'reserved', isActive: false });
+  expect(again).toEqual(slot);
+  expect(none).toBeUndefined();
+  await monitor.close();
+  await dropSlots(cluster);
 });

@@ -1,6 +1,10 @@
 import type { ConnectionParameters } from '../../postgres/client/connection-parameters.ts';
 import { quoteIdentifier, quoteLiteral } from '../../postgres/client/quote.ts';
-import { connectForReplication, type ReplicationSession } from '../../postgres/replication/replication-session.ts';
+import {
+  connectForReplication,
+  type ReplicationRow,
+  type ReplicationSession,
+} from '../../postgres/replication/replication-session.ts';
 import { type Lsn, parseLsn } from '../../postgres/wal/lsn.ts';
 
 /** Whoever uses the slot may be a connection that broke, which the server finds out by its wal_sender_timeout. */
@@ -26,6 +30,8 @@ export class ServerMonitor {
   /** Resolves when the connection is gone: the server shuts down, or the network has failed. */
   readonly gone: Promise<void>;
   readonly #session: ReplicationSession;
+  /** What is asked at the same time is asked one after the other. */
+  #queue: Promise<unknown> = Promise.resolve();
 
   /** For the slot of that name. Errors: those of `connectForReplication`, in the mode `database`. */
   static async open(
@@ -47,7 +53,7 @@ export class ServerMonitor {
 
   /** Undefined: there is no physical slot of that name. */
   async slot(name: string): Promise<SlotStatus | undefined> {
-    const [row] = await this.#session.query(
+    const [row] = await this.#ask(
       `SELECT restart_lsn, wal_status, safe_wal_size, active,
               pg_catalog.pg_wal_lsn_diff(
                 CASE WHEN pg_catalog.pg_is_in_recovery()
@@ -69,7 +75,13 @@ export class ServerMonitor {
 
   /** Waits until nobody uses it any more. */
   async dropSlot(name: string): Promise<void> {
-    await this.#session.query(`DROP_REPLICATION_SLOT ${quoteIdentifier(name)} WAIT`, DROP_MS_MAX);
+    await this.#ask(`DROP_REPLICATION_SLOT ${quoteIdentifier(name)} WAIT`, DROP_MS_MAX);
+  }
+
+  async #ask(command: string, answerMsMax?: number): Promise<readonly ReplicationRow[]> {
+    const asked = this.#queue.then(() => this.#session.query(command, answerMsMax));
+    this.#queue = asked.catch(() => undefined);
+    return asked;
   }
 
   async close(): Promise<void> {
