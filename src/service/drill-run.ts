@@ -65,7 +65,10 @@ export async function runDrill(
     context.signal.throwIfAborted();
     const error = asPgarkError(thrown);
     // Whoever asks for what there is not, or as it is not asked, has to be told and nobody else.
-    const report = error.code === 'usage' ? undefined : reportOf(error);
+    const isMistaken =
+      error.code === 'usage' ||
+      (error.code === 'backup-not-found' && chosen === undefined && order.selector.kind === 'name');
+    const report = isMistaken ? undefined : reportOf(error);
     return { outcome: undefined, error, report, hasProven: isVerdict(error) };
   }
 }

@@ -99,6 +99,10 @@ test('the daemon finds a damaged backup by its drill, and tells of it', async ()
   const { runs } = JSON.parse(listed.stdout) as { readonly runs: readonly Record<string, unknown>[] };
   const drills = runs.filter(({ kind }) => kind === 'drill');
   expect(drills.at(0)).toMatchObject({ state: 'failed', storages: [{ error: { code: 'corrupt' } }] });
+  // Whoever mistypes a name is told, and nobody else.
+  const toldTimes = hook.requests.length;
+  expectFailure(await pgark(['drill', 'shop', 'nosuch']), { exit: 10, message: /nosuch/, hint: /pgark list/ });
+  expect(hook.requests).toHaveLength(toldTimes);
   expectFailure(await pgark(['drill']), { exit: 20, message: /./, hint: /./ });
   await work.expectEmpty();
 });
