@@ -99,7 +99,7 @@ export async function withScriptedRclone(folder: string, script: string): Promis
 
 /** A process for each step takes its time: fewer objects than a page has, which is rclone's business. */
 export const rcloneContract = {
-  pageObjects: 6,
+  pageObjects: 12,
   keepsMetadata: false,
   conditionalWrites: false,
   namesOneByOne: false,

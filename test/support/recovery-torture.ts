@@ -120,10 +120,9 @@ export class TorturedArchive implements AsyncDisposable {
     await load.more(rows);
     receiver = await this.#receive(primary);
     event();
-    this.#refuse(true);
-    await Promise.all([load.more(rows), setTimeout(refusalMs)]);
-    if (!this.#proxy.seen.includes('PutObject')) throw new Error('nothing was refused');
-    this.#refuse(false);
+    const refused = this.#refuse();
+    await Promise.all([load.more(rows), setTimeout(refusalMs), refused]);
+    this.#proxy.setFaults(() => undefined);
     event();
     await load.more(rows);
     this.rows.push(...(await load.stop()));
@@ -161,13 +160,18 @@ export class TorturedArchive implements AsyncDisposable {
       return { kind: 'cut-request', afterBytes: 1_000 };
     });
     await receiver.ended;
-    this.#refuse(false);
+    this.#proxy.setFaults(() => undefined);
   }
 
-  #refuse(refuses: boolean): void {
-    this.#proxy.setFaults(({ operation }) =>
-      refuses && operation === 'PutObject' ? { kind: 'answer', status: 503, code: 'SlowDown' } : undefined,
-    );
+  /** From now on nothing is taken. Resolves when something was refused. */
+  #refuse(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#proxy.setFaults(({ operation }) => {
+      if (operation !== 'PutObject') return undefined;
+      resolve();
+      return { kind: 'answer', status: 503, code: 'SlowDown' };
+    });
+    return promise;
   }
 
   /** In good order: all that the server has is archived then, also what is in no transaction behind the last row. */
