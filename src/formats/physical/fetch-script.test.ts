@@ -23,12 +23,12 @@ afterEach(async () => {
 });
 
 /** In the place of pgark: scripts of sh that are given a name and a path, after the source. */
-async function prepare(fetch: string, readAhead: string): Promise<void> {
+async function prepare(fetch: string, readAhead: string, last = '000000020000000100000000'): Promise<void> {
   await writeFile(path.join(world, 'fetch'), fetch);
   await writeFile(path.join(world, 'read-ahead'), readAhead);
   const commandFor = (verb: string, { source }: { source: string }) => ['/bin/sh', `./${verb}`, source];
   const program = { commandFor, directory: world, environment: { SECRET: `it's "$HOME"` } };
-  await writeFetchScript(new TargetFolder(data, undefined), program, FOLDER);
+  await writeFetchScript(new TargetFolder(data, undefined), program, FOLDER, last);
 }
 
 /** As PostgreSQL runs it: with its exit status. */
@@ -66,6 +66,16 @@ describe('the script by which a server gets WAL', () => {
     expect(await restore(SEGMENT)).toBe(status);
     expect(await restored()).toBe(`shop ${SEGMENT} it's "$HOME"\n`);
   });
+
+  test.each(['000000010000000000000008', '000000030000000100000000', '0000000100000000000000FF'])(
+    'asks for nothing behind the last segment that is needed, whatever its timeline: %s',
+    async (name) => {
+      await prepare('exit 126', FAILS, '000000020000000000000007');
+      expect(await restore(name)).toBe(1);
+      expect(await restore(SEGMENT)).toBe(126);
+      expect(await restore('00000003.history')).toBe(126);
+    },
+  );
 
   test('waits for nobody who has ended', async () => {
     await prepare('echo itself >"$3"', 'exit 3');

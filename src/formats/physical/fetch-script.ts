@@ -5,6 +5,9 @@ import type { TargetFolder } from './target-files.ts';
 /** In `pg_wal`, which base backups leave out: nothing of it gets from the restored server into its own backups. */
 const FOLDER = 'pg_wal/pgark';
 
+/** At the beginning of a segment's name; the rest is in the order of the log. */
+const TIMELINE_DIGITS = 8;
+
 /** How a server that recovers gets WAL: a program, and what it needs. */
 export interface FetchProgram {
   /**
@@ -24,27 +27,41 @@ export const FETCH_COMMANDS = {
   end: `/bin/sh ${FOLDER}/end`,
 } as const;
 
-/** Writes what the commands run. Only the owner of the data directory may read it. */
-export async function writeFetchScript(data: TargetFolder, program: FetchProgram, folder: WalFolder): Promise<void> {
+/**
+ * Writes what the commands run. Only the owner of the data directory may read it. `last`: name of the last segment that the recovery
+ * needs; its timeline does not matter.
+ */
+export async function writeFetchScript(
+  data: TargetFolder,
+  program: FetchProgram,
+  folder: WalFolder,
+  last: string,
+): Promise<void> {
   await data.makeFolder(toByteString(FOLDER));
   const variables = Object.entries(program.environment).map(([name, value]) => `export ${name}=${forShell(value)}\n`);
   await data.replace(`${FOLDER}/environment`, variables.join(''));
-  await data.replace(`${FOLDER}/fetch`, fetchScript(program, folder));
+  await data.replace(`${FOLDER}/fetch`, fetchScript(program, folder, last));
   await data.replace(`${FOLDER}/end`, endScript());
 }
 
 /**
  * Segments are taken from those that another process has fetched ahead; anything else, and whatever goes wrong with those, is
  * `pgark wal fetch` itself. Up to 125 a status means the end of what is archived to PostgreSQL: only where pgark says so it is
- * 1, and whatever else fails is 126.
+ * 1, and whatever else fails is 126. Servers since 15 ask ahead for what is behind the target: it may be a gap, or the archive end
+ * there, and neither is to stop them before they are at the target. If they do come there, they have missed it, and say so.
  */
-function fetchScript({ commandFor, directory }: FetchProgram, folder: WalFolder): string {
+function fetchScript({ commandFor, directory }: FetchProgram, folder: WalFolder, last: string): string {
   const command = (verb: 'fetch' | 'read-ahead'): string => commandFor(verb, folder).map(forShell).join(' ');
   return `# Written by pgark: the restore_command of this server. 0: found; 1: surely not archived; else it cannot be told.
 name=$1
 target=$PWD/$2
 folder=$PWD/${FOLDER}
 umask 077
+# Behind the last segment that this recovery needs is nothing for it.
+case $name in
+  *[!0-9A-F]*) ;;
+  *) LC_ALL=C expr "x\${name#????????}" \\> x${last.slice(TIMELINE_DIGITS)} >/dev/null && exit 1 ;;
+esac
 # A shell ends with 2 where the file is missing.
 [ -r "$folder/environment" ] || exit 126
 . "$folder/environment"

@@ -5,7 +5,8 @@ import { FETCH_COMMANDS, type FetchProgram, writeFetchScript } from '../../forma
 import type { RecoveryPlan as RecoverySettings } from '../../formats/physical/recovery-settings.ts';
 import type { TargetFolder } from '../../formats/physical/target-files.ts';
 import type { ServerParameters } from '../../postgres/wal/record.ts';
-import { segmentStartAt } from '../../postgres/wal/segment.ts';
+import type { Lsn } from '../../postgres/wal/lsn.ts';
+import { segmentAt, segmentName, segmentStartAt } from '../../postgres/wal/segment.ts';
 import type { RecoveryPlan } from './plan-recovery.ts';
 import { scanWal } from './scan-wal.ts';
 
@@ -16,13 +17,17 @@ import { scanWal } from './scan-wal.ts';
  */
 export async function checkWal({ path: archive, base, stop }: RecoveryPlan): Promise<readonly ServerParameters[]> {
   const found: ServerParameters[] = [];
-  // The record that the server stops at may end in the next segment.
-  const needed = segmentStartAt(stop.lsn, archive.segmentBytes) + 2n * BigInt(archive.segmentBytes);
-  const archived = archive.stretchOf(base.startLsn, stop.lsn)?.to ?? stop.lsn;
-  await scanWal(archive, { from: base.startLsn, to: needed < archived ? needed : archived }, (landmark) => {
+  await scanWal(archive, { from: base.startLsn, to: neededTo({ path: archive, base, stop }) }, (landmark) => {
     if (landmark.kind === 'parameters') found.push(landmark.parameters);
   });
   return found;
+}
+
+/** The end of the WAL that a recovery may need. The record that the server stops at may end in the next segment. */
+function neededTo({ path: archive, base, stop }: Pick<RecoveryPlan, 'path' | 'base' | 'stop'>): Lsn {
+  const needed = segmentStartAt(stop.lsn, archive.segmentBytes) + 2n * BigInt(archive.segmentBytes);
+  const archived = archive.stretchOf(base.startLsn, stop.lsn)?.to ?? stop.lsn;
+  return needed < archived ? needed : archived;
 }
 
 /** Puts into a data directory how its server gets WAL; returns the settings to recover with. */
@@ -31,7 +36,11 @@ export async function prepareFetching(
   plan: RecoveryPlan,
   { fetch, changes, port }: { fetch: FetchProgram; changes: readonly ServerParameters[]; port?: number | undefined },
 ): Promise<RecoverySettings> {
-  await writeFetchScript(data, fetch, plan.path.folder);
+  const { segmentBytes, folder } = plan.path;
+  const ends = [neededTo(plan) - 1n, plan.stop.lsn, plan.base.stopLsn - 1n];
+  const lastLsn = ends.reduce((last, lsn) => (lsn > last ? lsn : last));
+  const last = segmentName(segmentAt(plan.timeline, lastLsn, segmentBytes), segmentBytes);
+  await writeFetchScript(data, fetch, folder, last);
   const own = parametersIn(await readFile(path.join(data.path, 'global', 'pg_control')));
   return {
     timeline: plan.timeline,

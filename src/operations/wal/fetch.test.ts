@@ -106,3 +106,21 @@ test('a segment that is archived and followed by another one meanwhile is no gap
   );
   await expect(fetched([gap])).rejects.toMatchObject({ code: 'wal-gap' });
 });
+
+test('of a server whose base backups alone have put WAL there, the end is proven, and a gap is none', async () => {
+  const store = new MemoryStore();
+  const place = { store, folder: WAL_FOLDER, sealer: undefined, keys: NO_KEYS };
+  await putWalFile(place, pieceOf(SEGMENT, BYTES));
+  expect(await fetched([store])).toBe(segmentBytes);
+  const ask = async (name: string) => {
+    await using directory = await makeTempDirectory();
+    const stores = [{ name: 'only', store }];
+    const request = { ...WAL_FOLDER, stores, keys: NO_KEYS, name, target: directory.join('fetched') };
+    return await fetchWal(request, operationContext());
+  };
+  expect(await ask(segmentName({ timeline: 1, number: 8n }, segmentBytes))).toBe('absent');
+  expect(await ask('00000002.history')).toBe('absent');
+  expect(await ask('00000001.history')).toBe('absent');
+  const before = ask(segmentName({ timeline: 1, number: 6n }, segmentBytes));
+  await expect(before).rejects.toMatchObject({ code: 'wal-gap' });
+});

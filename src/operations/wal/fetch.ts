@@ -121,16 +121,18 @@ class Fetch {
   async beginning(): Promise<Beginning | undefined> {
     const { name } = this.#request;
     const segmentBytes = await this.#proveArchive();
-    const segment = parseSegmentName(name, segmentBytes);
-    if (segment === undefined) return undefined;
-    if (await this.#isFollowed()) {
+    if (parseWalFileName(name)?.kind !== 'segment') return undefined;
+    const isFollowed = await this.#isFollowed();
+    const segment = segmentBytes === undefined ? undefined : parseSegmentName(name, segmentBytes);
+    if (segmentBytes === undefined || segment === undefined) {
+      if (isFollowed) throw this.#gap();
+      return undefined;
+    }
+    if (isFollowed) {
       const begin = await this.#beginOf(segment.timeline, segmentBytes);
       // Before the timeline began its WAL is that of another one, under whose name it is asked for next.
       if (segment.number < begin) return undefined;
-      throw new PgarkError(
-        'wal-gap',
-        `${name} is missing in ${this.#store.location}, and later WAL is there: a recovery must not end here`,
-      );
+      throw this.#gap();
     }
     const chain = chainOfDeltas(this.#deltas);
     const last = chain.at(-1);
@@ -142,15 +144,28 @@ class Fetch {
     );
   }
 
+  #gap(): PgarkError {
+    const { name } = this.#request;
+    return new PgarkError(
+      'wal-gap',
+      `${name} is missing in ${this.#store.location}, and later WAL is there: a recovery must not end here`,
+    );
+  }
+
   async #readHistory(name: string): Promise<Uint8Array | undefined> {
     const key = walKey(this.#request, { kind: 'history', name }, '');
     return (await readStateBytes(this.#store, key, { signal: this.#signal }))?.bytes;
   }
 
-  /** Whether the archive of this server is here at all: a wrong bucket or prefix lacks every file. */
-  async #proveArchive(): Promise<number> {
-    const record = await readWalRecord(this.#store, this.#request, { signal: this.#signal });
+  /**
+   * Whether WAL of this server is here at all: a wrong bucket or prefix lacks every file. Resolves with the size of its segments;
+   * undefined where nobody archives it but base backups, each what it needs itself.
+   */
+  async #proveArchive(): Promise<number | undefined> {
+    const call = { signal: this.#signal };
+    const record = await readWalRecord(this.#store, this.#request, call);
     if (record !== undefined) return record.segmentBytes;
+    for await (const _ of this.#store.list(walPrefix(this.#request), call)) return undefined;
     const { source, systemIdentifier } = this.#request;
     throw new PgarkError(
       'wal-unknown',
