@@ -118,9 +118,10 @@ function recordOf(stored: string): string {
   return `${stored.slice(0, start)}${JSON.stringify(facts)}`;
 }
 
+/** Each event once: whether the other storage has its backup too when the log is stored in this one is chance. */
 function logOf(stored: string): string {
   const lines = stored.split('\n').filter((line) => line !== '');
-  return lines.map((line) => /"event":"([^"]+)"/.exec(line)?.[1] ?? line).join(' ');
+  return [...new Set(lines.map((line) => /"event":"([^"]+)"/.exec(line)?.[1] ?? line))].join(' ');
 }
 
 /** Which series there are, and the values of those that count; if there is something to expect, once it has come. */
