@@ -39,9 +39,12 @@ test('a probe that is aborted, at whatever request, leaves nothing in a store th
       controller.abort(reason);
       return { kind: 'late', until: late };
     });
-    const probing = store.probe({ write: true, signal: controller.signal });
-    if (abortAt < Number.POSITIVE_INFINITY) await expect(probing).rejects.toBe(reason);
-    else await probing;
+    const outcome = await store.probe({ write: true, signal: controller.signal }).then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+    // A store that is in the way of itself is asked again: not every probe makes as many requests.
+    expect(outcome).toBe(controller.signal.aborted ? reason : undefined);
     await proxy.idle();
     expect({ abortAt, keys: await bucket.listKeys(), uploads: await bucket.listOpenUploads() }).toEqual({
       abortAt,
@@ -53,5 +56,5 @@ test('a probe that is aborted, at whatever request, leaves nothing in a store th
   };
   const requests = await probe(Number.POSITIVE_INFINITY);
   // The first one only looks whether the bucket is there.
-  for (let index = 1; index < requests - 3; index += 2) await probe(index);
+  for (let index = 1; index < requests; index += 2) await probe(index);
 });
