@@ -30,6 +30,8 @@ const VERDICTS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
 
 /** What a server that somebody gave says to a role with too few rights there. */
 const OF_RIGHTS = /must be (?:member of role|able to SET ROLE|owner of|superuser)|permission denied/;
+const RIGHTS_HINT =
+  'drill with a role that is a member of the roles that the backup names, with a superuser, or in a server of its own, without --to-url';
 
 /** Whether what a drill failed with says of the backup that it does not restore, and was recorded as a proof of that. */
 export function isVerdict({ code }: PgarkError): boolean {
@@ -160,10 +162,7 @@ class Drill {
     // What assertions say stands in errors word for word, and they come last.
     if (this.#restored === undefined && isOfMachine(error)) return impossible(id, error);
     if (this.#restored === undefined && this.#request.scratch.kind === 'given' && OF_RIGHTS.test(error.message)) {
-      return new PgarkError('drill-impossible', `${id} cannot be tried here: ${error.message}`, {
-        cause: error,
-        hint: 'drill with a role that is a member of the roles that the backup names, with a superuser, or in a server of its own, without --to-url',
-      });
+      return impossible(id, error, RIGHTS_HINT);
     }
     const repository = new Repository(this.#request.store, this.#context);
     const isThere = await repository.manifestAt(keys.manifest(source, database.name, id), {

@@ -22,10 +22,10 @@ export function isOfMachine(error: PgarkError): boolean {
 }
 
 /** The backup could not be tried for it. */
-export function impossible(id: string, error: PgarkError): PgarkError {
+export function impossible(id: string, error: PgarkError, hint = HINT): PgarkError {
   return new PgarkError('drill-impossible', `${id} cannot be tried here: ${error.message}`, {
     cause: error,
-    hint: HINT,
+    hint,
   });
 }
 
@@ -45,8 +45,7 @@ export async function settingUp<T>(id: string, make: () => Promise<T>): Promise<
 export function ofSettingUp(id: string, error: unknown): unknown {
   if (isPgarkError(error)) {
     if (error.code !== 'postgres-failed') return error;
-    const { message, hint } = error;
-    return new PgarkError('drill-impossible', `${id} cannot be tried here: ${message}`, { cause: error, hint });
+    return impossible(id, error, error.hint);
   }
   return new PgarkError('drill-impossible', `${id} cannot be tried here: ${messageOf(error)}`, {
     cause: error,
