@@ -5,7 +5,7 @@ import { checkoutEnvironment, checkoutNode, root, runInForeground } from './pinn
 import { runScript, setUp } from './setup.mjs';
 
 await runScript(() => {
-  setUp({ programs: ['postgres', 'ceph'] });
+  setUp({ programs: ['postgres', 'ceph', 'tools'] });
   const vitest = path.join(root, 'node_modules', 'vitest', 'vitest.mjs');
   return runInForeground(checkoutNode(), [vitest, 'run', '--project', 'soak', ...process.argv.slice(2)], {
     cwd: root,
