@@ -57,6 +57,24 @@ test('goes on along the timeline, with the segment in which that began', async (
   await expect(pathIn(store)).rejects.toMatchObject({ code: 'corrupt', message: expect.stringContaining('.history') });
 });
 
+test.each([
+  ['a part that is shorter than what the older timeline had', [[0, 8_000]]],
+  ['a part whose beginning is missing', [[4_000, 30_000]]],
+])('goes on with the older timeline where the new one has of that segment %s', async (_, parts) => {
+  const store = new MemoryStore();
+  for (const number of [3n, 4n]) await putWalFile(placeIn(store), pieceOf(segment(number), bytes(number)));
+  const history = Buffer.from('1\t0/402710\tno recovery target specified\n');
+  await putTimelineHistory(placeIn(store), '00000002.history', history);
+  for (const [from, to] of parts) await putWalDelta(placeIn(store), pieceOf(segment(4n, 2), bytes(4n, 2, 8), from, to));
+  const path = await pathIn(store);
+  const end = 4n * SIZE + 10_000n;
+  expect(path.stretches[0]?.from).toBe(3n * SIZE);
+  const all = Buffer.concat([bytes(3n), bytes(4n).subarray(0, 10_000)]);
+  expect((await bytesOf(path.read(3n, end))).equals(all)).toBe(true);
+  // What the old server wrote behind that is no way to the new timeline.
+  await expect(bytesOf(path.read(4n, end + 1n))).rejects.toMatchObject({ code: 'wal-gap' });
+});
+
 test('is read although a receiver puts its parts together meanwhile', async () => {
   const memory = new MemoryStore();
   await putWalDelta(placeIn(memory), pieceOf(segment(3n), bytes(3n), 0, 5_000));

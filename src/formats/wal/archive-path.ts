@@ -2,15 +2,15 @@ import type { ByteStream } from '../../common/bytes.ts';
 import { isPgarkError, PgarkError } from '../../common/errors.ts';
 import type { DecryptionKeys } from '../../pipeline/encryption/sealer.ts';
 import { formatLsn, type Lsn } from '../../postgres/wal/lsn.ts';
-import { segmentEnd, segmentName, segmentStart } from '../../postgres/wal/segment.ts';
+import { segmentEnd, segmentStart } from '../../postgres/wal/segment.ts';
 import { historyFileName, parseTimelineHistory, type TimelineHistory } from '../../postgres/wal/timeline-history.ts';
 import { readStateBytes } from '../../repository/state-object.ts';
 import { type WalFolder, walKey } from '../../repository/wal-keys.ts';
 import type { CallOptions, ObjectStore } from '../../storage/object-store.ts';
-import { chainOfDeltas, indexWal, type WalIndex } from './archive-index.ts';
+import { indexWal, type WalIndex } from './archive-index.ts';
+import { findOnPath, type FoundOnPath, readFound } from './find-on-path.ts';
 import type { PieceFacts } from './piece-facts.ts';
 import { readFacts, type StoredPiece } from './read-piece.ts';
-import { findSegmentObjects, readParts, readWhole, type SegmentObjects } from './read-segment.ts';
 import { type Stretch, stretchesTowards } from './recovery-path.ts';
 
 /** What is needed to read an archive. */
@@ -84,11 +84,11 @@ export class ArchivePath {
     return this.stretches.find((stretch) => stretch.from <= from && to <= stretch.to);
   }
 
-  /** What the newest piece of a segment says of itself. Undefined where nothing of it is archived. */
+  /** What the last piece of a segment’s WAL says of itself. Undefined where nothing of it is archived. */
   async factsOf(number: bigint): Promise<PieceFacts | undefined> {
     return whileMoving(async () => {
       const found = await this.#find(number);
-      const piece: StoredPiece | undefined = found?.whole ?? chainOfDeltas(found?.deltas ?? []).at(-1);
+      const piece: StoredPiece | undefined = found?.whole ?? found?.chain.at(-1);
       return piece && readFacts(this.#access.store, piece, this.#access);
     });
   }
@@ -115,9 +115,12 @@ export class ArchivePath {
     for (let attempt = 1; ; attempt += 1) {
       let at = 0;
       try {
+        const found = await this.#find(number);
+        if (found === undefined) return reached;
+        const end = Math.min(wanted, found.bytes);
         // What is not wanted is read too: only at its end is an object known to be what was stored.
-        for await (const block of await this.#content(number)) {
-          const fresh = block.subarray(Math.min(block.length, Math.max(0, reached - at)), Math.max(0, wanted - at));
+        for await (const block of readFound(this.#access.store, found, this.folder, this.#access)) {
+          const fresh = block.subarray(Math.min(block.length, Math.max(0, reached - at)), Math.max(0, end - at));
           at += block.length;
           reached += fresh.length;
           if (fresh.length > 0) yield fresh;
@@ -129,30 +132,10 @@ export class ArchivePath {
     }
   }
 
-  async #content(number: bigint): Promise<ByteStream> {
-    const found = await this.#find(number);
-    if (found === undefined) return noBytes();
-    const { store } = this.#access;
-    const { name } = found;
-    if (found.whole !== undefined) {
-      return readWhole(store, found.whole, { name, systemIdentifier: this.folder.systemIdentifier }, this.#access);
-    }
-    return readParts(store, chainOfDeltas(found.deltas), segmentStart({ number }, this.segmentBytes), this.#access);
-  }
-
-  /** As a server looks for it: of the newest timeline that had begun in this segment, else of the one before. */
-  async #find(number: bigint): Promise<(SegmentObjects & { readonly name: string }) | undefined> {
-    const { timeline, ancestors } = this.history;
-    const end = segmentEnd({ number }, this.segmentBytes);
-    const candidates = [...ancestors.map((each) => each.timeline), timeline].filter(
-      (_, index) => index === 0 || (ancestors[index - 1]?.end ?? 0n) < end,
-    );
-    for (const each of candidates.reverse()) {
-      const name = segmentName({ timeline: each, number }, this.segmentBytes);
-      const found = await findSegmentObjects(this.#access.store, this.folder, name, { signal: this.#access.signal });
-      if (found.whole !== undefined || found.deltas.length > 0) return { ...found, name };
-    }
-    return undefined;
+  #find(number: bigint): Promise<FoundOnPath | undefined> {
+    const { folder, segmentBytes } = this;
+    const { store, signal } = this.#access;
+    return findOnPath({ store, folder, segmentBytes }, this.history, number, { signal });
   }
 }
 
@@ -175,8 +158,6 @@ async function readTimelineHistory(
   }
   return parseTimelineHistory(timeline, Buffer.from(found.bytes).toString());
 }
-
-async function* noBytes(): ByteStream {}
 
 /** A receiver goes on meanwhile: it puts parts of a segment together, and what was listed may be gone when it is read. */
 const ATTEMPTS_MAX = 3;
