@@ -109,7 +109,7 @@ function registerFetch(wal: Command, world: CliWorld): void {
     .command('fetch')
     .summary('fetch one file of WAL (for restore_command)')
     .description(
-      'Fetches one file of WAL, for restore_command. The newest segment is filled up with zeros. Exit status: 0 found; 1 the archive is there, and surely has neither this file nor later WAL of its timeline; 126 anything else, at which a recovery stops instead of ending early.',
+      'Fetches one file of WAL, for restore_command. The newest segment is filled up with zeros. Exit status: 0 found; 1 the archive is there, and surely has neither this file nor WAL that follows it; 126 anything else, at which a recovery stops instead of ending early.',
     )
     .argument('<name>', 'name of the file, as restore_command has it: %f')
     .argument('<target>', 'where it is wanted: %p');

@@ -100,8 +100,12 @@ describe('files of WAL', () => {
     const wal = path.join(cluster.dataDirectory, 'pg_wal');
     const names = (await readdir(wal)).filter((name) => /^[0-9A-F]{24}$/.test(name)).sort();
     const [first = '', second = '', third = ''] = names;
+    // The history that is archived says that this timeline went on behind it.
+    await expect(fetch(second)).rejects.toMatchObject({ code: 'wal-gap' });
+    await store.delete(walKey(folder, { kind: 'history', name: '00000002.history' }, ''));
     expect(await fetch(second)).toBeUndefined();
     expect(await fetch('00000009.history')).toBeUndefined();
+    await push('00000002.history');
     await push(third);
     // What follows is there: this is a hole, not the end.
     await expect(fetch(second)).rejects.toMatchObject({ code: 'wal-gap' });

@@ -5,8 +5,9 @@ import { makeTempDirectory } from '../../../test/support/temp.ts';
 import { madeSegment, WAL_IDENTITY } from '../../../test/support/wal-bytes.ts';
 import { pieceOf, WAL_FOLDER } from '../../../test/support/wal-pieces.ts';
 import { PgarkError } from '../../common/errors.ts';
-import { putWalDelta, putWalFile } from '../../formats/wal/store-piece.ts';
-import { segmentName } from '../../postgres/wal/segment.ts';
+import { putTimelineHistory, putWalDelta, putWalFile, type WalPlace } from '../../formats/wal/store-piece.ts';
+import { formatLsn } from '../../postgres/wal/lsn.ts';
+import { segmentName, segmentStart } from '../../postgres/wal/segment.ts';
 import { FaultyStore } from '../../../test/support/faulty-store.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import { operationContext } from '../context.ts';
@@ -112,15 +113,88 @@ test('of a server whose base backups alone have put WAL there, the end is proven
   const place = { store, folder: WAL_FOLDER, sealer: undefined, keys: NO_KEYS };
   await putWalFile(place, pieceOf(SEGMENT, BYTES));
   expect(await fetched([store])).toBe(segmentBytes);
-  const ask = async (name: string) => {
-    await using directory = await makeTempDirectory();
-    const stores = [{ name: 'only', store }];
-    const request = { ...WAL_FOLDER, stores, keys: NO_KEYS, name, target: directory.join('fetched') };
-    return await fetchWal(request, operationContext());
-  };
-  expect(await ask(segmentName({ timeline: 1, number: 8n }, segmentBytes))).toBe('absent');
-  expect(await ask('00000002.history')).toBe('absent');
-  expect(await ask('00000001.history')).toBe('absent');
-  const before = ask(segmentName({ timeline: 1, number: 6n }, segmentBytes));
+  expect(await ask(store, segmentName({ timeline: 1, number: 8n }, segmentBytes))).toBe('absent');
+  expect(await ask(store, '00000002.history')).toBe('absent');
+  expect(await ask(store, '00000001.history')).toBe('absent');
+  const before = ask(store, segmentName({ timeline: 1, number: 6n }, segmentBytes));
   await expect(before).rejects.toMatchObject({ code: 'wal-gap' });
 });
+
+/** An archive of timeline 1 that goes on as timeline 2 within segment 9, at 9,000 of its bytes. */
+const FORK = { timeline: 2, number: 9n };
+const FORK_AT = 9_000;
+async function archiveOfFailover(): Promise<{ readonly store: MemoryStore; readonly place: WalPlace }> {
+  const store = new MemoryStore();
+  const place = { store, folder: WAL_FOLDER, sealer: undefined, keys: NO_KEYS };
+  await openWalRecord(store, { ...WAL_FOLDER, segmentBytes }, operationContext());
+  await putWalFile(place, pieceOf(SEGMENT, BYTES));
+  const end = formatLsn(segmentStart(FORK, segmentBytes) + BigInt(FORK_AT));
+  await putTimelineHistory(place, '00000002.history', Buffer.from(`1\t${end}\tno recovery target specified\n`));
+  return { store, place };
+}
+
+async function ask(store: ObjectStore, name: string): Promise<Buffer | 'absent'> {
+  await using directory = await makeTempDirectory();
+  const target = directory.join('fetched');
+  const request = { ...WAL_FOLDER, stores: [{ name: 'only', store }], keys: NO_KEYS, name, target };
+  return (await fetchWal(request, operationContext())) === 'absent' ? 'absent' : await readFile(target);
+}
+
+test('a hole in front of a change of timelines is no end, whatever is archived behind it', async () => {
+  const { store, place } = await archiveOfFailover();
+  const hole = segmentName({ timeline: 1, number: 8n }, segmentBytes);
+  const gap = { code: 'wal-gap', message: expect.stringMatching(/timeline 2 goes on behind it, from 0\/902328 on/) };
+  await expect(ask(store, hole)).rejects.toMatchObject(gap);
+  await putWalFile(place, pieceOf(FORK, madeSegment(FORK, { olderPages: 2 })));
+  await expect(ask(store, hole)).rejects.toMatchObject(gap);
+  // Timeline 1 has come to its end in the segment in which it was left, and behind it.
+  expect(await ask(store, segmentName({ ...FORK, timeline: 1 }, segmentBytes))).toBe('absent');
+  expect(await ask(store, segmentName({ timeline: 1, number: 10n }, segmentBytes))).toBe('absent');
+  expect(await ask(store, segmentName({ timeline: 2, number: 8n }, segmentBytes))).toBe('absent');
+  expect(await ask(store, segmentName({ timeline: 2, number: 10n }, segmentBytes))).toBe('absent');
+});
+
+test('a hole in front of a later change of timelines is found past those that are none of it', async () => {
+  const { store, place } = await archiveOfFailover();
+  const third = '1\t0/902328\tno recovery target specified\n\n2\t0/B00060\tno recovery target specified\n';
+  await putTimelineHistory(place, '00000003.history', Buffer.from('1\t0/700060\tbefore consistency\n'));
+  await putTimelineHistory(place, '00000004.history', Buffer.from(third));
+  for (const number of [11n, 12n]) {
+    const segment = { timeline: 3, number };
+    await putWalFile(place, pieceOf(segment, madeSegment(segment)));
+  }
+  const asked = ask(store, segmentName({ timeline: 2, number: 10n }, segmentBytes));
+  await expect(asked).rejects.toMatchObject({ code: 'wal-gap', message: expect.stringContaining('timeline 4') });
+  expect(await ask(store, segmentName({ timeline: 2, number: 11n }, segmentBytes))).toBe('absent');
+});
+
+test('a history that is missing of a timeline whose WAL is there is a gap', async () => {
+  const { store, place } = await archiveOfFailover();
+  expect(await ask(store, '00000003.history')).toBe('absent');
+  const segment = { timeline: 3, number: 12n };
+  await putWalDelta(place, pieceOf(segment, madeSegment(segment), 0, 8_000));
+  await expect(ask(store, '00000003.history')).rejects.toMatchObject({ code: 'wal-gap' });
+});
+
+test.each([
+  ['less than the older timeline had in it', 8_000, segmentBytes, FORK_AT],
+  ['nothing, and the older timeline a part', 0, 8_500, 8_500],
+  ['nothing, and the older timeline all', 0, segmentBytes, FORK_AT],
+  ['more than the older timeline had in it', 9_500, segmentBytes, 9_500],
+  ['as much as the older timeline had in it', FORK_AT, segmentBytes, FORK_AT],
+])(
+  'of the segment in which a timeline begins with %s, what goes furthest is fetched',
+  async (_, own, older, expected) => {
+    const { store, place } = await archiveOfFailover();
+    const before = { ...FORK, timeline: 1 };
+    const old = madeSegment(before, { seed: 3 });
+    const bytes = Buffer.concat([old.subarray(0, FORK_AT), madeSegment(FORK, { seed: 4 }).subarray(FORK_AT)]);
+    await putWalFile(place, pieceOf({ timeline: 1, number: 8n }, madeSegment({ timeline: 1, number: 8n })));
+    if (older === segmentBytes) await putWalFile(place, pieceOf(before, old));
+    else await putWalDelta(place, pieceOf(before, old, 0, older));
+    if (own > 0) await putWalDelta(place, pieceOf(FORK, bytes, 0, own));
+    const content = await ask(store, segmentName(FORK, segmentBytes));
+    const wanted = Buffer.concat([bytes.subarray(0, expected), Buffer.alloc(segmentBytes - expected)]);
+    expect(Buffer.compare(content === 'absent' ? Buffer.alloc(0) : content, wanted)).toBe(0);
+  },
+);

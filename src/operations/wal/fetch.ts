@@ -5,10 +5,19 @@ import { pipeline } from 'node:stream/promises';
 import { BLOCK_BYTES, type ByteStream } from '../../common/bytes.ts';
 import { asPgarkError, isPgarkError, messageOf, PgarkError, systemCodeOf } from '../../common/errors.ts';
 import { chainOfDeltas } from '../../formats/wal/archive-index.ts';
+import { findOnPath, readFound } from '../../formats/wal/find-on-path.ts';
+import { laterTimelines } from '../../formats/wal/later-timelines.ts';
 import { findSegmentObjects, readParts, readWhole, type SegmentPart } from '../../formats/wal/read-segment.ts';
 import type { DecryptionKeys } from '../../pipeline/encryption/sealer.ts';
-import { parseSegmentName, type Segment, segmentAt, segmentStart } from '../../postgres/wal/segment.ts';
-import { historyFileName, parseHistoryFileName, parseTimelineHistory } from '../../postgres/wal/timeline-history.ts';
+import { formatLsn } from '../../postgres/wal/lsn.ts';
+import { parseSegmentName, type Segment, segmentAt, segmentEnd, segmentStart } from '../../postgres/wal/segment.ts';
+import {
+  endOf,
+  historyFileName,
+  parseHistoryFileName,
+  parseTimelineHistory,
+  type TimelineHistory,
+} from '../../postgres/wal/timeline-history.ts';
 import { readStateBytes } from '../../repository/state-object.ts';
 import {
   parseWalFileName,
@@ -35,9 +44,10 @@ export interface FetchWalRequest extends WalFolder {
 
 /**
  * Fetches one file of WAL, for restore_command: a segment, the beginning of the newest one, filled up with zeros, a history.
- * `absent`: it is proven that every storage has the archive of this server, and not this file, nor later WAL of its timeline.
- * Errors: `wal-gap` where later WAL is there, so that a recovery must not end here as if it had come to the end; `wal-unknown`
- * for a storage without any WAL of this server; `usage`, `corrupt`, `wrong-key`, `key-missing`, `store-…`.
+ * `absent`: it is proven that every storage has the archive of this server, and not this file, nor later WAL of its timeline or
+ * of one that goes on from it. Errors: `wal-gap` where later WAL is there, so that a recovery must not end here as if it had come
+ * to the end; `wal-unknown` for a storage without any WAL of this server; `usage`, `corrupt`, `wrong-key`, `key-missing`,
+ * `store-…`.
  */
 export async function fetchWal(request: FetchWalRequest, context: OperationContext): Promise<'found' | 'absent'> {
   const { name } = request;
@@ -121,34 +131,73 @@ class Fetch {
   async beginning(): Promise<Beginning | undefined> {
     const { name } = this.#request;
     const segmentBytes = await this.#proveArchive();
+    if (parseHistoryFileName(name) !== undefined) return this.#proveNoTimeline(name);
     if (parseWalFileName(name)?.kind !== 'segment') return undefined;
-    const isFollowed = await this.#isFollowed();
     const segment = segmentBytes === undefined ? undefined : parseSegmentName(name, segmentBytes);
     if (segmentBytes === undefined || segment === undefined) {
-      if (isFollowed) throw this.#gap();
+      await this.#proveEnd(undefined);
       return undefined;
     }
-    if (isFollowed) {
-      const begin = await this.#beginOf(segment.timeline, segmentBytes);
-      // Before the timeline began its WAL is that of another one, under whose name it is asked for next.
-      if (segment.number < begin) return undefined;
-      throw this.#gap();
-    }
-    const chain = chainOfDeltas(this.#deltas);
-    const last = chain.at(-1);
-    return (
-      last && {
-        bytes: last.to,
-        write: () => this.#write(this.#filledUp(chain, segment, segmentBytes)),
-      }
-    );
+    const history = await this.#historyOf(segment.timeline);
+    const began = history.ancestors.at(-1)?.end ?? 0n;
+    // Before the timeline began its WAL is that of another one, under whose name it is asked for next.
+    if (segmentEnd(segment, segmentBytes) <= began) return undefined;
+    await this.#proveEnd({ ...segment, segmentBytes });
+    return this.#most(segment, segmentBytes, history);
   }
 
-  #gap(): PgarkError {
+  /** Of the segment's own deltas, or of what an older timeline has of it up to where it was left, whichever goes further. */
+  async #most(segment: Segment, segmentBytes: number, history: TimelineHistory): Promise<Beginning | undefined> {
+    const chain = chainOfDeltas(this.#deltas);
+    const start = segmentStart(segment, segmentBytes);
+    const own = chain.at(-1)?.to ?? 0;
+    const call = { keys: this.#request.keys, signal: this.#signal };
+    const began = history.ancestors.at(-1)?.end ?? 0n;
+    if (start + BigInt(own) < began) {
+      const place = { store: this.#store, folder: this.#request, segmentBytes };
+      const found = await findOnPath(place, history, segment.number, call);
+      if (found === undefined) return undefined;
+      const content = (): ByteStream => readFound(this.#store, found, this.#request, call);
+      return { bytes: found.bytes, write: () => this.#write(filledUp(content(), found.bytes, segmentBytes)) };
+    }
+    if (own === 0) return undefined;
+    const content = (): ByteStream => readParts(this.#store, chain, start, call);
+    return { bytes: own, write: () => this.#write(filledUp(content(), own, segmentBytes)) };
+  }
+
+  /**
+   * That the archive ends before the segment: nothing of its timeline lies behind it, and none that goes on from it left it only
+   * behind it, so that what is missing was once there. Error: `wal-gap`.
+   */
+  async #proveEnd(known: (Segment & { readonly segmentBytes: number }) | undefined): Promise<void> {
+    const { name } = this.#request;
+    if (await this.#isFollowed()) throw this.#gap('later WAL is there');
+    const timeline = Number.parseInt(name.slice(0, 8), 16);
+    const call = { signal: this.#signal };
+    for await (const later of laterTimelines(this.#store, this.#request, timeline, call)) {
+      const end = endOf(later, timeline);
+      if (end === undefined) continue;
+      // Where nobody says how large segments are, one that may lie before it counts.
+      const isBefore =
+        known === undefined
+          ? BigInt(`0x${name.slice(8, 16)}`) <= end >> 32n
+          : known.number < segmentAt(timeline, end, known.segmentBytes).number;
+      if (isBefore) throw this.#gap(`timeline ${later.timeline} goes on behind it, from ${formatLsn(end)} on`);
+    }
+  }
+
+  /** A history is archived before the WAL of its timeline: a recovery that misses it would end on the timeline before. */
+  async #proveNoTimeline(name: string): Promise<undefined> {
+    const prefix = walPrefix(this.#request, name.slice(0, 8));
+    for await (const _ of this.#store.list(prefix, { signal: this.#signal }))
+      throw this.#gap('WAL of its timeline is there');
+  }
+
+  #gap(why: string): PgarkError {
     const { name } = this.#request;
     return new PgarkError(
       'wal-gap',
-      `${name} is missing in ${this.#store.location}, and later WAL is there: a recovery must not end here`,
+      `${name} is missing in ${this.#store.location}, and ${why}: a recovery must not end here`,
     );
   }
 
@@ -184,23 +233,11 @@ class Fetch {
     return false;
   }
 
-  /** Number of the first segment that a timeline has. */
-  async #beginOf(timeline: number, segmentBytes: number): Promise<bigint> {
-    if (timeline === 1) return 0n;
-    const content = await this.#readHistory(historyFileName(timeline));
-    if (content === undefined) return 0n;
-    const last = parseTimelineHistory(timeline, Buffer.from(content).toString()).ancestors.at(-1);
-    return last === undefined ? 0n : segmentAt(timeline, last.end, segmentBytes).number;
-  }
-
-  /** Filled up with zeros to the segment's size: a shorter file is refused by the server. */
-  async *#filledUp(chain: readonly SegmentPart[], segment: Segment, segmentBytes: number): ByteStream {
-    const { keys } = this.#request;
-    yield* readParts(this.#store, chain, segmentStart(segment, segmentBytes), { keys, signal: this.#signal });
-    const reached = chain.at(-1)?.to ?? 0;
-    for (let at = reached; at < segmentBytes; at += BLOCK_BYTES) {
-      yield new Uint8Array(Math.min(BLOCK_BYTES, segmentBytes - at));
-    }
+  /** One that is not archived leaves the timeline without what came before it. */
+  async #historyOf(timeline: number): Promise<TimelineHistory> {
+    const content = timeline === 1 ? undefined : await this.#readHistory(historyFileName(timeline));
+    if (content === undefined) return { timeline, ancestors: [] };
+    return parseTimelineHistory(timeline, Buffer.from(content).toString());
   }
 
   /** Under its name only when it is whole: the server takes what it finds there. */
@@ -221,6 +258,19 @@ class Fetch {
         hint: 'restore_command gives the place as %p: see whether this user may write there, and whether the disk has room',
       });
     }
+  }
+}
+
+/** So many bytes of the content, then zeros up to the segment's size: a shorter file is refused by the server. */
+async function* filledUp(content: ByteStream, bytes: number, segmentBytes: number): ByteStream {
+  let read = 0;
+  for await (const block of content) {
+    const wanted = block.subarray(0, Math.max(0, bytes - read));
+    read += block.length;
+    if (wanted.length > 0) yield wanted;
+  }
+  for (let at = bytes; at < segmentBytes; at += BLOCK_BYTES) {
+    yield new Uint8Array(Math.min(BLOCK_BYTES, segmentBytes - at));
   }
 }
 
