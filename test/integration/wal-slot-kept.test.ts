@@ -119,6 +119,47 @@ describe('a slot that was there before', { timeout: 240_000 }, () => {
   });
 });
 
+test('that a slot was dropped is said when it was, and that it could not be when that fails', {
+  timeout: 240_000,
+}, async () => {
+  let refuses = false;
+  const store = new FaultyStore(new MemoryStore(), {
+    before: ({ method, key }) => {
+      if (refuses && method.startsWith('put') && key.startsWith('shop/')) {
+        throw new PgarkError('store-unreachable', 'the test refuses');
+      }
+    },
+  });
+  await using receiving = startReceiving(cluster, [store], BUDGET);
+  await cluster.sql(load(100));
+  await receiving.archives(await flushedLsn(cluster));
+  const dropping = `pg_stat_activity where query like 'DROP_REPLICATION_SLOT%' and state = 'active'`;
+  const said = (): readonly string[] => [
+    receiving.receiver.state().failure?.message ?? '',
+    ...receiving.alarms.map((alarm) => (alarm.kind === 'over' ? '' : alarm.error.message)),
+  ];
+  // Who sends to us notices nothing, and holds the slot.
+  const sender = Number(await cluster.value(`select active_pid from pg_replication_slots`));
+  process.kill(sender, 'SIGSTOP');
+  try {
+    refuses = true;
+    await cluster.sql(load(6_000));
+    await cluster.until(`exists (select from ${dropping})`);
+    expect(said().filter((text) => text.includes('was dropped'))).toEqual([]);
+    await cluster.sql(`select pg_terminate_backend(pid) from ${dropping}`);
+    await vi.waitUntil(() => said().some((text) => text.includes('could not be dropped')), WAIT);
+    expect(receiving.alarms.map(({ kind }) => kind)).not.toContain('slot-dropped');
+  } finally {
+    process.kill(sender, 'SIGCONT');
+  }
+  await isDropped(receiving);
+  expect(said().some((text) => text.includes('was dropped'))).toBe(true);
+  refuses = false;
+  await receiving.stop();
+  await cluster.until('not exists (select from pg_replication_slots where active)');
+  await dropSlots(cluster);
+});
+
 test('two who ask at the same time where a slot stands are both answered', async () => {
   await cluster.sql(`select pg_create_physical_replication_slot('asked', true)`);
   const { signal } = new AbortController();

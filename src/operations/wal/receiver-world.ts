@@ -15,8 +15,18 @@ export interface ReceiverWorld {
   readonly giveUp: AbortSignal;
 }
 
+/** A slot whose server is to be asked about it. */
+export type SlotRequest = Pick<ReceiveWalRequest, 'source' | 'connection' | 'slot' | 'slotBudgetBytes' | 'onAlarm'>;
+export type SlotState = Pick<ReceiverState, 'archived' | 'slot' | 'slotMemory'>;
+
+/** What looks after a slot needs, whether anything is received over it or not. */
+export interface SlotWorld extends Pick<ReceiverWorld, 'context' | 'stop'> {
+  readonly request: SlotRequest;
+  readonly state: SlotState;
+}
+
 /** Says what somebody has to look after, in the log and to who asked. */
-export function alarm({ request, context }: ReceiverWorld, raised: WalAlarm): void {
+export function alarm({ request, context }: Pick<SlotWorld, 'request' | 'context'>, raised: WalAlarm): void {
   if (raised.kind !== 'over') {
     const { message, hint, code } = raised.error;
     context.logger.error(`wal.${raised.kind.replace('-', '_')}`, `${message}; ${hint}`, {

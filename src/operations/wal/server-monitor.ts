@@ -5,8 +5,10 @@ import {
   type ReplicationRow,
   type ReplicationSession,
 } from '../../postgres/replication/replication-session.ts';
+import { sqlStateOf } from '../../postgres/client/server-error.ts';
 import { type Lsn, parseLsn } from '../../postgres/wal/lsn.ts';
 
+const UNDEFINED_OBJECT = '42704';
 /** Whoever uses the slot may be a connection that broke, which the server finds out by its wal_sender_timeout. */
 const DROP_MS_MAX = 10 * 60_000;
 
@@ -73,9 +75,13 @@ export class ServerMonitor {
     };
   }
 
-  /** Waits until nobody uses it any more. */
+  /** Waits until nobody uses it any more. Idempotent. */
   async dropSlot(name: string): Promise<void> {
-    await this.#ask(`DROP_REPLICATION_SLOT ${quoteIdentifier(name)} WAIT`, DROP_MS_MAX);
+    try {
+      await this.#ask(`DROP_REPLICATION_SLOT ${quoteIdentifier(name)} WAIT`, DROP_MS_MAX);
+    } catch (error) {
+      if (sqlStateOf(error) !== UNDEFINED_OBJECT) throw error;
+    }
   }
 
   async #ask(command: string, answerMsMax?: number): Promise<readonly ReplicationRow[]> {

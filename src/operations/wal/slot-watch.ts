@@ -1,6 +1,6 @@
 import { formatBytes } from '../../common/bytes.ts';
-import { messageOf, PgarkError } from '../../common/errors.ts';
-import { alarm, type ReceiverWorld } from './receiver-world.ts';
+import { asPgarkError, messageOf, PgarkError } from '../../common/errors.ts';
+import { alarm, type SlotWorld } from './receiver-world.ts';
 import { ServerMonitor, type SlotStatus } from './server-monitor.ts';
 import { judgeSlot, type NearLimit } from './slot-guard.ts';
 import { SlotMemory } from './slot-memory.ts';
@@ -21,7 +21,7 @@ export interface SlotUse {
  * stored yet.
  */
 export class SlotWatch {
-  readonly #world: ReceiverWorld;
+  readonly #world: SlotWorld;
   #monitor: ServerMonitor;
   /** The monitor is our own, to be closed. */
   #isOwn = false;
@@ -34,7 +34,7 @@ export class SlotWatch {
   /** The server has not answered yet where the slot stands. */
   #isAsking = false;
 
-  constructor(world: ReceiverWorld, monitor: ServerMonitor, use: SlotUse) {
+  constructor(world: SlotWorld, monitor: ServerMonitor, use: SlotUse) {
     this.#world = world;
     this.#monitor = monitor;
     this.#use = use;
@@ -132,17 +132,32 @@ export class SlotWatch {
     });
   }
 
+  /** Whoever uses it has to let go first; that it is gone is said when it is. What fails is tried again with the next look. */
   async #drop({ retainedBytes, limitBytes }: NearLimit): Promise<void> {
     const { source, slot } = this.#world.request;
-    const error = new PgarkError(
-      'wal-slot',
-      `the replication slot ${slot} of ${source} held back ${formatBytes(retainedBytes)} of WAL on the server, more than the ${formatBytes(limitBytes)} allowed, and was dropped`,
-      { hint: 'mend the storage; then make a new base backup, since WAL may be missing in between' },
-    );
-    this.#use.letGo(error);
-    await this.#monitor.dropSlot(slot);
+    const [retained, limit] = [formatBytes(retainedBytes), formatBytes(limitBytes)];
+    const what = (verb: string): string =>
+      `the replication slot ${slot} of ${source} ${verb} back ${retained} of WAL on the server, more than the ${limit} allowed`;
+    this.#use.letGo(new PgarkError('wal-slot', `${what('holds')}, and has to go`));
+    try {
+      await this.#monitor.dropSlot(slot);
+    } catch (error) {
+      // Told to stop, somebody may have hung up.
+      if (this.#world.stop.aborted && !this.#monitor.isAlive) throw error;
+      this.#world.state.slotMemory.isAlarmed = true;
+      const { message } = asPgarkError(error);
+      const kept = new PgarkError('wal-slot', `${what('holds')}, and could not be dropped: ${message}`, {
+        cause: error,
+        hint: 'it is tried again; if the disk of the server is about to fill, drop it by hand: pg_drop_replication_slot',
+      });
+      alarm(this.#world, { kind: 'slot', error: kept });
+      return;
+    }
     this.#world.state.slot = undefined;
     this.#world.state.slotMemory = new SlotMemory();
+    const error = new PgarkError('wal-slot', `${what('held')}, and was dropped`, {
+      hint: 'mend the storage; then make a new base backup, since WAL may be missing in between',
+    });
     alarm(this.#world, { kind: 'slot-dropped', error });
   }
 }
