@@ -3,6 +3,7 @@ import type { SourceConfig } from '../config/model.ts';
 import type { WalProtection } from '../observability/protection-state.ts';
 import { judgeGaps, type RecoveryWindow, recoveryTimelines, windowStart } from '../operations/wal/recovery-window.ts';
 import { receiveWal, type WalReceiver } from '../operations/wal/receive.ts';
+import { UnusedSlot } from '../operations/wal/unused-slot.ts';
 import { type WalAlarm, walLagBytes, walLagMs, type WalReceiverState } from '../operations/wal/receive-request.ts';
 import { parseLsn } from '../postgres/wal/lsn.ts';
 import { dateOf } from '../postgres/wal/server-time.ts';
@@ -20,6 +21,8 @@ const LOOK_SOON_MS = 10_000;
 
 interface Known {
   receiver: WalReceiver | undefined;
+  /** Its slot, while there is no receiver. */
+  readonly unused: UnusedSlot;
   earliest: Date | undefined;
   gaps: number | undefined;
   storedBytes: number | undefined;
@@ -52,8 +55,16 @@ export class WalReceivers {
     this.#teller = teller;
     const sources = [...generation.config.databases.values()].filter(({ wal }) => wal !== undefined);
     this.#running = sources.map((source) => {
+      const { slot, slotBudgetBytes } = walSettingsOf(generation.config, source);
       const known: Known = {
         receiver: undefined,
+        unused: new UnusedSlot({
+          source: source.name,
+          connection: source.connection,
+          slot,
+          slotBudgetBytes,
+          onAlarm: (alarm) => this.#heard(source, alarm, known),
+        }),
         earliest: undefined,
         gaps: undefined,
         storedBytes: undefined,
@@ -70,8 +81,9 @@ export class WalReceivers {
   /** How far each is, for metrics. */
   states(): readonly WalProtection[] {
     const now = this.#generation.context.clock.now();
-    return [...this.#known].map(([source, { receiver, earliest, gaps, storedBytes }]) => {
+    return [...this.#known].map(([source, { receiver, unused, earliest, gaps, storedBytes }]) => {
       const state = receiver?.state();
+      const slot = state === undefined ? unused.status : state.slot;
       return {
         source,
         earliest,
@@ -80,7 +92,7 @@ export class WalReceivers {
         lagBytes: state && walLagBytes(state),
         storedBytes,
         gaps: gapsOf(gaps, state),
-        slotRetainedBytes: state?.slot?.retainedBytes,
+        slotRetainedBytes: slot?.retainedBytes,
       };
     });
   }
@@ -123,7 +135,11 @@ export class WalReceivers {
           source: source.name,
           code,
         });
+        const over = new AbortController();
+        const watching = known.unused.watch({ ...context, signal }, over.signal);
         await context.clock.sleep(BEGIN_AGAIN_MS, signal).catch(() => undefined);
+        over.abort(new Error('a receiver is tried again'));
+        await watching;
       }
     }
   }

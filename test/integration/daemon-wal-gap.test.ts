@@ -117,3 +117,62 @@ databases:
     await running;
   }
 });
+
+test('a slot is watched also while no receiver can be made, and goes before the server’s disk is full', {
+  timeout: 240_000,
+}, async () => {
+  await using cluster = await Cluster.start({ initdb: ['--wal-segsize=1'] });
+  await using directory = await makeTempDirectory();
+  await writeFile(
+    directory.join('pgark.yaml'),
+    `
+version: 1
+server: { listen: 127.0.0.1:0 }
+storages: { local: { type: file, path: unused } }
+databases:
+  shop:
+    url: ${cluster.url}
+    wal: { slot_budget: 64MiB }
+`,
+  );
+  const events: string[] = [];
+  const messages: string[] = [];
+  const note = (event: string, message: string): void => {
+    events.push(event);
+    messages.push(message);
+  };
+  const logger: Logger = { ...silentLogger, info: note, warning: note, error: note, child: () => logger };
+  const stop = new AbortController();
+  const running = runDaemon({
+    readConfig: async () => {
+      const config = await loadConfig({ file: 'pgark.yaml', env: {}, cwd: directory.path });
+      return { ...config, databases: new Map([...config.databases].map(([name, each]) => [name, withBudget(each)])) };
+    },
+    adapters: {
+      openStore: () => Promise.resolve(new MemoryStore()),
+      sealerOf: () => Promise.reject(new PgarkError('key-missing', 'the test has no key')),
+      openTracing: () => silentTracing,
+    },
+    contextOf: (_, signal) => operationContext({ logger, signal, clock }),
+    signal: stop.signal,
+    onReload: () => () => {},
+    environment: {},
+  });
+  try {
+    await cluster.sql(`select pg_create_physical_replication_slot('pgark_shop', true)`);
+    await cluster.sql(load(3_200));
+    await vi.waitUntil(() => events.includes('wal.slot'), WAIT);
+    expect(events).toContain('wal.not_begun');
+    expect(events).not.toContain('wal.slot_dropped');
+    await cluster.sql(load(2_000));
+    await vi.waitUntil(() => events.includes('wal.slot_dropped'), WAIT);
+    expect(await cluster.value('select count(*) from pg_replication_slots')).toBe('0');
+    // Where the server cannot be asked, that is told.
+    await cluster.stop();
+    await vi.waitUntil(() => events.includes('wal.slot_unwatched'), WAIT);
+    expect(messages.at(events.indexOf('wal.slot_unwatched'))).toContain('pgark_shop of shop');
+  } finally {
+    stop.abort();
+    await running;
+  }
+});
