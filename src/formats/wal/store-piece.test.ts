@@ -12,7 +12,13 @@ import { opensslSealer } from '../../pipeline/encryption/openssl-sealer.ts';
 import type { DecryptionKeys, Sealer } from '../../pipeline/encryption/sealer.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import { readFacts, readPiece } from './read-piece.ts';
-import { putTimelineHistory, putWalDelta, putWalFile, type WalPlace } from './store-piece.ts';
+import {
+  compareEncryptedOtherwise,
+  putTimelineHistory,
+  putWalDelta,
+  putWalFile,
+  type WalPlace,
+} from './store-piece.ts';
 
 const SEGMENT = { timeline: 1, number: 7n };
 const BYTES = madeSegment(SEGMENT);
@@ -81,6 +87,29 @@ describe('a segment in the archive', () => {
       expect(await putWalFile(place, pushed)).toBe('present');
     },
   );
+
+  test('is compared with what is archived of it otherwise encrypted, as far as anybody here can', async () => {
+    const other = pieceOf(SEGMENT, madeSegment(SEGMENT, { seed: 8 }));
+    const same = pieceOf(SEGMENT, BYTES);
+    const age = `${KEY}.zst.age`;
+    for (const [keepsMetadata, keys, unknown] of [
+      [true, NO_KEYS, []],
+      [false, sealers.age.keys, []],
+      [false, NO_KEYS, [age]],
+    ] as const) {
+      const store = new MemoryStore({ keepsMetadata });
+      const place = placeIn(store, 'none', keys);
+      expect(await compareEncryptedOtherwise(place, same)).toEqual([]);
+      await putWalFile(placeIn(store, 'age'), same);
+      await putWalDelta(placeIn(store, 'age'), pieceOf(SEGMENT, BYTES, 0, 8_000));
+      await putWalFile(place, other);
+      expect(await compareEncryptedOtherwise(place, same)).toEqual(unknown);
+      const compared = compareEncryptedOtherwise(place, other);
+      if (unknown.length > 0) expect(await compared).toEqual(unknown);
+      else
+        await expect(compared).rejects.toMatchObject({ code: 'wal-conflict', message: expect.stringContaining(age) });
+    }
+  });
 
   test('that is damaged is neither read to its end nor taken for the same', async () => {
     const store = new MemoryStore({ keepsMetadata: false });

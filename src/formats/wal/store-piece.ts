@@ -6,7 +6,7 @@ import type { DecryptionKeys, Sealer } from '../../pipeline/encryption/sealer.ts
 import { formatLsn } from '../../postgres/wal/lsn.ts';
 import { formatServerTime } from '../../postgres/wal/server-time.ts';
 import { readStateBytes } from '../../repository/state-object.ts';
-import { parseWalKey, type WalFolder, walKey, type WalName } from '../../repository/wal-keys.ts';
+import { parseWalKey, type WalFolder, walKey, type WalName, walSegmentPrefix } from '../../repository/wal-keys.ts';
 import type {
   CallOptions,
   ObjectKey,
@@ -161,6 +161,45 @@ async function sealedBytes(piece: WalPiece | SealedPiece, sealer: Sealer | undef
   let bytes = 0;
   for await (const block of sealedContent(piece, sealer)) bytes += block.length;
   return bytes;
+}
+
+/**
+ * Compares a whole segment with what is archived of it under other names, encrypted otherwise. Resolves with the keys of those
+ * that nobody here can compare: they are damaged, or cannot be read without a key. Error: `wal-conflict` for another content.
+ */
+export async function compareEncryptedOtherwise(
+  place: WalPlace,
+  { wal, facts }: WalPiece | SealedPiece,
+  options: CallOptions = {},
+): Promise<readonly ObjectKey[]> {
+  const { store, folder } = place;
+  const own = pieceKey(place, wal);
+  const unknown: ObjectKey[] = [];
+  for await (const { key } of store.list(walSegmentPrefix(folder, wal.name), options)) {
+    const found = parseWalKey(key);
+    if (key === own || found?.kind !== wal.kind || found.name !== wal.name) continue;
+    const isSame = await holdsSameSha256(place, key, facts.sha256, options);
+    if (isSame === false) throw conflict(store, key);
+    if (isSame === undefined) unknown.push(key);
+  }
+  return unknown;
+}
+
+/** Whether an object of the archive holds the content of that digest; undefined where that cannot be told. */
+export async function holdsSameSha256(
+  place: Pick<WalPlace, 'store' | 'keys'>,
+  key: ObjectKey,
+  sha256: string,
+  options: CallOptions = {},
+): Promise<boolean | undefined> {
+  try {
+    const told = await toldSha256(place, key, options);
+    return told === undefined ? undefined : told === sha256;
+  } catch (error) {
+    // What is damaged must not stop what comes from being archived.
+    if (isPgarkError(error, 'corrupt') || isPgarkError(error, 'object-not-found')) return undefined;
+    throw error;
+  }
 }
 
 /** The error of another content under a name that is taken. */

@@ -1,6 +1,5 @@
-import { isPgarkError } from '../../common/errors.ts';
 import { DELTA_BYTES_MAX, deltasOf, receivedPiece } from '../../formats/wal/received-piece.ts';
-import { conflict, pieceKey, toldSha256, type WalPlace } from '../../formats/wal/store-piece.ts';
+import { conflict, holdsSameSha256, pieceKey, type WalPlace } from '../../formats/wal/store-piece.ts';
 import { findSegmentObjects, type SegmentObjects, type SegmentPart } from '../../formats/wal/read-segment.ts';
 import type { ReceivedWal } from '../../postgres/replication/segment-stream.ts';
 import type { WalIdentity } from '../../postgres/wal/segment-content.ts';
@@ -74,12 +73,7 @@ export class SegmentDeltas {
   async #compareWhole(received: ReceivedWal, place: WalPlace, key: ObjectKey, signal: AbortSignal): Promise<void> {
     const { wal, facts } = receivedPiece(received, this.#identity);
     if (key === pieceKey(place, wal)) return;
-    const archived = await toldSha256(place, key, { signal }).catch((error: unknown) => {
-      // What is damaged must not stop what comes from being archived.
-      if (!isPgarkError(error, 'corrupt') && !isPgarkError(error, 'object-not-found')) throw error;
-      return undefined;
-    });
-    if (archived !== undefined && archived !== facts.sha256) throw conflict(place.store, key);
+    if ((await holdsSameSha256(place, key, facts.sha256, { signal })) === false) throw conflict(place.store, key);
   }
 
   /** Archives what has come since the delta before. */
