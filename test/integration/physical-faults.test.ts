@@ -3,6 +3,8 @@ import path from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { type Logger, silentLogger } from '../../src/common/log.ts';
 import { Secret } from '../../src/common/secret.ts';
+import { generateAgeIdentity } from '../../src/pipeline/encryption/age-keys.ts';
+import { ageSealer } from '../../src/pipeline/encryption/age-sealer.ts';
 import { connectForReplication } from '../../src/postgres/replication/replication-session.ts';
 import { libcHere } from '../../src/postgres/client/sort-libraries.ts';
 import { keys } from '../../src/repository/keys.ts';
@@ -11,6 +13,7 @@ import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { Cluster } from '../support/cluster.ts';
 import { backupsIn, errorOf, fileDestination, keysOf, outcomesOf } from '../support/destinations.ts';
 import { FaultyStore } from '../support/faulty-store.ts';
+import { MemoryStore } from '../support/memory-store.ts';
 import { backUpServer, manifestOf, restoreServer, ServerFolder } from '../support/physical.ts';
 
 /** More than a backup needs: the server notices a little later that connections of the one before have ended. */
@@ -111,6 +114,24 @@ describe('a physical backup fails, and leaves nothing', () => {
       await page.write(before, 0, 4, 3 * 8192 + 5000);
       await page.close();
     }
+  });
+
+  test('where other write-ahead log is archived of the same name, encrypted otherwise, which is told by its key', async () => {
+    const store = new MemoryStore();
+    const place = { destination: { name: 'memory', store, needsDelete: false } };
+    const { recipient } = await generateAgeIdentity();
+    const sealer = await ageSealer({ recipients: [recipient] });
+    const { walNeeded } = manifestOf(
+      await backUpServer(cluster, [place], { seal: { compression: { algorithm: 'zstd', level: 1 }, sealer } }),
+    );
+    const next = await cluster.value('select pg_walfile_name(pg_current_wal_lsn())');
+    const [key = '', entry] = [...store.objects].find(([each]) => each.endsWith(`${walNeeded?.from}.zst.age`)) ?? [];
+    if (entry === undefined) throw new Error('nothing of it is archived');
+    const other = key.replace(walNeeded?.from ?? '', next);
+    store.objects.set(other, entry);
+    const error = await errorOf(backUpServer(cluster, [place]));
+    expect(error).toMatchObject({ code: 'wal-conflict', message: expect.stringContaining(other) });
+    expect(await backupsIn(store)).toHaveLength(1);
   });
 
   test('in a storage that takes no archive, or no write-ahead log, while another one has all', async () => {

@@ -17,7 +17,13 @@ import { historyFileName } from '../../postgres/wal/timeline-history.ts';
 import type { Manifest } from '../../repository/manifest.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import { deltasOf, receivedPiece } from '../wal/received-piece.ts';
-import { putTimelineHistory, putWalDelta, putWalFile, type WalPlace } from '../wal/store-piece.ts';
+import {
+  compareEncryptedOtherwise,
+  putTimelineHistory,
+  putWalDelta,
+  putWalFile,
+  type WalPlace,
+} from '../wal/store-piece.ts';
 import { SealedPiece } from '../wal/wal-piece.ts';
 import { findSpan, segmentsOf, type WalSpan } from './needed-wal.ts';
 import type { OpenWal, WalRun } from './wal-run.ts';
@@ -175,10 +181,24 @@ class Streaming implements WalRun {
     const { end } = content;
     const sealing = SealedPiece.of(receivedPiece(segment, this.#identity), this.#request.sealer);
     const sealed = await sealing.finally(() => content.release());
-    await this.#each(async (place, signal) => void (await putWalFile(place, sealed, { signal })));
+    await this.#each(async (place, signal) => {
+      await this.#compare(place, sealed, signal);
+      await putWalFile(place, sealed, { signal });
+    });
     sealed.release();
     stream.lasts(end);
     return end;
+  }
+
+  /** One of the very same name is compared when it is put; what was encrypted otherwise has another. */
+  async #compare(place: WalPlace, sealed: SealedPiece, signal: AbortSignal): Promise<void> {
+    for (const key of await compareEncryptedOtherwise(place, sealed, { signal })) {
+      this.#request.logger.warning(
+        'wal.not_compared',
+        `${key} in ${place.store.location} is of the same segment, encrypted otherwise: that it holds the same cannot be told`,
+        { key },
+      );
+    }
   }
 
   /** A standby closes no segment: what it has of the last one will do, once that is enough. */
