@@ -24,6 +24,7 @@ const FITTING: ReadonlySet<string> = new Set([
   'verifyFirst',
   'toDir',
   'tablespaceMapping',
+  'replaceUnfinished',
   'identity',
   'passphraseFile',
   'storage',
@@ -42,7 +43,9 @@ export function refuseOptionsOfDatabases(command: Command): void {
 
 /** Error: `usage` for an option that has a meaning only for a directory. */
 export function refuseOptionsOfDirectories(options: Options): void {
-  const misfit = ['tablespaceMapping', ...OPTIONS_OF_RECOVERY].find((name) => options[name] !== undefined);
+  const misfit = ['tablespaceMapping', 'replaceUnfinished', ...OPTIONS_OF_RECOVERY].find(
+    (name) => options[name] !== undefined,
+  );
   if (misfit === undefined) return;
   const flag = misfit.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
   throw new PgarkError('usage', `--${flag} goes with --to-dir`);
@@ -64,6 +67,7 @@ export async function restoreIntoDirectory(
     ...found,
     directory,
     mappings: mappingsOf(options),
+    replacesUnfinished: options.replaceUnfinished === true,
     planOnly: options.plan === true,
     recovery,
     ...serverOptionsOf(options),

@@ -23,7 +23,16 @@ export function outOfBaseOptions(): readonly Option[] {
 }
 
 /** Error: `usage` for options that do not go together. */
-export function checkOutOfBase({ database, workDir, toDir, foreign, start, port, tablespaceMapping }: Options): void {
+export function checkOutOfBase({
+  database,
+  workDir,
+  toDir,
+  foreign,
+  start,
+  port,
+  tablespaceMapping,
+  replaceUnfinished,
+}: Options): void {
   if (database === undefined) {
     if (workDir === undefined) return;
     throw new PgarkError('usage', '--work-dir goes with --database');
@@ -33,9 +42,8 @@ export function checkOutOfBase({ database, workDir, toDir, foreign, start, port,
     ([, value]) => value !== undefined,
   );
   if (misfit !== undefined) throw new PgarkError('usage', `${misfit[0]} does not go with --database`);
-  if (tablespaceMapping !== undefined) {
-    throw new PgarkError('usage', '--tablespace-mapping goes with --to-dir');
-  }
+  if (tablespaceMapping !== undefined) throw new PgarkError('usage', '--tablespace-mapping goes with --to-dir');
+  if (replaceUnfinished !== undefined) throw new PgarkError('usage', '--replace-unfinished goes with --to-dir');
 }
 
 /** `pgark restore … --database NAME --to-db NAME`: the server that the backup is of is brought back beside it, for a while. */

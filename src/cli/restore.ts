@@ -51,6 +51,10 @@ export function registerRestore(program: Command, world: CliWorld): void {
       'with --to-dir: put the tablespace of one path into another (repeatable; default: into the directory)',
       several,
     )
+    .option(
+      '--replace-unfinished',
+      'with --to-dir: remove what a restore that was killed has left there; anything else is refused all the same',
+    )
     .option('--in-place', 'into the configured database; the old one is kept under another name')
     .option('--yes <name>', 'the name of the database to replace: confirms --in-place')
     .option('--from-other-server', 'with --in-place: also a backup that was taken from another server')

@@ -38,6 +38,8 @@ export interface DirectoryRestoreRequest {
   readonly directory: string;
   /** Where tablespaces go; those of no mapping go into the data directory. */
   readonly mappings: readonly TablespaceMapping[];
+  /** What a restore that was killed has left in the directory, or where a tablespace goes, is removed. Default: it is refused. */
+  readonly replacesUnfinished?: boolean | undefined;
   /** Find, check, say what would be done, and stop. */
   readonly planOnly: boolean;
   /** Up to where the server recovers, by WAL that is archived. Default: to the end of the backup. */
@@ -145,7 +147,7 @@ export async function restoreDirectoryWithin(
     });
     warnOfOtherOrder(manifest, run);
     for (const words of await base.configurationElsewhere()) run.logger.warning('restore.configuration', words);
-    await run.span.span('sync', {}, () => base.sync(signal));
+    await run.span.span('sync', {}, () => base.finish(signal));
   } catch (error) {
     await base.discard();
     throw error;
@@ -193,7 +195,16 @@ function warnOfOtherOrder({ id, server: { libc } }: Manifest, run: Run): void {
 
 /** Everything that can be found out before the first byte is written. */
 async function check(
-  { store, selector, filter, mappings, directory, recovery: wanted, start }: DirectoryRestoreRequest,
+  {
+    store,
+    selector,
+    filter,
+    mappings,
+    directory,
+    replacesUnfinished,
+    recovery: wanted,
+    start,
+  }: DirectoryRestoreRequest,
   access: ArchiveAccess,
   context: OperationContext,
 ) {
@@ -220,7 +231,8 @@ async function check(
   for (const each of [objects, ...parents]) await each.checkPresence();
   const segments = await findSpan(store, span, { signal });
   const absolute = path.resolve(directory);
-  const target = { directory: absolute, tablespaces: placeTablespaces(manifest.tablespaces ?? [], mappings, absolute) };
+  const tablespaces = placeTablespaces(manifest.tablespaces ?? [], mappings, absolute);
+  const target: BaseTarget = { directory: absolute, tablespaces, replacesUnfinished };
   await inspectTarget(objects, target, segments.length * span.segmentBytes);
   const binDir = start && (await findServerToStart(start, manifest.server.versionNum));
   return { manifest, objects, parents, span, target, recovery, binDir };
@@ -237,13 +249,14 @@ async function checkWalFirst(
 
 function planOf(
   manifest: Manifest,
-  { directory, tablespaces }: BaseTarget,
+  { directory, tablespaces, replacesUnfinished = false }: BaseTarget,
   recovery: RecoveryPlan | undefined,
 ): readonly string[] {
   const locations = new Map(manifest.tablespaces?.map(({ oid, location }) => [oid, location]));
   const { parents } = manifest;
   const merging = parents.length === 0 ? '' : `, merged with ${parents.join(', ')},`;
   return [
+    ...(replacesUnfinished ? ['remove what an unfinished restore has left there, if it has'] : []),
     `unpack ${manifest.id}${merging} into ${directory}, and compare every file with the server's own list`,
     ...tablespaces.map(({ oid, path: place }) => `put the tablespace of ${locations.get(oid) ?? oid} into ${place}`),
     `put the write-ahead log up to ${manifest.stopLsn ?? 'the end of the backup'} beside it, so that a server that is started there recovers up to that point`,

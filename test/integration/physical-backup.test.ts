@@ -92,6 +92,7 @@ describe('a physical backup', () => {
       // As it was on the server: what PostgreSQL's own program says is what ours said.
       const objects = new PhysicalObjects(manifest, { store, keys, signal });
       const base = await RestoredBase.unpack(objects, target, { signal, onStoredBytes: () => {} });
+      await base.finish(signal);
       expect(await folder.run('pg_verifybackup', ['--no-parse-wal', data])).toContain('backup successfully verified');
       await base.discard();
 

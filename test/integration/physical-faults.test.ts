@@ -1,4 +1,5 @@
-import { mkdir, open, readdir, stat, writeFile } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { mkdir, open, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { type Logger, silentLogger } from '../../src/common/log.ts';
@@ -234,6 +235,42 @@ describe('a restore into a directory', () => {
     const key = keys.manifest('main', 'postgres', manifest.id);
     await disk.store.putSmall(key, serialiseManifest(changed));
     expect(await warningsOf('other-order')).toMatch(/sorted text by glibc 2\.19.*amcheck.*REINDEX DATABASE/);
+  });
+
+  test('that is cut off when all but its last step is done starts no server, and is replaced by one that is told to', async () => {
+    await using disk = await fileDestination('disk');
+    const manifest = manifestOf(await backUpServer(cluster, [disk]));
+    const changed = { ...manifest, server: { ...manifest.server, libc: 'glibc 2.19' } };
+    await disk.store.putSmall(keys.manifest('main', 'postgres', manifest.id), serialiseManifest(changed));
+    const [data, left] = [folder.join('whole'), folder.join('cut-off')];
+    const logger: Logger = {
+      ...silentLogger,
+      // Said when the settings of the recovery are there. What lies on the disk is what a kill would leave.
+      warning: (event) => {
+        if (event === 'restore.sorts_otherwise') execFileSync('cp', ['-a', data, left]);
+      },
+      child: () => logger,
+    };
+    await restoreServer(disk.store, data, {}, { logger });
+    await expect(folder.start(left)).rejects.toThrow('pg_control');
+    // The process that is named as the one that fills it lives, as it would not after a kill.
+    const mark = path.join(left, '.pgark-restoring');
+    await writeFile(mark, (await readFile(mark, 'utf8')).replace(/"startedAt":"\d+"/, '"startedAt":"1"'));
+    expect(await errorOf(restoreServer(disk.store, left))).toMatchObject({
+      code: 'target-not-empty',
+      message: expect.stringContaining('unfinished restore'),
+      hint: expect.stringContaining('--replace-unfinished'),
+    });
+    await restoreServer(disk.store, left, { replacesUnfinished: true });
+    const server = await folder.start(left);
+    expect(await server.value('select count(*) from here')).toBe('20000');
+    await folder.stop(left);
+    expect(await readdir(left)).not.toContain('.pgark-restoring');
+    // What is finished is nobody's to replace.
+    expect(await errorOf(restoreServer(disk.store, left, { replacesUnfinished: true }))).toMatchObject({
+      code: 'target-not-empty',
+      message: expect.stringContaining('is not empty'),
+    });
   });
 
   test('without its write-ahead log is refused at once, and verify says so', async () => {

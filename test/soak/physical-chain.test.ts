@@ -111,6 +111,7 @@ describe('a chain of incremental backups', { timeout: 170_000 }, () => {
     const places = placeTablespaces(newest.tablespaces ?? [], [{ from: space, to: folder.join('merged-space') }], data);
     const target = { directory: data, tablespaces: places };
     const base = await RestoredBase.unpack(objects, target, { signal, onStoredBytes: () => {} }, older);
+    await base.finish(signal);
     expect(await folder.run('pg_verifybackup', ['--no-parse-wal', data], programs)).toContain('successfully verified');
     const { backup_manifest: _, ...merged } = await filesBelow(data);
     const { backup_manifest: __, ...combined } = await filesBelow(folder.join('combined'));

@@ -2,12 +2,13 @@ import { type ByteStream, MIB } from '../../common/bytes.ts';
 import { assert } from '../../common/errors.ts';
 import { bytesOf, readable, toByteString } from '../../postgres/toc/byte-string.ts';
 import { folderOf } from './archive-files.ts';
-import { type FilledFolder, inspectEmptyFolder, takeEmptyFolder } from './empty-folder.ts';
+import { type FilledFolder, type FillOptions, inspectEmptyFolder, takeEmptyFolder } from './empty-folder.ts';
 import { DATA_DIRECTORY, FILES, type PhysicalObjects } from './physical-objects.ts';
 import { type RecoveryPlan, withoutOldServer, withRecoverySettings } from './recovery-settings.ts';
+import { WITHHELD } from './restore-mark.ts';
 import { type BaseReading, readBase } from './stored-base.ts';
 import { TABLESPACES, type TablespacePlace, writeTablespaceMap } from './tablespace-map.ts';
-import { syncFolders, TargetFolder } from './target-files.ts';
+import { cannotWrite, syncFile, syncFolders, TargetFolder } from './target-files.ts';
 import { unpackArchive } from './unpack-archive.ts';
 import { type TargetFolders, unpackChain } from './unpack-chain.ts';
 
@@ -18,7 +19,7 @@ const ELSEWHERE = /^\s*(hba_file|ident_file|external_pid_file)\s*=?\s*('[^']*')/
 const ROOM_BYTES = 64 * MIB;
 
 /** Where a physical backup is restored: absolute paths. */
-export interface BaseTarget {
+export interface BaseTarget extends FillOptions {
   readonly directory: string;
   readonly tablespaces: readonly TablespacePlace[];
 }
@@ -36,9 +37,9 @@ export async function inspectTarget(
     const path = elsewhere.get(oid ?? '');
     const bytes = merged?.[oid ?? DATA_DIRECTORY] ?? object.plainBytes;
     if (path === undefined) bytesInside += bytes;
-    else await inspectEmptyFolder(path, bytes);
+    else await inspectEmptyFolder(path, bytes, target);
   }
-  await inspectEmptyFolder(target.directory, bytesInside);
+  await inspectEmptyFolder(target.directory, bytesInside, target);
 }
 
 /** A base backup on the disk. */
@@ -54,8 +55,8 @@ export class RestoredBase {
   /**
    * Unpacks all archives into the target, as it was on the server, with the backup_manifest beside them: what
    * pg_verifybackup would pass, since each file was compared. An incremental backup is merged with its parents, of which
-   * the nearest comes first. A failure leaves the target as it was. Errors: those of `inspectTarget`, `readBase` and
-   * `unpackChain`.
+   * the nearest comes first. It stays unfinished, and no server starts on it, until `finish`. A failure leaves the target
+   * as it was. Errors: those of `inspectTarget`, `readBase` and `unpackChain`.
    */
   static async unpack(
     objects: PhysicalObjects,
@@ -66,7 +67,6 @@ export class RestoredBase {
     const base = new RestoredBase(target);
     try {
       await base.#unpack(objects, parents, reading);
-      for (const folder of base.#folders) await folder.finish();
       return base;
     } catch (error) {
       await base.discard();
@@ -116,12 +116,20 @@ export class RestoredBase {
     );
   }
 
-  /** Brings everything to the disk. */
-  async sync(signal: AbortSignal): Promise<void> {
-    await syncFolders(
-      this.#folders.map(({ path }) => path),
-      signal,
-    );
+  /**
+   * Brings everything to the disk, and makes of what was unfinished what a server starts on. Wherever that is cut off, it is the one
+   * or the other.
+   */
+  async finish(signal: AbortSignal): Promise<void> {
+    const paths = this.#folders.map(({ path }) => path);
+    await syncFolders(paths, signal);
+    try {
+      for (const folder of this.#folders) await folder.finish();
+      for (const path of paths) await syncFile(path);
+    } catch (error) {
+      throw cannotWrite('the end of the restore', this.#target.directory, error);
+    }
+    await this.data.release();
   }
 
   /** Leaves the target as it was found. Never rejects. */
@@ -130,7 +138,7 @@ export class RestoredBase {
   }
 
   async #unpack(objects: PhysicalObjects, parents: readonly PhysicalObjects[], reading: BaseReading): Promise<void> {
-    const data = await this.#take(this.#target.directory);
+    const data = await this.#take(this.#target.directory, WITHHELD);
     this.#data = data;
     const targets = new Map<string | undefined, TargetFolder>([[undefined, data]]);
     for (const { oid, path, isInside } of this.#target.tablespaces) {
@@ -148,10 +156,10 @@ export class RestoredBase {
     await data.writeStream(FILES.manifest, manifestOf(manifest));
   }
 
-  async #take(path: string): Promise<TargetFolder> {
-    const folder = await takeEmptyFolder(path);
+  async #take(path: string, withheld?: ReadonlyMap<string, string>): Promise<TargetFolder> {
+    const folder = await takeEmptyFolder(path, this.#target);
     this.#folders.push(folder);
-    return new TargetFolder(path, folder.owner);
+    return new TargetFolder(path, folder.owner, withheld);
   }
 }
 

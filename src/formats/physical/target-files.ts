@@ -9,9 +9,11 @@ import {
   open,
   readdir,
   readFile,
+  rename,
   rm,
   symlink,
 } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import type { ByteStream } from '../../common/bytes.ts';
 import { messageOf, PgarkError, systemCodeOf } from '../../common/errors.ts';
 import { inParallel } from '../../common/in-parallel.ts';
@@ -33,10 +35,26 @@ export interface Owner {
 export class TargetFolder {
   readonly path: string;
   readonly #owner: Owner | undefined;
+  readonly #withheld: ReadonlyMap<string, string>;
 
-  constructor(path: string, owner: Owner | undefined) {
+  /** `withheld`: files that have another name until `release`, whoever writes or reads them here. */
+  constructor(path: string, owner: Owner | undefined, withheld: ReadonlyMap<string, string> = new Map()) {
     this.path = path;
     this.#owner = owner;
+    this.#withheld = withheld;
+  }
+
+  /** Gives what was withheld its own name, for good, and nothing comes behind it. */
+  async release(): Promise<void> {
+    for (const [name, until] of this.#withheld) {
+      const file = join(this.path, name);
+      try {
+        await rename(join(this.path, until), file);
+        await syncFile(dirname(file));
+      } catch (error) {
+        throw cannotWrite(name, this.path, error);
+      }
+    }
   }
 
   /** Makes a folder in it, whose parent is there; one that is there already will do. */
@@ -143,7 +161,7 @@ export class TargetFolder {
         hint: 'somebody made or changed this archive: do not trust it, and restore another backup',
       });
     }
-    return Buffer.concat([Buffer.from(`${this.path}/`), Buffer.from(name, 'latin1')]);
+    return Buffer.concat([Buffer.from(`${this.path}/`), Buffer.from(this.#withheld.get(name) ?? name, 'latin1')]);
   }
 }
 
@@ -167,15 +185,18 @@ async function collect(folder: Buffer, folders: Buffer[], files: Buffer[]): Prom
 
 async function syncAll(paths: readonly Buffer[], signal: AbortSignal): Promise<void> {
   await inParallel(paths, SYNCS, signal, async (take) => {
-    for (let path = take(); path !== undefined; path = take()) {
-      const file = await open(path, 'r');
-      try {
-        await file.sync();
-      } finally {
-        await file.close();
-      }
-    }
+    for (let path = take(); path !== undefined; path = take()) await syncFile(path);
   });
+}
+
+/** Brings a file to the disk, or of a folder which names it holds. */
+export async function syncFile(path: string | Buffer): Promise<void> {
+  const file = await open(path, 'r');
+  try {
+    await file.sync();
+  } finally {
+    await file.close();
+  }
 }
 
 export function cannotWrite(name: string, folder: string, error: unknown): PgarkError {

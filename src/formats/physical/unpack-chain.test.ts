@@ -28,7 +28,8 @@ async function merge(chain: readonly PhysicalObjects[]): Promise<Record<string, 
   const directory = path.join(outside, 'data');
   const target = { directory, tablespaces: [{ oid: '7', path: path.join(outside, 'space'), isInside: false }] };
   const base = await RestoredBase.unpack(newest, target, { signal, onStoredBytes: () => {} }, older);
-  const files = await filesBelow(directory);
+  const all = Object.entries(await filesBelow(directory));
+  const files = Object.fromEntries(all.filter(([name]) => path.basename(name) !== '.pgark-restoring'));
   await checkManifest(directory, files);
   await base.discard();
   return files;

@@ -1,9 +1,8 @@
-import { readFile } from 'node:fs/promises';
-import path from 'node:path';
 import { highest, parametersIn } from '../../formats/physical/control-parameters.ts';
 import { FETCH_COMMANDS, type FetchProgram, writeFetchScript } from '../../formats/physical/fetch-script.ts';
 import type { RecoveryPlan as RecoverySettings } from '../../formats/physical/recovery-settings.ts';
 import type { TargetFolder } from '../../formats/physical/target-files.ts';
+import { bytesOf } from '../../postgres/toc/byte-string.ts';
 import type { ServerParameters } from '../../postgres/wal/record.ts';
 import type { Lsn } from '../../postgres/wal/lsn.ts';
 import { segmentAt, segmentName, segmentStartAt } from '../../postgres/wal/segment.ts';
@@ -41,7 +40,8 @@ export async function prepareFetching(
   const lastLsn = ends.reduce((last, lsn) => (lsn > last ? lsn : last));
   const last = segmentName(segmentAt(plan.timeline, lastLsn, segmentBytes), segmentBytes);
   await writeFetchScript(data, fetch, folder, last);
-  const own = parametersIn(await readFile(path.join(data.path, 'global', 'pg_control')));
+  const control = await data.read('global/pg_control');
+  const own = control && parametersIn(bytesOf(control));
   return {
     timeline: plan.timeline,
     archive: { ...plan.stop, restoreCommand: FETCH_COMMANDS.restore, endCommand: FETCH_COMMANDS.end },

@@ -136,10 +136,10 @@ function killedBackup(name: string, openWorld: () => Promise<World>): Swept {
 const restoreInto = ({ args }: Target): readonly string[] => ['restore', 'latest', ...args];
 
 /**
- * `isRefused`: what a killed restore leaves is in the target itself. Then no server starts on it, and the next restore leaves it
- * to whoever removes it.
+ * `isInPlace`: what a killed restore leaves is in the target itself. It is all of it, or no server starts on it, the next restore says
+ * what it is, and replaces it when it is told to.
  */
-function killedRestore(name: string, openWorld: () => Promise<World>, { isRefused = false } = {}): Swept {
+function killedRestore(name: string, openWorld: () => Promise<World>, { isInPlace = false } = {}): Swept {
   return sweptKill(`restore ${name}`, openWorld, {
     async perform(begun, place) {
       await using target = begun.world.target();
@@ -150,21 +150,19 @@ function killedRestore(name: string, openWorld: () => Promise<World>, { isRefuse
       await using target = begun.world.target();
       const outcome = await killedAt(begun, place, fault, restoreInto(target));
       place.setLater();
-      if (isRefused && (await target.made()).includes(target.name) && !(await isUsable(target))) {
-        expectExit(await command(begun, place, restoreInto(target)), errorTable['target-not-empty'].exit);
-        await target[Symbol.asyncDispose]();
+      if (isInPlace && (await target.made()).includes(target.name)) {
+        const refused = await command(begun, place, restoreInto(target));
+        expectExit(refused, errorTable['target-not-empty'].exit);
+        if (!refused.stderr.includes('is not empty')) {
+          expect(refused.stderr).toContain('holds an unfinished restore');
+          await expect(target.content()).rejects.toThrow();
+          await succeed(begun, place, [...restoreInto(target), '--replace-unfinished']);
+        }
       }
       await expectRestored(begun, place, target, () => succeed(begun, place, restoreInto(target)));
       return outcome;
     },
   });
-}
-
-async function isUsable(target: Target): Promise<boolean> {
-  return target.content().then(
-    () => true,
-    () => false,
-  );
 }
 
 function killedPrune(): Swept {
@@ -191,6 +189,6 @@ export const KILLED: readonly Swept[] = [
   killedBackup('physical', physical),
   killedRestore('plain', plain),
   killedRestore('directory', directory),
-  killedRestore('physical', physical, { isRefused: true }),
+  killedRestore('physical', physical, { isInPlace: true }),
   killedPrune(),
 ];
