@@ -1,4 +1,6 @@
 import { formatBytes, formatDuration } from '../common/bytes.ts';
+import type { PgarkError } from '../common/errors.ts';
+import { gravest } from '../service/gravest.ts';
 import { failureOf, type JobReport, type JobResult } from '../service/job-report.ts';
 import type { CommandRun } from './command.ts';
 import { describeError, reportError } from './errors.ts';
@@ -12,13 +14,18 @@ interface Line {
   readonly result: JobResult;
 }
 
-/** Says what came of jobs, for each database and storage; then throws what the command ends with, if anything failed. */
-export function concludeJobs(run: CommandRun, reports: readonly JobReport[]): void {
+/**
+ * Says what came of jobs, for each database and storage; then throws what the command ends with, if anything failed: `other` is what
+ * else it has done and failed in.
+ */
+export function concludeJobs(run: CommandRun, reports: readonly JobReport[], other?: PgarkError): void {
   const lines = reports.flatMap(({ job, results }) => results.map((result) => ({ source: job.source.name, result })));
   run.result({ results: lines.map(resultJson) }, () => lines.map(({ result }) => describeResult(result)).join(''));
-  const failure = failureOf(lines.map(({ result }) => result));
+  const ofJobs = failureOf(lines.map(({ result }) => result));
+  const failure = gravest([ofJobs, other].flatMap((each) => each ?? []));
   if (failure === undefined) return;
-  if (lines.length > 1) {
+  // What is thrown is said by whoever catches it.
+  if (lines.length > 1 || failure !== ofJobs) {
     for (const { source, result } of lines) {
       const { error, storage, database = source } = result;
       const what = database === source ? source : `${source}/${database}`;

@@ -26,7 +26,6 @@ export function registerOnce(program: Command, world: CliWorld): void {
       dryRun: false,
     });
     const failure = options.prove === true ? await proveAll(run, config) : undefined;
-    concludeJobs(run, reports);
-    if (failure !== undefined) throw failure;
+    concludeJobs(run, reports, failure);
   });
 }

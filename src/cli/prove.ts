@@ -1,7 +1,8 @@
 import type { PgarkError } from '../common/errors.ts';
 import type { Config } from '../config/model.ts';
+import { gravest } from '../service/gravest.ts';
 import { planProofs } from '../service/proof-jobs.ts';
-import { gravest, runProof } from '../service/proof-run.ts';
+import { runProof } from '../service/proof-run.ts';
 import { Stores } from '../service/stores.ts';
 import { Teller } from '../service/tell.ts';
 import type { CommandRun } from './command.ts';

@@ -240,7 +240,7 @@ export const errorTable = {
   },
   partial: {
     exit: 4,
-    meaning: 'Some databases or destinations failed, the others are done.',
+    meaning: 'Some databases or destinations failed, the others are done; what says of damage is never hidden by it.',
     remedy: 'the lines above say which failed and why',
   },
   'encryption-unsupported': {

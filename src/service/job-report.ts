@@ -3,6 +3,7 @@ import type { BackupOutcome } from '../operations/backup.ts';
 import type { DatabaseFacts } from '../postgres/client/preflight.ts';
 import type { Manifest } from '../repository/manifest.ts';
 import type { ObjectKey } from '../storage/object-store.ts';
+import { gravest, isOfDamage } from './gravest.ts';
 import type { Job } from './jobs.ts';
 
 /** What there is in one storage now, or would be. */
@@ -56,10 +57,12 @@ export function stateOf({ results }: Pick<JobReport, 'results'>): JobState {
 }
 
 /**
- * The error that a command ends with: none if all is done, the first one if nothing is, `partial` for anything between.
+ * The error that a command ends with: none if all is done, one that says of damage if there is any, else the first one if nothing
+ * is done, and `partial` for anything between.
  */
 export function failureOf(results: readonly JobResult[]): PgarkError | undefined {
   const errors = results.flatMap(({ error }) => (error === undefined ? [] : [error]));
-  if (errors.length === 0 || errors.length === results.length) return errors[0];
+  const worst = gravest(errors);
+  if (worst === undefined || errors.length === results.length || isOfDamage(worst)) return worst;
   return new PgarkError('partial', `${errors.length} of ${results.length} backups failed`);
 }

@@ -6,6 +6,7 @@ import type { RecoveryRequest } from '../operations/restore-directory.ts';
 import { DueClaim } from './due-claim.ts';
 import type { DrillRun } from './drill-run.ts';
 import { type DrillSeries, drillSeriesOf, inTurn } from './drill-series.ts';
+import { gravest } from './gravest.ts';
 import { canPass } from './passing-errors.ts';
 import { claimNameOf, type ProofJob } from './proof-jobs.ts';
 import type { Fired, RunNews } from './scheduler.ts';
@@ -109,14 +110,6 @@ async function drillSource(job: ProofJob, world: ProofWorld): Promise<PgarkError
     }
   }
   return gravest(failures);
-}
-
-/** Of everything that says of a backup that it is damaged. */
-const DAMAGED_EXIT = 20;
-
-/** What says that a backup is damaged must not be hidden by what says that another one could not be looked at. */
-export function gravest(failures: readonly PgarkError[]): PgarkError | undefined {
-  return failures.find(({ exitCode }) => exitCode === DAMAGED_EXIT) ?? failures[0];
 }
 
 /** Of a drill that did not get to a backup. */

@@ -1,7 +1,7 @@
-import { writeFile } from 'node:fs/promises';
+import { readdir, writeFile } from 'node:fs/promises';
 import { describe, expect, test, vi } from 'vitest';
 import { expectExit, fileStorage, startPgark, substance, urlOf } from '../support/backups.ts';
-import { runPgark } from '../support/cli.ts';
+import { runPgark, type RunResult } from '../support/cli.ts';
 import { postgresFacts } from '../support/facts.ts';
 import { createDatabase } from '../support/postgres.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
@@ -47,6 +47,31 @@ describe.concurrent('pgark once', () => {
     expectExit(result, 4);
     expect(result.results.map(({ state }) => state)).toEqual(['failed', 'failed', 'committed', 'committed']);
     expect(result.stderr).toContain(`broken/${shop.name} to near: error `);
+  });
+
+  test('exits with 20 where a backup is damaged, whatever else failed, and tells of both', async () => {
+    await using folder = await makeTempDirectory();
+    await using shop = await createDatabase({ sql: SQL });
+    const section = (url: string): object => ({ url, globals: 'none', jobs: { nightly: { format: 'plain' } } });
+    const settings = {
+      version: 1,
+      storages: { near: { type: 'file', path: 'near' } },
+      databases: {
+        shop: { ...section(shop.url), verify: { schedule: '@daily' } },
+        broken: section(urlOf(shop.name, { password: 'wrong' })),
+      },
+    };
+    await writeFile(folder.join('pgark.yaml'), JSON.stringify(settings));
+    const pgark = (...args: readonly string[]): Promise<RunResult> =>
+      runPgark(['once', ...args, '--config', 'pgark.yaml'], { cwd: folder.path });
+    expectExit(await pgark('--prove'), 4);
+    const [dump = ''] = (await readdir(folder.join('near'))).filter((name) => name.includes('.sql'));
+    await writeFile(folder.join('near', dump), 'cut off');
+    expectExit(await pgark(), 4);
+    const found = await pgark('--prove');
+    expectExit(found, 20);
+    expect(found.stderr).toContain(`broken/${shop.name} to near: error `);
+    expect(found.stderr).toMatch(/^error .*truncated or replaced/m);
   });
 
   test('exits with the first error’s own code where nothing could be done', async () => {
