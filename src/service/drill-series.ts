@@ -14,34 +14,32 @@ export interface DrillSeries {
   readonly triedAt: string | undefined;
 }
 
-/** All of a source. Rejects with a store's error. */
-export async function drillSeriesOf(
+/** All of a source in one storage. Rejects with the store's error. */
+export async function drillSeriesIn(
   source: string,
-  storages: readonly StorageConfig[],
+  storage: StorageConfig,
   { stores, context }: { readonly stores: Stores; readonly context: OperationContext },
 ): Promise<readonly DrillSeries[]> {
   const call = { signal: context.signal };
   const found: DrillSeries[] = [];
-  for (const storage of storages) {
-    const store = await stores.open(storage);
-    const kindsOf = new Map<string, Set<BackupKind>>();
-    for await (const { key, id } of new Repository(store, context).manifestKeys({ source }, call)) {
-      const database = parseManifestKey(key)?.database;
-      if (database === undefined || !isBackupId(id)) continue;
-      kindsOf.set(database, (kindsOf.get(database) ?? new Set()).add(kindOfId(id)));
+  const store = await stores.open(storage);
+  const kindsOf = new Map<string, Set<BackupKind>>();
+  for await (const { key, id } of new Repository(store, context).manifestKeys({ source }, call)) {
+    const database = parseManifestKey(key)?.database;
+    if (database === undefined || !isBackupId(id)) continue;
+    kindsOf.set(database, (kindsOf.get(database) ?? new Set()).add(kindOfId(id)));
+  }
+  for (const [database, kinds] of kindsOf) {
+    const prefix = keys.proofsOfDatabase(source, database);
+    const triedAt = new Map<BackupKind, string>();
+    for await (const { key } of store.list(prefix, call)) {
+      const proof = parseProofKey(key);
+      if (proof.kind !== 'drill' || !isBackupId(proof.id)) continue;
+      const kind = kindOfId(proof.id);
+      const at = key.slice(key.lastIndexOf('/') + 1);
+      if (at > (triedAt.get(kind) ?? '')) triedAt.set(kind, at);
     }
-    for (const [database, kinds] of kindsOf) {
-      const prefix = keys.proofsOfDatabase(source, database);
-      const triedAt = new Map<BackupKind, string>();
-      for await (const { key } of store.list(prefix, call)) {
-        const proof = parseProofKey(key);
-        if (proof.kind !== 'drill' || !isBackupId(proof.id)) continue;
-        const kind = kindOfId(proof.id);
-        const at = key.slice(key.lastIndexOf('/') + 1);
-        if (at > (triedAt.get(kind) ?? '')) triedAt.set(kind, at);
-      }
-      for (const kind of kinds) found.push({ storage, database, kind, triedAt: triedAt.get(kind) });
-    }
+    for (const kind of kinds) found.push({ storage, database, kind, triedAt: triedAt.get(kind) });
   }
   return found;
 }

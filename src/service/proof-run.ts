@@ -1,11 +1,12 @@
-import { asPgarkError, isPgarkError, messageOf, type PgarkError } from '../common/errors.ts';
+import { asPgarkError, isPgarkError, messageOf, PgarkError } from '../common/errors.ts';
 import { withRetries } from '../common/retry.ts';
 import type { Config, StorageConfig } from '../config/model.ts';
 import type { OperationContext } from '../operations/context.ts';
 import type { RecoveryRequest } from '../operations/restore-directory.ts';
 import { DueClaim } from './due-claim.ts';
 import type { DrillRun } from './drill-run.ts';
-import { type DrillSeries, drillSeriesOf, inTurn } from './drill-series.ts';
+import { type DrillSeries, drillSeriesIn, inTurn } from './drill-series.ts';
+import { recordUnverified } from './early-failure.ts';
 import { gravest } from './gravest.ts';
 import { canPass } from './passing-errors.ts';
 import { claimNameOf, type ProofJob } from './proof-jobs.ts';
@@ -67,12 +68,14 @@ export async function runProof(job: ProofJob, world: ProofWorld): Promise<PgarkE
   return job.kind === 'drill' ? drillSource(job, world) : verifySource(job, world);
 }
 
-/** Of each kind of backups that there is, the series that has waited for the longest and can be tried here. */
+/**
+ * Of each kind of backups that there is, the series that has waited for the longest and can be tried here. A storage that is away is told
+ * of, and the others are not kept waiting for it.
+ */
 async function drillSource(job: ProofJob, world: ProofWorld): Promise<PgarkError | undefined> {
   const { source } = job;
-  const { config, stores, context, teller, fetchFrom } = world;
+  const { config, context, teller } = world;
   const { logger } = context;
-  const { runDrill } = await import('./drill-run.ts');
   const failures: PgarkError[] = [];
   const conclude = async ({ error, report }: Pick<DrillRun, 'error' | 'report'>): Promise<void> => {
     if (error !== undefined) {
@@ -82,28 +85,24 @@ async function drillSource(job: ProofJob, world: ProofWorld): Promise<PgarkError
     }
     if (report !== undefined) await teller.drill(config, report);
   };
-  const series = await seriesOf(job, world).catch(async (thrown: unknown) => {
-    context.signal.throwIfAborted();
-    const error = asPgarkError(thrown);
-    const [storage] = job.storages;
-    const about = { source: source.name, storage: storage?.name ?? '', endedAt: context.clock.now() };
-    await conclude({ error, report: { ...about, ...UNKNOWN, error } });
-    return undefined;
-  });
-  if (series?.length === 0) {
+  const series: DrillSeries[] = [];
+  for (const storage of job.storages) {
+    try {
+      series.push(...(await withRetries(() => drillSeriesIn(source.name, storage, world), retrying(world))));
+    } catch (thrown) {
+      context.signal.throwIfAborted();
+      const error = asPgarkError(thrown);
+      const about = { source: source.name, storage: storage.name, endedAt: context.clock.now() };
+      await conclude({ error, report: { ...about, ...UNKNOWN, error } });
+    }
+  }
+  if (series.length === 0 && failures.length === 0) {
     logger.warning('drill.nothing', `${job.id}: there is no backup of ${source.name} to try yet`, { job: job.id });
   }
   for (const kind of ['physical', 'logical'] as const) {
-    for (const { storage, database } of inTurn((series ?? []).filter((each) => each.kind === kind))) {
-      const order = {
-        store: await stores.open(storage),
-        storage: storage.name,
-        filter: { source: source.name, database, kind },
-        selector: { kind: source.drill?.point ?? 'latest' },
-        keys: config.decryptionKeys,
-        fetch: fetchFrom?.(storage),
-      } as const;
-      const drilled = await retried(() => runDrill(source, order, context), world);
+    for (const each of inTurn(series.filter((one) => one.kind === kind))) {
+      const drilled = await drillNewest(each, job, world);
+      if (drilled === undefined) continue;
       await conclude(drilled);
       // What cannot be tried stays the one that has waited for the longest, and must not keep the others waiting for ever.
       if (drilled.hasProven) break;
@@ -112,14 +111,49 @@ async function drillSource(job: ProofJob, world: ProofWorld): Promise<PgarkError
   return gravest(failures);
 }
 
+/** So often another backup is tried where the one before was deleted meanwhile. */
+const BACKUPS_MAX = 3;
+
+/**
+ * Tries the newest backup of a series, or a random one, as it is configured. Where retention deletes it meanwhile, the next one takes its
+ * place: that is no failure of anybody's. Undefined where none is left.
+ */
+async function drillNewest(
+  { storage, database, kind }: DrillSeries,
+  { id, source }: ProofJob,
+  world: ProofWorld,
+): Promise<DrillRun | undefined> {
+  const { config, stores, context, fetchFrom } = world;
+  const { runDrill } = await import('./drill-run.ts');
+  const work = async (): Promise<DrillRun> => {
+    const store = await stores.open(storage);
+    const order = {
+      store,
+      storage: storage.name,
+      filter: { source: source.name, database, kind },
+      selector: { kind: source.drill?.point ?? 'latest' },
+      keys: config.decryptionKeys,
+      fetch: fetchFrom?.(storage),
+    } as const;
+    return runDrill(source, order, context);
+  };
+  for (let tried = 1; ; tried += 1) {
+    const drilled = await retried(work, world);
+    const { error, report } = drilled;
+    if (error?.code !== 'backup-not-found') return drilled;
+    const isLeft = report?.backupId !== undefined;
+    if (isLeft && tried === BACKUPS_MAX) return drilled;
+    const what = isLeft ? 'another one is tried' : `there is no backup of ${database} in ${storage.name} any more`;
+    context.logger.info('drill.deleted', `${id}: ${error.message}; ${what}`, { job: id, storage: storage.name });
+    if (!isLeft) return undefined;
+  }
+}
+
 /** Of a drill that did not get to a backup. */
 const UNKNOWN = { database: undefined, kind: undefined, backupId: undefined, runId: undefined };
 
-function seriesOf({ source, storages }: ProofJob, world: ProofWorld): Promise<readonly DrillSeries[]> {
-  return withRetries(() => drillSeriesOf(source.name, storages, world), retrying(world));
-}
-
-async function verifySource({ id, source, storages }: ProofJob, world: ProofWorld): Promise<PgarkError | undefined> {
+async function verifySource(job: ProofJob, world: ProofWorld): Promise<PgarkError | undefined> {
+  const { id, source, storages } = job;
   const { config, stores, context, teller } = world;
   const { logger } = context;
   const { verify } = await import('../operations/verify.ts');
@@ -147,12 +181,25 @@ async function verifySource({ id, source, storages }: ProofJob, world: ProofWorl
       failures.push(...backups.flatMap(({ failure }) => failure ?? []), ...damaged.map(({ error }) => error));
     } catch (thrown) {
       context.signal.throwIfAborted();
-      const error = asPgarkError(thrown);
+      const error = unverified(storage, asPgarkError(thrown));
       failures.push(error);
-      logger.error('verify.failed', `${id} in ${storage.name}: ${error.message}; ${error.hint}`, { code: error.code });
+      logger.error('verify.failed', `${id}: ${error.message}; ${error.hint}`, { code: error.code });
+      await recordUnverified(job, storage, error, world);
+      await teller.unverified(config, {
+        source: source.name,
+        storage: storage.name,
+        endedAt: context.clock.now(),
+        error,
+      });
     }
   }
   return gravest(failures);
+}
+
+/** What kept the backups in a storage from being looked at says nothing of them, and nobody has looked at them. */
+function unverified({ name }: StorageConfig, cause: PgarkError): PgarkError {
+  const what = `the backups in ${name} could not be verified: ${cause.message}`;
+  return new PgarkError(cause.code, what, { cause, hint: cause.hint, details: cause.details });
 }
 
 /** A storage that was away for a moment is no reason to wait until the next time. */

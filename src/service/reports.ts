@@ -52,6 +52,14 @@ export interface VerifyReport {
   readonly complete: boolean;
 }
 
+/** A verification that did not get at the backups of a source in a storage. */
+export interface UnverifiedReport {
+  readonly source: string;
+  readonly storage: string;
+  readonly endedAt: Date;
+  readonly error: PgarkError;
+}
+
 /** What a test restore came to. */
 export interface DrillReport {
   readonly source: string;
@@ -193,6 +201,14 @@ export function verifyEvents(report: VerifyReport, stillDamaged: ReadonlySet<str
     if (!complete || !isKnownGood || !group.some(({ wasRead }) => wasRead)) return [];
     return [{ ...about, event: 'resolved', of: 'verify_failed' }];
   });
+}
+
+/** A problem of the source in that storage, until any database's backups there were verified. */
+export function unverifiedEvents({ source, storage, endedAt, error }: UnverifiedReport): readonly NotificationEvent[] {
+  if (error.code === 'interrupted') return [];
+  const { runId } = error;
+  const about = { at: endedAt, source, storage, ...(runId === undefined ? {} : { runId }) };
+  return [{ ...about, event: 'verify_failed', error: eventError(error) }];
 }
 
 /** Whose backups it is about. */

@@ -19,6 +19,8 @@ import {
   pruneEvents,
   type PruneReport,
   startEvents,
+  unverifiedEvents,
+  type UnverifiedReport,
   verifiedSources,
   verifyEvents,
   type VerifyReport,
@@ -91,6 +93,10 @@ export class Teller {
     await this.#tellWithin(config, verifiedSources(report), async (call) =>
       verifyEvents(report, await this.#stillDamaged(config, report, call)),
     );
+  }
+
+  async unverified(config: Config, report: UnverifiedReport): Promise<void> {
+    await this.tell(config, unverifiedEvents(report));
   }
 
   /** Whatever else there is to tell: overdue backups. Resolves to what became of each message. */

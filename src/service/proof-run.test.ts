@@ -1,0 +1,64 @@
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { HistoryPlace } from '../../test/support/protection.ts';
+import { TellingPlace } from '../../test/support/telling.ts';
+import { silentLogger } from '../common/log.ts';
+import { operationContext } from '../operations/context.ts';
+import { listRunRecords } from '../runs/list-run-records.ts';
+import type { ProofJob } from './proof-jobs.ts';
+import { runProof } from './proof-run.ts';
+import { Stores } from './stores.ts';
+
+const at = new Date('2026-11-20T02:00:05Z');
+
+let place: TellingPlace;
+beforeEach(async () => {
+  place = await TellingPlace.open({ on: '[verify_failed, drill_failed, recovery]' });
+});
+afterEach(async () => place[Symbol.asyncDispose]());
+
+/** Carries out a proof of the source `shop`, without tries again. */
+async function prove(kind: ProofJob['kind']) {
+  const source = place.config.databases.get('shop');
+  if (source === undefined) throw new Error('there is no such source');
+  const config = { ...place.config, retry: { ...place.config.retry, retriesMax: 0 } };
+  const { openStore } = place.world();
+  const stores = new Stores({ openStore }, silentLogger);
+  const storages = [...config.storages.values()];
+  const job = { id: `shop (${kind})`, kind, source, schedule: undefined, storages };
+  return runProof(job, { config, stores, context: operationContext(), teller: place.teller() });
+}
+
+test('a verification whose storage is away is told, recorded in another one, and told of when it works again', async () => {
+  const near = new HistoryPlace(at);
+  await near.repository.initialise({ pgarkVersion: '0.1.0' });
+  place.stores.set('nas', near.store);
+  place.stores.delete('r2');
+  expect(await prove('verify')).toMatchObject({
+    code: 'store-unreachable',
+    message: 'the backups in r2 could not be verified: r2 is away',
+  });
+  expect(place.texts).toEqual([expect.stringContaining('the backups in r2 could not be verified: r2 is away')]);
+  const records = await listRunRecords(near.store, { since: new Date(0) });
+  expect(records).toMatchObject([
+    { kind: 'verify', source: 'shop', state: 'failed', error: { code: 'store-unreachable' } },
+  ]);
+  // The same again is no news.
+  await prove('verify');
+  expect(place.texts).toHaveLength(1);
+
+  const manifest = await new HistoryPlace(at).backup(new Date('2026-11-19T02:00:00Z'));
+  const backups = [{ manifest, depth: 'read', failure: undefined }] as const;
+  const report = { endedAt: at, damaged: [], complete: true, backups };
+  await place.teller().verification(place.config, { ...report, storage: 'nas' });
+  expect(place.texts).toHaveLength(1);
+  await place.teller().verification(place.config, { ...report, storage: 'r2' });
+  expect(place.texts).toHaveLength(2);
+  expect(place.texts[1]).toContain('verification passes again');
+});
+
+test('a drill tells of the storages that are away, each by its name, and looks into the others', async () => {
+  place.stores.delete('r2');
+  expect(await prove('drill')).toMatchObject({ code: 'store-unreachable' });
+  expect(place.texts).toEqual([expect.stringContaining('r2 is away')]);
+  expect(place.opened).toContain('nas');
+});
