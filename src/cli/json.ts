@@ -38,7 +38,7 @@ export function manifestJson(manifest: Manifest): Record<string, unknown> {
 /** What was found out of a backup as `--output json` shows it. */
 export function proofsJson({ verify, drill }: Proofs): Record<string, unknown> {
   const json = (proof: Proof | undefined): Record<string, unknown> | undefined =>
-    proof && { passed: proof.passed, at: proof.at.toISOString() };
+    proof && { passed: proof.passed === 'unknown' ? null : proof.passed, at: proof.at.toISOString() };
   return { verify: json(verify), drill: json(drill) };
 }
 

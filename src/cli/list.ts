@@ -158,8 +158,10 @@ function describeBackups({ backups, foreign }: Listing, location: string, { name
 function describeProofs({ verify, drill }: Proofs): string {
   const known = [verify, drill].flatMap((proof) => proof ?? []);
   const day = (at: Date): string => at.toISOString().slice(0, 10);
-  const failed = known.find(({ passed }) => !passed);
+  const failed = known.find(({ passed }) => passed === false);
   if (failed !== undefined) return `${failed.kind} FAILED ${day(failed.at)}`;
+  const unknown = known.find(({ passed }) => passed === 'unknown');
+  if (unknown !== undefined) return `${unknown.kind} of ${day(unknown.at)}: newer pgark`;
   if (drill !== undefined) return `drilled ${day(drill.at)}`;
   return verify === undefined ? '' : `verified ${day(verify.at)}`;
 }

@@ -103,7 +103,9 @@ function describe(manifest: Manifest, proofs: Proofs, location: string): string 
 }
 
 function describeProof(proof: Proof | undefined): string | undefined {
-  return proof && `${formatTime(proof.at)}${proof.passed ? '' : ', and FAILED'}`;
+  if (proof === undefined) return undefined;
+  if (proof.passed === 'unknown') return `${formatTime(proof.at)}, which only a newer version of pgark can read`;
+  return `${formatTime(proof.at)}${proof.passed ? '' : ', and FAILED'}`;
 }
 
 function describeGlobals({ counts, leftOut, object, startedAt, ...globals }: GlobalsRecord): string {

@@ -11,19 +11,20 @@ export type { ProofKind } from '../repository/keys.ts';
 /** Proofs read at once. */
 const READS_IN_FLIGHT_MAX = 16;
 
-const proofRecord = z.object({ at: z.string(), passed: z.boolean() });
+const proofRecord = z.object({ at: z.iso.datetime(), passed: z.boolean() });
 
 /** What was found out of a backup. */
 export interface Proof {
   readonly kind: ProofKind;
   readonly at: Date;
-  readonly passed: boolean;
+  /** `unknown`: a newer version of pgark wrote it, and this one does not understand it. */
+  readonly passed: boolean | 'unknown';
 }
 
 /** The newest proof of each kind that there is of a backup. */
 export type Proofs = Readonly<Partial<Record<ProofKind, Proof>>>;
 
-/** The newest proofs of backups, by their ids. A proof that cannot be read proves nothing. */
+/** The newest proofs of backups, by their ids. A proof that is damaged proves nothing. */
 export async function newestProofs(
   store: ObjectStore,
   backups: readonly Manifest[],
@@ -59,15 +60,20 @@ export async function newestProofs(
  * drill again and by nothing less: that all is stored as it was made says nothing of what was made.
  */
 export function provenAt({ verify, drill }: Proofs): Date | undefined {
-  if (drill?.passed === false) return undefined;
+  if (drill !== undefined && drill.passed !== true) return undefined;
   const newest = [verify, drill].flatMap((proof) => proof ?? []).toSorted((a, b) => b.at.getTime() - a.at.getTime())[0];
   return newest?.passed === true ? newest.at : undefined;
+}
+
+/** Whether a newer version has found something out of it that this one does not understand. */
+export function isUnread({ verify, drill }: Proofs): boolean {
+  return verify?.passed === 'unknown' || drill?.passed === 'unknown';
 }
 
 /** When a drill last restored it, unless it was found damaged since then. */
 export function drilledAt({ verify, drill }: Proofs): Date | undefined {
   if (drill?.passed !== true) return undefined;
-  return verify?.passed === false && verify.at > drill.at ? undefined : drill.at;
+  return verify !== undefined && verify.passed !== true && verify.at > drill.at ? undefined : drill.at;
 }
 
 async function readProof(
@@ -81,6 +87,8 @@ async function readProof(
     return proof && { kind, at: new Date(proof.at), passed: proof.passed };
   } catch (error) {
     if (isPgarkError(error, 'repository-damaged')) return undefined;
+    // Its key says of when it is, in every version.
+    if (isPgarkError(error, 'repository-unknown-layout')) return { kind, at: parseProofKey(key).at, passed: 'unknown' };
     throw error;
   }
 }

@@ -8,6 +8,7 @@ import { keys } from '../repository/keys.ts';
 import { type Manifest, serialiseManifest } from '../repository/manifest.ts';
 import type { KeepReason } from '../retention/plan.ts';
 import { operationContext } from './context.ts';
+import { list } from './list.ts';
 import { prune } from './prune.ts';
 
 const DAY_MS = 86_400_000;
@@ -55,6 +56,41 @@ test('the newest backup that was proven to restore stays, by the newest proof of
   expect(await kept()).toEqual({ ...always, ...lastProven(proven), ...lastProven(neighbours[1]) });
   await prove(alsoProven, 1);
   expect(await kept()).toEqual({ ...always, ...lastProven(alsoProven), ...lastProven(neighbours[1]) });
+});
+
+test('a proof of a newer version keeps its backup, takes the place of none, and is listed as one', async () => {
+  const store = new MemoryStore();
+  const now = Date.now();
+  const times = [10, 9, 8, 7].map((days) => new Date(now - days * DAY_MS));
+  const backups = await seedBackups(store, { source: 'main', database: 'shop', times, withData: true });
+  const [proven, ofNewer, nothing, newest] = backups;
+  if (proven === undefined || ofNewer === undefined) throw new Error('there are no backups');
+  const at = new Date(now);
+  const prove = async ({ id }: Manifest, kind: 'verify' | 'drill', proof: object): Promise<void> => {
+    await store.putSmall(keys.proof('main', 'shop', id, at, kind), Buffer.from(JSON.stringify(proof)));
+  };
+  await prove(proven, 'drill', { layout: 1, at: at.toISOString(), passed: true });
+  await prove(ofNewer, 'drill', { layout: 2, found: 'something' });
+  const request = {
+    store,
+    filter: {},
+    policyOf: () => ({ keep: { last: 1 }, minBackups: 1 }),
+    timezone: 'UTC',
+    leaseTermMs: 60_000,
+    dryRun: false,
+    force: true,
+  };
+  const { plan, removed } = await prune(request, operationContext());
+  expect(Object.fromEntries(plan.keep.map(({ id, reasons }) => [id, reasons]))).toEqual({
+    [newest?.id ?? '']: expect.arrayContaining(['newest']),
+    [ofNewer.id]: ['proof-unread'],
+    [proven.id]: ['last-proven', 'drilled'],
+  });
+  expect(removed.map(({ id }) => id)).toEqual([nothing?.id]);
+  const listing = await list({ store, filter: {} }, operationContext());
+  expect(listing.backups.find(({ manifest }) => manifest.id === ofNewer.id)?.proofs).toEqual({
+    drill: { kind: 'drill', at, passed: 'unknown' },
+  });
 });
 
 test('the newest backups that a drill has restored stay, however many newer ones were only read', async () => {

@@ -20,7 +20,7 @@ import { compactRuns } from '../runs/compact-runs.ts';
 import { type Run, runEnveloped } from '../runs/run.ts';
 import type { ObjectKey, ObjectStore } from '../storage/object-store.ts';
 import type { OperationContext } from './context.ts';
-import { drilledAt, newestProofs, provenAt, type Proofs } from './proofs.ts';
+import { drilledAt, isUnread, newestProofs, provenAt, type Proofs } from './proofs.ts';
 import { pruneArchives, walCounts, type WalPolicy } from './prune-archives.ts';
 import { planGlobals } from './prune-globals.ts';
 import { explainFullStore } from './prune-full.ts';
@@ -263,6 +263,7 @@ function retainable(manifest: Manifest, pins: ReadonlySet<string>, proofs: Proof
     parents: manifest.parents,
     ...(proven === undefined ? {} : { provenAt: proven }),
     ...(drilled === undefined ? {} : { drilledAt: drilled }),
+    isProofUnread: isUnread(proofs),
   };
 }
 

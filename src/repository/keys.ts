@@ -63,10 +63,11 @@ export const keys = {
     `${keys.walRecordsOf(source)}${systemIdentifier}.json`,
 } as const;
 
-/** The id of the backup that a proof is of, and what has proven it. */
-export function parseProofKey(key: ObjectKey): { readonly id: string; readonly kind: ProofKind } {
-  const id = key.split('/').at(-2) ?? '';
-  return { id, kind: key.endsWith(`${DRILL}.json`) ? 'drill' : 'verify' };
+/** The id of the backup that a proof is of, what has proven it, and when; the epoch where that cannot be read. */
+export function parseProofKey(key: ObjectKey): { readonly id: string; readonly kind: ProofKind; readonly at: Date } {
+  const [id = '', name = ''] = key.split('/').slice(-2);
+  const time = Date.parse(/^[^.]*\.\d+Z/.exec(name)?.[0] ?? '');
+  return { id, kind: key.endsWith(`${DRILL}.json`) ? 'drill' : 'verify', at: new Date(Number.isNaN(time) ? 0 : time) };
 }
 
 /** Source, database and id that a manifest's key says; undefined for keys that are no manifest's. */

@@ -35,11 +35,13 @@ export interface RetainableBackup {
   readonly provenAt?: Date;
   /** When a drill last restored it. */
   readonly drilledAt?: Date;
+  /** Whether a newer version has proven something of it that this one cannot read: neither that it restores nor that it does not. */
+  readonly isProofUnread?: boolean;
 }
 
 /**
  * Why a backup stays. Never removed, whatever the policy: `newest`, `minimum` (among the newest `minBackups`),
- * `last-proven` (the newest that was proven to restore), `drilled` (among the newest `keepProven` that a drill has restored), each of these of its own server, `pinned`, `needed` (another one
+ * `last-proven` (the newest that was proven to restore), `drilled` (among the newest `keepProven` that a drill has restored), each of these of its own server, `proof-unread` (it may be one of those two), `pinned`, `needed` (another one
  * that stays depends on it), `future` (its time lies ahead of now: somebody's clock is wrong) and `ambiguous` (another
  * backup has the same id). `other-server` stands beside the first four where the newest of all is another server's. The
  * others are the policy's rules; `no-rule` means that the policy expires nothing.
@@ -49,6 +51,7 @@ export type KeepReason =
   | 'minimum'
   | 'last-proven'
   | 'drilled'
+  | 'proof-unread'
   | 'other-server'
   | 'pinned'
   | 'needed'
@@ -103,7 +106,10 @@ export function planRetention(
   const overTotal = new Set<RetainableBackup>();
   for (const group of Map.groupBy(backups, identityOf).values()) {
     const counted = group.filter((backup) => !setAside(backup, byId, now, reasons)).sort(newestFirst);
-    for (const backup of group) if (backup.pinned) addReasons(reasons, backup, ['pinned']);
+    for (const backup of group) {
+      if (backup.pinned) addReasons(reasons, backup, ['pinned']);
+      if (backup.isProofUnread === true) addReasons(reasons, backup, ['proof-unread']);
+    }
     const wanted: Reasons = new Map();
     const systems = [...Map.groupBy(counted, (backup) => backup.systemIdentifier).values()];
     // The groups come in the order of their newest: the first one is the server that was backed up last.

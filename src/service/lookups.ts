@@ -56,8 +56,9 @@ async function hasFailed(store: ObjectStore, key: ObjectKey, call: CallOptions):
   try {
     return (await readState(store, key, proofRecord, call))?.value.passed === false;
   } catch (error) {
-    // A proof that cannot be read proves nothing.
-    if (isPgarkError(error, 'repository-damaged') || isPgarkError(error, 'repository-unknown-layout')) return false;
+    // A proof that is damaged proves nothing. What a newer version has found is not known here, and no all-clear is given.
+    if (isPgarkError(error, 'repository-damaged')) return false;
+    if (isPgarkError(error, 'repository-unknown-layout')) return true;
     throw error;
   }
 }
