@@ -7,9 +7,9 @@ export function emptied(statement: string): string {
 }
 
 /**
- * PostgreSQL 15.20 keeps a version of each column among the column's options. Its own pg_dump leaves that out; one that
- * does not know it writes `ALTER TABLE ONLY t ALTER COLUMN c SET (pg_attver=22097032);`, which that server ignores and
- * every other one rejects.
+ * PostgreSQL 15.20 and 17.12 keep a version of each column among the column's options. Their own pg_dump leaves that out; one
+ * that does not know it writes `ALTER TABLE ONLY t ALTER COLUMN c SET (pg_attver=22097032);`, which these servers ignore
+ * and every other one rejects.
  */
 const COLUMN_VERSIONS: StatementEdit = {
   begins: /^ALTER (?:FOREIGN )?TABLE ONLY /,
