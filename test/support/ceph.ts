@@ -1,12 +1,15 @@
 import { execFile } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdir, mkdtemp, readFile, realpath, rm, writeFile } from 'node:fs/promises';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { freePort } from '../../src/postgres/server/free-port.ts';
 import { type Reaper, startReaper } from '../../src/postgres/server/reaper.ts';
+import type { Certificate } from './certificate.ts';
 import type { S3Login } from './facts.ts';
 
 const ATTEMPTS_MAX = 3;
@@ -17,16 +20,23 @@ const run = promisify(execFile);
 export interface CephServer extends S3Login {
   readonly endpoint: string;
   readonly cephConf: string;
+  /** Of what answers requests, and of what keeps the objects. */
+  readonly pids: () => Promise<readonly number[]>;
   stop(): Promise<void>;
+}
+
+export interface CephOptions {
+  /** With it the endpoint is https://localhost:PORT. */
+  readonly certificate?: Certificate;
 }
 
 /**
  * Starts a Ceph of one monitor, one object store daemon that keeps everything in memory, and the S3 gateway; all state
  * is in one temporary directory. It takes about two seconds and does not outlive this process.
  */
-export async function startCeph(): Promise<CephServer> {
+export async function startCeph({ certificate }: CephOptions = {}): Promise<CephServer> {
   for (let attempt = 1; ; attempt += 1) {
-    const ceph = new SingleNodeCeph(await realpath(await mkdtemp(path.join(tmpdir(), 'pgark-ceph-'))));
+    const ceph = new SingleNodeCeph(await realpath(await mkdtemp(path.join(tmpdir(), 'pgark-ceph-'))), certificate);
     try {
       await ceph.start();
       return ceph;
@@ -46,10 +56,12 @@ class SingleNodeCeph implements CephServer {
   readonly secretKey = randomBytes(20).toString('hex');
   readonly cephConf: string;
   readonly #directory: string;
+  readonly #certificate: Certificate | undefined;
   #reaper: Reaper | undefined;
 
-  constructor(directory: string) {
+  constructor(directory: string, certificate: Certificate | undefined) {
     this.#directory = directory;
+    this.#certificate = certificate;
     this.cephConf = this.#path('ceph.conf');
   }
 
@@ -59,6 +71,10 @@ class SingleNodeCeph implements CephServer {
     const [monitorPort, gatewayPort] = [await freePort(), await freePort()];
     const clusterId = randomUUID();
     await writeFile(this.#path('keyring'), keyring(), { mode: 0o600 });
+    if (this.#certificate !== undefined) {
+      const { cert, key } = this.#certificate;
+      await writeFile(this.#path('certificate.pem'), `${cert}${key}`, { mode: 0o600 });
+    }
     await writeFile(this.cephConf, this.#configuration(clusterId, monitorPort, gatewayPort));
     const address = `[v2:127.0.0.1:${monitorPort}]`;
     await this.#run('monmaptool', ['--create', '--fsid', clusterId, '--addv', 'a', address, this.#path('monmap')]);
@@ -78,8 +94,8 @@ class SingleNodeCeph implements CephServer {
     await this.#run('ceph-osd', ['-i', '0', '--mkfs', '--osd-uuid', storeId]);
     await this.#run('ceph-osd', ['-i', '0']);
     await this.#run('radosgw', ['-n', 'client.rgw']);
-    this.endpoint = `http://127.0.0.1:${gatewayPort}`;
-    await answers(this.endpoint);
+    this.endpoint = this.#certificate ? `https://localhost:${gatewayPort}` : `http://127.0.0.1:${gatewayPort}`;
+    await answers(gatewayPort);
     await createCephUser(this.cephConf, { uid: 'test', accessKey: this.accessKey, secretKey: this.secretKey });
   }
 
@@ -96,6 +112,11 @@ class SingleNodeCeph implements CephServer {
     }
     await rm(this.#directory, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
     await this.#reaper?.dismiss();
+  }
+
+  async pids(): Promise<readonly number[]> {
+    const texts = await Promise.all(this.#pidFiles.slice(0, 2).map((file) => readFile(file, 'utf8')));
+    return texts.map((text) => Number.parseInt(text, 10));
   }
 
   async logTails(): Promise<string> {
@@ -161,7 +182,7 @@ mon_warn_on_pool_no_redundancy = false
 # Agree with nobody, and so at once.
 paxos_propose_interval = 0.05
 paxos_min_wait = 0.01
-rgw_frontends = beast endpoint=127.0.0.1:${gatewayPort}
+rgw_frontends = beast ${this.#certificate ? `ssl_endpoint=127.0.0.1:${gatewayPort} ssl_certificate=${d}/certificate.pem` : `endpoint=127.0.0.1:${gatewayPort}`}
 rgw_thread_pool_size = 64
 rgw_dynamic_resharding = false
 rgw_override_bucket_index_max_shards = 1
@@ -210,16 +231,19 @@ function cephKey(): string {
   return Buffer.concat([header, randomBytes(16)]).toString('base64');
 }
 
-async function answers(url: string): Promise<void> {
+/** Resolves when somebody takes connections there. */
+async function answers(port: number): Promise<void> {
   const deadline = performance.now() + READY_TIMEOUT_MS;
   for (;;) {
+    const socket = connect({ host: '127.0.0.1', port });
     try {
-      const response = await fetch(url, { signal: AbortSignal.timeout(5_000) });
-      await response.arrayBuffer();
+      await once(socket, 'connect');
       return;
     } catch (error) {
       if (performance.now() > deadline) throw error;
       await delay(25);
+    } finally {
+      socket.destroy();
     }
   }
 }
