@@ -8,13 +8,19 @@ export default defineConfig({
     // Integration tests wait for servers and child processes half of the time: one file more than there are cores.
     maxWorkers: availableParallelism() + 1,
     projects: [
-      { test: { ...shared, name: 'unit', include: ['src/**/*.test.ts'] } },
+      {
+        test: {
+          ...shared,
+          name: 'unit',
+          include: ['src/**/*.test.ts', 'bench/**/*.test.ts', 'test/compatibility/**/*.test.ts'],
+        },
+      },
       {
         test: {
           ...shared,
           name: 'integration',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/soak/**', 'test/image/**'],
+          exclude: ['test/compatibility/**', 'test/soak/**', 'test/image/**'],
           setupFiles: ['test/support/clean-environment.ts'],
           globalSetup: ['test/support/global-setup.ts'],
         },

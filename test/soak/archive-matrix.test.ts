@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { recordWhenFinished } from '../compatibility/facts.ts';
 import { makeTempDirectory, type TempDirectory } from '../support/temp.ts';
 import { type ArchiveDatabase, archiveDatabases, type Workshop } from './archive-databases.ts';
 import {
@@ -57,6 +58,8 @@ describe.each([...folders.servers])('PostgreSQL %i', (major, binDir) => {
     'the %s database by clients of %i comes back the same by every way',
     { timeout: 3_600_000 },
     async (_name, _major, { database, client }) => {
+      const versions = { server: server.version, client: client.version };
+      recordWhenFinished('archives', { kind: 'archive', ...versions, database: database.name, outcome: 'yes' });
       await provide(database);
       await using place = await makeTempDirectory();
       const { name, pieceBytes, isReordered = false } = database;

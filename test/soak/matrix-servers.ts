@@ -90,6 +90,8 @@ async function serverMajor(binDir: string): Promise<number | undefined> {
 /** A running server of the matrix. */
 export interface MatrixServer extends AsyncDisposable {
   readonly major: number;
+  /** As PostgreSQL writes it: 18.6. */
+  readonly version: string;
   url(database: string): string;
   environment(database: string): Readonly<Record<string, string>>;
   query<Row extends QueryResultRow = QueryResultRow>(sql: string, database?: string): Promise<Row[]>;
@@ -121,8 +123,12 @@ export async function startMatrixServer(major: number, binDir: string): Promise<
   };
   const query: MatrixServer['query'] = <Row extends QueryResultRow>(sql: string, database = 'postgres') =>
     withClient(database, async (client) => (await client.query<Row>(sql)).rows);
+  const [row] = await query<{ version: string }>(
+    `SELECT split_part(current_setting('server_version'), ' ', 1) AS version`,
+  );
   return {
     major,
+    version: row?.version ?? String(major),
     url: (database) => server.url(database).reveal(),
     environment: (database) => ({
       PGHOST: server.host,

@@ -2,6 +2,7 @@ import path from 'node:path';
 import { escapeIdentifier } from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { compareFingerprints, type Fingerprint, fingerprintDatabase } from '../../src/demo/fingerprint.ts';
+import { recordWhenFinished } from '../compatibility/facts.ts';
 import { runProgram } from '../support/cli.ts';
 import { fileStorage, type TestStorage } from '../support/storage.ts';
 import { matrixSql, ROLES_SQL } from './matrix-database.ts';
@@ -33,6 +34,17 @@ function serverOf(major: number): MatrixServer {
   const server = servers.get(major);
   if (server === undefined) throw new Error(`PostgreSQL ${major} was not started`);
   return server;
+}
+
+/** Writes down what comes of the running test. */
+function recordPair(server: number, client: number, outcome: 'yes' | 'refused'): void {
+  const versions = { server: serverOf(server).version, client: clientOf(client).version };
+  recordWhenFinished('versions', { kind: 'pair', ...versions, outcome });
+}
+
+function recordJourney([from, by, to]: readonly [number, number, number], outcome: 'yes' | 'warned'): void {
+  const versions = { server: serverOf(from).version, client: clientOf(by).version, target: serverOf(to).version };
+  recordWhenFinished('versions', { kind: 'journey', ...versions, outcome });
 }
 
 function clientOf(major: number): MatrixClient {
@@ -90,6 +102,7 @@ const SETTINGS = (name: string): string => `
 
 describe('a server and a client', { timeout: 300_000 }, () => {
   test.each(pairs)('PostgreSQL %i is backed up and restored, also in place, with clients of %i', async (major, by) => {
+    recordPair(major, by, 'yes');
     const server = serverOf(major);
     const [dumper, loader] = [clientOf(by), loaderFor(clientOf(by))];
     const storage = storages.get(`${major} ${by}`);
@@ -139,6 +152,7 @@ describe('a backup of one version', { timeout: 300_000 }, () => {
   test.each(journeys.filter(([from, , to]) => to > from))(
     'PostgreSQL %i, dumped by %i, is restored into %i',
     async (from, by, to) => {
+      recordJourney([from, by, to], 'yes');
       const [source, target] = [serverOf(from), serverOf(to)];
       const storage = storages.get(`${from} ${by}`);
       if (storage === undefined || newest === undefined) throw new Error('no backup');
@@ -161,6 +175,7 @@ describe('a backup of one version', { timeout: 300_000 }, () => {
   test.each(journeys.filter(([from, , to]) => to < from))(
     'PostgreSQL %i, dumped by %i, is loaded into %i whole or not at all, with a warning',
     async (from, by, to) => {
+      recordJourney([from, by, to], 'warned');
       const target = serverOf(to);
       const storage = storages.get(`${from} ${by}`);
       if (storage === undefined || newest === undefined) throw new Error('no backup');
@@ -210,8 +225,11 @@ describe('an archive of pg_dump -Fc', { timeout: 300_000 }, () => {
 
 describe('a client that is too old', { timeout: 300_000 }, () => {
   test.each(
-    majors.flatMap((major) => clients.filter((client) => client.major < major).map(({ major: by }) => [major, by])),
+    majors.flatMap((major) =>
+      clients.filter((client) => client.major < major).map(({ major: by }) => [major, by] as const),
+    ),
   )('for PostgreSQL %i (%i) is refused before anything is done', async (major, by) => {
+    recordPair(major, by, 'refused');
     await using storage = await fileStorage();
     const place = { server: serverOf(major), database: 'postgres', storage };
     const result = await pgark(place, clientOf(by), ['backup']);
