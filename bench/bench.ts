@@ -1,6 +1,6 @@
 // npm run bench [-- archive --size 2.1GiB --rounds 3 --only pgark,zstd --bin-dir DIR --write]: measures pgark against what
 // people use otherwise, side by side: the same database, the same store, in turn, round by round. --write puts the figures
-// into docs/performance.md.
+// into docs/performance.md. Without a suite's name it compares whole backups and restores (peers/main.ts).
 import { execFileSync } from 'node:child_process';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -8,6 +8,7 @@ import { formatBytes } from '../src/common/bytes.ts';
 import { messageOf } from '../src/common/errors.ts';
 import { parseSizeBytes } from '../src/config/units.ts';
 import { archiveSuite } from './archive-suite.ts';
+import { benchPeers } from './peers/main.ts';
 import { makePlace } from './place.ts';
 import { physicalSuite } from './physical-suite.ts';
 import { plainSuite } from './plain-suite.ts';
@@ -37,7 +38,7 @@ function readOptions(): Options {
       write: { type: 'boolean', default: false },
     },
   });
-  const [name = plainSuite.name] = positionals;
+  const [name] = positionals;
   const suite = SUITES.find((each) => each.name === name);
   if (suite === undefined) throw new Error(`${name} is none of ${SUITES.map((each) => each.name).join(', ')}`);
   const dumpBytes = parseSizeBytes(values.size);
@@ -77,7 +78,9 @@ async function main(): Promise<void> {
 }
 
 try {
-  await main();
+  // Each suite's name is a word; all else are options of the comparison.
+  if (process.argv[2] === undefined || process.argv[2].startsWith('-')) await benchPeers();
+  else await main();
 } catch (error) {
   console.error(`error  ${messageOf(error)}`);
   process.exitCode = 1;

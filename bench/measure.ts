@@ -3,7 +3,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Contender } from './contender.ts';
-import type { Place } from './place.ts';
+import type { ThrowawayServer } from '../src/postgres/server/throwaway-server.ts';
 import { familyTimeOf, processorTimeOf } from './processor-time.ts';
 
 /** One run of a contender. CPU is user and system time. */
@@ -19,15 +19,25 @@ export interface Measurement {
   readonly rssKib: number;
 }
 
+/** Whose processor time is counted beside the command's own. */
+export interface Servers {
+  readonly server: Pick<ThrowawayServer, 'binDir'>;
+  readonly serverPid: number;
+  readonly storePids: readonly number[];
+}
+
+/** What is run, without a shell. */
+export type Command = Pick<Contender, 'program' | 'args' | 'env'>;
+
 /**
  * Runs a contender under GNU time, in an environment of its own and the PATH, the server's programs first. `time` stands
  * between this process and the command, so that the size of this one is not counted. Throws with the command's output if
  * it fails.
  */
-export async function measure(place: Place, contender: Contender): Promise<Measurement> {
+export async function measure(place: Servers, contender: Command): Promise<Measurement> {
   const directory = await mkdtemp(path.join(tmpdir(), 'pgark-bench-'));
   const storeTime = async (): Promise<number> => {
-    const times = await Promise.all(Object.values(place.sinks).map(({ pid }) => processorTimeOf(pid)));
+    const times = await Promise.all(place.storePids.map(processorTimeOf));
     return times.reduce((sum, seconds) => sum + seconds, 0);
   };
   try {

@@ -8,7 +8,7 @@ import { startThrowawayServer, type ThrowawayServer } from '../src/postgres/serv
 import { createMixedDatabase } from './mixed-database.ts';
 import { type Sink, startSink } from './stores.ts';
 
-const DATABASE = 'bench';
+export const DATABASE = 'bench';
 /** About what a store at the other end of a continent is like. */
 export const DISTANCE = { latencyMs: 40, bytesPerSecond: 50_000_000 };
 
@@ -26,6 +26,7 @@ export interface Place extends AsyncDisposable {
   readonly dumpFile: string;
   readonly dumpBytes: number;
   readonly sinks: { readonly near: Sink; readonly distant: Sink; readonly keeping: Sink };
+  readonly storePids: readonly number[];
   dropDatabase(name: string): Promise<void>;
 }
 
@@ -75,6 +76,7 @@ export async function makePlace({ dumpBytes, serverSettings, binDir }: PlaceOpti
     dumpFile,
     dumpBytes: (await stat(dumpFile)).size,
     sinks,
+    storePids: Object.values(sinks).map(({ pid }) => pid),
     async dropDatabase(name) {
       await admin.query(`DROP DATABASE ${name}`);
       await admin.query('CHECKPOINT');
@@ -83,7 +85,8 @@ export async function makePlace({ dumpBytes, serverSettings, binDir }: PlaceOpti
   };
 }
 
-async function fill(
+/** Makes the database's tables and rows, and looks at them once. */
+export async function fill(
   server: ThrowawayServer,
   dumpBytes: number,
 ): Promise<{ readonly tables: readonly string[]; readonly databaseBytes: number }> {

@@ -1,6 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { formatBytes, GIB, MIB } from '../src/common/bytes.ts';
+import { replacePart } from '../test/support/generated-part.ts';
 import type { Measurement } from './measure.ts';
 import type { RaceResult } from './race.ts';
 import { median, spread } from './statistics.ts';
@@ -65,10 +66,5 @@ function ratioOf({ label, ratio, bound }: Target, { rounds }: RaceResult): reado
 
 /** Puts the text between the two marks of a suite in the document. */
 export async function writeInto(file: string, suite: string, text: string): Promise<void> {
-  const [first, last] = [`<!-- bench ${suite}: begin -->`, `<!-- bench ${suite}: end -->`];
-  const document = await readFile(file, 'utf8');
-  const begin = document.indexOf(first);
-  const end = document.indexOf(last);
-  if (begin < 0 || end < begin) throw new Error(`${file} has no lines ${first} and ${last}`);
-  await writeFile(file, `${document.slice(0, begin + first.length)}\n${text}\n${document.slice(end)}`);
+  await writeFile(file, replacePart(await readFile(file, 'utf8'), `bench ${suite}`, text));
 }

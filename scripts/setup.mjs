@@ -44,6 +44,16 @@ const groups = {
     programs: ['pgbouncer'],
     packages: ['pgbouncer'],
   },
+  pgbackrest: {
+    what: 'pgBackRest, which the benchmark compares pgark to',
+    programs: ['pgbackrest'],
+    packages: ['pgbackrest'],
+  },
+  barman: {
+    what: 'Barman, which the benchmark compares pgark to',
+    programs: ['barman', 'rsync', 'barman-cloud-backup', 'barman-cloud-restore'],
+    packages: ['barman', 'rsync', 'barman-cli-cloud'],
+  },
   tools: {
     what: 'stock tools that the tests check pgark against',
     programs: ['curl', 'age', 'bats', 'openssl', 'gzip', 'pigz', 'rclone', 'zstd', 'time'],
@@ -221,13 +231,18 @@ function ensurePrograms(names) {
   }
   for (const line of wanted) say(`missing: ${line}`);
   aptInstall(packages);
-  const still = missingGroups(names).flatMap((group) => group.missing);
+  const still = missingPrograms(names);
   if (still.length > 0)
     throw new SetupError(`apt-get succeeded, but these programs are still not found: ${still.join(', ')}`);
 }
 
+/** What of these groups is not here. */
+export function missingPrograms(names) {
+  return missingGroups(names).flatMap((group) => group.missing);
+}
+
 /**
- * @param {{ programs: readonly ('postgres' | 'ceph' | 'prometheus' | 'pgbouncer' | 'tools')[] }} needs
+ * @param {{ programs: readonly ('postgres' | 'ceph' | 'prometheus' | 'pgbouncer' | 'pgbackrest' | 'barman' | 'tools')[] }} needs
  */
 export function setUp({ programs }) {
   ensurePackages();
