@@ -87,10 +87,11 @@ function differences(before: Fingerprint, after: Fingerprint, dumpedBy: number):
   return dumpedBy >= 15 ? all : all.filter((line) => !line.startsWith('comment on schema public differs'));
 }
 
-/** A subscription would keep it from being dropped. */
+/** A subscription, or being a template as the original is, would keep it from being dropped. */
 async function dropCopy(server: MatrixServer, copy: string): Promise<void> {
   await server.query('ALTER SUBSCRIPTION "sub s" SET (slot_name = NONE)', copy);
   await server.query('DROP SUBSCRIPTION "sub s"', copy);
+  await server.query(`ALTER DATABASE ${escapeIdentifier(copy)} IS_TEMPLATE false`);
   await server.query(`DROP DATABASE ${escapeIdentifier(copy)}`);
 }
 
