@@ -52,7 +52,8 @@ export function recordWhenFinished(file: FactFile, expected: Fact): void {
     const seen = { ...expected, client: plainVersion(expected.client) };
     const fact: Fact = task.result?.state === 'pass' ? seen : { ...seen, outcome: 'no' };
     const merged = mergeFact(await readFacts(file), fact);
-    const lines = merged.map((each) => `  ${JSON.stringify(each)}`);
+    // As the formatter would have it.
+    const lines = merged.map((each) => `  ${JSON.stringify(each, null, 1).replaceAll(/\n\s*/g, ' ')}`);
     const temporary = `${pathOf(file)}.new`;
     await writeFile(temporary, `[\n${lines.join(',\n')}\n]\n`);
     await rename(temporary, pathOf(file));
