@@ -30,6 +30,13 @@ async function isDropped({ alarms }: Receiving): Promise<void> {
   await vi.waitUntil(() => alarms.some(({ kind }) => kind === 'slot-dropped'), WAIT);
 }
 
+async function removeSegmentsBefore(current: string): Promise<void> {
+  const folder = path.join(cluster.dataDirectory, 'pg_wal');
+  for (const name of await readdir(folder)) {
+    if (/^[0-9A-F]{24}$/.test(name) && name < current) await rm(path.join(folder, name));
+  }
+}
+
 describe('a slot that was there before', { timeout: 240_000 }, () => {
   test('is let go beyond its budget although the storage cannot be reached from the beginning on', async () => {
     let isAway = false;
@@ -95,6 +102,31 @@ describe('a slot that was there before', { timeout: 240_000 }, () => {
     await receiving.stop();
   });
 
+  test('and made anew where even what follows the last checkpoint is gone, is gone on with where the server writes', async () => {
+    const store = new MemoryStore();
+    const first = startReceiving(cluster, [store]);
+    await cluster.sql(load(1_200));
+    await first.archives(await flushedLsn(cluster));
+    await first.stop();
+    // No checkpoint comes to help.
+    await cluster.sql(`alter system set max_wal_size = '1GB'`);
+    await cluster.sql(`alter system set checkpoint_timeout = '1d'`);
+    await cluster.sql('select pg_reload_conf()');
+    await cluster.until(`current_setting('max_wal_size') = '1GB'`);
+    await cluster.sql('checkpoint');
+    await cluster.sql(load(4_000));
+    await removeSegmentsBefore(await cluster.value('select pg_walfile_name(pg_current_wal_lsn())'));
+    await using receiving = startReceiving(cluster, [store], { clock });
+    await cluster.sql(load(10));
+    await receiving.archives(await flushedLsn(cluster));
+    expect(new Set(receiving.alarms.map(({ kind }) => kind))).toEqual(new Set(['gap']));
+    await receiving.stop();
+    await dropSlots(cluster);
+    await cluster.sql('alter system reset all');
+    await cluster.sql('select pg_reload_conf()');
+    await cluster.sql('checkpoint');
+  });
+
   test('and has not kept what it was to keep is a gap, said aloud', async () => {
     const store = new MemoryStore();
     const first = startReceiving(cluster, [store]);
@@ -104,11 +136,7 @@ describe('a slot that was there before', { timeout: 240_000 }, () => {
     await cluster.sql(load(4_000));
     await cluster.sql('select pg_switch_wal()');
     await cluster.sql('checkpoint');
-    const folder = path.join(cluster.dataDirectory, 'pg_wal');
-    const current = await cluster.value('select pg_walfile_name(pg_current_wal_lsn())');
-    for (const name of await readdir(folder)) {
-      if (/^[0-9A-F]{24}$/.test(name) && name < current) await rm(path.join(folder, name));
-    }
+    await removeSegmentsBefore(await cluster.value('select pg_walfile_name(pg_current_wal_lsn())'));
     await using receiving = startReceiving(cluster, [store], { clock });
     await cluster.sql(load(10));
     await receiving.archives(await flushedLsn(cluster));

@@ -163,7 +163,10 @@ class ReceiveSession {
         const made = await ensureSlot(this.#session, this.#monitor, this.#world.request.slot);
         const next = await this.#earliestMissing(archives, history, made.restartLsn);
         if (lost !== undefined && lost < next.lsn) this.#gap(lost, next.lsn, REMOVED_FROM_SERVER);
-        candidates = [next];
+        // Since its last checkpoint it may have lost some too: what it is writing now it has.
+        const { flushLsn } = await identifySystem(this.#session);
+        const written = { timeline, lsn: segmentStartAt(parseLsn(flushLsn), identity.segmentBytes) };
+        candidates = written.lsn > next.lsn ? [next, written] : [next];
         remade = true;
         continue;
       }
