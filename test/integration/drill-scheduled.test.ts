@@ -37,7 +37,7 @@ async function drillShop(stores: Readonly<Record<string, ObjectStore | undefined
   const settings = {
     version: 1,
     storages: Object.fromEntries(Object.keys(stores).map((name) => [name, { type: 'file', path: `/nowhere/${name}` }])),
-    defaults: { retry: { retries: 0 } },
+    defaults: { retry: { attempts: 1 } },
     databases: { shop: { url: source.url, jobs: {}, drill: { schedule: '@daily', work_dir: work.path } } },
   };
   await writeFile(folder.join('pgark.yaml'), JSON.stringify(settings));

@@ -1,5 +1,5 @@
 import { messageOf } from '../../common/errors.ts';
-import { quoteIdentifier, type Session } from '../../postgres/client/connect.ts';
+import { quoteIdentifier, type Session, sqlStateOf } from '../../postgres/client/connect.ts';
 import type { ConnectionParameters } from '../../postgres/client/connection-parameters.ts';
 import { connectForMaintenance } from '../../postgres/client/target-database.ts';
 import type { Run } from '../../runs/run.ts';
@@ -30,6 +30,8 @@ export async function withGivenDatabase<T>(
     await settingUp(manifest.id, () =>
       guard.query('select pg_advisory_lock(hashtextextended($1, 0))', [drillMark(run.id)]),
     );
+    // Roles that one drill has made serve the others that need them: they go when no drill is left.
+    await settingUp(manifest.id, () => guard.query(`select pg_catalog.pg_advisory_lock_shared(${ALL_DRILLS})`));
     await dropLeft(guard, run);
     return await use({ connection, folder: undefined }, (made) => void roles.push(...made));
   } finally {
@@ -37,6 +39,33 @@ export async function withGivenDatabase<T>(
     await tidyUp(connection, roles, applicationName, run);
   }
 }
+
+/** The lock that every drill on a server shares. */
+const ALL_DRILLS = `pg_catalog.hashtextextended('pgark drill: all', 0)`;
+/** A session that has ended gives its lock back a moment later. */
+const ALONE_MS_MAX = 5_000;
+
+/** Does something while no other drill is on the server, nor begins; false where there is one. */
+async function whileAlone(session: Session, waitMs: number, work: () => Promise<void>): Promise<boolean> {
+  try {
+    // A timeout of 0 would be none.
+    await session.query(`set lock_timeout = ${Math.max(1, waitMs)}`);
+    await session.query(`select pg_catalog.pg_advisory_lock(${ALL_DRILLS})`);
+  } catch (error) {
+    if (sqlStateOf(error) === LOCK_NOT_AVAILABLE) return false;
+    throw error;
+  } finally {
+    if (session.alive) await session.query('set lock_timeout = 0');
+  }
+  try {
+    await work();
+  } finally {
+    if (session.alive) await session.query(`select pg_catalog.pg_advisory_unlock(${ALL_DRILLS})`);
+  }
+  return true;
+}
+
+const LOCK_NOT_AVAILABLE = '55P03';
 
 /** Its failure never hides that of the drill. Not bound to the run's signal: an interrupted run cleans up too. */
 async function tidyUp(
@@ -49,7 +78,13 @@ async function tidyUp(
     const session = await connectForMaintenance(connection, { applicationName });
     try {
       await dropUnfinished(session, connection.database, connection, run);
-      for (const role of roles) await dropRole(session, role, run);
+      const isAlone = await whileAlone(session, ALONE_MS_MAX, async () => {
+        for (const role of roles) await dropRole(session, role, run);
+        await dropLeftRoles(session, run);
+      });
+      if (!isAlone && roles.length > 0) {
+        run.logger.info('drill.roles_shared', `another drill may use ${roles.join(', ')}, and drops them when it ends`);
+      }
     } finally {
       await session.close();
     }
@@ -81,18 +116,22 @@ async function dropLeft(guard: Session, run: Run): Promise<void> {
       run.logger.info('drill.leftover_removed', `dropping "${name}", which a drill that was killed has left`);
       await dropUnfinished(guard, name, guard.parameters, run);
     }
-    const mark = drillMark(run.id);
-    const roles = await guard.query<{ name: string }>(
-      `${ABANDONED_ROLES_SQL} and pg_catalog.shobj_description(oid, 'pg_authid') <> $1`,
-      [mark],
-    );
-    for (const { name } of roles) await dropRole(guard, name, run);
+    await whileAlone(guard, 1, () => dropLeftRoles(guard, run));
   } catch (error) {
     run.logger.warning(
       'drill.cleanup_failed',
       `what killed drills have left could not be removed: ${messageOf(error)}`,
     );
   }
+}
+
+/** Of drills that have ended, whichever made them; to be called by one that is alone. */
+async function dropLeftRoles(session: Session, run: Run): Promise<void> {
+  const roles = await session.query<{ name: string }>(
+    `${ABANDONED_ROLES_SQL} and pg_catalog.shobj_description(oid, 'pg_authid') <> $1`,
+    [drillMark(run.id)],
+  );
+  for (const { name } of roles) await dropRole(session, name, run);
 }
 
 /** One that somebody has given something else to since then stays. */

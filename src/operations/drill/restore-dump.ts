@@ -66,7 +66,7 @@ async function loadAndAsk<T>(
     restoreMs = await load(source, place.connection, work, run, context);
   } catch (error) {
     if (!isPgarkError(error, 'restore-failed')) throw error;
-    const made = await provideMissing(source, place, work, run, context);
+    const made = await provideMissing(source, place, work, run, context, error);
     if (made === undefined) throw error;
     work.onMade(made);
     run.logger.info('drill.load_repeated', `loading once more, with what was missing: ${error.message}`);

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { messageOf, PgarkError } from '../../common/errors.ts';
 import type { LoadSource } from '../../formats/load-source.ts';
 import type { ServerRequirements } from '../../formats/server-requirements.ts';
-import { quoteIdentifier, quoteLiteral, type Session } from '../../postgres/client/connect.ts';
+import { quoteIdentifier, quoteLiteral, type Session, sqlStateOf } from '../../postgres/client/connect.ts';
 import type { ConnectionParameters } from '../../postgres/client/connection-parameters.ts';
 import { connectForMaintenance } from '../../postgres/client/target-database.ts';
 import type { Run } from '../../runs/run.ts';
@@ -48,17 +48,23 @@ export async function provideNeeds(
   });
 }
 
-/** The same for what a load has found to be missing. Resolves with undefined where nothing is. */
+/**
+ * The same for what a load has found to be missing, which ended with `failure`. Resolves with undefined where nothing is. Lines of SQL
+ * text may only look like statements: a tablespace of a server that is not ours has to be what the load failed for.
+ */
 export async function provideMissing(
   source: LoadSource,
   place: ScratchPlace,
   work: DrillWork,
   run: Run,
   context: OperationContext,
+  failure: PgarkError,
 ): Promise<readonly string[] | undefined> {
   const needs = await source.requirements();
+  const named = new Set([...needs.tablespaces].filter((name) => failure.message.includes(name)));
+  const needed = place.folder === undefined ? { ...needs, tablespaces: named } : needs;
   return withMaintenance(place, work, context, async (session) => {
-    const madeTablespaces = await provideRest(needs, place, session);
+    const madeTablespaces = await provideRest(needed, place, session);
     const roles = [...needs.roles].map((name) => ({ name, isSuperuser: false }));
     const made = await makeRoles(roles, place, session, run);
     return made.length + madeTablespaces === 0 ? undefined : made;
@@ -118,11 +124,19 @@ async function makeRoles(
       // Who may make roles is no member of them by that, and only members may give them something.
       ...(folder === undefined ? [`GRANT ${role} TO CURRENT_USER`] : []),
     ];
-    await session.query(statements.join('; '));
-    made.push(name);
+    try {
+      await session.query(statements.join('; '));
+      made.push(name);
+    } catch (error) {
+      // Another drill on this server, or anybody else, has made it since then.
+      if (!MADE_MEANWHILE.has(sqlStateOf(error) ?? '')) throw error;
+    }
   }
   return made;
 }
+
+/** duplicate_object; unique_violation where it was made at the very moment. */
+const MADE_MEANWHILE: ReadonlySet<string> = new Set(['42710', '23505']);
 
 /** By which what a drill made on a server that is not ours is found again. */
 export function drillMark(runId: string): string {
@@ -136,10 +150,15 @@ async function provideRest(
   session: Session,
 ): Promise<number> {
   await refuseMissingExtensions(session, [...extensions]);
-  if (folder === undefined) return 0;
   const rows = await session.query<{ name: string }>('select spcname as name from pg_catalog.pg_tablespace');
   const there = new Set(rows.map(({ name }) => name));
   const missing = [...tablespaces].filter((name) => !there.has(name));
+  if (folder === undefined) {
+    if (missing.length === 0) return 0;
+    throw new PgarkError('drill-impossible', `the server does not have these tablespaces: ${shown(missing)}`, {
+      hint: 'create them there (CREATE TABLESPACE), or drill in a server of its own, without --to-url, where they are made',
+    });
+  }
   for (const [index, name] of missing.entries()) {
     const location = path.join(folder.path, `tablespace-${there.size + index}`);
     await mkdir(location, { mode: 0o700 });
@@ -157,13 +176,13 @@ export async function refuseMissingExtensions(session: Session, extensions: read
     [extensions],
   );
   if (rows.length === 0) return;
-  const names = rows.map(({ name }) => name);
+  const names = shown(rows.map(({ name }) => name));
+  throw new PgarkError('drill-impossible', `the scratch server does not have these extensions: ${names}`, {
+    hint: 'install their packages for the server’s major version beside its programs, or drill into a server that has them: --to-url URL',
+  });
+}
+
+function shown(names: readonly string[]): string {
   const more = names.length > NAMES_SHOWN_MAX ? ` and ${names.length - NAMES_SHOWN_MAX} more` : '';
-  throw new PgarkError(
-    'drill-impossible',
-    `the scratch server does not have these extensions: ${names.slice(0, NAMES_SHOWN_MAX).join(', ')}${more}`,
-    {
-      hint: 'install their packages for the server’s major version beside its programs, or drill into a server that has them: --to-url URL',
-    },
-  );
+  return names.slice(0, NAMES_SHOWN_MAX).join(', ') + more;
 }

@@ -1,0 +1,145 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { systemClock } from '../../src/common/clock.ts';
+import { systemRandom } from '../../src/common/random.ts';
+import { connect } from '../../src/postgres/client/connect.ts';
+import { FileStore } from '../../src/storage/file/file-store.ts';
+import { expectFailure, fileStorage, pgarkJson, succeed } from '../support/backups.ts';
+import { runPgark } from '../support/cli.ts';
+import { Cluster } from '../support/cluster.ts';
+import { drillIn, proofsIn, workFolder } from '../support/drills.ts';
+import { FaultyStore } from '../support/faulty-store.ts';
+import { ServerFolder } from '../support/physical.ts';
+
+/** Of drills that run at the same time, nobody else's may be here. */
+let given: Cluster;
+let original: Cluster;
+let folder: ServerFolder;
+let work: Awaited<ReturnType<typeof workFolder>>;
+
+beforeAll(async () => {
+  given = await Cluster.start();
+  original = await Cluster.start();
+  folder = await ServerFolder.make(original.binDir);
+  work = await workFolder();
+  await folder.makeFolder(folder.join('space'));
+  await original.sql(`CREATE TABLESPACE apart LOCATION '${folder.join('space')}'`);
+  await original.sql('CREATE DATABASE roles');
+  await original.sql('CREATE ROLE reader');
+  await sqlIn('roles', 'CREATE TABLE t AS SELECT 1 AS a; GRANT SELECT ON t TO reader');
+  await original.sql('CREATE TABLE t TABLESPACE apart AS SELECT 1 AS a');
+});
+afterAll(async () => {
+  await work[Symbol.asyncDispose]();
+  await original[Symbol.asyncDispose]();
+  await folder[Symbol.asyncDispose]();
+  await given[Symbol.asyncDispose]();
+});
+
+async function sqlIn(database: string, text: string): Promise<void> {
+  const session = await connect({ ...original.connection, database }, { applicationName: 'test' });
+  await session.query(text);
+  await session.close();
+}
+
+const urlIn = (database: string): string => {
+  const url = new URL(original.url);
+  url.pathname = `/${database}`;
+  return url.href;
+};
+
+/** A backup of the database whose rights name a role that the given server does not have. */
+async function backedUpRoles() {
+  const storage = await fileStorage();
+  await succeed(['backup', '--format', 'directory'], { ...storage.env, DATABASE_URL: urlIn('roles') });
+  const store = new FileStore({ root: storage.path, clock: systemClock, random: systemRandom });
+  return { store, [Symbol.asyncDispose]: () => storage[Symbol.asyncDispose]() };
+}
+
+const scratch = () => ({ kind: 'given', connection: given.connection }) as const;
+const rolesOfDrills = async (): Promise<readonly unknown[]> =>
+  given.sql(`select rolname from pg_roles where shobj_description(oid, 'pg_authid') ~ '^pgark drill of'`);
+
+test('drills at one time share the roles that one of them made, and the last one drops them', async () => {
+  await using place = await backedUpRoles();
+  const begun = Promise.withResolvers<void>();
+  const goOn = Promise.withResolvers<void>();
+  const held = new FaultyStore(place.store, {
+    before: async ({ method, key }) => {
+      if (method !== 'get' || !key.includes('.dat')) return;
+      begun.resolve();
+      await goOn.promise;
+    },
+  });
+  const first = drillIn(held, work, { scratch: scratch() });
+  await Promise.race([begun.promise, first]);
+  expect(await rolesOfDrills()).toHaveLength(1);
+  // Made by the first, needed by both.
+  await drillIn(place.store, work, { scratch: scratch() });
+  expect(await rolesOfDrills()).toHaveLength(1);
+  goOn.resolve();
+  await first;
+  expect(await rolesOfDrills()).toEqual([]);
+});
+
+test('a drill that made roles leaves them to one that still needs them', async () => {
+  await using place = await backedUpRoles();
+  const [begun, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const [alsoBegun, goOnToo] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const heldBy = (told: () => void, wait: Promise<void>): FaultyStore =>
+    new FaultyStore(place.store, {
+      before: async ({ method, key }) => {
+        if (method !== 'get' || !key.includes('.dat')) return;
+        told();
+        await wait;
+      },
+    });
+  const maker = drillIn(heldBy(begun.resolve, goOn.promise), work, { scratch: scratch() });
+  await Promise.race([begun.promise, maker]);
+  const user = drillIn(heldBy(alsoBegun.resolve, goOnToo.promise), work, { scratch: scratch() });
+  await Promise.race([alsoBegun.promise, user]);
+  goOn.resolve();
+  await maker;
+  expect(await rolesOfDrills()).toHaveLength(1);
+  goOnToo.resolve();
+  await user;
+  expect(await rolesOfDrills()).toEqual([]);
+});
+
+test('a role that somebody else makes at the same moment is taken as it is', async () => {
+  await using place = await backedUpRoles();
+  const other = await connect(given.connection, { applicationName: 'other' });
+  try {
+    await other.query('BEGIN; CREATE ROLE reader');
+    let isOver = false;
+    const drilled = drillIn(place.store, work, { scratch: scratch() }).finally(() => {
+      isOver = true;
+    });
+    const waits = `exists (select from pg_stat_activity where query ~ 'CREATE ROLE "?reader' and wait_event_type = 'Lock')`;
+    const waiting = given.until(waits);
+    await Promise.race([waiting, drilled]);
+    expect(isOver).toBe(false);
+    await other.query('COMMIT');
+    await drilled;
+    expect(await rolesOfDrills()).toEqual([]);
+  } finally {
+    await other.query('ROLLBACK; DROP ROLE IF EXISTS reader');
+    await other.close();
+  }
+});
+
+test.each(['plain', 'directory'])(
+  'a tablespace that the given server lacks says nothing of a %s backup',
+  async (format) => {
+    await using storage = await fileStorage();
+    const env = { ...storage.env, DATABASE_URL: original.url };
+    await succeed(['backup', '--format', format], env);
+    expectFailure(await runPgark(['drill', '--to-url', given.url], { env }), {
+      exit: 1,
+      message: /the server does not have these tablespaces: apart/,
+      hint: /CREATE TABLESPACE/,
+    });
+    expect(await proofsIn(new FileStore({ root: storage.path, clock: systemClock, random: systemRandom }))).toEqual([]);
+    const { storages } = await pgarkJson<{ storages: { backups: { proofs: unknown }[] }[] }>(['list'], env);
+    expect(storages[0]?.backups[0]?.proofs).toEqual({});
+  },
+);
