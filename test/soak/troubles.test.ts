@@ -35,6 +35,8 @@ class Soaked {
   /** What each backup that was ever committed holds. */
   readonly contents = new Map<string, unknown>();
   readonly outcomes = new Map<string, number>();
+  /** The newest backup that was restored here: retention keeps it, whatever comes after it. */
+  #proven: string | undefined;
 
   constructor(begun: Begun, place: CasePlace, fraction: () => number) {
     this.begun = begun;
@@ -96,7 +98,18 @@ class Soaked {
     for (const manifest of manifests) {
       await this.begun.expectRestores(this.place, manifest, this.contents.get(manifest.id));
     }
+    this.#proven = this.#newest(manifests.map(({ id }) => id))[0];
     return manifests.length;
+  }
+
+  /** What a prune that nothing happens to leaves. */
+  expectedToStay(): readonly string[] {
+    const kept = this.#newest([...this.contents.keys()]).slice(0, KEPT);
+    return this.#newest([...new Set([...kept, ...(this.#proven === undefined ? [] : [this.#proven])])]);
+  }
+
+  #newest(ids: readonly string[]): readonly string[] {
+    return ids.toSorted().reverse();
   }
 }
 
@@ -119,7 +132,8 @@ test.concurrent.each(['plain', 'directory', 'physical'] as const)(
     await untilExit(EXITS.done, [EXITS.locked], () => soaked.run('backup'));
     await soaked.note(content);
     await untilExit(EXITS.done, [EXITS.locked], () => soaked.run('prune'));
-    expect(await place.expectSound()).toHaveLength(KEPT);
+    const left = (await place.expectSound()).map(({ id }) => id as string);
+    expect(left.toSorted().reverse()).toEqual(soaked.expectedToStay());
     restored += await soaked.expectAllRestore();
     const lines = [...soaked.outcomes].map(([outcome, count]) => `  ${count} ${outcome}`).sort();
     process.stdout.write(
