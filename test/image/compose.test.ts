@@ -34,6 +34,12 @@ test('compose.yaml starts in the order of its health, backs up, restores, and st
     await done('exec', '-T', 'backup', 'restore', 'latest', '--drop-old');
     expect(await psql('SELECT count(*) FROM t')).toBe('1000\n');
     await done('exec', '-T', 'backup', 'healthcheck');
+    const find =
+      'find / -xdev -writable ! -type l ! -path "/proc/*" ! -path "/dev/*" ! -path "/sys/*" 2>/dev/null; true';
+    expect(await done('exec', '-T', 'backup', 'sh', '-c', find)).toBe('');
+    expect(await done('exec', '-T', 'backup', 'stat', '-c', '%U %a', '/run/secrets/postgres_password')).toBe(
+      'node 400\n',
+    );
     await done('stop');
     const status = await docker(['inspect', '--format', '{{.State.ExitCode}}', `${project}-backup-1`]);
     expect(status.stdout.trim()).toBe('0');
@@ -52,12 +58,23 @@ test('compose.yaml is whole: every service, network, health check and secret tha
   expect({ stderr, exitCode }).toMatchObject({ exitCode: 0 });
   expect(stdout).not.toMatch(/password-one|password-two/);
   const { services } = JSON.parse(stdout) as {
-    services: Record<string, { networks?: object; depends_on?: object; stop_grace_period?: string }>;
+    services: Record<string, { networks?: object; network_mode?: string }>;
   };
-  expect(Object.keys(services).sort()).toEqual(['backup', 'bucket', 'grafana', 'minio', 'postgres', 'prometheus']);
-  for (const service of Object.values(services)) expect(Object.keys(service.networks ?? {})).toEqual(['internal']);
+  expect(Object.keys(services).sort()).toEqual([
+    'backup',
+    'bucket',
+    'grafana',
+    'minio',
+    'postgres',
+    'prometheus',
+    'secrets',
+  ]);
+  for (const { networks, network_mode: mode } of Object.values(services)) {
+    expect(mode ?? Object.keys(networks ?? {})).toEqual(mode === undefined ? ['internal'] : 'none');
+  }
   expect(services['backup']).toMatchObject({
     depends_on: { postgres: { condition: 'service_healthy' } },
     stop_grace_period: '1m0s',
+    read_only: true,
   });
 });
