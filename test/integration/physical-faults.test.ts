@@ -125,14 +125,16 @@ describe('a physical backup fails, and leaves nothing', () => {
     const { walNeeded } = manifestOf(
       await backUpServer(cluster, [place], { seal: { compression: { algorithm: 'zstd', level: 1 }, sealer } }),
     );
-    const next = await cluster.value('select pg_walfile_name(pg_current_wal_lsn())');
+    // A base backup begins with the next segment.
+    await cluster.sql('CREATE TABLE more ()');
+    const next = await cluster.value('select pg_walfile_name(pg_current_wal_lsn() + 1024 * 1024)');
     const [key = '', entry] = [...store.objects].find(([each]) => each.endsWith(`${walNeeded?.from}.zst.age`)) ?? [];
     if (entry === undefined) throw new Error('nothing of it is archived');
     const other = key.replace(walNeeded?.from ?? '', next);
-    store.objects.set(other, entry);
+    store.objects.set(other, { ...entry, info: { ...entry.info, key: other } });
     const error = await errorOf(backUpServer(cluster, [place]));
     expect(error).toMatchObject({ code: 'wal-conflict', message: expect.stringContaining(other) });
-    expect(await backupsIn(store)).toHaveLength(1);
+    expect(await backupsIn(store)).toEqual({ count: 1, leftovers: [] });
   });
 
   test('in a storage that takes no archive, or no write-ahead log, while another one has all', async () => {
