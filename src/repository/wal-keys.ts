@@ -55,6 +55,11 @@ export function walKey(folder: WalFolder, wal: WalName, endings: string): Object
   }
 }
 
+/** Where the digest of an archived history is noted. Earlier versions know nothing of it, and pass over it. */
+export function walHistoryDigestKey(folder: WalFolder, name: string): ObjectKey {
+  return `${walPrefix(folder)}${name}.sha256`;
+}
+
 /** What a WAL file's own name says; undefined for what no server archives. */
 export function parseWalFileName(name: string): WalName | undefined {
   if (SEGMENT.test(name)) return { kind: 'segment', name };

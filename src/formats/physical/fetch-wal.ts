@@ -6,9 +6,10 @@ import { PgarkError } from '../../common/errors.ts';
 import { inParallel } from '../../common/in-parallel.ts';
 import { toByteString } from '../../postgres/toc/byte-string.ts';
 import { historyFileName } from '../../postgres/wal/timeline-history.ts';
-import { readStateBytes } from '../../repository/state-object.ts';
 import { walKey } from '../../repository/wal-keys.ts';
 import type { SourceAccess } from '../load-source.ts';
+import { readHistoryBytes } from '../wal/history-object.ts';
+import { laterTimelines } from '../wal/later-timelines.ts';
 import { readPiece } from '../wal/read-piece.ts';
 import { type ArchivedPart, type ArchivedSegment, findSpan, type WalSpan } from './needed-wal.ts';
 import { cannotWrite, type TargetFolder } from './target-files.ts';
@@ -35,7 +36,7 @@ export async function fetchSpan(span: WalSpan, access: SourceAccess, data: Targe
 
 /**
  * Reads the segments of a span through, as `fetchSpan` would, and writes nothing. Errors: as those of `fetchSpan`, without those
- * of writing.
+ * of writing; `corrupt` also for the history of a later timeline.
  */
 export async function checkSpan(span: WalSpan, access: SourceAccess): Promise<void> {
   const { store, signal } = access;
@@ -48,6 +49,8 @@ export async function checkSpan(span: WalSpan, access: SourceAccess): Promise<vo
     }
   });
   if (span.timeline > 1) await readHistory(span, access);
+  // Those of timelines behind its own lead from it to what came later.
+  for await (const _ of laterTimelines(store, span.folder, span.timeline, { signal })) void _;
 }
 
 /**
@@ -133,11 +136,11 @@ export async function readHistory(
   { store, signal }: SourceAccess,
 ): Promise<Uint8Array> {
   const key = walKey(folder, { kind: 'history', name: historyFileName(timeline) }, '');
-  const history = await readStateBytes(store, key, { signal });
+  const history = await readHistoryBytes(store, folder, timeline, { signal });
   if (history === undefined) {
     throw new PgarkError('corrupt', `${key}, the history of the backup’s timeline, is missing from ${store.location}`);
   }
-  const sha256 = createHash('sha256').update(history.bytes).digest('hex');
-  if (historySha256 === undefined || sha256 === historySha256) return history.bytes;
+  const sha256 = createHash('sha256').update(history).digest('hex');
+  if (historySha256 === undefined || sha256 === historySha256) return history;
   throw new PgarkError('corrupt', `${key} in ${store.location} has not the SHA-256 that the backup has noted of it`);
 }

@@ -3,12 +3,12 @@ import { isPgarkError, PgarkError } from '../../common/errors.ts';
 import type { DecryptionKeys } from '../../pipeline/encryption/sealer.ts';
 import { formatLsn, type Lsn } from '../../postgres/wal/lsn.ts';
 import { segmentEnd, segmentStart } from '../../postgres/wal/segment.ts';
-import { historyFileName, parseTimelineHistory, type TimelineHistory } from '../../postgres/wal/timeline-history.ts';
-import { readStateBytes } from '../../repository/state-object.ts';
+import { historyFileName, type TimelineHistory } from '../../postgres/wal/timeline-history.ts';
 import { type WalFolder, walKey } from '../../repository/wal-keys.ts';
 import type { CallOptions, ObjectStore } from '../../storage/object-store.ts';
 import { indexWal, type WalIndex } from './archive-index.ts';
 import { findOnPath, type FoundOnPath, readFound } from './find-on-path.ts';
+import { readArchivedHistory } from './history-object.ts';
 import type { PieceFacts } from './piece-facts.ts';
 import { readFacts, type StoredPiece } from './read-piece.ts';
 import { type Stretch, stretchesTowards } from './recovery-path.ts';
@@ -147,16 +147,13 @@ async function readTimelineHistory(
   call: CallOptions,
 ): Promise<TimelineHistory> {
   if (timeline === 1) return { timeline, ancestors: [] };
-  const name = historyFileName(timeline);
-  const key = walKey(folder, { kind: 'history', name }, '');
-  const found = await readStateBytes(store, key, call);
-  if (found === undefined) {
-    throw new PgarkError(
-      'corrupt',
-      `${key} is missing from ${store.location}: nothing says where timeline ${timeline} began`,
-    );
-  }
-  return parseTimelineHistory(timeline, Buffer.from(found.bytes).toString());
+  const history = await readArchivedHistory(store, folder, timeline, call);
+  if (history !== undefined) return history;
+  const key = walKey(folder, { kind: 'history', name: historyFileName(timeline) }, '');
+  throw new PgarkError(
+    'corrupt',
+    `${key} is missing from ${store.location}: nothing says where timeline ${timeline} began`,
+  );
 }
 
 /** A receiver goes on meanwhile: it puts parts of a segment together, and what was listed may be gone when it is read. */

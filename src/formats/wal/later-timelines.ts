@@ -1,12 +1,8 @@
-import {
-  parseHistoryFileName,
-  parseTimelineHistory,
-  type TimelineHistory,
-} from '../../postgres/wal/timeline-history.ts';
 import { timelineDigits } from '../../postgres/wal/segment.ts';
-import { readStateBytes } from '../../repository/state-object.ts';
+import { parseHistoryFileName, type TimelineHistory } from '../../postgres/wal/timeline-history.ts';
 import { parseWalKey, type WalFolder, walPrefix } from '../../repository/wal-keys.ts';
 import type { CallOptions, ObjectStore } from '../../storage/object-store.ts';
+import { readArchivedHistory } from './history-object.ts';
 
 /**
  * The histories of timelines with a higher number, ascending. It takes a listing for each of them, however many segments they
@@ -33,8 +29,8 @@ export async function* laterTimelines(
       const wal = parseWalKey(key);
       const later = wal?.kind === 'history' ? parseHistoryFileName(wal.name) : undefined;
       if (later === undefined || later <= timeline) continue;
-      const found = await readStateBytes(store, key, call);
-      if (found !== undefined) yield parseTimelineHistory(later, Buffer.from(found.bytes).toString());
+      const history = await readArchivedHistory(store, folder, later, call);
+      if (history !== undefined) yield history;
     }
   }
 }

@@ -5,6 +5,7 @@ import { Digest } from '../../pipeline/digest.ts';
 import type { DecryptionKeys, Sealer } from '../../pipeline/encryption/sealer.ts';
 import { formatLsn } from '../../postgres/wal/lsn.ts';
 import { formatServerTime } from '../../postgres/wal/server-time.ts';
+import { parseHistoryFileName } from '../../postgres/wal/timeline-history.ts';
 import { readStateBytes } from '../../repository/state-object.ts';
 import { parseWalKey, type WalFolder, walKey, type WalName, walSegmentPrefix } from '../../repository/wal-keys.ts';
 import type {
@@ -14,6 +15,7 @@ import type {
   PutStreamOptions,
   StoredObject,
 } from '../../storage/object-store.ts';
+import { noteHistoryDigest, readHistoryBytes } from './history-object.ts';
 import { readFacts, readPiece } from './read-piece.ts';
 import { SealedPiece, sealedContent, WAL_COMPRESSION, type WalPiece } from './wal-piece.ts';
 
@@ -81,13 +83,25 @@ export async function putWalDelta(place: WalPlace, piece: WalPiece, options: Cal
 
 /**
  * Archives the history of a timeline as it is, neither compressed nor encrypted: it says nothing but where timelines end, and
- * whoever watches over the archive without its key has to read it. Error: `wal-conflict`.
+ * whoever watches over the archive without its key has to read it. Its digest is noted beside it. Errors: `wal-conflict`;
+ * `corrupt` where what is archived is damaged.
  */
 export async function putTimelineHistory(
-  { store, folder }: Pick<WalPlace, 'store' | 'folder'>,
+  place: Pick<WalPlace, 'store' | 'folder'>,
   name: string,
   content: Uint8Array,
   options: CallOptions = {},
+): Promise<PutOutcome> {
+  const outcome = await putHistory(place, name, content, options);
+  await noteHistoryDigest(place.store, place.folder, name, content, options);
+  return outcome;
+}
+
+async function putHistory(
+  { store, folder }: Pick<WalPlace, 'store' | 'folder'>,
+  name: string,
+  content: Uint8Array,
+  options: CallOptions,
 ): Promise<PutOutcome> {
   const key = walKey(folder, { kind: 'history', name }, '');
   const same = async (): Promise<boolean | undefined> => {
@@ -104,6 +118,7 @@ export async function putTimelineHistory(
     }
   }
   if (before ?? (await same())) return 'present';
+  await readHistoryBytes(store, folder, parseHistoryFileName(name) ?? 1, options);
   throw conflict(store, key);
 }
 

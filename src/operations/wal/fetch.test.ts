@@ -198,3 +198,30 @@ test.each([
     expect(Buffer.compare(content === 'absent' ? Buffer.alloc(0) : content, wanted)).toBe(0);
   },
 );
+
+test('a history with a byte that turned is refused by its name, and so is what follows from it', async () => {
+  const { store, place } = await archiveOfFailover();
+  const key = `shop/wal/${WAL_FOLDER.systemIdentifier}/00000002.history`;
+  const { bytes } = store.objects.get(key) ?? {};
+  expect(await ask(store, '00000002.history')).toEqual(Buffer.from(bytes ?? ''));
+  const turned = Buffer.from(
+    Buffer.from(bytes ?? '')
+      .toString()
+      .replace('0/902328', '0/802328'),
+  );
+  await store.putSmall(key, turned);
+  const corrupt = { code: 'corrupt', message: expect.stringContaining(key) };
+  await expect(ask(store, '00000002.history')).rejects.toMatchObject(corrupt);
+  await expect(ask(store, segmentName(FORK, segmentBytes))).rejects.toMatchObject(corrupt);
+  await expect(ask(store, segmentName({ timeline: 1, number: 8n }, segmentBytes))).rejects.toMatchObject(corrupt);
+  // What the server has is no other history: the archived one is damaged.
+  const own = Buffer.from(bytes ?? '');
+  await expect(putTimelineHistory(place, '00000002.history', own)).rejects.toMatchObject(corrupt);
+  // One that was archived without a digest is taken as it is, and gets one from whoever archives it again.
+  await store.putSmall(key, own);
+  await store.delete(`${key}.sha256`);
+  expect(await ask(store, '00000002.history')).toEqual(own);
+  expect(await putTimelineHistory(place, '00000002.history', own)).toBe('present');
+  await store.putSmall(key, turned);
+  await expect(ask(store, '00000002.history')).rejects.toMatchObject(corrupt);
+});

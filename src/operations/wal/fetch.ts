@@ -6,24 +6,17 @@ import { BLOCK_BYTES, type ByteStream } from '../../common/bytes.ts';
 import { asPgarkError, isPgarkError, messageOf, PgarkError, systemCodeOf } from '../../common/errors.ts';
 import { chainOfDeltas } from '../../formats/wal/archive-index.ts';
 import { findOnPath, readFound } from '../../formats/wal/find-on-path.ts';
+import { readArchivedHistory, readHistoryBytes } from '../../formats/wal/history-object.ts';
 import { laterTimelines } from '../../formats/wal/later-timelines.ts';
 import { findSegmentObjects, readParts, readWhole, type SegmentPart } from '../../formats/wal/read-segment.ts';
 import type { DecryptionKeys } from '../../pipeline/encryption/sealer.ts';
 import { formatLsn } from '../../postgres/wal/lsn.ts';
 import { parseSegmentName, type Segment, segmentAt, segmentEnd, segmentStart } from '../../postgres/wal/segment.ts';
-import {
-  endOf,
-  historyFileName,
-  parseHistoryFileName,
-  parseTimelineHistory,
-  type TimelineHistory,
-} from '../../postgres/wal/timeline-history.ts';
-import { readStateBytes } from '../../repository/state-object.ts';
+import { endOf, parseHistoryFileName, type TimelineHistory } from '../../postgres/wal/timeline-history.ts';
 import {
   parseWalFileName,
   parseWalKey,
   type WalFolder,
-  walKey,
   walPrefix,
   walSegmentPrefix,
 } from '../../repository/wal-keys.ts';
@@ -115,8 +108,9 @@ class Fetch {
   /** Whether the whole file is there, and was written. */
   async whole(): Promise<boolean> {
     const { name } = this.#request;
-    if (parseHistoryFileName(name) !== undefined) {
-      const content = await this.#readHistory(name);
+    const timeline = parseHistoryFileName(name);
+    if (timeline !== undefined) {
+      const content = await readHistoryBytes(this.#store, this.#request, timeline, { signal: this.#signal });
       if (content !== undefined) await this.#write(oneBlock(content));
       return content !== undefined;
     }
@@ -201,11 +195,6 @@ class Fetch {
     );
   }
 
-  async #readHistory(name: string): Promise<Uint8Array | undefined> {
-    const key = walKey(this.#request, { kind: 'history', name }, '');
-    return (await readStateBytes(this.#store, key, { signal: this.#signal }))?.bytes;
-  }
-
   /**
    * Whether WAL of this server is here at all: a wrong bucket or prefix lacks every file. Resolves with the size of its segments;
    * undefined where nobody archives it but base backups, each what it needs itself.
@@ -235,9 +224,9 @@ class Fetch {
 
   /** One that is not archived leaves the timeline without what came before it. */
   async #historyOf(timeline: number): Promise<TimelineHistory> {
-    const content = timeline === 1 ? undefined : await this.#readHistory(historyFileName(timeline));
-    if (content === undefined) return { timeline, ancestors: [] };
-    return parseTimelineHistory(timeline, Buffer.from(content).toString());
+    const alone = { timeline, ancestors: [] };
+    if (timeline === 1) return alone;
+    return (await readArchivedHistory(this.#store, this.#request, timeline, { signal: this.#signal })) ?? alone;
   }
 
   /** Under its name only when it is whole: the server takes what it finds there. */

@@ -1,11 +1,11 @@
 import { isPgarkError, messageOf } from '../../common/errors.ts';
 import { indexWal, type WalIndex } from '../../formats/wal/archive-index.ts';
+import { readArchivedHistory } from '../../formats/wal/history-object.ts';
 import { parseLsn } from '../../postgres/wal/lsn.ts';
 import { segmentAt, segmentEnd, segmentStart } from '../../postgres/wal/segment.ts';
-import { historyFileName, parseTimelineHistory } from '../../postgres/wal/timeline-history.ts';
+import { historyFileName } from '../../postgres/wal/timeline-history.ts';
 import type { Manifest } from '../../repository/manifest.ts';
-import { readStateBytes } from '../../repository/state-object.ts';
-import { type WalFolder, walKey } from '../../repository/wal-keys.ts';
+import type { WalFolder } from '../../repository/wal-keys.ts';
 import { type WalBase, type WalLine, type WalRule, walRule } from '../../retention/wal.ts';
 import type { CallOptions, ObjectStore } from '../../storage/object-store.ts';
 
@@ -87,11 +87,10 @@ async function lineOf(
   options: CallOptions,
 ): Promise<WalLine | string> {
   if (timeline === 1) return { timeline, ancestors: [] };
-  const name = historyFileName(timeline);
   try {
-    const found = await readStateBytes(store, walKey(folder, { kind: 'history', name }, ''), options);
-    if (found === undefined) return `${name} is not archived, so that nobody knows what timeline ${timeline} needs`;
-    return parseTimelineHistory(timeline, Buffer.from(found.bytes).toString());
+    const found = await readArchivedHistory(store, folder, timeline, options);
+    if (found !== undefined) return found;
+    return `${historyFileName(timeline)} is not archived, so that nobody knows what timeline ${timeline} needs`;
   } catch (error) {
     if (!isPgarkError(error, 'corrupt')) throw error;
     return messageOf(error);

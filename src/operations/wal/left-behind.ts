@@ -2,8 +2,10 @@ import type { ByteStream } from '../../common/bytes.ts';
 import type { Clock } from '../../common/clock.ts';
 import { asPgarkError, isPgarkError, PgarkError } from '../../common/errors.ts';
 import type { Logger } from '../../common/log.ts';
-import { conflict, toldSha256 } from '../../formats/wal/store-piece.ts';
+import { readHistoryBytes } from '../../formats/wal/history-object.ts';
+import { conflict, putTimelineHistory, toldSha256 } from '../../formats/wal/store-piece.ts';
 import type { DecryptionKeys } from '../../pipeline/encryption/sealer.ts';
+import { parseHistoryFileName } from '../../postgres/wal/timeline-history.ts';
 import { readStateBytes } from '../../repository/state-object.ts';
 import { parseWalKey, type WalFolder, type WalObject, walPrefix } from '../../repository/wal-keys.ts';
 import type { ObjectKey, ObjectStore } from '../../storage/object-store.ts';
@@ -101,11 +103,11 @@ export class LeftBehind {
   }
 
   async #copy(key: ObjectKey, wal: WalObject, signal: AbortSignal): Promise<void> {
-    const { from, store } = this.#options;
+    const { from, store, folder } = this.#options;
     try {
       if (wal.kind === 'history') {
-        const found = await readStateBytes(from, key, { signal });
-        if (found !== undefined) await store.putSmall(key, found.bytes, { signal, condition: { ifAbsent: true } });
+        const found = await readHistoryBytes(from, folder, parseHistoryFileName(wal.name) ?? 1, { signal });
+        if (found !== undefined) await putTimelineHistory({ store, folder }, wal.name, found, { signal });
         return;
       }
       const { info, body } = await from.get(key, { signal });

@@ -1,10 +1,9 @@
 import { indexWal, type WalRange } from '../../formats/wal/archive-index.ts';
+import { readArchivedHistory } from '../../formats/wal/history-object.ts';
 import { gapsBetween, type Stretch, stretchesTowards } from '../../formats/wal/recovery-path.ts';
 import { isPgarkError, messageOf } from '../../common/errors.ts';
 import { formatLsn } from '../../postgres/wal/lsn.ts';
-import { historyFileName, parseTimelineHistory, type TimelineHistory } from '../../postgres/wal/timeline-history.ts';
-import { readStateBytes } from '../../repository/state-object.ts';
-import { walKey } from '../../repository/wal-keys.ts';
+import { historyFileName, type TimelineHistory } from '../../postgres/wal/timeline-history.ts';
 import { listWalRecords, type WalRecord } from '../../repository/wal-record.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import type { OperationContext } from '../context.ts';
@@ -71,8 +70,8 @@ async function historyOf(
   if (timeline === 1) return alone;
   const name = historyFileName(timeline);
   try {
-    const found = await readStateBytes(store, walKey(record, { kind: 'history', name }, ''), { signal });
-    if (found !== undefined) return parseTimelineHistory(timeline, Buffer.from(found.bytes).toString());
+    const found = await readArchivedHistory(store, record, timeline, { signal });
+    if (found !== undefined) return found;
     logger.warning('wal.history_missing', `${name} is not archived in ${store.location}`, { name });
   } catch (error) {
     if (!isPgarkError(error, 'corrupt')) throw error;
