@@ -1,5 +1,6 @@
 import type { Config } from '../config/model.ts';
 import { describeConfig } from '../config/describe.ts';
+import { aborted } from '../common/aborted.ts';
 import { asPgarkError, messageOf, type PgarkError } from '../common/errors.ts';
 import type { Logger } from '../common/log.ts';
 import { type HttpServer, startHttpServer } from '../http/server.ts';
@@ -349,11 +350,4 @@ function logKept(logger: Logger, error: PgarkError): void {
     `the configuration is not applied, and the one before stays in effect: ${error.message}; ${error.hint}`,
     { code: error.code, hint: error.hint },
   );
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => resolve(), { once: true });
-  });
 }

@@ -10,6 +10,7 @@ import type { SourceConfig } from '../../src/config/model.ts';
 import { operationContext } from '../../src/operations/context.ts';
 import { recoveryTimelines } from '../../src/operations/wal/recovery-window.ts';
 import { runDaemon } from '../../src/service/daemon.ts';
+import type { Adapters } from '../../src/service/stores.ts';
 import { Cluster } from '../support/cluster.ts';
 import { FaultyStore } from '../support/faulty-store.ts';
 import { MemoryStore } from '../support/memory-store.ts';
@@ -27,6 +28,47 @@ const clock = {
 /** Less than anybody may configure, so that it is soon used up. */
 function withBudget(source: SourceConfig): SourceConfig {
   return source.wal === undefined ? source : { ...source, wal: { ...source.wal, slotBudgetBytes: 4 * MIB } };
+}
+
+interface Running {
+  readonly events: readonly string[];
+  /** What was said with each event. */
+  readonly messages: readonly string[];
+  /** When it has ended. */
+  readonly ended: Promise<unknown>;
+  stop(): Promise<void>;
+}
+
+/** A daemon by the configuration in a folder, whose slots have a smaller budget. */
+function startDaemon(folder: string, adapters: Pick<Adapters, 'openStore' | 'sealerOf'>): Running {
+  const events: string[] = [];
+  const messages: string[] = [];
+  const note = (event: string, message: string): void => {
+    events.push(event);
+    messages.push(message);
+  };
+  const logger: Logger = { ...silentLogger, info: note, warning: note, error: note, child: () => logger };
+  const stop = new AbortController();
+  const ended = runDaemon({
+    readConfig: async () => {
+      const config = await loadConfig({ file: 'pgark.yaml', env: {}, cwd: folder });
+      return { ...config, databases: new Map([...config.databases].map(([name, each]) => [name, withBudget(each)])) };
+    },
+    adapters: { ...adapters, openTracing: () => silentTracing },
+    contextOf: (_, signal) => operationContext({ logger, signal, clock }),
+    signal: stop.signal,
+    onReload: () => () => {},
+    environment: {},
+  });
+  return {
+    events,
+    messages,
+    ended,
+    stop: async () => {
+      stop.abort();
+      await ended;
+    },
+  };
 }
 
 test('a server whose slot falls behind its budget goes on: the slot goes, the alarm is out, a new base backup follows', {
@@ -58,29 +100,14 @@ databases:
       }
     },
   });
-  const events: string[] = [];
-  const note = (event: string): void => void events.push(event);
-  const logger: Logger = { ...silentLogger, info: note, warning: note, error: note, child: () => logger };
-  const stop = new AbortController();
-  const running = runDaemon({
-    readConfig: async () => {
-      const config = await loadConfig({ file: 'pgark.yaml', env: {}, cwd: directory.path });
-      return { ...config, databases: new Map([...config.databases].map(([name, each]) => [name, withBudget(each)])) };
-    },
-    adapters: {
-      openStore: () => Promise.resolve(store),
-      sealerOf: () => Promise.resolve(undefined),
-      openTracing: () => silentTracing,
-    },
-    contextOf: (_, signal) => operationContext({ logger, signal, clock }),
-    signal: stop.signal,
-    onReload: () => () => {},
-    environment: {},
+  const { events, ended, ...daemon } = startDaemon(directory.path, {
+    openStore: () => Promise.resolve(store),
+    sealerOf: () => Promise.resolve(undefined),
   });
   /** Fails at once where the daemon does not even begin. */
   const until = async (condition: () => Promise<boolean>): Promise<void> => {
-    const ended = running.then(() => Promise.reject(new Error('the daemon has ended')));
-    await Promise.race([ended, vi.waitUntil(condition, WAIT)]);
+    const tooSoon = ended.then(() => Promise.reject(new Error('the daemon has ended')));
+    await Promise.race([tooSoon, vi.waitUntil(condition, WAIT)]);
   };
   const windows = async () => {
     const [newest] = await recoveryTimelines({ store, source: 'shop' }, operationContext());
@@ -113,8 +140,7 @@ databases:
     // One will do.
     expect(events.filter((event) => event === 'wal.base_wanted')).toHaveLength(1);
   } finally {
-    stop.abort();
-    await running;
+    await daemon.stop();
   }
 });
 
@@ -135,28 +161,9 @@ databases:
     wal: { slot_budget: 64MiB }
 `,
   );
-  const events: string[] = [];
-  const messages: string[] = [];
-  const note = (event: string, message: string): void => {
-    events.push(event);
-    messages.push(message);
-  };
-  const logger: Logger = { ...silentLogger, info: note, warning: note, error: note, child: () => logger };
-  const stop = new AbortController();
-  const running = runDaemon({
-    readConfig: async () => {
-      const config = await loadConfig({ file: 'pgark.yaml', env: {}, cwd: directory.path });
-      return { ...config, databases: new Map([...config.databases].map(([name, each]) => [name, withBudget(each)])) };
-    },
-    adapters: {
-      openStore: () => Promise.resolve(new MemoryStore()),
-      sealerOf: () => Promise.reject(new PgarkError('key-missing', 'the test has no key')),
-      openTracing: () => silentTracing,
-    },
-    contextOf: (_, signal) => operationContext({ logger, signal, clock }),
-    signal: stop.signal,
-    onReload: () => () => {},
-    environment: {},
+  const { events, messages, ...daemon } = startDaemon(directory.path, {
+    openStore: () => Promise.resolve(new MemoryStore()),
+    sealerOf: () => Promise.reject(new PgarkError('key-missing', 'the test has no key')),
   });
   try {
     await cluster.sql(`select pg_create_physical_replication_slot('pgark_shop', true)`);
@@ -172,7 +179,6 @@ databases:
     await vi.waitUntil(() => events.includes('wal.slot_unwatched'), WAIT);
     expect(messages.at(events.indexOf('wal.slot_unwatched'))).toContain('pgark_shop of shop');
   } finally {
-    stop.abort();
-    await running;
+    await daemon.stop();
   }
 });

@@ -1,3 +1,4 @@
+import { aborted } from '../../common/aborted.ts';
 import { asPgarkError } from '../../common/errors.ts';
 import type { OperationContext } from '../context.ts';
 import type { SlotRequest, SlotState } from './receiver-world.ts';
@@ -43,11 +44,4 @@ export class UnusedSlot {
       await aborted(until);
     }
   }
-}
-
-async function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  await new Promise<void>((resolve) => {
-    signal.addEventListener('abort', () => resolve(), { once: true });
-  });
 }
