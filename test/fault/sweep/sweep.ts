@@ -31,13 +31,31 @@ export interface Swept {
 export interface SweepOptions {
   /** How many of the cases are tried; all by default. */
   readonly sample?: number;
+  /** Instead of a sample: one of so many parts of all cases, each of which holds its share of every position. */
+  readonly part?: Part;
   readonly lanes?: number;
+}
+
+interface Part {
+  /** From 1. */
+  readonly number: number;
+  readonly of: number;
 }
 
 /** Of what `npm test` tries; TEST_RUNS makes it more. `npm run test:soak` tries all. */
 export const SAMPLE: SweepOptions = { sample: Number(process.env['TEST_RUNS'] ?? 3), lanes: 2 };
 
 const LANES = 3;
+/** All cases, as `npm run test:soak` tries them; TEST_RUNS makes it a sample, and TEST_PART=2/8 the second eighth of them. */
+export function wholeSweep(env: NodeJS.ProcessEnv = process.env): SweepOptions {
+  const { TEST_RUNS: runs, TEST_PART: part } = env;
+  if (part === undefined) return runs === undefined ? {} : { sample: Number(runs) };
+  const [number = 0, of = 0] = part.split('/').map(Number);
+  if (!(number >= 1 && number <= of))
+    throw new Error(`TEST_PART is one of so many parts, such as 2/8, and not ${part}`);
+  return { part: { number, of } };
+}
+
 /** Of a case that does not end: longer than any stall limit of its operations. */
 const CASE_MS_MAX = 150_000;
 
@@ -46,12 +64,12 @@ const CASE_MS_MAX = 150_000;
  * (position, kind, and how often a request is tried again), or as a regular expression those that it fits; with
  * `FAULT_TOLD`, what comes of each is said.
  */
-export async function sweep(swept: Swept, { sample, lanes: width = LANES }: SweepOptions = {}): Promise<void> {
+export async function sweep(swept: Swept, { sample, part, lanes: width = LANES }: SweepOptions = {}): Promise<void> {
   await using stack = new AsyncDisposableStack();
   const first = stack.use(await swept.openLane());
   const all = await first.cases();
   if (all.length === 0) throw new Error(`${swept.name}: nothing passes that a fault could happen to`);
-  const waiting = [...choose(all, swept.name, sample)];
+  const waiting = [...choose(all, swept.name, { sample, part })];
   const chosen = waiting.length;
   const outcomes = new Map<string, number>();
   const failures: Error[] = [];
@@ -74,15 +92,20 @@ export async function sweep(swept: Swept, { sample, lanes: width = LANES }: Swee
   const kinds = new Set(all.map(({ kind }) => kind)).size;
   const came = [...outcomes].map(([outcome, count]) => `${count} ${outcome}`).sort();
   process.stdout.write(
-    `${swept.name}: ${positions} positions × ${kinds} kinds, ${all.length} cases; ${chosen} tried (TEST_SEED=${SEED}): ${came.join(', ')}\n`,
+    `${swept.name}: ${positions} positions × ${kinds} kinds, ${all.length} cases; ${chosen} tried (${part === undefined ? `TEST_SEED=${SEED}` : `part ${part.number} of ${part.of}`}): ${came.join(', ')}\n`,
   );
   if (failures.length > 0) throw new AggregateError(failures, failures.map(wordsOf).join('\n'));
 }
 
 /** Each kind has its turn before one has a second. */
-function choose(all: readonly FaultCase[], name: string, sample = all.length): readonly FaultCase[] {
+function choose(
+  all: readonly FaultCase[],
+  name: string,
+  { sample = all.length, part }: { readonly sample: number | undefined; readonly part: Part | undefined },
+): readonly FaultCase[] {
   const named = process.env['FAULT_CASE'];
   if (named !== undefined) return all.filter((fault) => new RegExp(`^(${named})$`).test(idOf(fault)));
+  if (part !== undefined) return all.filter((_, index) => index % part.of === part.number - 1);
   const fraction = seededFractions(SEED, name);
   const byKind = [...Map.groupBy(all, ({ kind }) => kind).values()].map((cases) => shuffled(cases, fraction));
   const turns = shuffled(byKind, fraction).flatMap((cases) => cases.map((fault, turn) => ({ fault, turn })));
