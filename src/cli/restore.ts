@@ -68,7 +68,7 @@ export function registerRestore(program: Command, world: CliWorld): void {
   command
     .option(
       '--jobs <number>',
-      'connections to load by, for a backup of format directory (default: one a processor, at most 8)',
+      'connections to gather statistics by, and to load by where the format is directory (default: one a processor, at most 8)',
     )
     .option('--role <name>', 'work as this role after the login, from the first statement on (SET ROLE)')
     .option('--no-owner', 'leave out who owned what: all belongs to the role that restores')

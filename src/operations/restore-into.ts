@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { messageOf, PgarkError } from '../common/errors.ts';
 import type { LoadHow } from '../formats/load-source.ts';
+import { analyzeDatabase } from '../postgres/client/analyze.ts';
 import { connect, quoteIdentifier, type Session } from '../postgres/client/connect.ts';
 import { type ConnectionParameters, describeConnection } from '../postgres/client/connection-parameters.ts';
 import { readOwnProperties } from '../postgres/client/database-properties.ts';
@@ -96,7 +97,7 @@ async function loadWithin(
       throw error;
     }
     await noteSubscriptions(session, connection.database, run);
-    if (order.analyse) await analyse(session, connection, run, context);
+    if (order.analyse) await analyse(connection, order, run, context);
   } finally {
     await session.close();
   }
@@ -167,14 +168,7 @@ async function loadBeside(
     }
     const besideConnection = { ...connection, database: beside };
     await load(order, approach, besideConnection, { singleTransaction: false }, run, context);
-    if (order.analyse) {
-      const session = await connect(besideConnection, options);
-      try {
-        await analyse(session, connection, run, context);
-      } finally {
-        await session.close();
-      }
-    }
+    if (order.analyse) await analyse(besideConnection, order, run, context);
     context.signal.throwIfAborted();
     await run.span.span('put in place', {}, () => putInPlace(names, order, approach, options, run));
     inPlace = true;
@@ -367,20 +361,22 @@ async function load(
  * goes wrong is a warning.
  */
 async function analyse(
-  session: Session,
   connection: ConnectionParameters,
+  { target, jobs = defaultJobs() }: LoadOrder,
   run: Run,
   context: OperationContext,
 ): Promise<void> {
-  context.onProgress({ phase: 'analysing', subject: connection.database, bytes: 0 });
-  const end = (): void => void session.close();
-  context.signal.addEventListener('abort', end, { once: true });
+  const { signal } = context;
+  context.onProgress({ phase: 'analysing', subject: target.connection.database, bytes: 0 });
+  const open = (): Promise<Session> => connect(connection, { applicationName: `pgark restore ${run.id}`, signal });
   try {
-    context.signal.throwIfAborted();
-    await run.span.span('analyse', {}, () => session.query('ANALYZE'));
+    signal.throwIfAborted();
+    const failed = await run.span.span('analyse', {}, () => analyzeDatabase({ open, sessionsMax: jobs, signal }));
+    if (failed === undefined) return;
+    const { tables, why } = failed;
+    const of = tables === 1 ? 'one table' : `${tables} tables`;
+    run.logger.warning('analyse.failed', `statistics of ${of} were not gathered, run ANALYZE by hand: ${why}`);
   } catch (error) {
     run.logger.warning('analyse.failed', `statistics were not gathered, run ANALYZE by hand: ${messageOf(error)}`);
-  } finally {
-    context.signal.removeEventListener('abort', end);
   }
 }
