@@ -68,8 +68,11 @@ export interface LoadSource {
   readonly alsoLeftOut: readonly string[];
   /** A part of it. Error: `restore-failed` for a format that is loaded whole, and for what is not there. */
   only(selection: Selection): LoadSource;
-  /** Reads it to its end and checks it as far as can be; resolves with the bytes of its content. */
-  readThrough(onStoredBytes: (bytesTotal: number) => void): Promise<number>;
+  /**
+   * Reads all that is stored of it, and compares it with the digests that were recorded when it was made: then it holds what
+   * it held. What other tools wrote has none, and is read as far as its content. Errors: `corrupt`, `store-…`.
+   */
+  readThrough(onStoredBytes: (bytesTotal: number) => void): Promise<void>;
   /** What it needs of a server; of SQL text it is known only when all of it was read. */
   requirements(): Promise<ServerRequirements>;
   /** Finds what loads it into a server of this major version. Error: `client-missing`. */

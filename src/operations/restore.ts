@@ -49,7 +49,6 @@ export interface RestoreOutcome {
   readonly database: string;
   /** Name of the database that was replaced, if it is still there. */
   readonly keptAs: string | undefined;
-  readonly plainBytes: number;
   readonly durationMs: number;
 }
 
@@ -69,7 +68,6 @@ export async function restore(request: RestoreRequest, context: OperationContext
     if (source.alsoLeftOut.length > 0) warnOfLeftOut(source, run);
     if (request.verifyRows === true) checkEvidence(source, run);
     const verifyFirst = request.verifyFirst ?? source.storedBytes < VERIFY_FIRST_BYTES_MAX;
-    let plainBytes = 0;
     const loaded = await loadIntoTarget(
       {
         source,
@@ -83,7 +81,7 @@ export async function restore(request: RestoreRequest, context: OperationContext
           await run.open();
           if (!verifyFirst) return;
           // Damage is found before the first statement runs.
-          plainBytes = await run.span.span('verify', {}, () =>
+          await run.span.span('verify', {}, () =>
             source.readThrough((bytes) =>
               context.onProgress({ phase: 'verifying', subject: source.name, bytes, bytesTotal: source.storedBytes }),
             ),
@@ -111,7 +109,6 @@ export async function restore(request: RestoreRequest, context: OperationContext
       done: loaded.done,
       database: loaded.database,
       keptAs: loaded.keptAs,
-      plainBytes,
       durationMs,
     };
     if (loaded.done) report(outcome, run, source);

@@ -178,17 +178,14 @@ async function readThrough(
   { objects, files }: OpenedArchive,
   onStoredBytes: (bytesTotal: number) => void,
   signal: AbortSignal,
-): Promise<number> {
+): Promise<void> {
   const tally = tallyOf(onStoredBytes);
   const all = [...objects.manifest.objects, ...files.map((file) => objects.objectOf(file))];
-  let plainBytes = 0;
   await inParallel(all, READERS, signal, async (take, either) => {
     for (let object = take(); object !== undefined; object = take()) {
-      const stream = objects.read(object, { onStoredBytes: tally(), blocksInFlightMax: BLOCKS_IN_FLIGHT });
-      plainBytes += await drain(stream, either);
+      await drain(objects.readStored(object, { onStoredBytes: tally() }), either);
     }
   });
-  return plainBytes;
 }
 
 async function prepare(archive: OpenedArchive, sourceMajor: number, serverMajor: number): Promise<PreparedLoad> {

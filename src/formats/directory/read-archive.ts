@@ -7,7 +7,7 @@ import { keys } from '../../repository/keys.ts';
 import type { Manifest, ManifestObject } from '../../repository/manifest.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import { BackupOpener } from '../own-key.ts';
-import { checkStoredSize, readDecrypted, readSealed, type ReadSealedOptions } from '../sealed-object.ts';
+import { checkStoredSize, readDecrypted, readSealed, readStored, type ReadSealedOptions } from '../sealed-object.ts';
 import { bareName, decryptedName, storedForm } from '../stored-form.ts';
 import { type ArchiveContents, type ArchiveFile, parseContents } from './contents.ts';
 
@@ -74,6 +74,11 @@ export class ArchiveObjects {
     const { encryption, keys: opening } = await this.#opener.openingOf(object);
     const form = { compression: storedForm(object, this.manifest).compression, encryption };
     yield* readSealed(this.#store, form, object, { ...options, keys: opening, signal: this.#signal });
+  }
+
+  /** The same as it lies in the store, compared with the digest of that; no key is needed. */
+  readStored(object: ManifestObject, options: Omit<ReadSealedOptions, 'keys' | 'signal'> = {}): ByteStream {
+    return readStored(this.#store, object, { ...options, signal: this.#signal });
   }
 
   /** The same as it was compressed. */

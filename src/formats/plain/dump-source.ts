@@ -6,7 +6,7 @@ import { chooseLoader, findPrograms } from '../../postgres/client/programs.ts';
 import type { Manifest } from '../../repository/manifest.ts';
 import type { ObjectKey } from '../../storage/object-store.ts';
 import type { LoadSource, PreparedLoad, SourceAccess } from '../load-source.ts';
-import { checkStoredSize, readSealed } from '../sealed-object.ts';
+import { checkStoredSize, readSealed, readStored } from '../sealed-object.ts';
 import { RequirementsReader, type ServerRequirements } from '../server-requirements.ts';
 import { type DumpFormat, isOutOfStep } from './dump-head.ts';
 import { readForeign } from './foreign.ts';
@@ -46,6 +46,7 @@ export async function openPlainBackup(manifest: Manifest, access: SourceAccess):
       format: { kind: 'sql' },
       body: readSealed(store, manifest, object, { keys, signal, onStoredBytes }),
     }),
+    (onStoredBytes) => readStored(store, object, { signal, onStoredBytes }),
   );
 }
 
@@ -62,7 +63,12 @@ export function openForeignDump(
 
 type Known = Pick<LoadSource, 'name' | 'storedBytes' | 'like' | 'sourceMajor' | 'server'>;
 
-async function describe(known: Known, open: Open): Promise<LoadSource> {
+/** `stored`: the same as it is stored, compared with what was recorded; missing where nothing was. */
+async function describe(
+  known: Known,
+  open: Open,
+  stored?: (onStoredBytes: (bytesTotal: number) => void) => ByteStream,
+): Promise<LoadSource> {
   const { format, body } = await open(() => {});
   // The first block proves that the key fits; leaving the iteration ends the download.
   for await (const block of body) {
@@ -82,7 +88,9 @@ async function describe(known: Known, open: Open): Promise<LoadSource> {
         hint: 'restore it into a new database and copy from there; backups of format directory can be restored in part',
       });
     },
-    readThrough: async (onStoredBytes) => drain((await open(onStoredBytes)).body),
+    readThrough: async (onStoredBytes) => {
+      await drain(stored?.(onStoredBytes) ?? (await open(onStoredBytes)).body);
+    },
     requirements: async () => readRequirements((await open(() => {})).body),
     prepare: (serverMajor) => prepare(format, sourceMajor, serverMajor, open),
   };
