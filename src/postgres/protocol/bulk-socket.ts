@@ -1,23 +1,29 @@
 import { Socket } from 'node:net';
 import { KIB } from '../../common/bytes.ts';
 
-/** The most that is read at once: about what the system holds of a connection within one machine. */
+/** The most that is read at once: more than the system holds of a connection within one machine. */
 const READ_BYTES = 256 * KIB;
 /** What comes in smaller pieces is let gather. */
 const SMALL_READ_BYTES = 64 * KIB;
+/** A server that sends so much in the time that it is given to has been held up: it waits for room to send more. */
+const HELD_UP_BYTES = 192 * KIB;
 const GATHER_MS = 1;
+/** Small reads after which a server that is fast is given the time again, to find out whether it still is. */
+const FAST_READS = 64;
 
 /** Is given what was read: memory that is written again as soon as it returns. */
 export type ChunkTaker = (chunk: Buffer) => void;
 
 /**
  * A socket to a server that sends in bulk, but 8 KiB at a time as PostgreSQL does: read as it comes, a dump costs more
- * wake-ups than anything else. While there is a taker, the socket waits a millisecond after each small read, which the
- * server uses to send more, and reads into the same memory again and again. Otherwise it is a socket like any other, but
- * that it cannot be read as a stream without listening to `data`.
+ * wake-ups than anything else. While there is a taker, the socket lets the server send more after each small read: for a
+ * millisecond, or, where that held the server up, for one turn of the event loop. And it reads into the same memory again
+ * and again. Otherwise it is a socket like any other, but that it cannot be read as a stream without listening to `data`.
  */
 export class BulkSocket extends Socket {
   #taker: ChunkTaker | undefined;
+  #gathered = false;
+  #fastReadsLeft = 0;
 
   constructor() {
     const memory = Buffer.allocUnsafeSlow(READ_BYTES);
@@ -42,10 +48,20 @@ export class BulkSocket extends Socket {
       return true;
     }
     taker(chunk);
+    if (this.#gathered && chunk.length >= HELD_UP_BYTES) this.#fastReadsLeft = FAST_READS;
+    this.#gathered = false;
     if (chunk.length >= SMALL_READ_BYTES || this.#taker === undefined) return true;
-    setTimeout(() => {
-      if (!this.destroyed && !this.isPaused()) this.resume();
-    }, GATHER_MS);
+    if (this.#fastReadsLeft > 0) {
+      this.#fastReadsLeft -= 1;
+      setImmediate(this.#readOn);
+    } else {
+      this.#gathered = true;
+      setTimeout(this.#readOn, GATHER_MS);
+    }
     return false;
   }
+
+  readonly #readOn = (): void => {
+    if (!this.destroyed && !this.isPaused()) this.resume();
+  };
 }
