@@ -104,6 +104,14 @@ export function releaseBlock(block: Uint8Array): void {
   else freeMemory(block.buffer);
 }
 
+/**
+ * The memory of a block that `releaseBlock` would take back at once, for another thread, whence it comes back by `adoptBlock`.
+ * Undefined for any other: somebody else may see it.
+ */
+export function takeMemory(block: Uint8Array): ArrayBuffer | undefined {
+  return !shares.has(block) && block.buffer instanceof ArrayBuffer && lent.delete(block) ? block.buffer : undefined;
+}
+
 /** Frees the memory behind a buffer that nobody else has a view of. */
 export function freeMemory(buffer: ArrayBufferLike): void {
   if (buffer instanceof ArrayBuffer) buffer.transfer(0);

@@ -52,8 +52,9 @@ export class SealedStream {
 
   constructor(request: SealedStreamRequest) {
     const { key, role, source, seal, onPlainBytes } = request;
-    const plain = new Digest();
-    const sealed = new Digest();
+    const inThread = (request.streamsAtOnce ?? 1) === 1;
+    const plain = new Digest({ inThread });
+    const sealed = new Digest({ inThread });
     const stages: Transform[] = [reblock(), plain.tap];
     if (onPlainBytes) stages.push(meter(onPlainBytes));
     stages.push(compress(seal.compression, { blocksInFlightMax: blocksAtOnce(request.streamsAtOnce) }));

@@ -1,6 +1,13 @@
 import { createHash } from 'node:crypto';
+import { KIB } from '../common/bytes.ts';
 import { assert, PgarkError } from '../common/errors.ts';
+import { DigestStream } from './digest-thread.ts';
 import type { Transform } from './transform.ts';
+
+/** A stream that begins with a shorter block has nothing to gain from another thread. */
+const THREAD_BYTES_MIN = 256 * KIB;
+/** Blocks of a stream that the thread has, so that it has always something to do. */
+const LENT_MAX = 2;
 
 /** What a stream of bytes is recognised by. */
 export interface ContentDigest {
@@ -11,10 +18,15 @@ export interface ContentDigest {
 
 /** Measures the one stream that is piped through its `tap`. */
 export class Digest implements ContentDigest {
-  readonly #hash = createHash('sha256');
+  readonly #inThread: boolean;
   #bytes = 0;
   #tapped = false;
   #sha256: string | undefined;
+
+  /** `inThread`: beside the main thread, which takes some blocks more of memory. Not worth it for streams side by side. */
+  constructor({ inThread = false }: { readonly inThread?: boolean } = {}) {
+    this.#inThread = inThread;
+  }
 
   /** Passes every block unchanged. For one stream, once. */
   readonly tap: Transform = (source) => {
@@ -24,12 +36,32 @@ export class Digest implements ContentDigest {
   };
 
   async *#measured(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-    for await (const block of source) {
-      this.#hash.update(block);
-      this.#bytes += block.length;
-      yield block;
+    const hash = createHash('sha256');
+    const lent: Promise<Uint8Array>[] = [];
+    let thread: DigestStream | undefined;
+    let isFirst = true;
+    try {
+      for await (const block of source) {
+        if (isFirst && this.#inThread && block.length >= THREAD_BYTES_MIN) thread = new DigestStream();
+        isFirst = false;
+        if (thread === undefined) {
+          hash.update(block);
+          yield this.#counted(block);
+          continue;
+        }
+        lent.push(thread.digest(block));
+        if (lent.length > LENT_MAX) yield this.#counted(await first(lent));
+      }
+      while (lent.length > 0) yield this.#counted(await first(lent));
+      this.#sha256 = thread === undefined ? hash.digest('hex') : await thread.end();
+    } finally {
+      thread?.[Symbol.dispose]();
     }
-    this.#sha256 = this.#hash.digest('hex');
+  }
+
+  #counted(block: Uint8Array): Uint8Array {
+    this.#bytes += block.length;
+    return block;
   }
 
   /** Bytes that have passed so far. */
@@ -77,4 +109,10 @@ export function verifyDigest(expected: ContentDigest, what: string): Transform {
     }
     if (heldBack !== undefined) yield heldBack;
   };
+}
+
+async function first(blocks: Promise<Uint8Array>[]): Promise<Uint8Array> {
+  const block = blocks.shift();
+  assert(block !== undefined, 'a block is lent');
+  return block;
 }

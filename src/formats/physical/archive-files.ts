@@ -1,5 +1,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { assert, PgarkError } from '../../common/errors.ts';
+import { orderedMap } from '../../pipeline/blocks.ts';
+import { type DigestSpan, DigestStream } from '../../pipeline/digest-thread.ts';
 import type { Transform } from '../../pipeline/transform.ts';
 import type { ManifestFile } from '../../postgres/base/backup-manifest.ts';
 import type { TarEntry } from '../../postgres/base/tar-header.ts';
@@ -52,14 +54,65 @@ export class SummingHandler implements TarHandler {
   }
 }
 
+/** Notes where in a block the contents of files are, for digests that are made elsewhere. */
+class SpanHandler implements TarHandler {
+  /** Files whose digests are still to come. */
+  readonly files: Omit<FileSum, 'sha256'>[] = [];
+  readonly #folder: ByteString;
+  #entry: TarEntry | undefined;
+  #block: Uint8Array | undefined;
+  #spans: DigestSpan[] = [];
+
+  constructor(of: ArchiveOf) {
+    this.#folder = folderOf(of);
+  }
+
+  /** Of a block, which is pushed into the reader by `push`. */
+  spansOf(block: Uint8Array, push: (block: Uint8Array) => void): readonly DigestSpan[] {
+    this.#block = block;
+    this.#spans = [];
+    push(block);
+    return this.#spans;
+  }
+
+  begun(entry: TarEntry): void {
+    this.#entry = entry;
+  }
+
+  content(piece: Uint8Array): void {
+    assert(this.#block !== undefined, 'a piece is of a block');
+    const from = piece.byteOffset - this.#block.byteOffset;
+    this.#spans.push({ from, to: from + piece.length, isLast: false });
+  }
+
+  ended(): void {
+    assert(this.#entry !== undefined, 'what ends has begun');
+    const { kind, name, bytes } = this.#entry;
+    if (kind !== 'file') return;
+    const last = bytes === 0 ? { from: 0, to: 0 } : this.#spans.pop();
+    assert(last !== undefined, 'the end of a file is in the block that its last byte is in');
+    this.#spans.push({ ...last, isLast: true });
+    this.files.push({ path: (this.#folder + name) as ByteString, bytes });
+  }
+}
+
+/** Blocks of an archive that the digests' thread has at a time. */
+const LENT_MAX = 3;
+
 /** Passes an archive on unchanged, and tells of its files on the way. Error: `corrupt` for one that is no such archive. */
 export function summingFiles(of: ArchiveOf, onFile: (file: FileSum) => void): Transform {
   return async function* summed(source) {
-    const reader = new TarReader(new SummingHandler(of, onFile), archiveName(of));
-    for await (const block of source) {
-      reader.push(block);
-      yield block;
-    }
+    const handler = new SpanHandler(of);
+    const reader = new TarReader(handler, archiveName(of));
+    using digests = new DigestStream();
+    yield* orderedMap(source, LENT_MAX, async (block) => {
+      const spans = handler.spansOf(block, (bytes) => reader.push(bytes));
+      return digests.digestSpans(block, spans, (sha256) => {
+        const file = handler.files.shift();
+        assert(file !== undefined, 'a digest is of a file');
+        onFile({ ...file, sha256 });
+      });
+    });
     reader.end();
   };
 }

@@ -1,0 +1,27 @@
+// The digest thread itself: see `digest-thread.ts`, which starts it.
+import { createHash, type Hash } from 'node:crypto';
+import { parentPort } from 'node:worker_threads';
+import type { Answer, Request } from './digest-thread.ts';
+
+/** Of the streams that have a digest under way. */
+const hashes = new Map<number, Hash>();
+
+parentPort?.on('message', (request: Request) => {
+  const { stream, memory } = request;
+  const digests: string[] = [];
+  const end = (hash: Hash | undefined): void => {
+    hashes.delete(stream);
+    if (hash !== undefined) digests.push(hash.digest('hex'));
+  };
+  if (memory === undefined) end(hashes.get(stream));
+  else {
+    const bytes = new Uint8Array(memory);
+    for (const { from, to, isLast } of request.spans) {
+      const hash = hashes.get(stream) ?? createHash('sha256');
+      hash.update(bytes.subarray(from, to));
+      if (isLast) end(hash);
+      else hashes.set(stream, hash);
+    }
+  }
+  parentPort?.postMessage({ memory, digests } satisfies Answer, memory === undefined ? [] : [memory]);
+});
