@@ -45,7 +45,7 @@ function pgark(name: string, label: string, options: string, env: Readonly<Recor
     programs: [],
     hasJobs,
     backup: `S3_BUCKET=$BUCKET ${PGARK} backup --no-prune ${options}`,
-    restore: `S3_BUCKET=$BUCKET ${PGARK} restore latest --to-db "$TARGET" ${hasJobs ? '--jobs $JOBS' : ''}`,
+    restore: `S3_BUCKET=$BUCKET ${PGARK} restore latest --to-db "$TARGET" --no-analyze ${hasJobs ? '--jobs $JOBS' : ''}`,
     env,
   };
 }
