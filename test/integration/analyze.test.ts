@@ -3,10 +3,13 @@ import { Secret } from '../../src/common/secret.ts';
 import { analyzeDatabase, type NotAnalyzed } from '../../src/postgres/client/analyze.ts';
 import { connect, type Session } from '../../src/postgres/client/connect.ts';
 import { postgresFacts } from '../support/facts.ts';
-import { createDatabase, type TestDatabase } from '../support/postgres.ts';
+import { createDatabase, createRole, type Login, openDatabase, type TestDatabase } from '../support/postgres.ts';
 import { connected } from '../support/restoring.ts';
 
-/** Tables of every kind that has rows, one of which fails: its index asks a function that has been changed since. */
+/**
+ * Tables of every kind that has rows, as many bytes as three sessions are worth, and one that fails: its index asks a function that has
+ * been changed since.
+ */
 const SQL = `CREATE SCHEMA "od'd";
   CREATE TABLE "od'd"."ta""ble" AS SELECT generate_series(1, 10) AS a;
   CREATE TABLE parts (a int) PARTITION BY RANGE (a);
@@ -16,15 +19,16 @@ const SQL = `CREATE SCHEMA "od'd";
   CREATE TABLE parent AS SELECT 1 AS a;
   CREATE TABLE child () INHERITS (parent);
   CREATE MATERIALIZED VIEW stored AS SELECT 1 AS a;
+  CREATE UNLOGGED TABLE large AS SELECT repeat(md5(n::text), 60) AS a FROM generate_series(1, 22000) n;
   CREATE TABLE failing AS SELECT 1 AS a;
   CREATE FUNCTION f(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN $1; END';
   CREATE INDEX ON failing (f(a));
   CREATE OR REPLACE FUNCTION f(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$BEGIN RAISE 'not today'; END$$`;
 const ANALYZED = 'SELECT relname FROM pg_stat_user_tables WHERE last_analyze IS NOT NULL ORDER BY 1';
-const ALL_BUT_FAILING = ['child', 'parent', 'parts', 'parts_low', 'parts_lowest', 'stored', 'ta"ble'];
+const ALL_BUT_FAILING = ['child', 'large', 'parent', 'parts', 'parts_low', 'parts_lowest', 'stored', 'ta"ble'];
 
-function connectTo({ name }: TestDatabase): Promise<Session> {
-  const { password, ...server } = postgresFacts();
+function connectTo({ name }: TestDatabase, login: Partial<Login> = {}): Promise<Session> {
+  const { password, ...server } = { ...postgresFacts(), ...login };
   return connect(
     { ...server, password: new Secret(password), database: name, sslMode: 'disable' },
     { applicationName: 'test' },
@@ -61,6 +65,14 @@ describe.concurrent('statistics of a whole database', () => {
       return opened === 1 ? connectTo(database) : Promise.reject(new Error('too many connections'));
     });
     expect(await analyzed(database)).toEqual(ALL_BUT_FAILING);
+  });
+
+  test('are left to the server where a schema may not be used, and those of the role’s own tables are gathered', async () => {
+    await using role = await createRole();
+    await using database = await createDatabase({ owner: role, sql: 'CREATE TABLE own AS SELECT 1 AS a' });
+    await openDatabase(database.name).query('CREATE SCHEMA hidden; CREATE TABLE hidden.other AS SELECT 1 AS a');
+    expect(await analyzeBy(() => connectTo(database, role))).toBeUndefined();
+    expect(await analyzed(database)).toContain('own');
   });
 
   test('are not gathered on, and no session stays, when it is aborted', async () => {
