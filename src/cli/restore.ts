@@ -62,7 +62,7 @@ export function registerRestore(program: Command, world: CliWorld): void {
     .option('--clean', 'drop what the target holds, in one transaction with the load')
     .option('--identity <file>', 'age identity file to decrypt with')
     .option('--passphrase-file <file>', 'file that holds the passphrase to decrypt with')
-    .option('--verify-first', 'read and check all before the target is touched (default below 1 GiB)')
+    .option('--verify-first', 'read and check all that is stored before the target is touched (default below 1 GiB)')
     .option('--no-verify-first', 'do not; damage is then found before the restore ends');
   for (const option of [...recoveryOptions(), ...outOfBaseOptions(), ...selectionOptions()]) command.addOption(option);
   command

@@ -70,13 +70,19 @@ export interface LoadSource {
   only(selection: Selection): LoadSource;
   /**
    * Reads all that is stored of it, and compares it with the digests that were recorded when it was made: then it holds what
-   * it held. What other tools wrote has none, and is read as far as its content. Errors: `corrupt`, `store-…`.
+   * it held. `unpacks`: its content as well, which is what is read of dumps of other tools in any case, since nothing was
+   * recorded of them. Errors: `corrupt`, `store-…`, those of keys.
    */
-  readThrough(onStoredBytes: (bytesTotal: number) => void): Promise<void>;
+  readThrough(how: ReadThrough): Promise<void>;
   /** What it needs of a server; of SQL text it is known only when all of it was read. */
   requirements(): Promise<ServerRequirements>;
   /** Finds what loads it into a server of this major version. Error: `client-missing`. */
   prepare(serverMajor: number): Promise<PreparedLoad>;
+}
+
+export interface ReadThrough {
+  readonly unpacks: boolean;
+  readonly onStoredBytes: (bytesTotal: number) => void;
 }
 
 export interface PreparedLoad {

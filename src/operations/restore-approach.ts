@@ -36,8 +36,11 @@ export interface LoadOrder {
   readonly verifyRows: boolean;
   readonly analyse: boolean;
   readonly planOnly: boolean;
-  /** Called when every check has passed and nothing has been changed yet. */
-  readonly beforeTouching: () => Promise<void>;
+  /**
+   * Called when every check has passed and nothing has been changed yet. `isUndone`: whatever fails from then on is undone by the
+   * server, or happens in a database that nobody has.
+   */
+  readonly beforeTouching: (isUndone: boolean) => Promise<void>;
   /** Called when all is loaded, and only the comparison follows. Default: nobody is told. */
   readonly onLoaded?: () => void;
 }

@@ -54,7 +54,7 @@ export async function loadIntoTarget(order: LoadOrder, run: Run, context: Operat
     const plan = describePlan(order, approach, keepAs);
     if (order.planOnly) return { done: false, plan, database, keptAs: undefined };
     confirmServer(order, approach);
-    await order.beforeTouching();
+    await order.beforeTouching(approach.kind === 'beside' || order.source.oneTransaction !== 'none');
     if (approach.kind === 'within') {
       await loadWithin(order, approach, run, context);
       return { done: true, plan, database, keptAs: undefined };

@@ -24,7 +24,7 @@ export interface RestoreRequest {
   /** A backup of another database is refused. A dump of another tool's says of no database that it is from it. */
   readonly expectedDatabase?: string;
   readonly keys: DecryptionKeys;
-  /** Read and check everything before the target is touched; by default where that is affordable. */
+  /** Read all that is stored and compare it with its digests before the target is touched; by default where that is affordable. */
   readonly verifyFirst: boolean | undefined;
   /** What is not taken over from the old server. Default: nothing is left out. */
   readonly leaveOut?: LeftOut;
@@ -77,14 +77,16 @@ export async function restore(request: RestoreRequest, context: OperationContext
         verifyRows: request.verifyRows === true,
         analyse: request.analyse,
         planOnly: request.planOnly,
-        beforeTouching: async () => {
+        beforeTouching: async (isUndone) => {
           await run.open();
           if (!verifyFirst) return;
-          // Damage is found before the first statement runs.
+          // Damage is found before the first statement runs; where nothing undoes what was loaded, that of the content too.
           await run.span.span('verify', {}, () =>
-            source.readThrough((bytes) =>
-              context.onProgress({ phase: 'verifying', subject: source.name, bytes, bytesTotal: source.storedBytes }),
-            ),
+            source.readThrough({
+              unpacks: !isUndone,
+              onStoredBytes: (bytes) =>
+                context.onProgress({ phase: 'verifying', subject: source.name, bytes, bytesTotal: source.storedBytes }),
+            }),
           );
         },
       },

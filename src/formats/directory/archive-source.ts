@@ -10,7 +10,7 @@ import { clientEncodingOf } from '../../postgres/toc/client-encoding.ts';
 import { readToc } from '../../postgres/toc/read-toc.ts';
 import { type CustomToc, TABLE_DATA_END, type TocEntry } from '../../postgres/toc/toc.ts';
 import { type Manifest, sizesOf } from '../../repository/manifest.ts';
-import type { LoadHow, LoadSource, PreparedLoad, Selection, SourceAccess } from '../load-source.ts';
+import type { LoadHow, LoadSource, PreparedLoad, ReadThrough, Selection, SourceAccess } from '../load-source.ts';
 import { RequirementsReader, type ServerRequirements } from '../server-requirements.ts';
 import { DUMP_HEAD_BYTES, isOutOfStep, readDumpHead } from '../plain/dump-head.ts';
 import { loadArchiveFile } from '../plain/load.ts';
@@ -71,7 +71,7 @@ function sourceOf(archive: OpenedArchive, name: string, storedBytes: number, sig
       const bytes = part.files.reduce((sum, file) => sum + file.storedBytes, 0);
       return sourceOf(part, `${name} (${describeSelection(selection)})`, bytes, signal);
     },
-    readThrough: (onStoredBytes) => readThrough(archive, onStoredBytes, signal),
+    readThrough: (how) => readThrough(archive, how, signal),
     requirements: async () => requirementsOf(archive.phases),
     prepare: (serverMajor) => prepare(archive, sourceMajor, serverMajor),
   };
@@ -176,14 +176,15 @@ function requirementsOf({ before, tables, largeObjects, after }: RestorePhases):
 
 async function readThrough(
   { objects, files }: OpenedArchive,
-  onStoredBytes: (bytesTotal: number) => void,
+  { unpacks, onStoredBytes }: ReadThrough,
   signal: AbortSignal,
 ): Promise<void> {
   const tally = tallyOf(onStoredBytes);
   const all = [...objects.manifest.objects, ...files.map((file) => objects.objectOf(file))];
   await inParallel(all, READERS, signal, async (take, either) => {
     for (let object = take(); object !== undefined; object = take()) {
-      await drain(objects.readStored(object, { onStoredBytes: tally() }), either);
+      const options = { onStoredBytes: tally(), blocksInFlightMax: BLOCKS_IN_FLIGHT };
+      await drain(unpacks ? objects.read(object, options) : objects.readStored(object, options), either);
     }
   });
 }

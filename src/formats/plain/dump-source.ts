@@ -88,8 +88,8 @@ async function describe(
         hint: 'restore it into a new database and copy from there; backups of format directory can be restored in part',
       });
     },
-    readThrough: async (onStoredBytes) => {
-      await drain(stored?.(onStoredBytes) ?? (await open(onStoredBytes)).body);
+    readThrough: async ({ unpacks, onStoredBytes }) => {
+      await drain(stored === undefined || unpacks ? (await open(onStoredBytes)).body : stored(onStoredBytes));
     },
     requirements: async () => readRequirements((await open(() => {})).body),
     prepare: (serverMajor) => prepare(format, sourceMajor, serverMajor, open),
