@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { errorTable } from '../../../src/common/error-table.ts';
 import { isPgarkError } from '../../../src/common/errors.ts';
 import { SEED, seededFractions, shuffled } from './seeded.ts';
@@ -31,7 +32,7 @@ export interface Swept {
 export interface SweepOptions {
   /** How many of the cases are tried; all by default. */
   readonly sample?: number;
-  /** Instead of a sample: one of so many parts of all cases, each of which holds its share of every position. */
+  /** Instead of a sample: one of so many parts of all cases. A case is in the same part each time. */
   readonly part?: Part;
   readonly lanes?: number;
 }
@@ -50,7 +51,7 @@ const LANES = 3;
 export function wholeSweep(env: NodeJS.ProcessEnv = process.env): SweepOptions {
   const { TEST_RUNS: runs, TEST_PART: part } = env;
   if (part === undefined) return runs === undefined ? {} : { sample: Number(runs) };
-  const [number = 0, of = 0] = part.split('/').map(Number);
+  const [number = 0, of = 0] = /^\d+\/\d+$/.test(part) ? part.split('/').map(Number) : [];
   if (!(number >= 1 && number <= of))
     throw new Error(`TEST_PART is one of so many parts, such as 2/8, and not ${part}`);
   return { part: { number, of } };
@@ -71,6 +72,7 @@ export async function sweep(swept: Swept, { sample, part, lanes: width = LANES }
   if (all.length === 0) throw new Error(`${swept.name}: nothing passes that a fault could happen to`);
   const waiting = [...choose(all, swept.name, { sample, part })];
   const chosen = waiting.length;
+  if (chosen === 0) throw new Error(`${swept.name}: none of the ${all.length} cases was chosen`);
   const outcomes = new Map<string, number>();
   const failures: Error[] = [];
   const work = async (lane: Lane): Promise<void> => {
@@ -105,7 +107,7 @@ function choose(
 ): readonly FaultCase[] {
   const named = process.env['FAULT_CASE'];
   if (named !== undefined) return all.filter((fault) => new RegExp(`^(${named})$`).test(idOf(fault)));
-  if (part !== undefined) return all.filter((_, index) => index % part.of === part.number - 1);
+  if (part !== undefined) return all.filter((fault) => partOf(fault, part.of) === part.number - 1);
   const fraction = seededFractions(SEED, name);
   const byKind = [...Map.groupBy(all, ({ kind }) => kind).values()].map((cases) => shuffled(cases, fraction));
   const turns = shuffled(byKind, fraction).flatMap((cases) => cases.map((fault, turn) => ({ fault, turn })));
@@ -113,6 +115,11 @@ function choose(
     .sort((a, b) => a.turn - b.turn)
     .slice(0, sample)
     .map(({ fault }) => fault);
+}
+
+/** By chance, but the same each time. */
+function partOf(fault: FaultCase, of: number): number {
+  return createHash('sha256').update(idOf(fault)).digest().readUInt32BE() % of;
 }
 
 function idOf({ position, kind, retriesMax }: FaultCase): string {
