@@ -54,7 +54,8 @@ export class SealedStream {
     const { key, role, source, seal, onPlainBytes } = request;
     const inThread = (request.streamsAtOnce ?? 1) === 1;
     const plain = new Digest({ inThread });
-    const sealed = new Digest({ inThread });
+    // What comes first of it may be short: a header, or a block that shrinks.
+    const sealed = new Digest({ inThread: inThread && plain });
     const stages: Transform[] = [reblock(), plain.tap];
     if (onPlainBytes) stages.push(meter(onPlainBytes));
     stages.push(compress(seal.compression, { blocksInFlightMax: blocksAtOnce(request.streamsAtOnce) }));

@@ -6,8 +6,12 @@ import type { Answer, Request } from './digest-thread.ts';
 /** Of the streams that have a digest under way. */
 const hashes = new Map<number, Hash>();
 
+// What cannot be read is never answered: better no thread than one that is waited for.
+parentPort?.on('messageerror', (error: Error) => {
+  throw error;
+});
 parentPort?.on('message', (request: Request) => {
-  const { stream, memory } = request;
+  const { id, stream, memory } = request;
   const digests: string[] = [];
   const end = (hash: Hash | undefined): void => {
     hashes.delete(stream);
@@ -23,5 +27,5 @@ parentPort?.on('message', (request: Request) => {
       else hashes.set(stream, hash);
     }
   }
-  parentPort?.postMessage({ memory, digests } satisfies Answer, memory === undefined ? [] : [memory]);
+  parentPort?.postMessage({ id, memory, digests } satisfies Answer, memory === undefined ? [] : [memory]);
 });

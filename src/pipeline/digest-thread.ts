@@ -1,6 +1,6 @@
 import { Worker } from 'node:worker_threads';
 import { adoptBlock, allocateBlock, releaseBlock, takeMemory } from '../common/block-memory.ts';
-import { assert } from '../common/errors.ts';
+import { assert, PgarkError } from '../common/errors.ts';
 
 /** Bytes of a block that belong to one digest. Positions are those of the block, and in requests those of its memory. */
 export interface DigestSpan {
@@ -10,11 +10,15 @@ export interface DigestSpan {
   readonly isLast: boolean;
 }
 
-export type Request =
+type Asked =
   | { readonly stream: number; readonly memory: ArrayBuffer; readonly spans: readonly DigestSpan[] }
   | { readonly stream: number; readonly memory?: undefined };
 
+/** `id`: what its answer is recognised by. */
+export type Request = Asked & { readonly id: number };
+
 export interface Answer {
+  readonly id: number;
   readonly memory: ArrayBuffer | undefined;
   /** Those that were completed, in their order: 64 lower-case hexadecimal digits each. */
   readonly digests: readonly string[];
@@ -29,8 +33,8 @@ const IDLE_MS = 2_000;
  */
 class DigestThread {
   readonly #worker: Worker;
-  readonly #asked: PromiseWithResolvers<Answer>[] = [];
-
+  readonly #asked = new Map<number, PromiseWithResolvers<Answer>>();
+  #requests = 0;
   #end: Error | undefined;
 
   constructor() {
@@ -38,26 +42,34 @@ class DigestThread {
     this.#worker = new Worker(new URL(file, import.meta.url), { name: 'digests' });
     // It keeps nobody alive but those who wait for it.
     this.#worker.unref();
-    this.#worker.on('message', (answer: Answer) => this.#answered()?.resolve(answer));
-    const fail = (error: Error): void => {
+    this.#worker.on('message', (answer: Answer) => this.#answered(answer.id)?.resolve(answer));
+    const fail = (cause?: unknown): void => {
+      const error = new PgarkError('internal', 'the thread that makes digests has ended', { cause });
       this.#end ??= error;
-      for (let next = this.#answered(); next !== undefined; next = this.#answered()) next.reject(error);
+      for (const id of this.#asked.keys()) this.#answered(id)?.reject(error);
     };
     this.#worker.on('error', fail);
-    this.#worker.on('exit', () => fail(new Error('the thread that makes digests has ended')));
+    this.#worker.on('messageerror', fail);
+    this.#worker.on('exit', () => fail());
   }
 
-  ask(request: Request): Promise<Answer> {
+  ask(request: Asked): Promise<Answer> {
     const asked = Promise.withResolvers<Answer>();
     // Whoever asked waits for it when its turn comes.
     asked.promise.catch(() => undefined);
-    if (this.#end !== undefined) {
-      asked.reject(this.#end);
-      return asked.promise;
+    this.#requests += 1;
+    const id = this.#requests;
+    try {
+      if (this.#end !== undefined) throw this.#end;
+      this.#worker.postMessage(
+        { ...request, id } satisfies Request,
+        request.memory === undefined ? [] : [request.memory],
+      );
+      if (this.#asked.size === 0) this.#worker.ref();
+      this.#asked.set(id, asked);
+    } catch (error) {
+      asked.reject(error);
     }
-    if (this.#asked.length === 0) this.#worker.ref();
-    this.#asked.push(asked);
-    this.#worker.postMessage(request, request.memory === undefined ? [] : [request.memory]);
     return asked.promise;
   }
 
@@ -69,9 +81,10 @@ class DigestThread {
     await this.#worker.terminate();
   }
 
-  #answered(): PromiseWithResolvers<Answer> | undefined {
-    const asked = this.#asked.shift();
-    if (this.#asked.length === 0) this.#worker.unref();
+  #answered(id: number): PromiseWithResolvers<Answer> | undefined {
+    const asked = this.#asked.get(id);
+    this.#asked.delete(id);
+    if (this.#asked.size === 0) this.#worker.unref();
     return asked;
   }
 }
@@ -98,22 +111,25 @@ export class DigestStream implements Disposable {
   #isOpen = true;
 
   constructor() {
+    this.#thread = threadInUse();
     clearTimeout(idle);
     streams += 1;
     opened += 1;
     this.#stream = opened;
-    this.#thread = threadInUse();
   }
 
   /**
-   * Takes a block, and resolves with one of the same bytes when they are digested. Several may be on their way. Rejects only
-   * if the thread has died; who does not wait for a block need not hear of it.
+   * Takes a block, and resolves with one of the same bytes when they are digested. Several may be on their way. Rejects if the
+   * thread has died (`internal`); who does not wait for a block need not hear of it.
    */
   digest(block: Uint8Array): Promise<Uint8Array> {
     return this.digestSpans(block, [{ from: 0, to: block.length, isLast: false }], () => {});
   }
 
-  /** The same for a block of which some parts belong to digests, which are told in their order as they are complete. */
+  /**
+   * The same for a block of which some parts belong to digests, which are told in their order as they are complete. Rejects
+   * also with what `onDigest` throws.
+   */
   digestSpans(
     block: Uint8Array,
     spans: readonly DigestSpan[],
@@ -155,5 +171,7 @@ function lendable(block: Uint8Array): { readonly memory: ArrayBuffer; readonly o
   const copy = allocateBlock(block.length);
   copy.set(block);
   releaseBlock(block);
-  return { memory: takeMemory(copy) ?? copy.buffer, offset: 0 };
+  const memory = takeMemory(copy);
+  assert(memory !== undefined, 'nobody else sees a block that was just made');
+  return { memory, offset: 0 };
 }

@@ -1,11 +1,11 @@
-import { createHash } from 'node:crypto';
-import { KIB } from '../common/bytes.ts';
+import { createHash, type Hash } from 'node:crypto';
+import { MIB } from '../common/bytes.ts';
 import { assert, PgarkError } from '../common/errors.ts';
 import { DigestStream } from './digest-thread.ts';
 import type { Transform } from './transform.ts';
 
-/** A stream that begins with a shorter block has nothing to gain from another thread. */
-const THREAD_BYTES_MIN = 256 * KIB;
+/** A stream that begins with a shorter block is too short to gain anything from another thread. */
+const THREAD_BYTES_MIN = MIB;
 /** Blocks of a stream that the thread has, so that it has always something to do. */
 const LENT_MAX = 2;
 
@@ -18,13 +18,17 @@ export interface ContentDigest {
 
 /** Measures the one stream that is piped through its `tap`. */
 export class Digest implements ContentDigest {
-  readonly #inThread: boolean;
+  readonly #inThread: boolean | Digest;
+  #usesThread = false;
   #bytes = 0;
   #tapped = false;
   #sha256: string | undefined;
 
-  /** `inThread`: beside the main thread, which takes some blocks more of memory. Not worth it for streams side by side. */
-  constructor({ inThread = false }: { readonly inThread?: boolean } = {}) {
+  /**
+   * `inThread`: beside the main thread, which takes some blocks more of memory, if the first block shows that it is worth it;
+   * or as another digest does it, which has had its first block by then. Not for streams side by side.
+   */
+  constructor({ inThread = false }: { readonly inThread?: boolean | Digest } = {}) {
     this.#inThread = inThread;
   }
 
@@ -36,15 +40,19 @@ export class Digest implements ContentDigest {
   };
 
   async *#measured(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-    const hash = createHash('sha256');
+    let hash: Hash | undefined;
     const lent: Promise<Uint8Array>[] = [];
     let thread: DigestStream | undefined;
     let isFirst = true;
     try {
       for await (const block of source) {
-        if (isFirst && this.#inThread && block.length >= THREAD_BYTES_MIN) thread = new DigestStream();
+        if (isFirst && this.#wantsThread(block)) {
+          thread = new DigestStream();
+          this.#usesThread = true;
+        }
         isFirst = false;
         if (thread === undefined) {
+          hash ??= createHash('sha256');
           hash.update(block);
           yield this.#counted(block);
           continue;
@@ -53,10 +61,14 @@ export class Digest implements ContentDigest {
         if (lent.length > LENT_MAX) yield this.#counted(await first(lent));
       }
       while (lent.length > 0) yield this.#counted(await first(lent));
-      this.#sha256 = thread === undefined ? hash.digest('hex') : await thread.end();
+      this.#sha256 = thread === undefined ? (hash ?? createHash('sha256')).digest('hex') : await thread.end();
     } finally {
       thread?.[Symbol.dispose]();
     }
+  }
+
+  #wantsThread({ length }: Uint8Array): boolean {
+    return this.#inThread instanceof Digest ? this.#inThread.#usesThread : this.#inThread && length >= THREAD_BYTES_MIN;
   }
 
   #counted(block: Uint8Array): Uint8Array {

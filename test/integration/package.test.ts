@@ -42,7 +42,7 @@ beforeAll(async () => {
   await run('npm', ['install', '--no-audit', '--no-fund', '--prefer-offline', `./${file}`]);
   database = await createDatabase({
     name: 'package',
-    sql: 'create table item as select n, md5(n::text) as hash from generate_series(1, 20000) n',
+    sql: 'create table item as select n, md5(n::text) as hash from generate_series(1, 60000) n',
   });
 }, TIMEOUT_MS);
 

@@ -1,4 +1,5 @@
 import { PgarkError } from '../../common/errors.ts';
+import { drain } from '../../pipeline/drain.ts';
 import { tallyOf } from '../../pipeline/meter.ts';
 import { type Manifest, sizesOf } from '../../repository/manifest.ts';
 import type { BackupCheck, CheckListener } from '../check-backup.ts';
@@ -82,7 +83,7 @@ class LinkCheck {
     try {
       await this.#checkSums();
       await readBase(this.#objects, { signal, onStoredBytes }, async (source, archive, onFile) => {
-        for await (const _ of summingFiles(archive, onFile)(source)) signal.throwIfAborted();
+        await drain(summingFiles(archive, onFile)(source), signal);
       });
     } catch (error) {
       if (!(error instanceof PgarkError) || !isOfKeys(error)) throw error;
