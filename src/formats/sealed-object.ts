@@ -29,6 +29,8 @@ export interface SealedStreamRequest {
   readonly outlets: number;
   /** How many streams are sealed at the same time and share the processors. Default: 1. */
   readonly streamsAtOnce?: number;
+  /** Whether digests are made beside the main thread, which a fast source keeps busy. Default: they are not. */
+  readonly digestsInThread?: boolean;
   /** Plain bytes taken from the source so far, for progress. */
   readonly onPlainBytes?: (bytesTotal: number) => void;
 }
@@ -52,7 +54,7 @@ export class SealedStream {
 
   constructor(request: SealedStreamRequest) {
     const { key, role, source, seal, onPlainBytes } = request;
-    const inThread = (request.streamsAtOnce ?? 1) === 1;
+    const inThread = request.digestsInThread ?? false;
     const plain = new Digest({ inThread });
     // What comes first of it may be short: a header, or a block that shrinks.
     const sealed = new Digest({ inThread: inThread && plain });

@@ -39,6 +39,8 @@ export interface BackupFile {
   readonly isListed: boolean;
   /** How many files are put at the same time and share the memory that there is for that. */
   readonly filesAtOnce: number;
+  /** See `SealedStreamRequest`. */
+  readonly digestsInThread?: boolean;
 }
 
 /** What is known of a file that lies in all destinations. */

@@ -85,6 +85,7 @@ export function physicalFormat(
             key: `${name.key}${file.name}`,
             isListed: true,
             filesAtOnce: 1,
+            digestsInThread: true,
           });
           const relativeTo = base && earlierBase(base, facts, { connection, applicationName });
           // A storage may have come back since the search.

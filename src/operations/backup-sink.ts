@@ -63,7 +63,7 @@ export class GroupSink implements BackupSink {
   ): Promise<void> {
     const destinations = this.#group.alive;
     if (destinations.length === 0) return this.#group.each(async () => {});
-    const { key, role, source, seal, filesAtOnce } = file;
+    const { key, role, source, seal, filesAtOnce, digestsInThread = false } = file;
     let plainBytes = 0;
     const stream = new SealedStream({
       key,
@@ -72,6 +72,7 @@ export class GroupSink implements BackupSink {
       outlets: destinations.length,
       source,
       streamsAtOnce: filesAtOnce,
+      digestsInThread,
       onPlainBytes: (total) => {
         this.#plainBytes += total - plainBytes;
         plainBytes = total;
