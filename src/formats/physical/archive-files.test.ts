@@ -19,7 +19,7 @@ const cuts = fc
   .array(fc.integer({ min: 0, max: 2_000 }), { minLength: 1, maxLength: 5 })
   .filter((each) => each.some(Boolean));
 
-async function* each(chunks: Iterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+async function* streamOf(chunks: Iterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   for (const chunk of chunks) yield Uint8Array.from(chunk);
 }
 
@@ -30,7 +30,7 @@ describe('files of an archive on its way', () => {
         const named = unnamed.map((member, index): Member => ({ ...member, name: `file-${index}` }));
         const archive = tarOf(named);
         const told: FileSum[] = [];
-        const passed = summingFiles({}, (file) => told.push(file))(each(chunksOf(archive, lengthsOfChunks)));
+        const passed = summingFiles({}, (file) => told.push(file))(streamOf(chunksOf(archive, lengthsOfChunks)));
         expect((await bytesOf(passed)).equals(archive)).toBe(true);
         expect(told).toEqual(
           named.flatMap(({ name, content }) =>
@@ -46,12 +46,12 @@ describe('files of an archive on its way', () => {
 
   test('that are not complete are an error, and so is what who is told of them throws', async () => {
     const archive = tarOf([{ name: 'file', content: Buffer.from(noise(2_000)) }]);
-    const broken = summingFiles({}, () => {})(each([archive.subarray(0, 1_000)]));
+    const broken = summingFiles({}, () => {})(streamOf([archive.subarray(0, 1_000)]));
     await expect(bytesOf(broken)).rejects.toMatchObject({ code: 'corrupt' });
     const failure = new Error('not as listed');
     const refused = summingFiles({}, () => {
       throw failure;
-    })(each([archive]));
+    })(streamOf([archive]));
     await expect(bytesOf(refused)).rejects.toBe(failure);
   });
 });
