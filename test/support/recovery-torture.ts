@@ -125,7 +125,7 @@ export class TorturedArchive implements AsyncDisposable {
     this.#proxy.setFaults(() => undefined);
     event();
     await load.more(rows);
-    this.rows.push(...(await load.stop()));
+    for (const row of await load.stop()) this.rows.push(row);
     event();
     await bench?.stop();
     receiver.kill('SIGKILL');
@@ -138,7 +138,7 @@ export class TorturedArchive implements AsyncDisposable {
     const benchAfter = benchDir === undefined ? undefined : Pgbench.goOn(standby, benchDir);
     const after = await NumberedLoad.start(standby);
     await after.more(2 * rows);
-    this.rows.push(...(await after.stop()));
+    for (const row of await after.stop()) this.rows.push(row);
     await benchAfter?.stop();
     await this.#end(receiver, standby);
   }
