@@ -85,7 +85,8 @@ export class TorturedArchive implements AsyncDisposable {
         binDir,
         clientDir: options.clientDir ?? binDir,
         initdb: ['--wal-segsize=1'],
-        settings: { wal_keep_size: '200MB' },
+        // What the storage refused for a minute, the standby has when it takes over, however fast the machine writes.
+        settings: { wal_keep_size: '16GB' },
       });
       await using standby = await primary.standby();
       await tortured.#run(primary, standby);
