@@ -4,6 +4,8 @@ import { allocateBlock, freeChunk } from '../../common/block-memory.ts';
 import { BLOCK_BYTES, type ByteStream } from '../../common/bytes.ts';
 import { PgarkError } from '../../common/errors.ts';
 import { retryDelayMs } from '../../common/retry.ts';
+import { chunksOf } from '../../common/stream-chunks.ts';
+import { YoungGarbage } from '../../common/young-garbage.ts';
 import type { ByteRange } from '../object-store.ts';
 import { linkedAbort, type S3Calls } from './calls.ts';
 import { failureOf, isTransient, notS3 } from './failures.ts';
@@ -127,6 +129,9 @@ function headOf(output: GetObjectCommandOutput): ObjectHead {
   };
 }
 
+/** Each chunk of a body is a copy of what came from the socket, which only the garbage collector can free. */
+const socketGarbage = new YoungGarbage();
+
 class ResumedBody {
   readonly #calls: S3Calls;
   readonly #key: string;
@@ -167,9 +172,11 @@ class ResumedBody {
       while (this.#position <= this.#end) {
         try {
           this.#connection ??= await this.#reopen();
-          for await (const chunk of this.#connection.stream) {
+          for await (const chunk of chunksOf(this.#connection.stream)) {
+            const { length } = chunk;
             yield* this.#pack(chunk);
             freeChunk(chunk);
+            socketGarbage.add(length);
           }
           this.#signal?.throwIfAborted();
           if (this.#position <= this.#end) throw new PrematureEnd();
