@@ -21,6 +21,7 @@ import { several } from './restore-selection.ts';
 import { formatFacts, formatTime } from './table.ts';
 import { tellWorld } from './telling.ts';
 import { parseTime } from './time.ts';
+import { text } from './option-text.ts';
 
 type Options = Readonly<Record<string, unknown>>;
 
@@ -149,10 +150,6 @@ function budgetOf(given: unknown): number | undefined {
   const ms = parseDurationMs(given);
   if (ms !== undefined) return ms;
   throw new PgarkError('usage', `--budget ${given} is no duration`, { hint: 'write 90s, 45m or 2h' });
-}
-
-function text(value: unknown): string | undefined {
-  return typeof value === 'string' ? value : undefined;
 }
 
 function outcomeJson(outcome: DrillOutcome): Record<string, unknown> {

@@ -1,3 +1,4 @@
+import { writeFile } from 'node:fs/promises';
 import { describe, expect, test } from 'vitest';
 import { cliWorld, recordingTerminal } from '../../test/support/cli-world.ts';
 import { makeTempDirectory } from '../../test/support/temp.ts';
@@ -98,5 +99,37 @@ describe('the database to restore into', () => {
     const environment = { DATABASE_URL: 'postgres://u:p@127.0.0.1:1/shop', BACKUP_STORAGE: `file://${folder.path}` };
     const exit = await runCli(['restore', 'latest', ...target], cliWorld(terminal, environment));
     expect({ exit, err: terminal.stderr() }).toEqual({ exit: 2, err: expect.stringContaining(words) });
+  });
+});
+
+describe('restore --clean of a database with protection: production', () => {
+  const url = 'postgres://u:p@db.example:5432/shop';
+  test.each([
+    ['by its name', ['--to-db', 'shop'], ''],
+    ['by a URL', ['--to-url', 'postgres://admin:q@DB.example/shop'], ''],
+    ['one of several of the server', ['--to-db', 'shop'], '[ "shop*" ]'],
+  ])('%s is confirmed by its name', async (_title, target, databases) => {
+    await using folder = await makeTempDirectory();
+    await putManifest(folder.path, 'shop');
+    const file = folder.join('pgark.yaml');
+    const lines = [
+      'version: 1',
+      `storages: { disk: { type: file, path: ${JSON.stringify(folder.path)} } }`,
+      'databases:',
+      `  shop: { url: "${url}", protection: production${databases === '' ? '' : `, databases: ${databases}`}, jobs: { nightly: { to: [disk] } } }`,
+    ];
+    await writeFile(file, lines.join('\n'));
+    const restore = async (...more: readonly string[]): Promise<{ readonly exit: number; readonly err: string }> => {
+      const terminal = recordingTerminal();
+      const argv = ['restore', 'shop', ID, ...target, ...more, '--config', file];
+      return { exit: await runCli(argv, cliWorld(terminal)), err: terminal.stderr() };
+    };
+    const refused = { exit: 2, err: expect.stringContaining('repeat it with --clean --yes shop') };
+    expect(await restore('--clean')).toEqual(refused);
+    expect(await restore('--clean', '--yes', 'orders')).toEqual(refused);
+    // The data is missing, so that a restore that is not refused ends before it asks a server.
+    const goesOn = { exit: 20, err: expect.stringContaining('gone.sql.gz') };
+    expect(await restore('--clean', '--yes', 'shop')).toEqual(goesOn);
+    expect(await restore()).toEqual(goesOn);
   });
 });

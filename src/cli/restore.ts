@@ -3,16 +3,13 @@ import type { Command } from 'commander';
 import { formatBytes, formatDuration } from '../common/bytes.ts';
 import { messageOf, PgarkError } from '../common/errors.ts';
 import { Secret } from '../common/secret.ts';
-
 import type { Config, SourceConfig } from '../config/model.ts';
 import type { BackupSelector } from '../operations/find-backup.ts';
 import { describeServer } from '../operations/other-server.ts';
 import type { RestoreOutcome } from '../operations/restore.ts';
-import type { RestoreTarget } from '../operations/restore-into.ts';
 import type { DecryptionKeys } from '../pipeline/encryption/sealer.ts';
 import type { BackupFilter } from '../repository/repository.ts';
 import { action, chooseStorage, type CliWorld, findSource } from './command.ts';
-import { connectionFromUrl } from './connection-url.ts';
 import { addExamples } from './help.ts';
 import { manifestJson } from './json.ts';
 import { filterFor, filterOfSource } from './list.ts';
@@ -27,7 +24,9 @@ import {
 } from './restore-directory.ts';
 import { checkOutOfBase, outOfBase, outOfBaseOptions } from './restore-out-of-base.ts';
 import { selectionOf, selectionOptions, several } from './restore-selection.ts';
+import { checkDatabaseName, restoreTarget } from './restore-target.ts';
 import { parseTime } from './time.ts';
+import { text } from './option-text.ts';
 
 type Options = Readonly<Record<string, unknown>>;
 
@@ -56,7 +55,7 @@ export function registerRestore(program: Command, world: CliWorld): void {
       'with --to-dir: remove what a restore that was killed has left there; anything else is refused all the same',
     )
     .option('--in-place', 'into the configured database; the old one is kept under another name')
-    .option('--yes <name>', 'the name of the database to replace: confirms --in-place')
+    .option('--yes <name>', 'the name of the database to replace: confirms --in-place, and --clean of a protected one')
     .option('--from-other-server', 'with --in-place: also a backup that was taken from another server')
     .option('--drop-old', 'with --in-place: drop the old database once the new one is in its place')
     .option('--clean', 'drop what the target holds, in one transaction with the load')
@@ -105,7 +104,7 @@ export function registerRestore(program: Command, world: CliWorld): void {
         storage: storage.name,
       });
     }
-    const target = actingAs(text(options.role), targetOf(source, config, options, world.environment));
+    const target = restoreTarget(source, config, options, world.environment);
     const how = {
       target,
       verifyFirst: explicitVerifyFirst(command, options),
@@ -174,25 +173,6 @@ function checkUsage(args: readonly string[], options: Options): void {
   }
 }
 
-/** PostgreSQL's NAMEDATALEN, less the zero at the end; it cuts longer names without a word. */
-const DATABASE_NAME_BYTES_MAX = 63;
-
-function checkDatabaseName(option: string, name: string): void {
-  if (name === '') {
-    throw new PgarkError('usage', `${option} needs the name of a database, and was given an empty one`, {
-      hint: 'if the name comes from a variable of your shell, see whether it is set',
-    });
-  }
-  const bytes = Buffer.byteLength(name);
-  if (bytes > DATABASE_NAME_BYTES_MAX) {
-    throw new PgarkError(
-      'usage',
-      `${option} names a database by ${bytes} bytes; PostgreSQL takes ${DATABASE_NAME_BYTES_MAX} at most`,
-      { hint: 'choose a shorter name; letters beyond ASCII take two to four bytes each' },
-    );
-  }
-}
-
 interface Choice {
   /** The configured database whose server, or whose place, the restore goes to. */
   readonly source: SourceConfig | undefined;
@@ -227,58 +207,6 @@ function selectorOf(backup: string | undefined, at: string | undefined, foreign:
 export function onlySource(config: Config): SourceConfig | undefined {
   const [only, another] = config.databases.values();
   return another === undefined ? only : undefined;
-}
-
-function targetOf(
-  source: SourceConfig | undefined,
-  config: Config,
-  options: Options,
-  environment: CliWorld['environment'],
-): RestoreTarget {
-  const clean = options.clean === true;
-  const url = text(options.toUrl);
-  if (url !== undefined) {
-    const connection = connectionFromUrl(url, '--to-url', environment);
-    checkDatabaseName('--to-url', connection.database);
-    return { kind: 'database', connection, clean };
-  }
-  if (source === undefined) {
-    throw new PgarkError('usage', `the configuration has ${config.databases.size} databases`, {
-      hint: 'say which one: pgark restore DATABASE BACKUP …',
-    });
-  }
-  const connection = source.connection;
-  const name = text(options.toDb);
-  if (name !== undefined) return { kind: 'database', connection: { ...connection, database: name }, clean };
-  if (options.yes !== connection.database) {
-    throw new PgarkError(
-      'confirmation-needed',
-      options.yes === undefined
-        ? `--in-place replaces database "${connection.database}" on ${connection.host}`
-        : `--yes ${text(options.yes) ?? ''} is not the database that would be replaced: "${connection.database}"`,
-      { hint: `repeat it with --in-place --yes ${quoteForShell(connection.database)}` },
-    );
-  }
-  return {
-    kind: 'in-place',
-    connection,
-    clean,
-    dropOld: options.dropOld === true,
-    fromOtherServer: options.fromOtherServer === true,
-  };
-}
-
-function actingAs(role: string | undefined, target: RestoreTarget): RestoreTarget {
-  if (role === '') {
-    throw new PgarkError('usage', '--role needs the name of a role, and was given an empty one', {
-      hint: 'if the name comes from a variable of your shell, see whether it is set',
-    });
-  }
-  return role === undefined ? target : { ...target, connection: { ...target.connection, role } };
-}
-
-function quoteForShell(name: string): string {
-  return /^[\w.-]+$/.test(name) ? name : `'${name.replaceAll("'", `'\\''`)}'`;
 }
 
 /** Keys of the configuration, and those of the command line. */
@@ -338,8 +266,4 @@ function describeOutcome(outcome: RestoreOutcome): string {
   }
   const kept = outcome.keptAs === undefined ? '' : `  the old database is kept as ${outcome.keptAs}\n`;
   return `restored ${name} into database ${outcome.database} in ${formatDuration(outcome.durationMs)}\n${kept}`;
-}
-
-function text(value: unknown): string | undefined {
-  return typeof value === 'string' ? value : undefined;
 }

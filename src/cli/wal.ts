@@ -17,6 +17,7 @@ import { endWith } from './exit-status.ts';
 import { addExamples } from './help.ts';
 import { keysOf } from './restore.ts';
 import { describeWal, type FoundWal, walJson } from './wal-report.ts';
+import { text } from './option-text.ts';
 
 /** What a restore_command ends with where the archive has no such file: recovery then takes it for the end of WAL. */
 const ABSENT = 1;
@@ -265,8 +266,4 @@ async function onlyArchived(stores: readonly WalStore[], source: string, { signa
   throw new PgarkError('wal-unknown', `WAL of ${known.size} servers is archived for ${source}`, {
     hint: 'run it in the server’s data directory, as restore_command does, or say --system-id',
   });
-}
-
-function text(value: unknown): string | undefined {
-  return typeof value === 'string' ? value : undefined;
 }

@@ -198,7 +198,7 @@ const databaseSection = strict({
   protection: z
     .enum(['normal', 'production'])
     .optional()
-    .describe('production: a restore over it needs the typed name.'),
+    .describe('production: restore --clean of it needs --yes NAME too, as --in-place always does. Default: normal.'),
   encryption: text.optional().describe('Name of an encryption. Default: none.'),
   notify: texts.optional().describe('Names of notifications. Default: defaults.notify.'),
   jobs: z.record(text, jobSection).optional().describe('Backups by name.'),
