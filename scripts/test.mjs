@@ -4,6 +4,7 @@
 // deploy/compose/test.yaml.
 import path from 'node:path';
 import { startComposeServers } from './compose-servers.mjs';
+import { withMemoryDirectory } from './memory-directory.mjs';
 import { checkoutEnvironment, checkoutNode, root, runInForeground } from './pinned-node.mjs';
 import { canProvide, runScript, setUp } from './setup.mjs';
 
@@ -50,8 +51,10 @@ function withoutOwnServers(env) {
 
 function runTests(args, env = {}) {
   const vitest = path.join(root, 'node_modules', 'vitest', 'vitest.mjs');
-  return runInForeground(checkoutNode(), [vitest, 'run', ...vitestArguments(args)], {
-    cwd: root,
-    env: checkoutEnvironment(env),
-  });
+  return withMemoryDirectory((temporary) =>
+    runInForeground(checkoutNode(), [vitest, 'run', ...vitestArguments(args)], {
+      cwd: root,
+      env: checkoutEnvironment({ ...temporary, ...env }),
+    }),
+  );
 }

@@ -19,7 +19,7 @@ const sqlOf = (
   rows: number,
 ): string => `CREATE TABLE data AS SELECT n, (SELECT string_agg(md5((n * 256 + m)::text), '') FROM generate_series(1, 256) m) AS text
     FROM generate_series(1, ${rows}) n;
-  ALTER TABLE data ADD PRIMARY KEY (n);
+  ALTER TABLE data ALTER COLUMN text SET STORAGE EXTERNAL, ADD PRIMARY KEY (n);
   CREATE TABLE changed (at int);
   CREATE SEQUENCE counter START 4711;
   CREATE VIEW seen AS SELECT n FROM data;
