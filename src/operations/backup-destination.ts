@@ -28,6 +28,8 @@ import { StallWatch } from './stall-watch.ts';
 /** How long what was aborted may take to let go. Adapters tidy up within less. */
 const LET_GO_MS = 90_000;
 /** How long tidying up may take in all, where a store does not answer. The next run removes what is left. */
+/** A store may tell whole seconds, and requests take their time. */
+const CLOCKS_APART_MS_MAX = 60_000;
 const CLEAN_UP_MS = 120_000;
 
 const INTENT_STAYS = 'the intent of a committed backup stays until the next run';
@@ -257,6 +259,7 @@ export class DestinationRun {
       const endedAt = this.#clock.now();
       const [storeTime] = await allOf([this.store.now({ signal }), confirmLock().then(() => lease.confirm())]);
       signal.throwIfAborted();
+      this.#warnOfClock(endedAt, storeTime);
       return makeManifest(facts, { objects, totals, endedAt, storeTime });
     });
     // From here on nothing is taken back: a manifest that may have arrived keeps its data. No signal cuts this short.
@@ -266,6 +269,18 @@ export class DestinationRun {
       await this.#confirmCommit(manifest, lease);
     }, this.#watch.signal);
     return manifest;
+  }
+
+  /** Retention goes by the store's clock; names, and so what is the newest, by this one. */
+  #warnOfClock(here: Date, there: Date): void {
+    const aheadMs = here.getTime() - there.getTime();
+    if (Math.abs(aheadMs) <= CLOCKS_APART_MS_MAX) return;
+    const apart = `${formatDuration(Math.abs(aheadMs))} ${aheadMs > 0 ? 'ahead of' : 'behind'}`;
+    this.#logger.warning(
+      'backup.clock',
+      `this machine's clock is ${apart} that of ${this.store.location}, and the backup is named by it: set the clock`,
+      { storage: this.name },
+    );
   }
 
   /** After the commit: tidies up and says in the record how it went. Never rejects. */

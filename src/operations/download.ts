@@ -46,7 +46,7 @@ const SUMS = 'SHA256SUMS';
 export async function download(request: DownloadRequest, context: OperationContext): Promise<DownloadOutcome> {
   const { store, keys, folder } = request;
   const { signal } = context;
-  const found = await findBackup(new Repository(store, context), request.selector, request.filter, { signal });
+  const found = await findBackup(new Repository(store, context), request.selector, request.filter, context);
   if (found.kind === 'foreign') {
     throw new PgarkError('backup-not-found', `${found.key} was written by another tool, and is a file as it is`, {
       hint: `copy it from ${store.location} with a tool of the storage, or restore it: pgark restore ${found.key} --to-db NAME`,

@@ -3,11 +3,13 @@ import { FaultyStore, type StoreCall } from '../../test/support/faulty-store.ts'
 import { MemoryStore } from '../../test/support/memory-store.ts';
 import { systemClock } from '../common/clock.ts';
 import { isPgarkError } from '../common/errors.ts';
+import { silentLogger } from '../common/log.ts';
 import { systemRandom } from '../common/random.ts';
 import { makeBackupId } from '../repository/ids.ts';
 import { keys } from '../repository/keys.ts';
 import { serialiseManifest } from '../repository/manifest.ts';
 import { type BackupFilter, Repository } from '../repository/repository.ts';
+import { operationContext } from './context.ts';
 import { type BackupSelector, findBackup } from './find-backup.ts';
 
 const SHA256 = 'a'.repeat(64);
@@ -18,6 +20,10 @@ class Place {
   readonly calls: StoreCall[] = [];
   readonly store: FaultyStore;
   readonly repository: Repository;
+  readonly warnings: string[] = [];
+  readonly context = operationContext({
+    logger: { ...silentLogger, warning: (event) => void this.warnings.push(event) },
+  });
 
   constructor(location?: string) {
     this.memory = new MemoryStore(location === undefined ? {} : { location });
@@ -79,7 +85,7 @@ class Place {
 
   async find(selector: BackupSelector, filter: BackupFilter = {}): Promise<string> {
     this.calls.length = 0;
-    const found = await findBackup(this.repository, selector, filter, {});
+    const found = await findBackup(this.repository, selector, filter, this.context);
     return found.kind === 'own' ? found.manifest.id : found.key;
   }
 
@@ -119,6 +125,23 @@ describe('finding a backup', () => {
     expect(place.cost).toEqual(['list', 'get']);
     expect(await place.at('2026-01-10T12:00:00Z')).toBe(ids[9]);
     expect(place.cost).toEqual(['list', 'get']);
+  });
+
+  test('what claims to be of the future is not the newest, unless there is nothing else', async () => {
+    const place = new Place();
+    const inHours = (hours: number): string => new Date(Date.now() + hours * 3_600_000).toISOString();
+    const nextYear = await place.add(inHours(365 * 24));
+    const tomorrow = await place.add(inHours(24));
+    expect(await place.find({ kind: 'latest' })).toBe(tomorrow.id);
+    expect(place.warnings).toEqual([]);
+    const old = await place.add('2026-01-01T02:00:00.000Z');
+    expect(await place.find({ kind: 'latest' })).toBe(old.id);
+    expect(place.warnings).toEqual(['backup.future']);
+    // Another host's clock may be some minutes ahead.
+    const young = await place.add(inHours(0.5));
+    expect(await place.find({ kind: 'latest' })).toBe(young.id);
+    expect(await place.named(nextYear.id)).toBe(nextYear.id);
+    expect(await place.at(inHours(25))).toBe(young.id);
   });
 
   test('who wants to load a database is told of the physical backups that are there', async () => {

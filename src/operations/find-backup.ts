@@ -1,5 +1,7 @@
 import { isPgarkError, PgarkError } from '../common/errors.ts';
 import { looksLikeDump, readForeignName } from '../formats/plain/foreign-names.ts';
+import type { Clock } from '../common/clock.ts';
+import type { Logger } from '../common/log.ts';
 import { nearest } from '../common/nearest.ts';
 import { isBackupId } from '../repository/ids.ts';
 import { parseManifestKey, STATE_PREFIX } from '../repository/keys.ts';
@@ -25,12 +27,18 @@ export type FoundBackup =
 
 const SUGGESTIONS_MAX = 3;
 
+/** An `OperationContext` is one. */
+interface FindOptions extends CallOptions {
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
 /** Finds one backup. Error: `backup-not-found`, with what there is instead. */
 export async function findBackup(
   repository: Repository,
   selector: BackupSelector,
   filter: BackupFilter,
-  options: CallOptions,
+  options: FindOptions,
 ): Promise<FoundBackup> {
   await repository.checkLayout(options);
   switch (selector.kind) {
@@ -61,7 +69,7 @@ async function findNewest(
   repository: Repository,
   notAfter: Date | undefined,
   filter: BackupFilter,
-  options: CallOptions,
+  options: FindOptions,
 ): Promise<FoundBackup> {
   const keysOfFolder = new Map<string, ManifestKey[]>();
   for await (const { key, id } of repository.manifestKeys(filter, options)) {
@@ -72,7 +80,7 @@ async function findNewest(
   }
   if (keysOfFolder.size > 1) throw severalDatabases([...keysOfFolder.values()].flatMap(([first]) => first ?? []));
   const [manifestKeys = []] = keysOfFolder.values();
-  const newestFirst = [...manifestKeys].sort((a, b) => (a.id < b.id ? 1 : -1));
+  const newestFirst = presentFirst(manifestKeys, options);
   const limit = notAfter === undefined ? undefined : secondOf(notAfter);
   const inQuestion = newestFirst.filter(({ id }) => limit === undefined || id.slice(0, limit.length) <= limit);
   for (let start = 0; start < inQuestion.length; ) {
@@ -93,6 +101,28 @@ async function findNewest(
   throw new PgarkError('backup-not-found', `no ${describeFilter(filter)} is as old as ${notAfter.toISOString()}`, {
     hint: `the oldest is ${newestFirst.at(-1)?.id ?? ''}`,
   });
+}
+
+/** A host's clock may be ahead by so much without any harm: what it names is of the past soon. */
+const AHEAD_MS_MAX = 3_600_000;
+
+/**
+ * The newest first; and behind all others those that begin in the future, the nearest of them first. A clock that was ahead
+ * has named them, and they would stand for the newest until then.
+ */
+function presentFirst(manifestKeys: readonly ManifestKey[], { clock, logger }: FindOptions): readonly ManifestKey[] {
+  const now = secondOf(new Date(clock.now().getTime() + AHEAD_MS_MAX));
+  const newestFirst = manifestKeys.toSorted((a, b) => (a.id < b.id ? 1 : -1));
+  const present = newestFirst.filter(({ id }) => id.slice(0, now.length) <= now);
+  const future = newestFirst.slice(0, newestFirst.length - present.length).toReversed();
+  const [first] = future;
+  if (first !== undefined && present.length > 0) {
+    logger.warning(
+      'backup.future',
+      `${future.length === 1 ? `backup ${first.id} claims` : `${future.length} backups, such as ${first.id}, claim`} to begin in the future, since a clock was ahead: the newest of the others is looked for. Who wants one of them says its id`,
+    );
+  }
+  return [...present, ...future];
 }
 
 async function noneAtAll(repository: Repository, filter: BackupFilter, options: CallOptions): Promise<PgarkError> {

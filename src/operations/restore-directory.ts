@@ -212,7 +212,7 @@ async function check(
   const repository = new Repository(store, context);
   // One that is named is found whatever it is, so that the name can be told from what it stands for.
   const of = selector.kind === 'name' ? filter : { ...filter, kind: 'physical' as const };
-  const found = await findBackup(repository, selector, of, { signal });
+  const found = await findBackup(repository, selector, of, context);
   if (found.kind === 'foreign' || found.manifest.format !== 'physical') {
     const name = found.kind === 'foreign' ? found.key : found.manifest.id;
     throw new PgarkError('usage', `${name} is no physical backup, and only those are restored into a directory`, {

@@ -125,7 +125,7 @@ async function findReadable(
   const { store, selector, filter, selection, target } = request;
   const repository = new Repository(store, context);
   const of = selector.kind === 'name' ? filter : { ...filter, kind: 'logical' as const };
-  const found = await findBackup(repository, selector, of, { signal: context.signal });
+  const found = await findBackup(repository, selector, of, context);
   checkDatabase(found, request);
   const subject = found.kind === 'foreign' ? found.key : found.manifest.id;
   context.onProgress({ phase: 'checking', subject, bytes: 0 });

@@ -12,9 +12,7 @@ export async function showBackup(
   request: { readonly store: ObjectStore; readonly selector: BackupSelector; readonly filter: BackupFilter },
   context: OperationContext,
 ): Promise<Manifest> {
-  const found = await findBackup(new Repository(request.store, context), request.selector, request.filter, {
-    signal: context.signal,
-  });
+  const found = await findBackup(new Repository(request.store, context), request.selector, request.filter, context);
   if (found.kind === 'own') return found.manifest;
   throw new PgarkError('backup-not-found', `${found.key} was written by another tool: nothing is recorded of it`, {
     hint: `pgark restore ${found.key} --to-db NAME restores it`,

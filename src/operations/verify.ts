@@ -109,7 +109,7 @@ async function choose(
 }> {
   const options = { signal: context.signal };
   if (request.selector !== undefined) {
-    const found = await findBackup(repository, request.selector, request.filter, options);
+    const found = await findBackup(repository, request.selector, request.filter, context);
     if (found.kind === 'own') return { chosen: [{ manifest: found.manifest, whole: true }], damaged: [] };
     throw new PgarkError(
       'backup-not-found',

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { PgarkError } from '../../src/common/errors.ts';
+import { silentLogger } from '../../src/common/log.ts';
 import { backup, type BackupRequest } from '../../src/operations/backup.ts';
 import { operationContext } from '../../src/operations/context.ts';
 import { verify } from '../../src/operations/verify.ts';
@@ -101,4 +102,22 @@ describe('each call to the store fails once in a backup', () => {
     },
     300_000,
   );
+});
+
+test.each([
+  ['ahead of', -600_000],
+  ['behind', 600_000],
+])("a clock that is %s the store's is told of", async (how, storeAheadMs) => {
+  await using database = await createDatabase({ name: 'clock' });
+  const warnings: string[] = [];
+  const logger = { ...silentLogger, warning: (_: string, message: string) => void warnings.push(message) };
+  logger.child = () => logger;
+  const run = (aheadMs: number) => {
+    const store = new MemoryStore({ clock: { now: () => new Date(Date.now() + aheadMs) } });
+    return backup(requestOf(database, store), operationContext({ logger }));
+  };
+  await run(0);
+  expect(warnings).toEqual([]);
+  await run(storeAheadMs);
+  expect(warnings).toEqual([expect.stringMatching(`this machine's clock is (9|10) min.* ${how} that of`)]);
 });

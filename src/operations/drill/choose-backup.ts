@@ -41,9 +41,9 @@ async function found(
   repository: Repository,
   selector: Parameters<typeof findBackup>[1],
   filter: BackupFilter,
-  { signal }: OperationContext,
+  context: OperationContext,
 ): Promise<Manifest> {
-  const backup = await findBackup(repository, selector, filter, { signal });
+  const backup = await findBackup(repository, selector, filter, context);
   if (backup.kind === 'own') return backup.manifest;
   throw new PgarkError(
     'backup-not-found',
