@@ -1,7 +1,11 @@
 import { messageOf } from '../common/errors.ts';
+import type { ConnectionConfig } from '../config/connection.ts';
 import type { StorageConfig } from '../config/model.ts';
 import type { Schedule } from '../config/schedule.ts';
 import type { OperationContext } from '../operations/context.ts';
+import { describeServer } from '../operations/other-server.ts';
+import { otherServerOf } from '../operations/shared-name.ts';
+import { Repository } from '../repository/repository.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { claimDue, type ClaimAnswer, endClaim } from './claims.ts';
 import { spacingOf } from './due-times.ts';
@@ -22,6 +26,8 @@ export interface Claimable {
   readonly schedule: Schedule | undefined;
   /** Where claims lie: the first that answers. */
   readonly storages: readonly StorageConfig[];
+  /** Of what is backed up: who has taken the due time may have another server of the same name in mind. */
+  readonly connection?: ConnectionConfig;
 }
 
 /** A due time, taken for this process once: no other host carries it out. */
@@ -72,7 +78,10 @@ export class DueClaim {
           },
           { signal: limit?.signal ?? signal },
         );
-        if (answer.kind === 'taken') return this.#skip(answer);
+        if (answer.kind === 'taken') {
+          if (await this.#isOfOtherServer(answer, store)) return undefined;
+          return this.#skip(answer);
+        }
         this.#held = { store, token: answer.token };
         return undefined;
       } catch (error) {
@@ -87,6 +96,31 @@ export class DueClaim {
       }
     }
     return undefined;
+  }
+
+  /** Two servers that share a name and a storage: neither is backed up by the other one's run. */
+  async #isOfOtherServer({ host, pid }: Extract<ClaimAnswer, { kind: 'taken' }>, store: ObjectStore): Promise<boolean> {
+    const { context } = this.#world;
+    const { id, source, connection } = this.#of;
+    const { clock, signal, logger } = context;
+    if (connection === undefined || (host === context.host && pid === context.pid)) return false;
+    const limit = timeLimit(clock, CLAIM_MS_MAX, `no answer within ${CLAIM_MS_MAX / 1_000} s`, signal);
+    try {
+      const other = await otherServerOf(new Repository(store, context), source, connection, limit);
+      if (other === undefined) return false;
+      logger.warning(
+        'source.other_server',
+        `${id}: ${host} (pid ${pid}) has begun what is due, but there are backups of another server by this name, ${describeServer(other)}: it is carried out here too. If these are two servers, give each a BACKUP_NAME or a storage prefix of its own`,
+        { job: id, host, pid, other },
+      );
+      return true;
+    } catch (error) {
+      signal.throwIfAborted();
+      logger.debug('source.other_server_unknown', `${id}: whose backups are there is not known: ${messageOf(error)}`);
+      return false;
+    } finally {
+      limit.end();
+    }
   }
 
   #skip(taken: Extract<ClaimAnswer, { kind: 'taken' }>): Extract<ClaimAnswer, { kind: 'taken' }> {

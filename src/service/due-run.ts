@@ -60,7 +60,8 @@ class DueRun {
     this.#fired = fired;
     this.#options = options;
     const { id, source, settings, storages } = job;
-    const claimable = { id, source: source.name, job: settings.name, schedule: settings.schedule, storages };
+    const { name, connection } = source;
+    const claimable = { id, source: name, job: settings.name, schedule: settings.schedule, storages, connection };
     this.#claim = new DueClaim(claimable, fired, options.world);
   }
 
