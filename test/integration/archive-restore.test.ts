@@ -6,6 +6,7 @@ import { verify } from '../../src/operations/verify.ts';
 import { ageSealer } from '../../src/pipeline/encryption/age-sealer.ts';
 import { opensslSealer } from '../../src/pipeline/encryption/openssl-sealer.ts';
 import { filePlace, linesOf, NO_KEYS, restoreInto } from '../support/archive-restoring.ts';
+import { makeConfigExtension } from '../support/config-extension.ts';
 import { createDatabase } from '../support/postgres.ts';
 import { futureDatabase } from '../support/restoring.ts';
 import { RICH_SQL } from '../support/rich-database.ts';
@@ -82,6 +83,24 @@ describe('a backup of format directory', () => {
     await restoreInto(empty, place.store);
     expect(await linesOf(empty)).toEqual(await linesOf(source));
     await expect(restoreInto(empty, place.store)).rejects.toMatchObject({ code: 'target-not-empty' });
+  });
+
+  test('loads tables of an extension after those that their foreign keys refer to, however large they are', async (context) => {
+    await using place = await filePlace();
+    await using extension = await makeConfigExtension(context);
+    await using source = await createDatabase({
+      sql: `CREATE EXTENSION ${extension.name};
+        INSERT INTO parent SELECT i, 'p' FROM generate_series(1, 100) i;
+        INSERT INTO child SELECT i, i, repeat('x', 10000) FROM generate_series(1, 100) i;
+        CREATE TABLE t AS SELECT generate_series(1, 1000) AS a`,
+    });
+    const expected = await linesOf(source);
+    for (const options of [{ jobs: 1 }, { jobs: 4, pieceRows: 30 }]) {
+      await using restored = futureDatabase();
+      await makeStockArchive(source, place.store, options);
+      await restoreInto(restored, place.store, options);
+      expect(await linesOf(restored)).toEqual(expected);
+    }
   });
 
   test('gives one table, with its indexes, rights and partitions, to a database of its own', async () => {

@@ -17,7 +17,7 @@ import { loadArchiveFile } from '../plain/load.ts';
 import type { ArchiveContents, ArchiveFile } from './contents.ts';
 import { describeEntry, qualifiedName } from './find-entries.ts';
 import { inParallel } from '../../common/in-parallel.ts';
-import { loadData, type LargeObjectFile, type LoadTask, planTasks } from './load-data.ts';
+import { loadData, type LargeObjectFile, type LoadTask, planTasks, stagesOf } from './load-data.ts';
 import { ArchiveObjects } from './read-archive.ts';
 import { renameStatements } from './rename-plan.ts';
 import { verifyRows } from './verify-rows.ts';
@@ -223,7 +223,7 @@ async function load(
   await restoreEntries(phases.before, 1);
   const tally = tallyOf(onStoredBytes);
   const encoding = clientEncodingOf(toc);
-  const connections = await loadData(tasks, {
+  const connections = await loadData(stagesOf(tasks, toc.entries), {
     ...how,
     encoding,
     read: (file) =>

@@ -3,7 +3,7 @@ import { isPgarkError, PgarkError } from '../../common/errors.ts';
 import { describeConnection } from '../../postgres/client/connection-parameters.ts';
 import { quoteLiteral, type Session } from '../../postgres/client/connect.ts';
 import { readCopyStatement } from '../../postgres/toc/copy-statement.ts';
-import type { TocEntry } from '../../postgres/toc/toc.ts';
+import { TABLE_DATA, type TocEntry } from '../../postgres/toc/toc.ts';
 import type { ArchiveFile } from './contents.ts';
 import { decodeName } from './decode-name.ts';
 import { withoutEndMark } from './end-mark.ts';
@@ -63,18 +63,46 @@ export function planTasks(
   return sized.toSorted((a, b) => b.bytes - a.bytes).map(({ task }) => task);
 }
 
+/**
+ * The tasks in their order, in stages, each of which wants the ones before it. Foreign keys of an extension's tables are there
+ * as soon as the extension is, and pg_dump says what they refer to by nothing but the order of its `entries` (it sorts by
+ * `processExtensionTables`, and writes of rows only which table they are of). So these tables are loaded one after the
+ * other; and before all others, whose rows an extension may check by its own.
+ */
+export function stagesOf(tasks: readonly LoadTask[], entries: readonly TocEntry[]): readonly (readonly LoadTask[])[] {
+  const defined = new Set(entries.map(({ dumpId }) => dumpId));
+  // What an extension makes has no definition of its own in the TOC.
+  const ofExtensions = entries.filter(
+    ({ description, dependencies }) =>
+      description === TABLE_DATA && !dependencies.some((dumpId) => defined.has(dumpId)),
+  );
+  const turns = new Map(ofExtensions.map(({ dumpId }, turn) => [dumpId, turn]));
+  const stages = Array.from({ length: ofExtensions.length + 1 }, (): LoadTask[] => []);
+  for (const task of tasks) {
+    const turn = task.kind === 'rows' ? turns.get(task.entry.dumpId) : undefined;
+    stages[turn ?? ofExtensions.length]?.push(task);
+  }
+  return stages.filter((stage) => stage.length > 0);
+}
+
 /** A task, and what is left of attempts to carry it out. */
 interface Turn extends Attempted {
   readonly task: LoadTask;
 }
 
 /**
- * Loads everything, on several connections; with fewer of them if the server gives no more. Each file is read to its end
- * and proven before its rows are committed, and its rows are there exactly once. Resolves with as many
- * connections as the server gives. Errors: `restore-failed` with the server's
- * words, `corrupt` for rows that are not as many as were recorded, those of `read`.
+ * Loads everything, on several connections; with fewer of them if the server gives no more. A stage begins when all of the
+ * one before is committed. Each file is read to its end and proven before its rows are committed, and its rows are there
+ * exactly once. Resolves with as many connections as the server gives. Errors: `restore-failed` with the server's words,
+ * `corrupt` for rows that are not as many as were recorded, those of `read`.
  */
-export async function loadData(tasks: readonly LoadTask[], load: DataLoad): Promise<number> {
+export async function loadData(stages: readonly (readonly LoadTask[])[], load: DataLoad): Promise<number> {
+  let { jobs } = load;
+  for (const tasks of stages) jobs = await loadStage(tasks, { ...load, jobs });
+  return jobs;
+}
+
+async function loadStage(tasks: readonly LoadTask[], load: DataLoad): Promise<number> {
   const lost = new LostBackends();
   const numbers = Array.from({ length: Math.min(load.jobs, tasks.length) }, (_, index) => index);
   const turns = tasks.map((task): Turn => ({ task }));
