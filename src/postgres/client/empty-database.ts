@@ -8,7 +8,7 @@ export async function isEmptyDatabase(session: Session): Promise<boolean> {
        where nspname !~ '^pg_' and nspname <> 'information_schema'
          and not exists (select from pg_depend e where e.classid = 'pg_namespace'::regclass and e.objid = pg_namespace.oid and e.deptype = 'e'))
     select not exists (select from pg_namespace where oid in (select oid from own) and nspname <> 'public')
-       and not exists (select from pg_class c where c.relnamespace in (select oid from own)
+       and not exists (select from pg_class c where c.relnamespace in (select oid from own) and c.relkind not in ('i', 'I')
                          and not exists (select from pg_depend e where e.classid = 'pg_class'::regclass and e.objid = c.oid and e.deptype = 'e'))
        and not exists (select from pg_proc p where p.pronamespace in (select oid from own)
                          and not exists (select from pg_depend e where e.classid = 'pg_proc'::regclass and e.objid = p.oid and e.deptype = 'e'))
