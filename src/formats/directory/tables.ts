@@ -1,4 +1,5 @@
 import type { Session } from '../../postgres/client/connect.ts';
+import { EXTENSION_ROWS_SQL } from '../../postgres/client/extension-rows.ts';
 
 /** A table whose definition or rows a dump may hold. */
 export interface KnownTable {
@@ -28,10 +29,6 @@ export interface TableFacts {
   /** `WHERE …` of an extension that has given out which rows of its table are the user's; else empty. */
   readonly condition: string;
 }
-
-/** Tables of extensions whose rows are the users'. pg_extension.extcondition has as many elements. */
-export const EXTENSION_ROWS_SQL = `select u.oid, u.condition
-  from pg_catalog.pg_extension e, unnest(e.extconfig, e.extcondition) as u(oid, condition)`;
 
 /**
  * What pg_dump takes into account (`getTables`, `selectDumpableTable`): tables of users' schemas, of extensions only those

@@ -6,6 +6,7 @@ import { Digest } from '../../pipeline/digest.ts';
 import { RowsHash } from '../../pipeline/rows-hash.ts';
 import { quoteLiteral, type Session } from '../../postgres/client/connect.ts';
 import { describeConnection } from '../../postgres/client/connection-parameters.ts';
+import { EXTENSION_ROWS_SQL } from '../../postgres/client/extension-rows.ts';
 import type { ByteString } from '../../postgres/toc/byte-string.ts';
 import { readCopyStatement } from '../../postgres/toc/copy-statement.ts';
 import type { TocEntry } from '../../postgres/toc/toc.ts';
@@ -16,7 +17,6 @@ import { qualifiedName } from './find-entries.ts';
 import type { LargeObjectFile } from './load-data.ts';
 import { isLost, type LoadSessionOptions, RECONNECTING } from './load-session.ts';
 import { readLargeObject } from './read-piece.ts';
-import { EXTENSION_ROWS_SQL } from './tables.ts';
 
 /** A table, and what was recorded of its rows. */
 export interface RecordedTable extends RowsEvidence {

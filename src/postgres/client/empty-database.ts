@@ -1,7 +1,11 @@
 import type { Session } from './connect.ts';
+import { READABLE_EXTENSION_ROWS_SQL } from './extension-rows.ts';
 
-/** Whether the database of this session holds nothing of a user's: no relation, routine, type, schema or large object. */
-export async function isEmptyDatabase(session: Session): Promise<boolean> {
+/**
+ * Whether the database of this session holds nothing that a user has made: no relation, routine, type, schema or large object.
+ * There may be rows in tables of extensions: see `findExtensionRows`.
+ */
+export async function hasNoObjects(session: Session): Promise<boolean> {
   const [row] = await session.query<{ empty: boolean }>(`
     with own as (
       select oid from pg_namespace
@@ -47,11 +51,14 @@ END $pgark$`;
 /**
  * SQL that removes everything of users' from a database, for a load in the same transaction. Extensions stay, and what
  * belongs to them: a dump's CREATE EXTENSION IF NOT EXISTS finds them. Those in a schema of their own are dropped with it
- * where the role may, since the dump makes that schema anew.
+ * where the role may, since the dump makes that schema anew. Of those that stay, rows are deleted that a dump holds: it
+ * would bring them once more.
  */
 export const EMPTY_DATABASE_SQL = `DO $pgark$
 DECLARE
   item record;
+  has_rows boolean;
+  deletions text[] := '{}';
   search_path_before constant text := pg_catalog.current_setting('search_path');
 BEGIN
   PERFORM pg_catalog.set_config('search_path', 'pg_catalog', true);
@@ -91,6 +98,18 @@ BEGIN
   FOR item IN SELECT fdwname AS name FROM pg_foreign_data_wrapper f
     WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_foreign_data_wrapper'::regclass AND d.objid = f.oid AND d.deptype = 'e')
   LOOP EXECUTE format('DROP FOREIGN DATA WRAPPER %I CASCADE', item.name); END LOOP;
+  -- In one statement: foreign keys, even in a circle, are looked at when all of these rows are gone.
+  FOR item IN ${READABLE_EXTENSION_ROWS_SQL}
+  LOOP
+    EXECUTE format('SELECT EXISTS (SELECT FROM ONLY %s %s)', item.relation, item.condition) INTO has_rows;
+    CONTINUE WHEN NOT has_rows;
+    IF NOT has_table_privilege(item.oid, 'DELETE') THEN
+      RAISE insufficient_privilege USING MESSAGE =
+        format('role %I may not delete the rows of %s, a table of extension %I', current_user, item.relation, item.extension);
+    END IF;
+    deletions := deletions || format('d%s AS (DELETE FROM ONLY %s %s)', cardinality(deletions), item.relation, item.condition);
+  END LOOP;
+  IF deletions <> '{}' THEN EXECUTE format('WITH %s SELECT', array_to_string(deletions, ', ')); END IF;
   -- Default privileges go back to PostgreSQL's own, or they would be added to what the dump grants.
   FOR item IN
     SELECT r.rolname AS role, n.nspname AS schema, t.objects, t.public_right,
