@@ -79,7 +79,8 @@ describe('rows of users in tables of an extension', { timeout: 300_000 }, () => 
     await using source = await createDatabase({ name: 'src', owner: role, sql: 'CREATE TABLE t (a int)' });
     await using target = await createDatabase({ name: 'ext', owner: role, sql: 'CREATE TABLE old AS SELECT 1 AS a' });
     const admin = openDatabase(target.name);
-    await admin.query(`CREATE EXTENSION ${extension.name}; GRANT SELECT ON parent, child TO PUBLIC; ${ROWS}`);
+    await admin.query(`CREATE EXTENSION ${extension.name}; GRANT SELECT ON parent, child TO PUBLIC; ${ROWS};
+      CREATE CAST (varchar AS jsonb) WITH INOUT`);
     await makeBackup({ database: source, storage });
     const before = await dumpOf(admin);
     const args = ['restore', 'latest', '--to-db', target.name, '--clean'];

@@ -116,6 +116,20 @@ describe('--clean', { timeout: 300_000 }, () => {
     expect(left.map(({ name }) => name).sort()).toEqual(['public', 't']);
   });
 
+  test('drops casts between types that are the server’s, which lie in no schema', async () => {
+    await using storage = await fileStorage();
+    await using database = await createDatabase({
+      name: uniqueName(),
+      sql: `${SMALL}; CREATE CAST (varchar AS jsonb) WITH INOUT; CREATE EXTENSION hstore`,
+    });
+    await makeBackup({ database, storage });
+    const before = await dumpOf(database);
+    await database.query('CREATE CAST ("char" AS pg_catalog.bit) WITH INOUT');
+    const args = ['restore', 'latest', '--in-place', '--yes', database.name, '--clean'];
+    expect(await pgark({ database, storage }, args)).toMatchObject({ exitCode: 0 });
+    expect(await dumpOf(database)).toBe(before);
+  });
+
   test('puts the same rich content in the place of itself', async () => {
     await using storage = await fileStorage();
     await using database = await createDatabase({

@@ -40,6 +40,9 @@ const DROP_SUBSCRIPTIONS = `FOR item IN SELECT subname AS name FROM pg_catalog.p
     EXECUTE pg_catalog.format('DROP SUBSCRIPTION %I', item.name);
   END LOOP;`;
 
+/** `FirstNormalObjectId` of access/transam.h: what is below came with the server. */
+const FIRST_NORMAL_OID = 16384;
+
 /** SQL that takes away what keeps a database from being dropped, besides sessions. */
 export const DROP_SUBSCRIPTIONS_SQL = `DO $pgark$
 DECLARE
@@ -98,6 +101,13 @@ BEGIN
   FOR item IN SELECT fdwname AS name FROM pg_foreign_data_wrapper f
     WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_foreign_data_wrapper'::regclass AND d.objid = f.oid AND d.deptype = 'e')
   LOOP EXECUTE format('DROP FOREIGN DATA WRAPPER %I CASCADE', item.name); END LOOP;
+  -- Casts lie in no schema. Whoever may not drop one owns neither of its types, and has not made it.
+  FOR item IN
+    SELECT o.identity FROM pg_cast c JOIN pg_type s ON s.oid = c.castsource JOIN pg_type t ON t.oid = c.casttarget
+      CROSS JOIN pg_identify_object('pg_cast'::regclass, c.oid, 0) o
+     WHERE c.oid >= ${FIRST_NORMAL_OID} AND (pg_has_role(s.typowner, 'USAGE') OR pg_has_role(t.typowner, 'USAGE'))
+       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_cast'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+  LOOP EXECUTE format('DROP CAST %s CASCADE', item.identity); END LOOP;
   -- In one statement: foreign keys, even in a circle, are looked at when all of these rows are gone.
   FOR item IN ${READABLE_EXTENSION_ROWS_SQL}
   LOOP
