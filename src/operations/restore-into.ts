@@ -16,10 +16,9 @@ import {
   dropDatabase,
   knowsProvider,
   nameWithSuffix,
-  renameDatabase,
   subscriptionsOf,
 } from '../postgres/client/target-database.ts';
-import { refusePrepared, swapDatabases } from '../postgres/client/swap-databases.ts';
+import { refusePrepared, renameLoaded, swapDatabases } from '../postgres/client/swap-databases.ts';
 import type { Run } from '../runs/run.ts';
 import type { OperationContext } from './context.ts';
 import {
@@ -198,8 +197,8 @@ async function putInPlace(
     if (!replaces) {
       const wanted = leaveOut?.privileges === true ? withoutGrants(like) : like;
       await giveProperties(session, wanted, { ...connection, database: loaded }, run);
-      await renameDatabase(session, loaded, current);
-      if (like?.properties?.isTemplate === true) await markTemplate(session, current, run);
+      await renameLoaded(session, helper, names);
+      if (like?.properties?.isTemplate === true) await markTemplate(helper, current, run);
       return;
     }
     const standing = await standingOf(session, current);

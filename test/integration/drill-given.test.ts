@@ -99,6 +99,45 @@ test('a role that somebody else makes at the same moment is taken as it is', asy
   }
 });
 
+test('a session that keeps a restored database from its name says nothing of the backup', async () => {
+  const role = 'mover';
+  await original.sql(`CREATE ROLE ${role}; CREATE ROLE viewer`);
+  await original.sql(`CREATE DATABASE moved OWNER ${role}`);
+  await sqlIn(
+    'moved',
+    `SET ROLE ${role}; CREATE SCHEMA s; CREATE TABLE s.t AS SELECT 1 AS a; GRANT SELECT ON s.t TO viewer`,
+  );
+  await given.sql(`CREATE ROLE ${role} LOGIN CREATEDB; CREATE ROLE viewer`);
+  await using storage = await fileStorage();
+  await succeed(['backup'], { ...storage.env, DATABASE_URL: urlIn('moved') });
+  const store = new FileStore({ root: storage.path, clock: systemClock, random: systemRandom });
+  const other = await connect({ ...given.connection, database: 'postgres' }, { applicationName: 'other' });
+  // The load waits at its GRANT until it is known whether the role stays.
+  await other.query('BEGIN; DROP ROLE viewer');
+  const drilled = drillIn(store, work, {
+    scratch: { kind: 'given', connection: { ...given.connection, user: role } },
+  }).catch((error: unknown) => error);
+  const loading = `from pg_stat_activity where datname ~ '^pgark_drill_.*_restoring_' and wait_event_type = 'Lock'`;
+  await given.until(`exists (select ${loading})`);
+  const [found] = await given.sql<{ database: string }>(`select datname as database ${loading}`);
+  const watcher = await connect(
+    { ...given.connection, database: found?.database ?? '' },
+    { applicationName: 'watcher' },
+  );
+  try {
+    await other.query('ROLLBACK');
+    expect(await drilled).toMatchObject({
+      code: 'drill-impossible',
+      message: expect.stringMatching(/cannot be tried here: database "pgark_drill_.*" is in use/),
+      hint: expect.stringContaining('superuser'),
+    });
+    expect(await proofsIn(store)).toEqual([]);
+  } finally {
+    await watcher.close();
+    await other.close();
+  }
+});
+
 test.each(['plain', 'directory'])(
   'a tablespace that the given server lacks says nothing of a %s backup',
   async (format) => {

@@ -175,6 +175,20 @@ describe('a restore that is cut off', { timeout: 300_000 }, () => {
     expect(await databaseNames(restored.name.slice(0, 12))).toEqual([restored.name]);
   });
 
+  test('whoever has looked into a new database while it was loaded is sent away before it gets its name', async () => {
+    await using made = await setUp();
+    await using restored = futureDatabase('watched');
+    const result = await interrupted(
+      made.place,
+      ['restore', 'slow.sql', '--to-db', restored.name],
+      async (_, loading) => {
+        await openDatabase(loading.database).connect();
+      },
+    );
+    expect(result).toMatchObject({ exitCode: 0 });
+    expect(await restored.query('SELECT count(*)::int AS count FROM late')).toEqual([{ count: 200_000 }]);
+  });
+
   test('two restores of one database at once do not take each other’s half-loaded one', async () => {
     await using made = await setUp();
     const { place, database, storage } = made;

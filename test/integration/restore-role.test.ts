@@ -6,7 +6,14 @@ import type { RestoreTarget } from '../../src/operations/restore-into.ts';
 import { filePlace, linesOf, restoreInto } from '../support/archive-restoring.ts';
 import { backUp, fileDestination } from '../support/destinations.ts';
 import { postgresFacts } from '../support/facts.ts';
-import { createDatabase, createRole, type Login, runAsSuperuser, type TestDatabase } from '../support/postgres.ts';
+import {
+  createDatabase,
+  createRole,
+  type Login,
+  openDatabase,
+  runAsSuperuser,
+  type TestDatabase,
+} from '../support/postgres.ts';
 import { databaseNames, futureDatabase } from '../support/restoring.ts';
 import { makeStockArchive } from '../support/stock-archive.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
@@ -103,6 +110,21 @@ describe('a restore as a role', () => {
       });
     }
     expect(await databaseNames(restored.name.slice(0, 15))).toEqual([]);
+  });
+
+  test('in place ends sessions that only the login may end', async () => {
+    await using owner = await createRole('CREATEDB');
+    await using application = await createRole();
+    await using place = await filePlace();
+    await using current = await createDatabase({ name: 'owned', owner, sql: SQL });
+    await makeStockArchive(current, place.store);
+    const used = await openDatabase(current.name, application).connect();
+    const { connection } = targetOf(current, postgresFacts(), owner.user);
+    const target = { kind: 'in-place', connection, clean: false, dropOld: true } as const;
+    await restoreInto(current, place.store, { target, leaveOut: NO_OWNERS });
+    await expect(used.query('SELECT 1')).rejects.toThrow();
+    expect(await current.query(OWNERS_SQL)).toEqual([{ owner: owner.user }]);
+    await current.drop();
   });
 
   test('ends what is left of a broken connection, which is the login’s and not the role’s', async () => {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { Secret } from '../../src/common/secret.ts';
 import { connect, type Session } from '../../src/postgres/client/connect.ts';
-import { swapDatabases } from '../../src/postgres/client/swap-databases.ts';
+import { renameLoaded, swapDatabases } from '../../src/postgres/client/swap-databases.ts';
 import { postgresFacts } from '../support/facts.ts';
 import { createDatabase, openDatabase } from '../support/postgres.ts';
 import { databaseNames } from '../support/restoring.ts';
@@ -44,5 +44,19 @@ describe('the exchange of two databases', { timeout: 300_000 }, () => {
     expect(await databaseNames(loaded.name)).toEqual(exchanged ? [] : [loaded.name]);
     const tables = await current.query('SELECT FROM pg_tables WHERE tablename = $1', [exchanged ? 'new' : 'old']);
     expect(tables).toHaveLength(1);
+  });
+
+  test.each([
+    ['before', false],
+    ['after', true],
+  ] as const)('for a loaded one alone, whose session is cut %s the server commits: %s', async (when, renamed) => {
+    await using loaded = await createDatabase({ name: 'loaded' });
+    await using current = openDatabase(`${loaded.name} by its name`);
+    await using session = await maintenance();
+    await using helper = await maintenance();
+    const renaming = renameLoaded(cutAtCommit(session, when), helper, { loaded: loaded.name, current: current.name });
+    if (renamed) await renaming;
+    else await expect(renaming).rejects.toThrow('the connection was cut');
+    expect(await databaseNames(loaded.name)).toEqual([renamed ? current.name : loaded.name]);
   });
 });

@@ -1,6 +1,7 @@
 import { formatDuration } from '../../common/bytes.ts';
 import { asPgarkError, PgarkError } from '../../common/errors.ts';
 import type { ErrorCode } from '../../common/error-table.ts';
+import { isInUse } from '../../postgres/client/swap-databases.ts';
 import { formatLsn } from '../../postgres/wal/lsn.ts';
 import { keys } from '../../repository/keys.ts';
 import type { Manifest } from '../../repository/manifest.ts';
@@ -161,6 +162,7 @@ class Drill {
     if (!isVerdict(error) && error.code !== 'restore-failed' && error.code !== 'postgres-failed') return error;
     // What assertions say stands in errors word for word, and they come last.
     if (this.#restored === undefined && isOfMachine(error)) return impossible(id, error);
+    if (this.#restored === undefined && isInUse(error)) return impossible(id, error, error.hint);
     if (this.#restored === undefined && this.#request.scratch.kind === 'given' && OF_RIGHTS.test(error.message)) {
       return impossible(id, error, RIGHTS_HINT);
     }

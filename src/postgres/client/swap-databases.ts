@@ -1,60 +1,115 @@
 import { assert, PgarkError } from '../../common/errors.ts';
 import { quoteIdentifier as q, quoteLiteral, type Session, sqlStateOf } from './connect.ts';
 
-/**
- * Puts a loaded database into the place of the current one: both renames in one transaction. Whoever is connected to
- * either is sent away by `helper`, a second session, while the rename waits for them; new connections wait for the
- * rename. If it fails, or either session is cut, both databases keep their names. Where the answer to COMMIT is lost, the
- * server is asked what came of it.
- */
+interface Rename {
+  readonly from: string;
+  readonly to: string;
+}
+
+/** Puts a loaded database into the place of the current one. Errors: see `renameTogether`. */
 export async function swapDatabases(
   session: Session,
   helper: Session,
-  names: { readonly current: string; readonly loaded: string; readonly keepAs: string },
+  { current, loaded, keepAs }: { readonly current: string; readonly loaded: string; readonly keepAs: string },
 ): Promise<void> {
-  const { current, loaded, keepAs } = names;
-  const before = await identityOf(session, loaded);
+  await renameTogether(session, helper, { from: loaded, to: current }, { from: current, to: keepAs });
+}
+
+/** Gives a loaded database a name that no other has. Errors: see `renameTogether`. */
+export async function renameLoaded(
+  session: Session,
+  helper: Session,
+  { current, loaded }: { readonly current: string; readonly loaded: string },
+): Promise<void> {
+  await renameTogether(session, helper, { from: loaded, to: current });
+}
+
+/**
+ * All renames in one transaction. Whoever is connected to one of the databases, be it monitoring that looks into each, is
+ * sent away by `helper`, a second session, while the rename waits for them; new connections wait for the rename. If it
+ * fails, or either session is cut, the databases keep their names. Where the answer to COMMIT is lost, the server is asked
+ * what came of it. Error: `restore-failed` where a name is taken by now, or a database is in use by whom nobody sends away.
+ */
+async function renameTogether(session: Session, helper: Session, loaded: Rename, replaced?: Rename): Promise<void> {
+  const renames = replaced === undefined ? [loaded] : [replaced, loaded];
+  const before = await identityOf(session, loaded.from);
+  let doing: Rename | undefined;
   let committing = false;
   const ended = new AbortController();
-  const sendAway = async (): Promise<void> => {
-    // pg_sleep keeps the pace on the server; the loop ends with the transaction.
-    while (!ended.signal.aborted) {
-      // Asking to end a session that one may not end is an error, which would keep the others alive.
-      await helper.query(
-        `select pg_terminate_backend(pid) from pg_stat_activity a
-          where datname = any($1) and pid <> pg_backend_pid()
-            and exists (select from pg_roles me where me.rolname = current_user and (me.rolsuper or (a.usesysid is not null
-                  and (pg_has_role(a.usesysid, 'USAGE') or (pg_has_role('pg_signal_backend', 'USAGE')
-                       and not (select rolsuper from pg_roles where oid = a.usesysid))))))`,
-        [[current, loaded]],
-      );
-      await helper.query('select pg_sleep(0.1)');
-    }
-  };
-  const sent = sendAway().then(
+  const databases = renames.map(({ from }) => from);
+  const sent = sendAway(helper, databases, ended.signal).then(
     () => undefined,
     (error: unknown) => error,
   );
   try {
     await session.query('BEGIN');
-    await session.query(`ALTER DATABASE ${q(current)} RENAME TO ${q(keepAs)}`);
-    await session.query(`ALTER DATABASE ${q(loaded)} RENAME TO ${q(current)}`);
+    for (doing of renames) await session.query(`ALTER DATABASE ${q(doing.from)} RENAME TO ${q(doing.to)}`);
     committing = true;
     await session.query('COMMIT');
   } catch (error) {
     ended.abort();
     await session.query('ROLLBACK').catch(() => []);
     const cause = (await sent) ?? error;
-    if (committing && (await hasBecome(helper, before, current))) return;
-    if (sqlStateOf(error) !== '55006') throw error;
-    await refusePrepared(helper, current, { cause });
-    throw new PgarkError('restore-failed', `database "${current}" is in use and its sessions could not be ended`, {
-      cause,
-      hint: 'stop the applications that use it, or restore with a role that has pg_signal_backend; the loaded copy was dropped',
-    });
+    if (committing && (await hasBecome(helper, before, loaded.to))) return;
+    throw doing === undefined ? error : await reasonOf({ error, cause }, doing, doing === replaced, helper);
   }
   ended.abort();
   await sent;
+}
+
+/** Ends what sessions the role may end, and what the user may who has logged in: neither need have the other's rights. */
+async function sendAway(helper: Session, databases: readonly string[], ended: AbortSignal): Promise<void> {
+  // Asking to end a session that one may not end is an error, which would keep the others alive.
+  const end = (): Promise<unknown> =>
+    helper.query(
+      `select pg_terminate_backend(pid) from pg_stat_activity a
+        where datname = any($1) and pid <> pg_backend_pid()
+          and exists (select from pg_roles me where me.rolname = current_user and (me.rolsuper or (a.usesysid is not null
+                and (pg_has_role(a.usesysid, 'USAGE') or (pg_has_role('pg_signal_backend', 'USAGE')
+                     and not (select rolsuper from pg_roles where oid = a.usesysid))))))`,
+      [databases],
+    );
+  // pg_sleep keeps the pace on the server; the loop ends with the transaction.
+  while (!ended.aborted) {
+    await end();
+    if (helper.parameters.role !== undefined) await helper.asUser(end);
+    await helper.query('select pg_sleep(0.1)');
+  }
+}
+
+const IN_USE = 'is in use and its sessions could not be ended';
+
+/** Whether others kept a database from its new name, which says nothing of what it holds. */
+export function isInUse({ message }: PgarkError): boolean {
+  return message.endsWith(IN_USE);
+}
+
+async function reasonOf(
+  { error, cause }: { readonly error: unknown; readonly cause: unknown },
+  { from, to }: Rename,
+  isReplaced: boolean,
+  helper: Session,
+): Promise<unknown> {
+  const state = sqlStateOf(error);
+  // The second one where the other's transaction ended in between.
+  if (state === '42P04' || state === '23505') {
+    return new PgarkError(
+      'restore-failed',
+      `database "${to}" was made by somebody else, such as another restore, while this one was loading`,
+      {
+        cause: error,
+        hint: 'look at what it holds; if it is not what you want, restore under another name, or drop it and restore again',
+      },
+    );
+  }
+  if (state !== '55006') return error;
+  if (isReplaced) await refusePrepared(helper, from, { cause });
+  return new PgarkError('restore-failed', `database "${from}" ${IN_USE}`, {
+    cause,
+    hint: isReplaced
+      ? 'stop the applications that use it, or restore with a role that has pg_signal_backend; the loaded copy was dropped'
+      : 'keep others, monitoring too, out of a database that is being restored; or restore with a role that may end their sessions: one that has pg_signal_backend, a superuser for those of superusers',
+  });
 }
 
 const NAMES_SHOWN_MAX = 3;

@@ -209,24 +209,6 @@ export async function checkMayReplace(
   }
 }
 
-/** Error: `restore-failed` if a database has that name by now. */
-export async function renameDatabase(session: Session, from: string, to: string): Promise<void> {
-  try {
-    await session.query(`ALTER DATABASE ${q(from)} RENAME TO ${q(to)}`);
-  } catch (error) {
-    // The second one where the other's transaction ended in between.
-    if (!['42P04', '23505'].includes(sqlStateOf(error) ?? '')) throw error;
-    throw new PgarkError(
-      'restore-failed',
-      `database "${to}" was made by somebody else, such as another restore, while this one was loading`,
-      {
-        cause: error,
-        hint: 'look at what it holds; if it is not what you want, restore under another name, or drop it and restore again',
-      },
-    );
-  }
-}
-
 /** `name` and a suffix in the 63 bytes of an identifier: the name gives way, at a character's border. */
 export function nameWithSuffix(name: string, suffix: string): string {
   const room = NAME_BYTES_MAX - Buffer.byteLength(suffix);
