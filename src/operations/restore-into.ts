@@ -12,15 +12,15 @@ import {
   connectForMaintenance,
   createDatabase,
   type DatabaseProperties,
-  databaseSettings,
   dropDatabase,
   knowsProvider,
   nameWithSuffix,
   subscriptionsOf,
 } from '../postgres/client/target-database.ts';
-import { refusePrepared, renameLoaded, swapDatabases } from '../postgres/client/swap-databases.ts';
+import { refusePrepared } from '../postgres/client/swap-databases.ts';
 import type { Run } from '../runs/run.ts';
 import type { OperationContext } from './context.ts';
+import { putInPlace } from './put-in-place.ts';
 import {
   type Approach,
   type BesideApproach,
@@ -31,7 +31,7 @@ import {
   type WithinApproach,
 } from './restore-approach.ts';
 import { emptyAgain, readEmptiness } from './restore-emptiness.ts';
-import { closeLikeOld, giveProperties, markTemplate, standingOf, usableTablespace } from './restore-properties.ts';
+import { noteSubscriptions, usableTablespace } from './restore-properties.ts';
 
 export type { RestoreTarget } from './restore-approach.ts';
 
@@ -102,17 +102,6 @@ async function loadWithin(
   }
 }
 
-/** pg_dump writes subscriptions so that they are made without a look at their publisher, and disabled. */
-async function noteSubscriptions(session: Session, database: string, run: Run): Promise<void> {
-  const names = await subscriptionsOf(session, database);
-  if (names.length === 0) return;
-  run.logger.warning(
-    'restore.subscriptions_disabled',
-    `subscriptions are restored disabled: ${names.join(', ')}; see to their slots on the publisher before ALTER SUBSCRIPTION … ENABLE`,
-    { subscriptions: names },
-  );
-}
-
 /**
  * The server's end of a load that was broken off goes on with its statement until it looks for its client, and holds the
  * transaction's locks as long.
@@ -176,45 +165,6 @@ async function loadBeside(
   }
   if (!replaces || target.kind !== 'in-place' || !target.dropOld) return replaces;
   return !(await dropReplaced(keepAs, connection, run));
-}
-
-type SessionOptions = Parameters<typeof connectForMaintenance>[1];
-
-/** Works in sessions of its own: one that was idle while the data was loaded may be gone. */
-async function putInPlace(
-  names: { readonly current: string; readonly loaded: string; readonly keepAs: string },
-  { source: { like }, target: { connection }, leaveOut }: LoadOrder,
-  { replaces }: BesideApproach,
-  options: SessionOptions,
-  run: Run,
-): Promise<void> {
-  const { current, loaded } = names;
-  const session = await connectForMaintenance(connection, options);
-  const helper = await connectForMaintenance(connection, options);
-  try {
-    await noteSubscriptions(session, loaded, run);
-    await session.query(`COMMENT ON DATABASE ${quoteIdentifier(loaded)} IS NULL`);
-    if (!replaces) {
-      const wanted = leaveOut?.privileges === true ? withoutGrants(like) : like;
-      await giveProperties(session, wanted, { ...connection, database: loaded }, run);
-      await renameLoaded(session, helper, names);
-      if (like?.properties?.isTemplate === true) await markTemplate(helper, current, run);
-      return;
-    }
-    const standing = await standingOf(session, current);
-    for (const statement of await databaseSettings(session, current, loaded)) await session.query(statement);
-    if (!standing.takesConnections) await closeLikeOld(session, loaded, current, run);
-    await swapDatabases(session, helper, names);
-    if (standing.isTemplate) await markTemplate(helper, current, run);
-  } finally {
-    await Promise.all([session.close(), helper.close()]);
-  }
-}
-
-function withoutGrants(like: LoadOrder['source']['like']): LoadOrder['source']['like'] {
-  if (like?.properties === undefined) return like;
-  const { grants: _, ...properties } = like.properties;
-  return { ...like, properties };
 }
 
 /** Its failure never hides that of the restore. Not bound to the run's signal: an interrupted run cleans up too. */

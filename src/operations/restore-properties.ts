@@ -2,8 +2,8 @@ import { messageOf } from '../common/errors.ts';
 import type { LoadSource } from '../formats/load-source.ts';
 import { connect, quoteIdentifier, type Session, sqlStateOf } from '../postgres/client/connect.ts';
 import type { ConnectionParameters } from '../postgres/client/connection-parameters.ts';
-import { chooseTablespace, propertyStatements, readOwnProperties } from '../postgres/client/database-properties.ts';
-import { ownerOf } from '../postgres/client/target-database.ts';
+import { chooseTablespace, type OwnProperties, propertyStatements } from '../postgres/client/database-properties.ts';
+import { ownerOf, subscriptionsOf } from '../postgres/client/target-database.ts';
 import type { Run } from '../runs/run.ts';
 
 /** The tablespace to make the database in, if it can be the one that is wanted; else a warning. */
@@ -18,8 +18,8 @@ export async function usableTablespace(
 }
 
 /**
- * Gives a database that was made anew what the original had besides its content. What the server or the role does not
- * allow (a role that is missing there, say) is a warning each: the data is there without it.
+ * Gives a database that was made anew what the original had besides its content, but for the comment. What the server or
+ * the role does not allow (a role that is missing there, say) is a warning each: the data is there without it.
  */
 export async function giveProperties(
   session: Session,
@@ -33,7 +33,7 @@ export async function giveProperties(
   const owner = await ownerOf(session, database);
   // An owner that has taken the place of the original one keeps the rights of owners.
   const revokeFrom = owner !== undefined && owner === like.owner ? [owner] : [];
-  for (const { what, sql } of propertyStatements(properties, database, revokeFrom)) {
+  for (const { what, sql } of propertyStatements(withoutComment(properties), database, revokeFrom)) {
     await attempt(session, sql, `the database does not have ${what} of the original`, run);
   }
   if (properties.leftOut.length > 0) {
@@ -58,16 +58,28 @@ async function resetIfClosed(session: Session, connection: ConnectionParameters,
   }
 }
 
-/** What a database that is about to be replaced has, and what the new one gets only once it is in its place. */
-export interface Standing {
-  readonly isTemplate: boolean;
-  readonly takesConnections: boolean;
+/** Gives a database that is to replace another what that one has, but for the comment. */
+export async function takeOverProperties(session: Session, old: OwnProperties, loaded: string): Promise<void> {
+  const owner = await ownerOf(session, loaded);
+  const statements = propertyStatements(withoutComment(old), loaded, owner === undefined ? [] : [owner]);
+  for (const { sql } of statements) await session.query(sql);
 }
 
-export async function standingOf(session: Session, database: string): Promise<Standing> {
-  const properties = await readOwnProperties(session, database);
-  const closed = await session.query('select from pg_database where datname = $1 and not datallowconn', [database]);
-  return { isTemplate: properties?.isTemplate === true, takesConnections: closed.length === 0 };
+/** The database has a comment already, the mark of one that is not complete, which stays until it gets its name. */
+function withoutComment<T extends { readonly comment?: string | undefined }>(properties: T): Omit<T, 'comment'> {
+  const { comment: _, ...others } = properties;
+  return others;
+}
+
+/** pg_dump writes subscriptions so that they are made without a look at their publisher, and disabled. */
+export async function noteSubscriptions(session: Session, database: string, run: Run): Promise<void> {
+  const names = await subscriptionsOf(session, database);
+  if (names.length === 0) return;
+  run.logger.warning(
+    'restore.subscriptions_disabled',
+    `subscriptions are restored disabled: ${names.join(', ')}; see to their slots on the publisher before ALTER SUBSCRIPTION … ENABLE`,
+    { subscriptions: names },
+  );
 }
 
 /** Only at the end: a template cannot be dropped, which a restore that fails would have to do. */

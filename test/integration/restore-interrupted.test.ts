@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { escapeIdentifier } from 'pg';
+import { type Client, escapeIdentifier } from 'pg';
 import { describe, expect, test } from 'vitest';
 import { runProgram, type RunResult } from '../support/cli.ts';
 import { connected, databaseNames, dumpOf, futureDatabase, pgark, said } from '../support/restoring.ts';
@@ -121,6 +121,60 @@ describe('a restore that is cut off', { timeout: 300_000 }, () => {
   });
 
   test.each([
+    ['a new database', false],
+    ['one in place', true],
+  ])(
+    'SIGKILL of pgark when all is loaded, and %s waits for its name, leaves what the next restore clears up',
+    async (_what, replaces) => {
+      await using made = await setUp();
+      const { place, database, storage } = made;
+      const name = replaces ? database.name : `${database.name} anew`;
+      const into = replaces ? ['--in-place', '--yes', name] : ['--to-db', name];
+      await using target = openDatabase(name);
+      const seen: { running?: Running; loaded?: string } = {};
+      await connected(openDatabase('postgres'), async (holder) => {
+        const restoring = interrupted(place, ['restore', 'slow.sql', ...into], async (running, loading) => {
+          Object.assign(seen, { running, loaded: loading.database });
+          await keepName(holder, loading.database, place.role);
+        });
+        const renaming = await untilRenaming(() => seen.loaded);
+        seen.running?.kill('SIGKILL');
+        expect(await restoring).toMatchObject({ signal: 'SIGKILL' });
+        // As if the server's end were gone, too: it would look for its client only when it has its lock.
+        await runAsSuperuser('SELECT pg_terminate_backend($1)', [renaming]);
+        await holder.query('ROLLBACK');
+      });
+      await untilUnused(seen.loaded ?? '');
+      expect(await databaseNames(seen.loaded ?? '')).toEqual([seen.loaded]);
+      await storage.put('good.sql', 'CREATE TABLE good (a int);\n');
+      expect(await pgark(place, ['restore', 'good.sql', ...into])).toMatchObject({ exitCode: 0 });
+      expect(await databaseNames(seen.loaded ?? '')).toEqual([]);
+      expect(await target.query('SELECT count(*)::int AS count FROM good')).toEqual([{ count: 0 }]);
+      for (const kept of await databaseNames(`${name}_before_`)) await openDatabase(kept).drop();
+    },
+  );
+
+  test('its lock is held until it has its name, although the session that took it was cut while all was loaded', async () => {
+    await using made = await setUp();
+    const { place } = made;
+    await using target = futureDatabase('held');
+    const seen: { loaded?: string } = {};
+    await connected(openDatabase('postgres'), async (holder) => {
+      const restoring = interrupted(place, ['restore', 'slow.sql', '--to-db', target.name], async (_, loading) => {
+        seen.loaded = loading.database;
+        await keepName(holder, loading.database, place.role);
+        const cut = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1 AND datname = 'postgres'`;
+        expect(await runAsSuperuser(cut, [`pgark restore ${runOf(loading.database)}`])).toHaveLength(1);
+      });
+      await untilRenaming(() => seen.loaded);
+      const free = 'SELECT pg_try_advisory_lock(hashtextextended($1, 0)) AS free';
+      expect(await runAsSuperuser(free, [runOf(seen.loaded ?? '')])).toEqual([{ free: false }]);
+      await holder.query('ROLLBACK');
+      expect(await restoring).toMatchObject({ exitCode: 0 });
+    });
+  });
+
+  test.each([
     ['an empty database', [], ''],
     ['a database that is emptied for it', ['--clean'], 'CREATE TABLE old AS SELECT 1 AS a'],
   ])('SIGKILL of pgark commits nothing in %s, although psql meets the end of its input', async (_what, clean, sql) => {
@@ -202,6 +256,30 @@ describe('a restore that is cut off', { timeout: 300_000 }, () => {
     expect(await database.query('SELECT count(*)::int AS count FROM late')).toEqual([{ count: 200_000 }]);
   });
 });
+
+/** Holds a lock on the database that keeps others from renaming it, and from nothing else that a restore does. */
+async function keepName(holder: Client, database: string, role: string): Promise<void> {
+  const [name, of] = [database, role].map(escapeIdentifier);
+  await holder.query('BEGIN');
+  await holder.query(`ALTER ROLE ${of} IN DATABASE ${name} SET work_mem = '5MB'`);
+}
+
+/** The run that has made it. */
+function runOf(loading: string): string {
+  return loading.slice(loading.lastIndexOf('_') + 1);
+}
+
+/** The number of the server's process that waits for its lock to rename the database, once it is known which. */
+async function untilRenaming(database: () => string | undefined): Promise<number> {
+  for (;;) {
+    const [row] = await runAsSuperuser<{ pid: number }>(
+      `SELECT pid FROM pg_stat_activity WHERE starts_with(query, $1) AND wait_event_type = 'Lock'`,
+      [`ALTER DATABASE ${escapeIdentifier(database() ?? '')} RENAME`],
+    );
+    if (row) return row.pid;
+    await delay(5);
+  }
+}
 
 async function untilEnded(running: Running): Promise<void> {
   while ((await runProgram('sh', ['-c', `kill -0 ${running.pid}`])).exitCode === 0) await delay(5);

@@ -1,9 +1,10 @@
+import { escapeIdentifier } from 'pg';
 import { describe, expect, test } from 'vitest';
 import { Secret } from '../../src/common/secret.ts';
 import { connect, type Session } from '../../src/postgres/client/connect.ts';
 import { renameLoaded, swapDatabases } from '../../src/postgres/client/swap-databases.ts';
 import { postgresFacts } from '../support/facts.ts';
-import { createDatabase, openDatabase } from '../support/postgres.ts';
+import { createDatabase, openDatabase, runAsSuperuser } from '../support/postgres.ts';
 import { databaseNames } from '../support/restoring.ts';
 
 async function maintenance(): Promise<Session & AsyncDisposable> {
@@ -26,6 +27,14 @@ function cutAtCommit(session: Session, when: 'before' | 'after'): Session {
   return { parameters: session.parameters, query } as Session;
 }
 
+async function commentOf({ name }: { readonly name: string }): Promise<string | null | undefined> {
+  const [row] = await runAsSuperuser<{ comment: string | null }>(
+    `SELECT shobj_description(oid, 'pg_database') AS comment FROM pg_database WHERE datname = $1`,
+    [name],
+  );
+  return row?.comment;
+}
+
 describe('the exchange of two databases', { timeout: 300_000 }, () => {
   test.each([
     ['before', false],
@@ -36,7 +45,8 @@ describe('the exchange of two databases', { timeout: 300_000 }, () => {
     await using kept = openDatabase(`${current.name} kept`);
     await using session = await maintenance();
     await using helper = await maintenance();
-    const names = { current: current.name, loaded: loaded.name, keepAs: kept.name };
+    await runAsSuperuser(`COMMENT ON DATABASE ${escapeIdentifier(loaded.name)} IS 'not complete'`);
+    const names = { current: current.name, loaded: loaded.name, keepAs: kept.name, comment: `the old one's` };
     const swapped = swapDatabases(cutAtCommit(session, when), helper, names);
     if (exchanged) await swapped;
     else await expect(swapped).rejects.toThrow('the connection was cut');
@@ -44,6 +54,7 @@ describe('the exchange of two databases', { timeout: 300_000 }, () => {
     expect(await databaseNames(loaded.name)).toEqual(exchanged ? [] : [loaded.name]);
     const tables = await current.query('SELECT FROM pg_tables WHERE tablename = $1', [exchanged ? 'new' : 'old']);
     expect(tables).toHaveLength(1);
+    expect(await commentOf(exchanged ? current : loaded)).toBe(exchanged ? `the old one's` : 'not complete');
   });
 
   test.each([
@@ -54,9 +65,12 @@ describe('the exchange of two databases', { timeout: 300_000 }, () => {
     await using current = openDatabase(`${loaded.name} by its name`);
     await using session = await maintenance();
     await using helper = await maintenance();
-    const renaming = renameLoaded(cutAtCommit(session, when), helper, { loaded: loaded.name, current: current.name });
+    await runAsSuperuser(`COMMENT ON DATABASE ${escapeIdentifier(loaded.name)} IS 'not complete'`);
+    const names = { loaded: loaded.name, current: current.name, comment: undefined };
+    const renaming = renameLoaded(cutAtCommit(session, when), helper, names);
     if (renamed) await renaming;
     else await expect(renaming).rejects.toThrow('the connection was cut');
     expect(await databaseNames(loaded.name)).toEqual([renamed ? current.name : loaded.name]);
+    expect(await commentOf(renamed ? current : loaded)).toBe(renamed ? null : 'not complete');
   });
 });

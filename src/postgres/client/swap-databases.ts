@@ -6,33 +6,42 @@ interface Rename {
   readonly to: string;
 }
 
+/** A database that is loaded, and what it is called and says of itself once it is in its place. */
+interface Loaded {
+  readonly current: string;
+  readonly loaded: string;
+  /** Undefined: none. */
+  readonly comment: string | undefined;
+}
+
 /** Puts a loaded database into the place of the current one. Errors: see `renameTogether`. */
 export async function swapDatabases(
   session: Session,
   helper: Session,
-  { current, loaded, keepAs }: { readonly current: string; readonly loaded: string; readonly keepAs: string },
+  names: Loaded & { readonly keepAs: string },
 ): Promise<void> {
-  await renameTogether(session, helper, { from: loaded, to: current }, { from: current, to: keepAs });
+  await renameTogether(session, helper, names, { from: names.current, to: names.keepAs });
 }
 
 /** Gives a loaded database a name that no other has. Errors: see `renameTogether`. */
-export async function renameLoaded(
-  session: Session,
-  helper: Session,
-  { current, loaded }: { readonly current: string; readonly loaded: string },
-): Promise<void> {
-  await renameTogether(session, helper, { from: loaded, to: current });
+export async function renameLoaded(session: Session, helper: Session, names: Loaded): Promise<void> {
+  await renameTogether(session, helper, names);
 }
 
 /**
- * All renames in one transaction. Whoever is connected to one of the databases, be it monitoring that looks into each, is
+ * All renames in one transaction, and the comment, in whose place the mark of an unfinished restore was. Whoever is connected to one of the databases, be it monitoring that looks into each, is
  * sent away by `helper`, a second session, while the rename waits for them; new connections wait for the rename. If it
  * fails, or either session is cut, the databases keep their names. Where the answer to COMMIT is lost, the server is asked
  * what came of it. Error: `restore-failed` where a name is taken by now, or a database is in use by whom nobody sends away.
  */
-async function renameTogether(session: Session, helper: Session, loaded: Rename, replaced?: Rename): Promise<void> {
-  const renames = replaced === undefined ? [loaded] : [replaced, loaded];
-  const before = await identityOf(session, loaded.from);
+async function renameTogether(
+  session: Session,
+  helper: Session,
+  { current, loaded, comment }: Loaded,
+  replaced?: Rename,
+): Promise<void> {
+  const renames = [...(replaced === undefined ? [] : [replaced]), { from: loaded, to: current }];
+  const before = await identityOf(session, loaded);
   let doing: Rename | undefined;
   let committing = false;
   const ended = new AbortController();
@@ -44,13 +53,16 @@ async function renameTogether(session: Session, helper: Session, loaded: Rename,
   try {
     await session.query('BEGIN');
     for (doing of renames) await session.query(`ALTER DATABASE ${q(doing.from)} RENAME TO ${q(doing.to)}`);
+    await session.query(
+      `COMMENT ON DATABASE ${q(current)} IS ${comment === undefined ? 'NULL' : quoteLiteral(comment)}`,
+    );
     committing = true;
     await session.query('COMMIT');
   } catch (error) {
     ended.abort();
     await session.query('ROLLBACK').catch(() => []);
     const cause = (await sent) ?? error;
-    if (committing && (await hasBecome(helper, before, loaded.to))) return;
+    if (committing && (await hasBecome(helper, before, current))) return;
     throw doing === undefined ? error : await reasonOf({ error, cause }, doing, doing === replaced, helper);
   }
   ended.abort();
