@@ -31,7 +31,7 @@ import {
   type WithinApproach,
 } from './restore-approach.ts';
 import { emptyAgain, readEmptiness } from './restore-emptiness.ts';
-import { noteSubscriptions, usableTablespace } from './restore-properties.ts';
+import { giveLoadSettings, noteSubscriptions, takeOverLoadSettings, usableTablespace } from './restore-properties.ts';
 
 export type { RestoreTarget } from './restore-approach.ts';
 
@@ -153,7 +153,8 @@ async function loadBeside(
     if (replaces) {
       await refusePrepared(maintenance, database);
       await checkMayReplace(maintenance, names);
-    }
+      await takeOverLoadSettings(maintenance, database, beside);
+    } else await giveLoadSettings(maintenance, order.source.like, beside, run);
     const besideConnection = { ...connection, database: beside };
     await load(order, approach, besideConnection, { singleTransaction: false }, run, context);
     if (order.analyse) await analyse(besideConnection, order, run, context);

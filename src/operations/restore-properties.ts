@@ -2,7 +2,13 @@ import { messageOf } from '../common/errors.ts';
 import type { LoadSource } from '../formats/load-source.ts';
 import { connect, quoteIdentifier, type Session, sqlStateOf } from '../postgres/client/connect.ts';
 import type { ConnectionParameters } from '../postgres/client/connection-parameters.ts';
-import { chooseTablespace, type OwnProperties, propertyStatements } from '../postgres/client/database-properties.ts';
+import {
+  chooseTablespace,
+  isForLoad,
+  type OwnProperties,
+  propertyStatements,
+  readOwnProperties,
+} from '../postgres/client/database-properties.ts';
 import { ownerOf, subscriptionsOf } from '../postgres/client/target-database.ts';
 import type { Run } from '../runs/run.ts';
 
@@ -18,8 +24,40 @@ export async function usableTablespace(
 }
 
 /**
- * Gives a database that was made anew what the original had besides its content, but for the comment. What the server or
- * the role does not allow (a role that is missing there, say) is a warning each: the data is there without it.
+ * Gives a database that was made anew, and is to be loaded, those settings of the original by which what is computed
+ * meanwhile may go: rows of materialised views, checks, the amounts of money. What is not to be had is a warning each, and so
+ * are settings that nobody knows.
+ */
+export async function giveLoadSettings(
+  session: Session,
+  like: LoadSource['like'],
+  database: string,
+  run: Run,
+): Promise<void> {
+  const { settings = [], leftOut: unknown = [] } = like?.properties ?? {};
+  for (const { what, sql } of propertyStatements({ settings: settings.filter(isForLoad) }, database, [])) {
+    await attempt(session, sql, `the database does not have ${what} of the original`, run);
+  }
+  if (unknown.length === 0) return;
+  const early = unknown.includes('settings')
+    ? '; where checks or materialised views depend on settings, such as a time zone, make the database with them and restore into that'
+    : '';
+  leftOut(
+    run,
+    `the database does not have the ${unknown.join(' and the ')} of the original: they are not written down beside an encrypted backup, give them by hand${early}`,
+  );
+}
+
+/** The same for a database that is to replace another. */
+export async function takeOverLoadSettings(session: Session, current: string, loaded: string): Promise<void> {
+  const settings = (await readOwnProperties(session, current))?.settings.filter(isForLoad) ?? [];
+  for (const { sql } of propertyStatements({ settings }, loaded, [])) await session.query(sql);
+}
+
+/**
+ * Gives a database that was loaded what the original had besides its content, but for the comment and the settings that it
+ * was loaded under. What the server or the role does not allow (a role that is missing there, say) is a warning each: the
+ * data is there without it.
  */
 export async function giveProperties(
   session: Session,
@@ -33,14 +71,9 @@ export async function giveProperties(
   const owner = await ownerOf(session, database);
   // An owner that has taken the place of the original one keeps the rights of owners.
   const revokeFrom = owner !== undefined && owner === like.owner ? [owner] : [];
-  for (const { what, sql } of propertyStatements(withoutComment(properties), database, revokeFrom)) {
+  const missing = { ...withoutComment(properties), settings: properties.settings.filter((each) => !isForLoad(each)) };
+  for (const { what, sql } of propertyStatements(missing, database, revokeFrom)) {
     await attempt(session, sql, `the database does not have ${what} of the original`, run);
-  }
-  if (properties.leftOut.length > 0) {
-    leftOut(
-      run,
-      `the database does not have the ${properties.leftOut.join(' and the ')} of the original: they are not written down beside an encrypted backup, give them by hand`,
-    );
   }
   if (properties.settings.length > 0) await resetIfClosed(session, connection, run);
 }
@@ -62,6 +95,8 @@ async function resetIfClosed(session: Session, connection: ConnectionParameters,
 export async function takeOverProperties(session: Session, old: OwnProperties, loaded: string): Promise<void> {
   const owner = await ownerOf(session, loaded);
   const statements = propertyStatements(withoutComment(old), loaded, owner === undefined ? [] : [owner]);
+  // It may have lost some of its settings since the other one was given them.
+  await session.query(`ALTER DATABASE ${quoteIdentifier(loaded)} RESET ALL`);
   for (const { sql } of statements) await session.query(sql);
 }
 

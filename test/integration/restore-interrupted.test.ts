@@ -243,6 +243,20 @@ describe('a restore that is cut off', { timeout: 300_000 }, () => {
     expect(await restored.query('SELECT count(*)::int AS count FROM late')).toEqual([{ count: 200_000 }]);
   });
 
+  test('in place has the settings that the old one has at last, and not those that it had before', async () => {
+    await using made = await setUp();
+    const { place, database } = made;
+    const name = escapeIdentifier(database.name);
+    await runAsSuperuser(`ALTER DATABASE ${name} SET app.gone = 'a'; ALTER DATABASE ${name} SET app.kept = 'a'`);
+    const result = await interrupted(place, [...inPlace(database.name), '--drop-old'], async () => {
+      await runAsSuperuser(`ALTER DATABASE ${name} RESET app.gone; ALTER DATABASE ${name} SET app.kept = 'b'`);
+    });
+    expect(result).toMatchObject({ exitCode: 0 });
+    const settings =
+      'SELECT setconfig FROM pg_db_role_setting, pg_database d WHERE d.oid = setdatabase AND datname = $1';
+    expect(await runAsSuperuser(settings, [database.name])).toEqual([{ setconfig: ['app.kept=b'] }]);
+  });
+
   test('two restores of one database at once do not take each other’s half-loaded one', async () => {
     await using made = await setUp();
     const { place, database, storage } = made;

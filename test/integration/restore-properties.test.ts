@@ -123,8 +123,54 @@ describe('a database that is made anew', { timeout: 300_000 }, () => {
     await database.drop();
     const result = await pgark({ database, storage, env }, ['restore', 'latest', '--to-db', database.name]);
     expect(result).toMatchObject({ exitCode: 0 });
-    expect(said(result)).toContain('does not have the settings and the comment of the original');
+    expect(said(result)).toMatch(/does not have the settings and the comment of the original.* loading /);
     expect(await factsOf(database)).toEqual([{ ...before[0], settings: null, comment: null }]);
+  });
+});
+
+/** Whose content could not be loaded, or would be another, under the settings of the server, or under all of its own. */
+async function createPeculiar(): Promise<TestDatabase> {
+  const database = await createDatabase({ name: uniqueName() });
+  const name = escapeIdentifier(database.name);
+  await runAsSuperuser(`
+    ALTER DATABASE ${name} SET timezone TO 'Asia/Kathmandu';
+    ALTER DATABASE ${name} SET default_text_search_config TO 'pg_catalog.german';
+    ALTER DATABASE ${name} SET app.tenant TO 'acme'`);
+  await database.query(`
+    CREATE TABLE days (starts timestamptz CHECK (date_trunc('day', starts) = starts), list text[]);
+    INSERT INTO days VALUES ('2024-03-05', ARRAY['a', NULL]);
+    CREATE MATERIALIZED VIEW per_day AS
+      SELECT date_trunc('day', starts + '1 hour'::interval) AS day, current_setting('app.tenant') AS tenant,
+             to_tsvector('Die Katzen')::text AS words FROM days`);
+  await runAsSuperuser(`
+    ALTER DATABASE ${name} SET array_nulls TO off;
+    ALTER DATABASE ${name} SET statement_timeout TO '1min';
+    ALTER DATABASE ${name} SET temp_file_limit TO 0;
+    ALTER DATABASE ${name} SET default_transaction_read_only TO on`);
+  return database;
+}
+
+const PECULIAR = 'SELECT per_day.*, starts, list[2] IS NULL AS nothing FROM per_day, days';
+
+describe('a database is loaded under its own settings', { timeout: 300_000 }, () => {
+  test.each([
+    ['plain', false],
+    ['plain', true],
+    ['directory', false],
+    ['directory', true],
+  ])('and not under those that spoil a load: format %s, in place %s', async (format, replaces) => {
+    await using storage = await fileStorage();
+    await using database = await createPeculiar();
+    const [facts, rows] = [await factsOf(database), await database.query(PECULIAR)];
+    await makeBackup({ database, storage, env: { BACKUP_FORMAT: format } });
+    if (!replaces) await database.drop();
+    const into = replaces ? ['--in-place', '--yes', database.name, '--drop-old'] : ['--to-db', database.name];
+    const result = await pgark({ database, storage }, ['restore', 'latest', ...into]);
+    expect(result).toMatchObject({ exitCode: 0 });
+    expect(result.stderr).not.toMatch(/warn/i);
+    expect(await database.query(PECULIAR)).toEqual(rows);
+    expect(rows).toMatchObject([{ tenant: 'acme', words: "'katz':2", nothing: true }]);
+    expect(await factsOf(database)).toEqual(facts);
   });
 });
 

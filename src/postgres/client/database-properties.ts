@@ -128,6 +128,28 @@ export function propertyStatements(
   return statements;
 }
 
+/**
+ * Settings that would stop a load (read-only, limits of time and room), load it as somebody else, elsewhere or as other
+ * values than it says, or put the errors that are looked for words into another language.
+ */
+const NOT_WHILE_LOADING = [
+  /^(?:default_)?transaction_/,
+  /^[^.]*(?:_timeout|_preload_libraries)$/,
+  /^(?:role|session_authorization|session_replication_role)$/,
+  /^(?:search_path|default_tablespace|default_table_access_method)$/,
+  /^(?:array_nulls|backslash_quote|client_encoding|standard_conforming_strings)$/,
+  /^(?:temp_file_limit|restrict_nonsystem_relation_kind)$/,
+  /^(?:client_min_messages|lc_messages)$/,
+];
+
+/**
+ * Whether a database has to have the setting before it is loaded, since what is computed meanwhile may go by it: by a time
+ * zone, the format of money, a setting of the application's own. All others come when it is loaded.
+ */
+export function isForLoad({ role, name }: Pick<DatabaseSetting, 'role' | 'name'>): boolean {
+  return role === undefined && !NOT_WHILE_LOADING.some((names) => names.test(name.toLowerCase()));
+}
+
 /** Settings that PostgreSQL stores as lists of names, quoted where they must be. */
 const LIST_SETTINGS = new Set([
   'search_path',
