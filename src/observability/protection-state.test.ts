@@ -95,6 +95,60 @@ describe('what is overdue', () => {
     expect(met).toMatchObject({ database: 'shop', expectation: { by: at('2026-11-20T02:15:00Z') } });
   });
 
+  describe('in a format that the database has no backup in yet', () => {
+    /** Nineteen nights in plain, the tenth of which failed; at ten a configuration with other jobs is in effect. */
+    async function afterNights(said: { readonly format?: string | undefined } = { format: 'plain' }) {
+      const place = new HistoryPlace(at('2026-11-20T10:00:00Z'));
+      for (let night = 1; night <= 19; night += 1) {
+        const start = new Date(at('2026-11-01T02:00:00Z').getTime() + night * 24 * HOUR_MS);
+        if (night === 10) await place.run('failed', start, new Date(start.getTime() + 60_000));
+        else await place.run('succeeded', start, new Date(start.getTime() + 60_000), said);
+      }
+      await place.backup(at('2026-11-20T02:00:00Z'));
+      return place;
+    }
+
+    test('it is due at the next time of its schedule, whatever was made before, or failed, in another one', async () => {
+      const place = await afterNights();
+      const plans = [plan({ format: 'directory' }), plan({ format: 'physical', every: '0 3 * * 0' })];
+      const { backups } = buildProtectionState(await place.inputs({ plans }));
+      expect(backups).toMatchObject([
+        { format: 'directory', lastAttempt: undefined, expectation: { by: at('2026-11-21T02:15:00Z') } },
+        { format: 'physical', lastAttempt: undefined, expectation: { by: at('2026-11-22T03:15:00Z') } },
+        { format: 'plain', lastAttempt: { outcome: 'succeeded' } },
+      ]);
+    });
+
+    test('its own first failure counts, over restarts, and that of an earlier version of any format', async () => {
+      const place = await afterNights();
+      const plans = [plan({ format: 'directory' })];
+      const failedAt = at('2026-11-18T22:00:00Z');
+      await place.run('failed', failedAt, failedAt, { format: 'directory' });
+      const [directory] = buildProtectionState(await place.inputs({ plans })).backups;
+      expect(directory?.expectation).toMatchObject({ by: at('2026-11-19T02:15:00Z') });
+      const other = await afterNights();
+      await other.run('failed', failedAt, failedAt, { format: undefined });
+      const [same] = buildProtectionState(await other.inputs({ plans })).backups;
+      expect(same?.expectation).toEqual(directory?.expectation);
+    });
+
+    test('what an earlier version made in whichever format is no reason to have it earlier', async () => {
+      const place = await afterNights({ format: undefined });
+      const [directory] = buildProtectionState(await place.inputs({ plans: [plan({ format: 'directory' })] })).backups;
+      expect(directory?.expectation).toMatchObject({ by: at('2026-11-21T02:15:00Z') });
+    });
+
+    test('other backups that go on being made give it no further time', async () => {
+      const place = await afterNights();
+      const plans = [plan(), plan({ format: 'physical', every: '0 3 * * 0' })];
+      const watched = await place.inputs({ plans, watchedSince: at('2026-11-13T10:00:00Z') });
+      expect(buildProtectionState(watched).backups[1]?.expectation).toMatchObject({ by: at('2026-11-15T03:15:00Z') });
+      // Who looks once knows of the newest only that it did not have to be met yet.
+      const once = await place.inputs({ plans, watchedSince: undefined });
+      expect(buildProtectionState(once).backups[1]?.expectation).toMatchObject({ by: at('2026-11-22T03:15:00Z') });
+    });
+  });
+
   test('a storage that was never read becomes overdue like an empty one', async () => {
     const place = new HistoryPlace(at('2026-11-20T02:16:00Z'));
     const histories = new Map([['r2', undefined]]);
@@ -132,6 +186,25 @@ describe('attempts and runs', () => {
     expect(backup.lastAttempt).toMatchObject({ at: at('2026-11-21T02:01:00Z'), outcome: 'failed' });
     expect(backup.lastAttempt?.error?.message).toBe('pg_dump was killed');
     expect(backup.lastSuccess?.endedAt).toEqual(at('2026-11-20T02:10:00Z'));
+  });
+
+  test('a failure in one format is no attempt in another, and no run in one goes on in another', async () => {
+    const place = new HistoryPlace(at('2026-11-21T12:00:00Z'));
+    await place.backup(at('2026-11-20T02:00:00Z'));
+    await place.backup(at('2026-11-15T03:00:00Z'), { format: 'physical' });
+    await place.run('failed', at('2026-11-21T02:00:00Z'), at('2026-11-21T02:01:00Z'), { format: 'physical' });
+    const { id: runId } = await place.run('running', at('2026-11-21T12:00:00Z'), undefined, { format: 'physical' });
+    const plans = [plan(), plan({ format: 'physical', every: '3d' })];
+    const { backups } = buildProtectionState(await place.inputs({ plans }));
+    expect(backups).toMatchObject([
+      { format: 'plain', lastAttempt: { outcome: 'succeeded' }, running: undefined },
+      {
+        format: 'physical',
+        lastAttempt: { outcome: 'failed' },
+        nextRunAt: at('2026-11-24T02:00:00Z'),
+        running: { runId },
+      },
+    ]);
   });
 
   test('a success after a failure is the last attempt', async () => {

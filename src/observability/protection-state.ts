@@ -12,7 +12,7 @@ import {
   type PlannedBackup,
   seriesKey,
 } from './expectations.ts';
-import { addRuns, type AttemptFacts, type EndedRun, pairKey, type RunCounts, type RunTally } from './run-tally.ts';
+import { addRuns, type EndedRun, type FailureFacts, failureKey, type RunCounts, type RunTally } from './run-tally.ts';
 import type { StorageHistory } from './storage-history.ts';
 
 /**
@@ -87,6 +87,8 @@ export interface RunningRun {
   readonly storage: string;
   readonly source?: string | undefined;
   readonly database?: string | undefined;
+  /** Of a backup, if its version writes it. */
+  readonly format?: string | undefined;
   readonly startedAt: Date;
   /** 0 to 1; known of runs in this process only. */
   readonly progressRatio?: number;
@@ -115,8 +117,8 @@ export interface Probe {
 
 export interface ProtectionInputs {
   readonly now: Date;
-  /** Since when this process has the configuration it has. */
-  readonly watchedSince: Date;
+  /** Since when this process has the configuration it has; undefined if it is a command, which looks once. */
+  readonly watchedSince: Date | undefined;
   /** By name, sources that it has known for longer as they are: a reload changes what it changes. */
   readonly sourcesWatchedSince?: ReadonlyMap<string, Date> | undefined;
   /** IANA name; schedules are meant in it. */
@@ -175,7 +177,7 @@ function examineStorage(
       dead.push({ record, outcome: 'interrupted' });
       continue;
     }
-    const { id: runId, kind, source, database } = record;
+    const { id: runId, kind, source, database, format } = record;
     const progressRatio = progressRatios.get(runId);
     running.push({
       runId,
@@ -183,6 +185,7 @@ function examineStorage(
       storage,
       source,
       database,
+      format,
       startedAt: new Date(record.startedAt),
       ...(progressRatio === undefined ? {} : { progressRatio: Math.min(1, Math.max(0, progressRatio)) }),
     });
@@ -202,21 +205,23 @@ function protectionsIn(
     inputs.plans.filter((plan) => plan.storage === storage).map((plan) => [seriesKey(plan), plan]),
   );
   const newest = newestOfSources(history?.backups.values() ?? []);
+  const known = new Set([...present.values()].flatMap(([first]) => (first === undefined ? [] : [databaseKey(first)])));
   return [...new Set([...planned.keys(), ...present.keys()])].flatMap((key) => {
     const plan = planned.get(key);
     const backups = present.get(key) ?? [];
     const series = plan ?? backups[0];
     if (series === undefined) return [];
     const { source, database, format } = series;
-    const run = running.find((each) => each.kind === 'backup' && each.source === source && each.database === database);
     return [
       protectionOf({
         series: { source, database, format, storage },
         plan,
         backups,
-        attempts: attemptsOf(tally, source, database),
+        failures: failuresOf(tally, series),
         newestOfSource: newest.get(source),
-        running: run,
+        // What a whole server's files lie with is chosen by no pattern.
+        isDatabaseKnown: format === 'physical' || known.has(databaseKey(series)),
+        running: running.find((run) => isRunOf(run, series)),
         lastDrill: history?.drills.get(drillKey(series)),
         inputs,
         dueTimes,
@@ -225,18 +230,34 @@ function protectionsIn(
   });
 }
 
+function isRunOf(run: RunningRun, { source, database, format }: Omit<BackupSeries, 'storage'>): boolean {
+  const isOfFormat = run.format === undefined || run.format === format;
+  return run.kind === 'backup' && run.source === source && run.database === database && isOfFormat;
+}
+
 /**
  * What failed for a source as a whole failed for each of its databases. But it says of none since when it is there; only
  * where no database is known does it stand for them.
  */
-function attemptsOf(tally: RunTally | undefined, source: string, database: string): Attempts {
-  const own = tally?.attempts.get(pairKey(source, database));
-  const whole = tally?.attempts.get(pairKey(source));
-  const failures = [own?.lastFailure, whole?.lastFailure].filter((failure) => failure !== undefined);
+function failuresOf(
+  tally: RunTally | undefined,
+  { source, database, format }: Omit<BackupSeries, 'storage'>,
+): Failures {
+  const of = (name: string | undefined): readonly FailureFacts[] =>
+    [format, undefined].flatMap(
+      (each) => tally?.failures.get(failureKey({ source, database: name, format: each })) ?? [],
+    );
+  const [own, whole] = [of(database), of(undefined)];
+  const first = (database === ANY_DATABASE ? whole : own).map(({ firstStartedAt }) => firstStartedAt);
+  const last = [...own, ...whole].map((each) => each.last);
   return {
-    firstStartedAt: (database === ANY_DATABASE ? whole : own)?.firstStartedAt,
-    lastFailure: failures.sort((a, b) => b.startedAt.getTime() - a.startedAt.getTime())[0],
+    firstStartedAt: first.sort((a, b) => a.getTime() - b.getTime())[0],
+    last: last.sort((a, b) => b.startedAt.getTime() - a.startedAt.getTime())[0],
   };
+}
+
+function databaseKey({ source, database }: Pick<BackupFacts, 'source' | 'database'>): string {
+  return JSON.stringify([source, database]);
 }
 
 /** When the newest backup of each source was begun, whichever of its databases it is of. */
@@ -249,40 +270,57 @@ function newestOfSources(backups: Iterable<BackupFacts>): ReadonlyMap<string, Da
   return newest;
 }
 
-interface Attempts {
+interface Failures {
   readonly firstStartedAt: Date | undefined;
-  readonly lastFailure: AttemptFacts['lastFailure'];
+  readonly last: FailureFacts['last'] | undefined;
+}
+
+/**
+ * Since when there could be a backup of a line that has none: since its first failure or since this process began to watch,
+ * whichever was earlier. So a new line has until its schedule's first time, and one that always failed is not given it anew
+ * by a restart. A database that its source's newest run has not met is younger than that run; one that has backups in
+ * another format is taken for as young by a command, which has not seen when the format was added.
+ */
+function wantedSince(known: {
+  readonly source: string;
+  readonly failures: Failures;
+  readonly newestOfSource: Date | undefined;
+  readonly isDatabaseKnown: boolean;
+  readonly inputs: ProtectionInputs;
+}): Date {
+  const { source, failures, newestOfSource, isDatabaseKnown, inputs } = known;
+  const watchedSince = inputs.sourcesWatchedSince?.get(source) ?? inputs.watchedSince;
+  const youngest =
+    isDatabaseKnown && watchedSince !== undefined
+      ? watchedSince
+      : new Date(Math.max(watchedSince?.getTime() ?? 0, newestOfSource?.getTime() ?? 0));
+  const { firstStartedAt = youngest } = failures;
+  return firstStartedAt < youngest ? firstStartedAt : youngest;
 }
 
 function protectionOf(known: {
   readonly series: BackupSeries;
   readonly plan: PlannedBackup | undefined;
   readonly backups: readonly BackupFacts[];
-  readonly attempts: Attempts;
+  readonly failures: Failures;
   readonly newestOfSource: Date | undefined;
+  readonly isDatabaseKnown: boolean;
   readonly running: RunningRun | undefined;
   readonly lastDrill: DrillFacts | undefined;
   readonly inputs: ProtectionInputs;
   readonly dueTimes: DueTimes;
 }): BackupProtection {
-  const { series, plan, backups, attempts, newestOfSource, running, lastDrill, inputs, dueTimes } = known;
+  const { series, plan, backups, failures, running, lastDrill, inputs, dueTimes } = known;
   const lastSuccess = lastSuccessOf(backups);
-  // Without any success it counts from the first failure or from when this process began to watch, whichever was earlier:
-  // a new database has until its schedule's first time, and one that always failed is not given it anew by a restart.
-  // A database that its source's newest run has not met is younger than that run.
-  const watchedSince = inputs.sourcesWatchedSince?.get(series.source) ?? inputs.watchedSince;
-  const youngest = new Date(Math.max(watchedSince.getTime(), newestOfSource?.getTime() ?? 0));
-  const { firstStartedAt = youngest } = attempts;
-  const since = firstStartedAt < youngest ? firstStartedAt : youngest;
   const from = lastSuccess
     ? { at: lastSuccess.startedAt, durationMs: lastSuccess.durationMs }
-    : { at: since, durationMs: 0 };
+    : { at: wantedSince({ ...known, source: series.source }), durationMs: 0 };
   return {
     ...series,
     lastSuccess,
-    lastAttempt: lastAttemptOf(lastSuccess, attempts),
+    lastAttempt: lastAttemptOf(lastSuccess, failures),
     expectation: plan === undefined ? { kind: 'none' } : expectationOf(plan, from, dueTimes),
-    nextRunAt: plan && nextRunOf(plan, lastSuccess, attempts, inputs.now, dueTimes),
+    nextRunAt: plan && nextRunOf(plan, lastSuccess, failures, inputs.now, dueTimes),
     running,
     lastDrill,
     backupCount: backups.length,
@@ -298,11 +336,8 @@ function lastSuccessOf(backups: readonly BackupFacts[]): LastSuccess | undefined
   return { id, startedAt, endedAt, durationMs: Math.max(0, endedAt.getTime() - startedAt.getTime()), storedBytes };
 }
 
-/** A success is an attempt as long as its backup is there. Records say nothing of the format: a failure is each format's. */
-function lastAttemptOf(
-  lastSuccess: LastSuccess | undefined,
-  { lastFailure: failure }: Attempts,
-): LastAttempt | undefined {
+/** A success is an attempt as long as its backup is there. */
+function lastAttemptOf(lastSuccess: LastSuccess | undefined, { last: failure }: Failures): LastAttempt | undefined {
   if (failure !== undefined && (lastSuccess === undefined || failure.startedAt > lastSuccess.startedAt)) {
     const { at, outcome, error } = failure;
     return { at, outcome, ...(error === undefined ? {} : { error }) };
@@ -314,11 +349,11 @@ function lastAttemptOf(
 function nextRunOf(
   plan: PlannedBackup,
   lastSuccess: LastSuccess | undefined,
-  attempts: Attempts,
+  failures: Failures,
   now: Date,
   dueTimes: DueTimes,
 ): Date | undefined {
-  const startsMs = [lastSuccess?.startedAt, attempts.lastFailure?.startedAt].map((start) => start?.getTime() ?? 0);
+  const startsMs = [lastSuccess?.startedAt, failures.last?.startedAt].map((start) => start?.getTime() ?? 0);
   const lastStart = new Date(Math.max(...startsMs));
   const next = plan.schedules.map((schedule) =>
     schedule.kind === 'cron'

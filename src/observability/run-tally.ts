@@ -39,12 +39,22 @@ interface FailedAttempt {
   readonly error: RunRecord['error'];
 }
 
-/** What is known of the backup attempts of one source's database, or of those that failed for the source as a whole. */
-export interface AttemptFacts {
-  readonly source: string;
-  readonly database: string | undefined;
+/**
+ * The backups of one database in one format that did not succeed. Successes are not among them: what those have made lies in
+ * the storage, or says nothing any more.
+ */
+export interface FailureFacts {
   readonly firstStartedAt: Date;
-  readonly lastFailure: FailedAttempt | undefined;
+  readonly last: FailedAttempt;
+}
+
+/** What failures are kept apart by. */
+interface FailedLine {
+  readonly source: string;
+  /** Undefined: it failed for the source as a whole. */
+  readonly database?: string | undefined;
+  /** Undefined: an earlier version did not write it; then it counts for each format. */
+  readonly format?: string | undefined;
 }
 
 /** The sum of run records: as large as there are databases, however many runs there were. */
@@ -56,8 +66,8 @@ export interface RunTally {
   readonly countedSince: Date;
   /** By `groupKey`. */
   readonly groups: ReadonlyMap<string, RunCounts>;
-  /** By `pairKey`. */
-  readonly attempts: ReadonlyMap<string, AttemptFacts>;
+  /** By `failureKey`. */
+  readonly failures: ReadonlyMap<string, FailureFacts>;
 }
 
 /** A run that is over: by its record, or because nobody is left who could end it. */
@@ -70,9 +80,8 @@ export function groupKey({ kind, source, database }: RunGroup): string {
   return JSON.stringify([kind, source ?? null, database ?? null]);
 }
 
-/** Without a database: of the source as a whole. */
-export function pairKey(source: string, database?: string): string {
-  return JSON.stringify([source, database ?? null]);
+export function failureKey({ source, database, format }: FailedLine): string {
+  return JSON.stringify([source, database ?? null, format ?? null]);
 }
 
 /** How a finished record says it ended; undefined while it says `running`. */
@@ -91,19 +100,19 @@ export function outcomeOf(record: RunRecord): RunOutcome | undefined {
 }
 
 export function emptyTally(now: Date): RunTally {
-  return { countedSince: startOfMonth(now), groups: new Map(), attempts: new Map() };
+  return { countedSince: startOfMonth(now), groups: new Map(), failures: new Map() };
 }
 
 /** The tally with more runs in it; counts of a month that is over are dropped. Each run is to be added once. */
 export function addRuns(tally: RunTally, runs: Iterable<EndedRun>, now: Date): RunTally {
   const countedSince = startOfMonth(now);
   const groups = new Map(countedSince.getTime() === tally.countedSince.getTime() ? tally.groups : []);
-  const attempts = new Map(tally.attempts);
+  const failures = new Map(tally.failures);
   for (const run of runs) {
     countRun(groups, run, countedSince);
-    noteAttempt(attempts, run);
+    noteFailure(failures, run);
   }
-  return { countedSince, groups, attempts };
+  return { countedSince, groups, failures };
 }
 
 function countRun(groups: Map<string, RunCounts>, { record, outcome }: EndedRun, countedSince: Date): void {
@@ -140,18 +149,17 @@ function withDuration(histogram: DurationHistogram, durationMs: number): Duratio
   };
 }
 
-function noteAttempt(attempts: Map<string, AttemptFacts>, { record, outcome }: EndedRun): void {
-  const { kind, source, database } = record;
+function noteFailure(failures: Map<string, FailureFacts>, { record, outcome }: EndedRun): void {
+  const { kind, source, database, format } = record;
   // A run that met another one at work says nothing of how well the database is protected.
-  if (kind !== 'backup' || source === undefined || outcome === 'locked') return;
-  const key = pairKey(source, database);
+  if (kind !== 'backup' || source === undefined || outcome === 'locked' || outcome === 'succeeded') return;
+  const key = failureKey({ source, database, format });
   const startedAt = new Date(record.startedAt);
-  const before = attempts.get(key) ?? { source, database, firstStartedAt: startedAt, lastFailure: undefined };
-  const isLater = before.lastFailure === undefined || startedAt > before.lastFailure.startedAt;
-  attempts.set(key, {
-    ...before,
-    firstStartedAt: startedAt < before.firstStartedAt ? startedAt : before.firstStartedAt,
-    lastFailure: outcome !== 'succeeded' && isLater ? failure(record, outcome, startedAt) : before.lastFailure,
+  const before = failures.get(key);
+  failures.set(key, {
+    firstStartedAt: before !== undefined && before.firstStartedAt < startedAt ? before.firstStartedAt : startedAt,
+    last:
+      before !== undefined && before.last.startedAt >= startedAt ? before.last : failure(record, outcome, startedAt),
   });
 }
 

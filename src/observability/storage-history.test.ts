@@ -91,7 +91,7 @@ describe('the history of a storage', () => {
     const place = new HistoryPlace(at('2026-12-01T12:00:00Z'));
     await place.run('failed', at('2026-11-15T02:00:00Z'), at('2026-11-15T02:05:00Z'));
     const { tally } = await place.history();
-    expect([...tally.attempts.values()][0]?.lastFailure?.at).toEqual(at('2026-11-15T02:05:00Z'));
+    expect([...tally.failures.values()][0]?.last.at).toEqual(at('2026-11-15T02:05:00Z'));
     expect(counts(await place.history())).toBeUndefined();
   });
 

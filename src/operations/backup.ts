@@ -66,11 +66,11 @@ export async function backup(request: BackupRequest, context: OperationContext):
 }
 
 async function backUpOnce(request: BackupRequest, context: OperationContext): Promise<BackupOutcome> {
-  const { source, connection, stallMs = STALL_MS, leaseTermMs } = request;
+  const { source, connection, format: wanted = 'plain', stallMs = STALL_MS, leaseTermMs } = request;
   const recordsEarlyFailure = !request.dryRun;
-  const spec = { kind: 'backup', source, database: connection.database, recordsEarlyFailure } as const;
+  const spec = { kind: 'backup', source, database: connection.database, format: wanted, recordsEarlyFailure } as const;
   return runSpread<BackupOutcome>(context, spec, async (run) => {
-    const format = FORMATS[request.format ?? 'plain'](request);
+    const format = FORMATS[wanted](request);
     format.check();
     const storages = request.destinations.map(({ name }) => name);
     run.span.note({ 'pgark.format': format.name, 'pgark.storages': storages, 'pgark.dry_run': request.dryRun });

@@ -12,6 +12,8 @@ const shape = {
   state: z.enum(['running', 'succeeded', 'failed', 'interrupted']),
   source: z.string().optional(),
   database: z.string().optional(),
+  /** Of a backup; records of earlier versions lack it, and those of later ones may name one that this one does not know. */
+  format: z.string().optional(),
   /** The storages that the run works on, if they are several; each holds a record of this id, with its own end. */
   destinations: z.array(z.string()).optional(),
   host: z.string(),

@@ -5,6 +5,7 @@ import type { Random } from '../common/random.ts';
 import { silentTracer, type Span, type SpanFacts, type Tracer } from '../common/tracer.ts';
 import type { Timers } from '../repository/held-lease.ts';
 import { makeRunId, type RunId } from '../repository/ids.ts';
+import type { Manifest } from '../repository/manifest.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { LogTail } from './log-tail.ts';
 import { type RunBase, RunRecordKeeper, type RunResult } from './record-keeper.ts';
@@ -30,6 +31,8 @@ export interface RunSpec {
   readonly kind: RunKind;
   readonly source?: string | undefined;
   readonly database?: string | undefined;
+  /** Of a backup. */
+  readonly format?: Manifest['format'] | undefined;
   /**
    * Whether a failure before the record was opened is recorded too, where the store holds a repository: a server that is
    * away every night is what a history is to tell of. Default: false.
@@ -111,6 +114,7 @@ async function runWithin<T>(
     kind: spec.kind,
     ...(spec.source === undefined ? {} : { source: spec.source }),
     ...(spec.database === undefined ? {} : { database: spec.database }),
+    ...(spec.format === undefined ? {} : { format: spec.format }),
     host: environment.host,
     pid: environment.pid,
     startedAt: startedAt.toISOString(),

@@ -11,14 +11,15 @@ import type { JobWorld } from './run-job.ts';
  * keeps backups from beginning is a failure that the history is to tell of like any other. Never rejects.
  */
 export async function recordEarlyFailure(
-  { source }: Job,
+  { source, settings }: Job,
   storages: readonly StorageConfig[],
   error: PgarkError,
   { context, stores }: Pick<JobWorld, 'context' | 'stores'>,
 ): Promise<void> {
   const opened = await Promise.allSettled(storages.map((storage) => stores.open(storage)));
   const database = source.databases === undefined ? source.connection.database : undefined;
-  const spec = { kind: 'backup', source: source.name, database, recordsEarlyFailure: true } as const;
+  const { format } = settings;
+  const spec = { kind: 'backup', source: source.name, database, format, recordsEarlyFailure: true } as const;
   const run = runSpread(context, spec, ({ recordIn }) => {
     for (const each of opened) if (each.status === 'fulfilled') recordIn(each.value);
     return Promise.reject(error);

@@ -47,7 +47,7 @@ export async function examineProtection(
   const chosen = new Map(probes.map((examined) => [examined.probe.name, examined.chosen]));
   const state = buildProtectionState({
     now: clock.now(),
-    watchedSince: new Date(0),
+    watchedSince: undefined,
     timezone: config.timezone,
     plans: planBackups({ databases: byName }, (source) => wantedDatabases(source, histories, chosen.get(source.name))),
     histories,

@@ -14,6 +14,7 @@ import { ManualClock } from './manual-clock.ts';
 import { MemoryStore } from './memory-store.ts';
 
 export const HOUR_MS = 3_600_000;
+const LETTERS = { plain: 'p', directory: 'd', physical: 'f' } as const;
 
 /** `2026-11-20T02:00Z` and the like. */
 export function at(text: string): Date {
@@ -48,12 +49,19 @@ export class HistoryPlace {
   /** A committed backup with the record of its run. */
   async backup(
     startedAt: Date,
-    said: { minutes?: number; bytes?: number; source?: string; database?: string; storeTime?: Date } = {},
+    said: {
+      minutes?: number;
+      bytes?: number;
+      source?: string;
+      database?: string;
+      format?: Manifest['format'];
+      storeTime?: Date;
+    } = {},
   ): Promise<Manifest> {
-    const { minutes = 10, bytes = 1_000, source = 'shop', database = 'shop' } = said;
+    const { minutes = 10, bytes = 1_000, source = 'shop', database = 'shop', format = 'plain' } = said;
     const endedAt = new Date(startedAt.getTime() + minutes * 60_000);
-    const record = await this.run('succeeded', startedAt, endedAt, { source, database });
-    const manifest = manifestOf({ startedAt, endedAt, bytes, source, database, runId: record.id });
+    const record = await this.run('succeeded', startedAt, endedAt, { source, database, format });
+    const manifest = manifestOf({ startedAt, endedAt, bytes, source, database, format, runId: record.id });
     const made = { ...manifest, storeTime: (said.storeTime ?? endedAt).toISOString() };
     await this.repository.commit(made);
     return made;
@@ -74,6 +82,7 @@ export class HistoryPlace {
       state,
       source: 'shop',
       database: 'shop',
+      ...(said.kind === undefined ? { format: 'plain' } : {}),
       host: 'tester',
       pid: 1,
       startedAt: startedAt.toISOString(),
@@ -130,14 +139,15 @@ function manifestOf(made: {
   readonly bytes: number;
   readonly source: string;
   readonly database: string;
+  readonly format: Manifest['format'];
   readonly runId: string;
 }): Manifest {
   const sha256 = '0'.repeat(64);
-  const id = makeBackupId(made.startedAt, 'p', systemRandom);
+  const id = makeBackupId(made.startedAt, LETTERS[made.format], systemRandom);
   return {
     layout: 1,
     id,
-    format: 'plain',
+    format: made.format,
     source: made.source,
     database: {
       name: made.database,
