@@ -222,7 +222,11 @@ export const hooksSection = strict({
 }));
 
 export const expectSection = strict({
-  max_age: durationMs.optional().describe('The newest backup may be this old; older is overdue.'),
+  max_age: durationMs
+    .optional()
+    .describe(
+      'The newest backup may be this old, of whatever format; older is overdue. Jobs that run more rarely keep to their schedules.',
+    ),
   min_size: sizeBytes.optional().describe('A smaller backup is suspicious.'),
   size_change: percentRatio.optional().describe('A larger change against the last backup is suspicious.'),
 }).transform((expected) =>

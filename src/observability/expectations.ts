@@ -24,7 +24,7 @@ export interface PlannedBackup extends BackupSeries {
   readonly schedules: readonly Schedule[];
   /** The longest of the jobs'. */
   readonly jitterMs: number;
-  /** Said by the user; then the schedules do not decide what is overdue. */
+  /** How old the user lets the newest backup of the database become, whatever its format. */
   readonly maxAgeMs?: number;
 }
 
@@ -113,20 +113,85 @@ export class DueTimes {
   }
 }
 
+/** A line of backups in one storage, as far as it decides by when there must be another one. */
+export interface ExpectedLine {
+  readonly series: BackupSeries;
+  /** Undefined: nobody plans it any more. */
+  readonly plan: PlannedBackup | undefined;
+  /** The newest backup that is there. */
+  readonly lastSuccess: { readonly startedAt: Date; readonly durationMs: number } | undefined;
+  /** Since when one could have been made, for a line without any. */
+  readonly wantedSince: Date;
+}
+
 /**
- * By when the backup that follows `from` must be there: the last success, or where there is none the moment since which
- * one could have been made. It does not depend on whether anything runs, so that a scheduler that hangs, or was never
- * started, is found out too.
+ * By when each of a storage's lines must have its next backup. It does not depend on whether anything runs, so that a
+ * scheduler that hangs, or was never started, is found out too.
+ *
+ * A schedule is the line's own. An age that the user allows is the database's: any backup that holds it meets the age,
+ * whatever its format. It is told of the lines that are to keep it, which are made more often than that; else dumps that stop
+ * would be told as if the base backups beside them had stopped too.
  */
-export function expectationOf(
-  plan: PlannedBackup,
-  from: { readonly at: Date; readonly durationMs: number },
+export function expectationsOf<Line extends ExpectedLine>(
+  lines: readonly Line[],
   dueTimes: DueTimes,
-): Expectation {
-  const { maxAgeMs } = plan;
-  if (maxAgeMs !== undefined) return { kind: 'expected', by: new Date(from.at.getTime() + maxAgeMs), maxAgeMs };
-  const dueAt = dueTimes.firstAfter(plan.schedules, from.at);
+): ReadonlyMap<Line, Expectation> {
+  const own = new Map(lines.map((line) => [line, ownExpectation(line, dueTimes)] as const));
+  const peersOf = peersAmong(lines);
+  return new Map(lines.map((line) => [line, withAge(line, peersOf(line), own)] as const));
+}
+
+/** What follows from the line's schedule; where that asks for backups more often than the age does, the age is enough. */
+function ownExpectation(line: ExpectedLine, dueTimes: DueTimes): Expectation {
+  const { plan, lastSuccess } = line;
+  if (plan === undefined) return { kind: 'none' };
+  const dueAt = dueTimes.firstAfter(plan.schedules, fromOf(line));
   if (dueAt === undefined) return { kind: 'none' };
-  const graceMs = plan.jitterMs + Math.max(GRACE_MS_MIN, GRACE_DURATIONS * from.durationMs);
+  const aged = plan.maxAgeMs === undefined ? undefined : agedAt(fromOf(line), plan.maxAgeMs);
+  if (aged !== undefined && aged.by > dueAt) return aged;
+  const graceMs = plan.jitterMs + Math.max(GRACE_MS_MIN, GRACE_DURATIONS * (lastSuccess?.durationMs ?? 0));
   return { kind: 'expected', by: new Date(dueAt.getTime() + graceMs), dueAt };
+}
+
+function fromOf({ lastSuccess, wantedSince }: ExpectedLine): Date {
+  return lastSuccess?.startedAt ?? wantedSince;
+}
+
+function agedAt(from: Date, maxAgeMs: number): Expectation & { readonly kind: 'expected' } {
+  return { kind: 'expected', by: new Date(from.getTime() + maxAgeMs), maxAgeMs };
+}
+
+/** The lines whose backups hold what this one's do, itself among them: the files of a server hold all of its databases. */
+function peersAmong<Line extends ExpectedLine>(lines: readonly Line[]): (line: Line) => readonly Line[] {
+  const keyOf = ({ series }: Line): string => JSON.stringify([series.source, series.database]);
+  const bySource = Map.groupBy(lines, ({ series }) => series.source);
+  const byDatabase = Map.groupBy(lines, keyOf);
+  const physical = new Map(
+    [...bySource].map(([source, all]) => [source, all.filter(({ series }) => series.format === 'physical')] as const),
+  );
+  return (line) => {
+    const { source, format } = line.series;
+    if (format === 'physical') return bySource.get(source) ?? [];
+    return [...(byDatabase.get(keyOf(line)) ?? []), ...(physical.get(source) ?? [])];
+  };
+}
+
+/** The age where no schedule keeps it: of what is made by hand, or else of every line. */
+function withAge<Line extends ExpectedLine>(
+  line: Line,
+  peers: readonly Line[],
+  expectations: ReadonlyMap<Line, Expectation>,
+): Expectation {
+  const of = (peer: Line): Expectation => expectations.get(peer) ?? { kind: 'none' };
+  const isKeeping = (peer: Line): boolean => 'maxAgeMs' in of(peer);
+  const isByHand = (peer: Line): boolean => peer.plan !== undefined && of(peer).kind === 'none';
+  const own = of(line);
+  const maxAgeMs = line.plan?.maxAgeMs;
+  if (maxAgeMs === undefined || peers.some(isKeeping) || (peers.some(isByHand) && !isByHand(line))) return own;
+  const newest = peers.reduce(
+    (before, { lastSuccess }) => (lastSuccess && lastSuccess.startedAt > before ? lastSuccess.startedAt : before),
+    fromOf(line),
+  );
+  const aged = agedAt(newest, maxAgeMs);
+  return own.kind === 'expected' && own.by < aged.by ? own : aged;
 }

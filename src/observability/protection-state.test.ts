@@ -50,6 +50,71 @@ describe('what is overdue', () => {
     expect(isOverdue(only(inputs), inputs.now)).toBe(overdue);
   });
 
+  describe('where an age of 26 hours is allowed', () => {
+    const maxAgeMs = 26 * HOUR_MS;
+    const nightly = plan({ maxAgeMs });
+    const weekly = plan({ format: 'physical', every: '0 3 * * 0', maxAgeMs });
+    const byHand = plan({ format: 'directory', every: '', maxAgeMs });
+
+    /** By when each line must have its next backup, on Wednesday at noon: a base of Sunday, a dump of this night. */
+    async function deadlines(plans: ProtectionInputs['plans'], backups: Parameters<HistoryPlace['backup']>[] = []) {
+      const place = new HistoryPlace(at('2026-11-18T12:00:00Z'));
+      await place.backup(at('2026-11-15T03:00:00Z'), { format: 'physical', database: plans[1]?.database ?? 'shop' });
+      await place.backup(at('2026-11-18T02:00:00Z'));
+      for (const each of backups) await place.backup(...each);
+      const state = buildProtectionState(await place.inputs({ plans, watchedSince: at('2026-11-18T12:00:00Z') }));
+      return plans.map(({ format, database }) => {
+        const line = state.backups.find((each) => each.format === format && each.database === database);
+        return line?.expectation.kind === 'expected' ? line.expectation.by : undefined;
+      });
+    }
+
+    test('nightly dumps keep it, and the weekly base is due by its schedule', async () => {
+      expect(await deadlines([nightly, weekly])).toEqual([at('2026-11-19T04:00:00Z'), at('2026-11-22T03:20:00Z')]);
+    });
+
+    test('a weekly base that its server was asked for by another database is so too', async () => {
+      const [dump, base] = await deadlines([nightly, { ...weekly, database: 'postgres' }]);
+      expect([dump, base]).toEqual([at('2026-11-19T04:00:00Z'), at('2026-11-22T03:20:00Z')]);
+    });
+
+    test('no backup of another format makes up for one that a schedule asks for', async () => {
+      const hourly = plan({ every: '1h', maxAgeMs });
+      const nightlyBase = { ...weekly, schedules: nightly.schedules };
+      const made: Parameters<HistoryPlace['backup']>[] = [[at('2026-11-18T11:00:00Z')]];
+      expect(await deadlines([hourly, nightlyBase], made)).toEqual([
+        at('2026-11-19T13:00:00Z'),
+        at('2026-11-16T05:00:00Z'),
+      ]);
+    });
+
+    test('what is made by hand beside scheduled dumps is not waited for', async () => {
+      expect(await deadlines([nightly, byHand])).toEqual([at('2026-11-19T04:00:00Z'), undefined]);
+      const made: Parameters<HistoryPlace['backup']>[] = [[at('2026-10-01T02:00:00Z'), { format: 'directory' }]];
+      expect(await deadlines([nightly, byHand], made)).toEqual([at('2026-11-19T04:00:00Z'), undefined]);
+    });
+
+    test('what is made by hand keeps it where no schedule is close enough, each by the newest of all', async () => {
+      const handmade = plan({ every: '', maxAgeMs });
+      expect(await deadlines([handmade, weekly])).toEqual([at('2026-11-19T04:00:00Z'), at('2026-11-22T03:20:00Z')]);
+      const made: Parameters<HistoryPlace['backup']>[] = [[at('2026-11-17T02:00:00Z'), { format: 'directory' }]];
+      const by = at('2026-11-19T04:00:00Z');
+      expect(await deadlines([handmade, { ...weekly, schedules: [] }, byHand], made)).toEqual([by, by, by]);
+    });
+
+    test('schedules that cannot keep it do not make it longer', async () => {
+      const hour = (each: ReturnType<typeof plan>) => ({ ...each, maxAgeMs: HOUR_MS });
+      const by = at('2026-11-18T03:00:00Z');
+      expect(await deadlines([hour(nightly), hour(weekly)])).toEqual([by, by]);
+    });
+
+    test('a backup in a format that is no longer made meets it too', async () => {
+      expect(await deadlines([byHand])).toEqual([at('2026-11-19T14:00:00Z')]);
+      const made: Parameters<HistoryPlace['backup']>[] = [[at('2026-11-18T13:00:00Z')]];
+      expect(await deadlines([byHand], made)).toEqual([at('2026-11-19T15:00:00Z')]);
+    });
+  });
+
   test('an interval counts from the start of the last backup', async () => {
     const place = new HistoryPlace(at('2026-11-20T08:14:00Z'));
     await place.backup(at('2026-11-20T02:00:00Z'), { minutes: 1 });

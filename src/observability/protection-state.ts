@@ -8,7 +8,8 @@ import {
   type BackupSeries,
   DueTimes,
   type Expectation,
-  expectationOf,
+  type ExpectedLine,
+  expectationsOf,
   type PlannedBackup,
   seriesKey,
 } from './expectations.ts';
@@ -206,28 +207,40 @@ function protectionsIn(
   );
   const newest = newestOfSources(history?.backups.values() ?? []);
   const known = new Set([...present.values()].flatMap(([first]) => (first === undefined ? [] : [databaseKey(first)])));
-  return [...new Set([...planned.keys(), ...present.keys()])].flatMap((key) => {
+  const lines = [...new Set([...planned.keys(), ...present.keys()])].flatMap((key): readonly Line[] => {
     const plan = planned.get(key);
     const backups = present.get(key) ?? [];
     const series = plan ?? backups[0];
     if (series === undefined) return [];
     const { source, database, format } = series;
+    const failures = failuresOf(tally, series);
+    // What a whole server's files lie with is chosen by no pattern.
+    const isDatabaseKnown = format === 'physical' || known.has(databaseKey(series));
     return [
-      protectionOf({
+      {
         series: { source, database, format, storage },
         plan,
         backups,
-        failures: failuresOf(tally, series),
-        newestOfSource: newest.get(source),
-        // What a whole server's files lie with is chosen by no pattern.
-        isDatabaseKnown: format === 'physical' || known.has(databaseKey(series)),
+        lastSuccess: lastSuccessOf(backups),
+        wantedSince: wantedSince({ source, failures, newestOfSource: newest.get(source), isDatabaseKnown, inputs }),
+        failures,
         running: running.find((run) => isRunOf(run, series)),
         lastDrill: history?.drills.get(drillKey(series)),
-        inputs,
-        dueTimes,
-      }),
+      },
     ];
   });
+  return [...expectationsOf(lines, dueTimes)].map(([line, expectation]) =>
+    protectionOf(line, expectation, inputs.now, dueTimes),
+  );
+}
+
+/** What is known of a line of backups in one storage. */
+interface Line extends ExpectedLine {
+  readonly backups: readonly BackupFacts[];
+  readonly lastSuccess: LastSuccess | undefined;
+  readonly failures: Failures;
+  readonly running: RunningRun | undefined;
+  readonly lastDrill: DrillFacts | undefined;
 }
 
 function isRunOf(run: RunningRun, { source, database, format }: Omit<BackupSeries, 'storage'>): boolean {
@@ -298,29 +311,14 @@ function wantedSince(known: {
   return firstStartedAt < youngest ? firstStartedAt : youngest;
 }
 
-function protectionOf(known: {
-  readonly series: BackupSeries;
-  readonly plan: PlannedBackup | undefined;
-  readonly backups: readonly BackupFacts[];
-  readonly failures: Failures;
-  readonly newestOfSource: Date | undefined;
-  readonly isDatabaseKnown: boolean;
-  readonly running: RunningRun | undefined;
-  readonly lastDrill: DrillFacts | undefined;
-  readonly inputs: ProtectionInputs;
-  readonly dueTimes: DueTimes;
-}): BackupProtection {
-  const { series, plan, backups, failures, running, lastDrill, inputs, dueTimes } = known;
-  const lastSuccess = lastSuccessOf(backups);
-  const from = lastSuccess
-    ? { at: lastSuccess.startedAt, durationMs: lastSuccess.durationMs }
-    : { at: wantedSince({ ...known, source: series.source }), durationMs: 0 };
+function protectionOf(line: Line, expectation: Expectation, now: Date, dueTimes: DueTimes): BackupProtection {
+  const { series, plan, backups, lastSuccess, failures, running, lastDrill } = line;
   return {
     ...series,
     lastSuccess,
     lastAttempt: lastAttemptOf(lastSuccess, failures),
-    expectation: plan === undefined ? { kind: 'none' } : expectationOf(plan, from, dueTimes),
-    nextRunAt: plan && nextRunOf(plan, lastSuccess, failures, inputs.now, dueTimes),
+    expectation,
+    nextRunAt: plan && nextRunOf(plan, lastSuccess, failures, now, dueTimes),
     running,
     lastDrill,
     backupCount: backups.length,
