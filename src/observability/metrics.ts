@@ -192,14 +192,14 @@ function runFamilies(runs: readonly StorageRuns[]): Family[] {
   for (const { storage, counts: group } of runs) {
     const labels = runLabels({ ...group, storage });
     for (const result of runOutcomes) total.push({ value: group.counts[result], labels: { ...labels, result } });
-    const { perBound, count, sumSeconds } = group.durations;
+    const { perBound, count, sumMs } = group.durations;
     let upTo = 0;
     for (const [index, bound] of durationBoundsSeconds.entries()) {
       upTo += perBound[index] ?? 0;
       durations.push({ metricName: `${name}_bucket`, value: upTo, labels: { ...labels, le: String(bound) } });
     }
     durations.push({ metricName: `${name}_bucket`, value: count, labels: { ...labels, le: '+Inf' } });
-    durations.push({ metricName: `${name}_sum`, value: sumSeconds, labels });
+    durations.push({ metricName: `${name}_sum`, value: seconds(sumMs), labels });
     durations.push({ metricName: `${name}_count`, value: count, labels });
   }
   return [

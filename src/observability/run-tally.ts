@@ -26,7 +26,8 @@ interface DurationHistogram {
   readonly perBound: readonly number[];
   /** All of them, those beyond the last bound too. */
   readonly count: number;
-  readonly sumSeconds: number;
+  /** Whole milliseconds: the sum is the same in whichever order they were added. */
+  readonly sumMs: number;
 }
 
 /** A backup that did not succeed. */
@@ -134,18 +135,18 @@ export function emptyCounts({ kind, source, database }: RunGroup): RunCounts {
     ...(source === undefined ? {} : { source }),
     ...(database === undefined ? {} : { database }),
     counts: { succeeded: 0, failed: 0, interrupted: 0, locked: 0 },
-    durations: { perBound: durationBoundsSeconds.map(() => 0), count: 0, sumSeconds: 0 },
+    durations: { perBound: durationBoundsSeconds.map(() => 0), count: 0, sumMs: 0 },
   };
 }
 
 function withDuration(histogram: DurationHistogram, durationMs: number): DurationHistogram {
   // A clock that was set back during the run must not make a sum go down.
-  const seconds = Math.max(0, durationMs) / 1_000;
-  const place = durationBoundsSeconds.findIndex((bound) => seconds <= bound);
+  const ms = Math.max(0, durationMs);
+  const place = durationBoundsSeconds.findIndex((bound) => ms <= bound * 1_000);
   return {
     perBound: histogram.perBound.map((count, index) => (index === place ? count + 1 : count)),
     count: histogram.count + 1,
-    sumSeconds: histogram.sumSeconds + seconds,
+    sumMs: histogram.sumMs + ms,
   };
 }
 

@@ -2,8 +2,11 @@ import { describe, expect, test } from 'vitest';
 import { at, HistoryPlace, HOUR_MS } from '../../test/support/protection.ts';
 import { silentLogger } from '../common/log.ts';
 import { systemRandom } from '../common/random.ts';
+import { makeRunId } from '../repository/ids.ts';
 import { keys } from '../repository/keys.ts';
 import { compactRuns } from '../runs/compact-runs.ts';
+import { encodeCompactedRuns } from '../runs/compacted-runs.ts';
+import type { RunRecord } from '../runs/run-record.ts';
 import { groupKey } from './run-tally.ts';
 import { readStorageHistory, type StorageHistory } from './storage-history.ts';
 
@@ -43,6 +46,47 @@ describe('the history of a storage', () => {
     expect(counts(history)).toEqual({ succeeded: 4, failed: 1, interrupted: 0, locked: 0 });
     expect(history.tally).toEqual(atOnce.tally);
     expect(new Map(history.backups)).toEqual(new Map(atOnce.backups));
+  });
+
+  test('sums durations to the same in whichever order they were read', async () => {
+    const place = new HistoryPlace(at('2026-11-20T03:00:00Z'));
+    let history = await place.history();
+    for (const ms of [100, 200, 300, 1_700]) {
+      const start = place.clock.now();
+      await place.run('succeeded', start, new Date(start.getTime() + ms));
+      place.clock.stopFor(HOUR_MS);
+      history = await place.history(history);
+    }
+    expect((await place.history()).tally).toEqual(history.tally);
+  });
+
+  test('counts every run of a month after a restart, however many there were', async () => {
+    const place = new HistoryPlace(at('2026-11-28T00:00:00Z'));
+    const template = await place.run('succeeded', at('2026-11-27T00:00:00Z'), at('2026-11-27T00:00:01Z'));
+    const runs: RunRecord[] = [];
+    // Three databases, each quarter of an hour, with globals and prunes; of these the first of each day of the first week failed.
+    for (let quarter = 0; quarter < 26 * 96; quarter += 1) {
+      const startedAt = new Date(at('2026-11-01T00:00:00Z').getTime() + (quarter * HOUR_MS) / 4);
+      const endedAt = new Date(startedAt.getTime() + 1_000).toISOString();
+      for (const [index, database] of ['shop', 'crm', 'stock'].entries()) {
+        const isFailed = index === 0 && quarter % 96 === 0 && quarter < 7 * 96;
+        const made = { ...template, startedAt: startedAt.toISOString(), endedAt };
+        const whole = { ...made, source: undefined, database: undefined };
+        runs.push({ ...made, id: makeRunId(startedAt, systemRandom), database });
+        runs.push({ ...made, id: makeRunId(startedAt, systemRandom), kind: 'globals', database: undefined });
+        const prune = { ...whole, id: makeRunId(startedAt, systemRandom), kind: 'prune' } as const;
+        runs.push({ ...prune, state: isFailed ? 'failed' : 'succeeded' });
+      }
+    }
+    expect(runs.length).toBeGreaterThan(20_000);
+    const bytes = await encodeCompactedRuns('2026-11', { sources: [], runs });
+    await place.store.putSmall(keys.compactedRuns('2026-11', makeRunId(place.clock.now(), systemRandom)), bytes);
+    const restarted = await place.history();
+    expect(counts(restarted)).toMatchObject({ succeeded: 26 * 96 + 1 });
+    expect(restarted.tally.groups.get(groupKey({ kind: 'prune' }))?.counts).toMatchObject({
+      succeeded: 26 * 96 * 3 - 7,
+      failed: 7,
+    });
   });
 
   test('reads what it knows no second time', async () => {

@@ -2,7 +2,7 @@ import { isPgarkError } from '../common/errors.ts';
 import type { RunId } from '../repository/ids.ts';
 import { type LeaseFact, leaseFacts } from '../repository/lease-facts.ts';
 import type { Repository } from '../repository/repository.ts';
-import { listRunRecords } from '../runs/list-run-records.ts';
+import { newestRuns } from '../runs/newest-runs.ts';
 import type { RunRecord } from '../runs/run-record.ts';
 import type { CallOptions, ObjectKey } from '../storage/object-store.ts';
 import { type BackupFacts, backupFacts } from './backup-facts.ts';
@@ -14,6 +14,13 @@ const HISTORY_MS = 35 * 86_400_000;
 /** Runs that started this long before the last reading are looked for again: hosts' clocks differ, and records come late. */
 const OVERLAP_MS = 2 * 86_400_000;
 const READS_IN_FLIGHT_MAX = 16;
+/**
+ * Records that are read at once, the newest: more than compaction keeps of so many days, 2,500 of each. A limit that a
+ * month can reach would have a restart count less than was counted before.
+ */
+const RECORDS_MAX = 100_000;
+/** Runs that are held before they become part of the sums. */
+const RUNS_HELD_MAX = 1_000;
 
 /** What a storage says happened in it. A plain value, made of nothing but what lies in the storage. */
 export interface StorageHistory {
@@ -100,27 +107,35 @@ async function readRuns(
   const since = runsSince(previous, now);
   const tallied = new Map([...(previous?.tallied ?? [])].filter(([, startedAt]) => startedAt >= since));
   const openRuns: RunRecord[] = [];
-  const ended: EndedRun[] = [];
   const compactedRead = new Set<ObjectKey>();
-  const records = await listRunRecords(repository.store, {
+  let tally = previous?.tally ?? emptyTally(now);
+  let drills = previous?.drills ?? (await readDrills(repository.store, call));
+  let held: EndedRun[] = [];
+  const addHeld = (): void => {
+    tally = addRuns(tally, held, now);
+    drills = addDrills(drills, held);
+    held = [];
+  };
+  const records = newestRuns(repository.store, {
     ...call,
     since,
+    recordsMax: RECORDS_MAX,
     knownRuns: new Set(tallied.keys()),
     knownCompacted: previous?.compactedRead ?? new Set(),
     onCompacted: (key) => compactedRead.add(key),
   });
-  for (const record of records) {
+  for await (const record of records) {
     const outcome = outcomeOf(record);
     if (outcome === undefined) {
       openRuns.push(record);
-    } else {
-      ended.push({ record, outcome });
-      tallied.set(record.id, new Date(record.startedAt));
+      continue;
     }
+    tallied.set(record.id, new Date(record.startedAt));
+    held.push({ record, outcome });
+    if (held.length >= RUNS_HELD_MAX) addHeld();
   }
-  const tally = addRuns(previous?.tally ?? emptyTally(now), ended, now);
-  const drills = addDrills(previous?.drills ?? (await readDrills(repository.store, call)), ended);
-  return { runsSince: since, tally, drills, openRuns, tallied, compactedRead };
+  addHeld();
+  return { runsSince: since, tally, drills, openRuns: openRuns.reverse(), tallied, compactedRead };
 }
 
 /** How far back to look: all that is kept at first; then what is recent, and what was not over yet. */
