@@ -1,11 +1,15 @@
 import { createServer } from 'node:net';
 import { describe, expect, test } from 'vitest';
+import { FaultyStore } from '../../test/support/faulty-store.ts';
+import { ManualClock } from '../../test/support/manual-clock.ts';
 import { MemoryStore } from '../../test/support/memory-store.ts';
-import { type Logger, silentLogger } from '../common/log.ts';
+import { type LogFields, type Logger, silentLogger } from '../common/log.ts';
+import { systemRandom } from '../common/random.ts';
 import { silentTracing } from '../common/tracer.ts';
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/model.ts';
 import { operationContext } from '../operations/context.ts';
+import { claimDue, endClaim } from './claims.ts';
 import { runDaemon } from './daemon.ts';
 
 /** What was opened and is still to be closed. */
@@ -95,5 +99,78 @@ describe('a reload that fails', () => {
     const { tracings } = await failedReload((config) => ({ ...config, server: { ...config.server, listen } }));
     expect(tracings.count).toBe(2);
     expect(tracings.open.size).toBe(0);
+  });
+});
+
+describe('a storage that comes back after the start', () => {
+  /**
+   * Host and storage lost their power before the job's time and have it back after: the host at ten past, the storage two
+   * minutes later. Gives what is said of a missed run, and when, if anything is within another two.
+   */
+  async function afterPowerCut(said: { readonly reloads?: boolean }) {
+    const at = (minute: number): Date => new Date(Date.UTC(2026, 10, 20, 2, minute));
+    const clock = new ManualClock(at(10));
+    const memory = new MemoryStore({ clock });
+    const night = { source: 'shop', job: 'backup', dueAt: new Date('2026-11-19T02:00:00Z'), now: clock.now() };
+    const who = { host: 'tester', pid: 1, random: systemRandom };
+    const claim = await claimDue(memory, { ...night, ...who, spacingMs: 1, resumes: false });
+    if (claim.kind === 'claimed') await endClaim(memory, { ...night, token: claim.token });
+    const store = new FaultyStore(memory, {
+      before: () => (clock.now() < at(12) ? Promise.reject(new Error('no route')) : undefined),
+    });
+    const config = await loadConfig({
+      env: {
+        DATABASE_URL: 'postgres://u:p@127.0.0.1:1/shop',
+        BACKUP_STORAGE: 'file:///nowhere',
+        BACKUP_SCHEDULE: '0 2 * * *',
+        PGARK_LISTEN: '127.0.0.1:0',
+      },
+      cwd: '/',
+    });
+    const [planned, reloaded] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const events: { readonly event: string; readonly fields: LogFields }[] = [];
+    const note = (event: string, _message: string, fields: LogFields = {}): void => {
+      events.push({ event, fields });
+      if (event === 'schedule.next') planned.resolve();
+      if (event === 'daemon.reloaded') reloaded.resolve();
+    };
+    const logger: Logger = { ...silentLogger, info: note, warning: note, error: note, child: () => logger };
+    const stop = new AbortController();
+    let reload = (): void => undefined;
+    const running = runDaemon({
+      readConfig: () => Promise.resolve(config),
+      adapters: {
+        openStore: () => Promise.resolve(Object.assign(store, { close: () => Promise.resolve() })),
+        sealerOf: () => Promise.resolve(undefined),
+        openTracing: () => ({ ...silentTracing }),
+      },
+      contextOf: (_, signal) => operationContext({ logger, signal, clock }),
+      signal: stop.signal,
+      onReload: (listener) => {
+        reload = listener;
+        return () => {};
+      },
+      environment: {},
+    });
+    await planned.promise;
+    if (said.reloads === true) {
+      reload();
+      await reloaded.promise;
+    }
+    const found = () => events.find(({ event }) => event === 'schedule.late');
+    while (found() === undefined && clock.now() < at(14)) await clock.advance(10_000);
+    const seen = found();
+    stop.abort();
+    await running;
+    return seen && { ...seen, at: clock.now() };
+  }
+
+  test.each([
+    ['has the missed run made up for', {}],
+    ['has it so over a reload meanwhile', { reloads: true }],
+  ])('%s', async (_what, said) => {
+    const late = await afterPowerCut(said);
+    expect(late?.fields).toMatchObject({ job: 'shop/backup', dueAt: '2026-11-20T02:00:00.000Z' });
+    expect(late?.at.getTime()).toBeLessThanOrEqual(Date.UTC(2026, 10, 20, 2, 13, 10));
   });
 });

@@ -13,12 +13,12 @@ import type { Job } from './jobs.ts';
 import { Slots } from './slots.ts';
 import { Generation } from './generation.ts';
 import { tidyMemoryWhenIdle } from './idle-memory.ts';
-import { lastStarts, lastStartsOfProofs } from './last-starts.ts';
 import { type Observation, startObserving } from './observe.ts';
 import type { JobWorld } from './run-job.ts';
 import { RunProgress } from './run-progress.ts';
 import { runTeller } from './run-teller.ts';
-import { type Fired, type RunNews, type ScheduledJob, Scheduler } from './scheduler.ts';
+import { askAgain, scheduledJobs } from './scheduled-jobs.ts';
+import { type Fired, type RunNews, Scheduler } from './scheduler.ts';
 import { Turns } from './turns.ts';
 import { WalReceivers } from './wal-receivers.ts';
 import { WantedBases } from './wanted-bases.ts';
@@ -87,6 +87,8 @@ class Daemon {
   /** Configurations that were replaced, until the last of their runs has ended. */
   readonly #retiring = new Set<Promise<void>>();
   #runs = 0;
+  /** Ends the questions of a configuration that was replaced. */
+  #asking = new AbortController();
 
   constructor(config: Config, options: DaemonOptions) {
     this.#options = options;
@@ -123,7 +125,7 @@ class Daemon {
       clock: context.clock,
       logger,
       timezone: config.timezone,
-      jobs: await this.#schedule(this.#generation),
+      jobs: await scheduledJobs(this.#generation, this.#options.signal),
       resumeAfterMs: config.leaseTermMs + LEASE_MARGIN_MS,
       run: (fired) => this.#run(fired),
     });
@@ -131,6 +133,7 @@ class Daemon {
     this.#logNextRuns();
     void logConnectivity(this.#generation);
     scheduler.start();
+    this.#askAgain(this.#generation);
     const isIdle = (): boolean => scheduler.runningCount === 0;
     void tidyMemoryWhenIdle({ clock: context.clock, isIdle, signal: this.#options.signal });
     this.#started.resolve();
@@ -229,13 +232,14 @@ class Daemon {
     let server: HttpServer | undefined;
     try {
       server = isMoved ? await this.#listen(config) : undefined;
-      this.#scheduler?.replace(await this.#schedule(after), config.timezone);
+      this.#scheduler?.replace(await scheduledJobs(after, this.#options.signal), config.timezone);
     } catch (error) {
       await server?.close();
       this.#retire(after);
       throw error;
     }
     this.#generation = after;
+    this.#askAgain(after);
     this.#turns.resize(config.concurrency);
     if (server === undefined) return;
     await this.#server?.close();
@@ -287,26 +291,11 @@ class Daemon {
     });
   }
 
-  async #schedule(generation: Generation): Promise<readonly ScheduledJob[]> {
-    const scheduled = generation.jobs.flatMap((job) => {
-      const { schedule, jitterMs } = job.settings;
-      return schedule === undefined ? [] : [{ job, schedule, jitterMs }];
-    });
-    const { proofs } = generation;
-    const [last, lastProofs] = await Promise.all([
-      lastStarts(
-        scheduled.map(({ job }) => job),
-        generation,
-        this.#options.signal,
-      ),
-      lastStartsOfProofs(proofs, generation, this.#options.signal),
-    ]);
-    return [
-      ...scheduled.map(({ job, schedule, jitterMs }) => ({ id: job.id, schedule, jitterMs, last: last.get(job.id) })),
-      ...proofs.flatMap(({ id, schedule }) =>
-        schedule === undefined ? [] : [{ id, schedule, jitterMs: 0, last: lastProofs.get(id) }],
-      ),
-    ];
+  #askAgain(generation: Generation): void {
+    this.#asking.abort();
+    this.#asking = new AbortController();
+    const signal = AbortSignal.any([this.#options.signal, this.#asking.signal]);
+    if (this.#scheduler !== undefined) void askAgain(generation, this.#scheduler, signal);
   }
 
   #listen(config: Config): Promise<HttpServer> {

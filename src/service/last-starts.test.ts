@@ -1,7 +1,15 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
+import { FaultyStore } from '../../test/support/faulty-store.ts';
+import { ManualClock } from '../../test/support/manual-clock.ts';
+import { MemoryStore } from '../../test/support/memory-store.ts';
 import { HistoryPlace } from '../../test/support/protection.ts';
 import { serviceWorld } from '../../test/support/service-world.ts';
-import { lastStarts } from './last-starts.ts';
+import { systemRandom } from '../common/random.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import { claimDue } from './claims.ts';
+import { lastStarts, lastStartsOfProofs } from './last-starts.ts';
+import type { ProofJob } from './proof-jobs.ts';
+import { Stores } from './stores.ts';
 
 const HOUR_MS = 3_600_000;
 const now = new Date();
@@ -21,8 +29,8 @@ async function lastStartOf(
     ...job,
     source: { ...job.source, ...(patterns && { databases: patterns }) },
   }));
-  const last = await lastStarts(jobs, generation, new AbortController().signal);
-  return last.get('shop/backup')?.at;
+  const { known } = await lastStarts(jobs, generation, new AbortController().signal);
+  return known.get('shop/backup')?.at;
 }
 
 test('a source with patterns began last when any of the databases did that they choose', async () => {
@@ -53,4 +61,71 @@ test('a source that is one database began last when that did', async () => {
 
 test('nothing is known of databases that the patterns do not choose', async () => {
   expect(await lastStartOf(['orders'], [['shop', 30]])).toBeUndefined();
+});
+
+describe('a storage that does not answer', () => {
+  const refuses = (): ObjectStore =>
+    new FaultyStore(new MemoryStore(), { before: () => Promise.reject(new Error('no route')) });
+
+  /** A job, and a drill, whose claims lie in these storages: what they are said to have begun last. */
+  async function startsIn(stores: Readonly<Record<string, ObjectStore>>, clock = new ManualClock(now)) {
+    const { generation, config, logger } = await serviceWorld();
+    const [job] = generation.jobs;
+    const [storage] = config.storages.values();
+    if (job === undefined || storage === undefined) throw new Error('there is a job with a storage');
+    const storages = Object.keys(stores).map((name) => ({ ...storage, name }));
+    const openStore = ({ name }: { readonly name: string }): Promise<ObjectStore> =>
+      stores[name] === undefined ? Promise.reject(new Error(name)) : Promise.resolve(stores[name]);
+    const world = {
+      stores: new Stores({ openStore }, logger),
+      context: { ...generation.context, clock },
+      logger,
+    };
+    const stopping = new AbortController().signal;
+    const drill: ProofJob = { id: 'shop (drill)', kind: 'drill', source: job.source, schedule: undefined, storages };
+    const asking = [
+      lastStarts([{ ...job, storages }], world, stopping),
+      lastStartsOfProofs([drill], world, stopping),
+    ] as const;
+    return { asking: Promise.all(asking), clock, logger };
+  }
+
+  async function claimed(job: string, at: Date): Promise<MemoryStore> {
+    const store = new MemoryStore();
+    const who = { host: 'tester', pid: 1, random: systemRandom };
+    await claimDue(store, { source: 'shop', job, dueAt: at, spacingMs: 1, resumes: false, now, ...who });
+    return store;
+  }
+
+  test('leaves unknown what no other one knows', async () => {
+    const { asking, logger } = await startsIn({ away: refuses(), near: new MemoryStore() });
+    const [jobs, proofs] = await asking;
+    expect([jobs.known.size, proofs.known.size]).toEqual([0, 0]);
+    expect([[...jobs.unknown], [...proofs.unknown]]).toEqual([['shop/backup'], ['shop (drill)']]);
+    expect(logger.events()).toEqual(['schedule.history_unknown', 'schedule.history_unknown']);
+  });
+
+  test('leaves known what another one knows, and that nothing is', async () => {
+    const [jobs] = await (await startsIn({ away: refuses(), near: await claimed('backup', ago(9)) })).asking;
+    expect([jobs.known.get('shop/backup')?.at, jobs.unknown.size]).toEqual([ago(9), 0]);
+    const [, proofs] = await (await startsIn({ near: await claimed('(drill)', ago(9)), away: refuses() })).asking;
+    expect([proofs.known.get('shop (drill)')?.at, proofs.unknown.size]).toEqual([ago(9), 0]);
+    const none = await (await startsIn({ near: new MemoryStore() })).asking;
+    expect(none.map(({ known, unknown }) => [known.size, unknown.size])).toEqual([
+      [0, 0],
+      [0, 0],
+    ]);
+  });
+
+  test('is waited for no longer than ten seconds', async () => {
+    const hangs = new MemoryStore();
+    hangs.get = (_key, options) =>
+      new Promise((_, reject) => {
+        const signal = options?.signal;
+        signal?.addEventListener('abort', () => reject(signal.reason as Error));
+      });
+    const { asking, clock } = await startsIn({ hangs });
+    await clock.advance(10_000);
+    expect((await asking).map(({ unknown }) => unknown.size)).toEqual([1, 1]);
+  });
 });

@@ -1,5 +1,6 @@
+import type { Clock } from '../common/clock.ts';
 import { messageOf } from '../common/errors.ts';
-import type { SourceConfig } from '../config/model.ts';
+import type { SourceConfig, StorageConfig } from '../config/model.ts';
 import { listRunRecords } from '../runs/list-run-records.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { type LastStart, lastClaimed } from './claims.ts';
@@ -8,6 +9,7 @@ import type { Generation } from './generation.ts';
 import type { Job } from './jobs.ts';
 import { claimNameOf, type ProofJob } from './proof-jobs.ts';
 import { Slots } from './slots.ts';
+import { type TimeLimit, timeLimit } from './time-limit.ts';
 
 /** Longer than a month, the longest usual schedule. */
 const HISTORY_MS = 35 * 86_400_000;
@@ -17,22 +19,25 @@ const READS_MAX = 16;
 /** A storage that is away keeps nothing waiting for longer. */
 const READ_MS_MAX = 10_000;
 
+/** When jobs were due or begun the last time, by their ids. */
+export interface LastStarts {
+  readonly known: ReadonlyMap<string, LastStart>;
+  /** Of these a storage did not answer, and none knows anything: it may be that something was missed. */
+  readonly unknown: ReadonlySet<string>;
+}
+
+type World = Pick<Generation, 'stores' | 'context' | 'logger'>;
+
 /**
- * When each job was due or begun the last time, by its id, as the storages know it: the newest due time that was claimed;
- * for a job that no daemon has run yet, the newest attempt to back up a database of its source. A storage that cannot be read is left
- * out: then what it knows is learnt when the job claims its next due time. Never rejects; ends early when it is time to stop.
+ * When each job was due or begun the last time, as the storages know it: the newest due time that was claimed; for a job that
+ * no daemon has run yet, the newest attempt to back up a database of its source. Never rejects; ends early when it is time
+ * to stop.
  */
-export async function lastStarts(
-  jobs: readonly Job[],
-  { stores, context, logger }: Pick<Generation, 'stores' | 'context' | 'logger'>,
-  stopping: AbortSignal,
-): Promise<ReadonlyMap<string, LastStart>> {
-  const signal = AbortSignal.any([stopping, AbortSignal.timeout(READ_MS_MAX)]);
-  const last = new Map<string, LastStart>();
-  const note = (job: Job, start: LastStart | undefined): void => {
-    const known = last.get(job.id);
-    if (start !== undefined && (known === undefined || start.at > known.at)) last.set(job.id, start);
-  };
+export async function lastStarts(jobs: readonly Job[], world: World, stopping: AbortSignal): Promise<LastStarts> {
+  const { stores, context } = world;
+  const limit = readLimit(context.clock, stopping);
+  const { signal } = limit;
+  const told = new Told();
   const slots = new Slots(READS_MAX);
   const storages = new Map(jobs.flatMap((job) => job.storages).map((storage) => [storage.name, storage]));
   await Promise.all(
@@ -41,32 +46,27 @@ export async function lastStarts(
       try {
         const store = await stores.open(storage);
         await Promise.all(
-          here.map((job) =>
+          here.map(({ id, source, settings }) =>
             slots.within(signal, async () =>
-              note(job, await lastClaimed(store, { source: job.source.name, job: job.settings.name }, { signal })),
+              told.note(id, await lastClaimed(store, { source: source.name, job: settings.name }, { signal })),
             ),
           ),
         );
-        const unknown = here.filter(({ id }) => !last.has(id));
+        const unknown = here.filter(({ id }) => !told.knows(id));
         if (unknown.length === 0) return;
         const attempts = await newestAttempts(store, context.clock.now(), signal);
-        for (const job of unknown) {
-          const at = newestOf(job.source, attempts);
-          note(job, at && { at, isOpen: false });
+        for (const { id, source } of unknown) {
+          const at = newestOf(source, attempts);
+          told.note(id, at && { at, isOpen: false });
         }
       } catch (error) {
-        if (stopping.aborted) return;
-        logger.warning(
-          'schedule.history_unknown',
-          `storage ${storage.name} cannot say what ran last: ${messageOf(error)}`,
-          {
-            storage: storage.name,
-          },
-        );
+        for (const { id } of here) told.miss(id);
+        if (!stopping.aborted) warnOfSilence(storage, error, world);
       }
     }),
   );
-  return last;
+  limit.end();
+  return told.all();
 }
 
 /**
@@ -75,33 +75,58 @@ export async function lastStarts(
  */
 export async function lastStartsOfProofs(
   proofs: readonly ProofJob[],
-  { stores, logger }: Pick<Generation, 'stores' | 'logger'>,
+  world: World,
   stopping: AbortSignal,
-): Promise<ReadonlyMap<string, LastStart>> {
-  const signal = AbortSignal.any([stopping, AbortSignal.timeout(READ_MS_MAX)]);
-  const last = new Map<string, LastStart>();
+): Promise<LastStarts> {
+  const limit = readLimit(world.context.clock, stopping);
+  const { signal } = limit;
+  const told = new Told();
   for (const { id, kind, source, storages } of proofs) {
     for (const storage of storages) {
       try {
-        const store = await stores.open(storage);
+        const store = await world.stores.open(storage);
         const start = await lastClaimed(store, { source: source.name, job: claimNameOf(kind) }, { signal });
-        const known = last.get(id);
-        if (start !== undefined && (known === undefined || start.at > known.at)) {
-          last.set(id, { ...start, isOpen: false });
-        }
+        told.note(id, start && { ...start, isOpen: false });
       } catch (error) {
-        if (stopping.aborted) return last;
-        logger.warning(
-          'schedule.history_unknown',
-          `storage ${storage.name} cannot say what ran last: ${messageOf(error)}`,
-          {
-            storage: storage.name,
-          },
-        );
+        told.miss(id);
+        if (!stopping.aborted) warnOfSilence(storage, error, world);
       }
     }
   }
-  return last;
+  limit.end();
+  return told.all();
+}
+
+/** What storages have told so far, and of what one of them has told nothing. */
+class Told {
+  readonly #known = new Map<string, LastStart>();
+  readonly #missed = new Set<string>();
+
+  note(id: string, start: LastStart | undefined): void {
+    const known = this.#known.get(id);
+    if (start !== undefined && (known === undefined || start.at > known.at)) this.#known.set(id, start);
+  }
+
+  miss(id: string): void {
+    this.#missed.add(id);
+  }
+
+  knows(id: string): boolean {
+    return this.#known.has(id);
+  }
+
+  all(): LastStarts {
+    return { known: this.#known, unknown: this.#missed.difference(this.#known) };
+  }
+}
+
+function readLimit(clock: Clock, stopping: AbortSignal): TimeLimit {
+  return timeLimit(clock, READ_MS_MAX, `no answer within ${READ_MS_MAX / 1_000} s`, stopping);
+}
+
+function warnOfSilence({ name }: StorageConfig, error: unknown, { logger }: World): void {
+  const sentence = `storage ${name} cannot say what ran last: ${messageOf(error)}`;
+  logger.warning('schedule.history_unknown', sentence, { storage: name });
 }
 
 /** Of each source, by its name: when the newest attempt started to back up each database, or all (`undefined`) at once. */

@@ -124,6 +124,57 @@ describe('the scheduler', () => {
     expect(ran).toMatchObject([{ dueAt: new Date('2026-11-20T10:01:00Z'), resumes: false }]);
   });
 
+  describe('told later when a job was due last, since nobody could be asked', () => {
+    const due = (id: string, change: Partial<ScheduledJob> = {}): ScheduledJob => cron(id, '0 2 * * *', change);
+    const unknown = { last: 'unknown' } as const;
+    const lastNight = { last: { at: new Date('2026-11-19T02:00:00Z'), isOpen: false } };
+
+    test('makes up for what was missed, once', async () => {
+      const { clock, scheduler, ran, starts, events } = world([due('a', unknown), due('b', unknown), due('c')]);
+      await clock.advance(2 * MINUTE_MS);
+      expect([...scheduler.unknown]).toEqual(['a', 'b']);
+      scheduler.tell([due('a', lastNight), due('b', unknown), due('c', lastNight)]);
+      await clock.advance(MINUTE_MS);
+      expect(starts()).toEqual(['10:02:30']);
+      expect(ran).toMatchObject([{ id: 'a', dueAt: new Date('2026-11-20T02:00:00Z'), resumes: false }]);
+      expect(events.filter((event) => event.startsWith('schedule.late'))).toHaveLength(1);
+      scheduler.tell([due('a', lastNight), due('b', { last: undefined })]);
+      expect(scheduler.unknown.size).toBe(0);
+      await clock.advance(MINUTE_MS);
+      expect(ran).toHaveLength(1);
+    });
+
+    test('does anew what was begun and never ended, when its process is known to be dead', async () => {
+      const { clock, scheduler, ran, starts } = world([due('a', unknown)]);
+      await clock.advance(MINUTE_MS);
+      const last = { at: new Date('2026-11-20T02:00:00Z'), isOpen: true };
+      scheduler.tell([due('a', { last })]);
+      await clock.advance(2 * MINUTE_MS);
+      expect(starts()).toEqual(['10:02:35']);
+      expect(ran).toMatchObject([{ dueAt: last.at, resumes: true }]);
+    });
+
+    test('leaves alone what has begun without being told', async () => {
+      const { clock, scheduler, starts } = world([cron('a', '*/5 * * * *', unknown), every('b', HOUR_MS, unknown)]);
+      await clock.advance(5 * MINUTE_MS);
+      expect(scheduler.unknown.size).toBe(0);
+      scheduler.tell([cron('a', '*/5 * * * *', lastNight), every('b', HOUR_MS, lastNight)]);
+      await clock.advance(2 * MINUTE_MS);
+      expect([starts('a'), starts('b')]).toEqual([['10:05:00'], ['10:00:30']]);
+    });
+
+    test('learns it from other jobs that are taken, too, and forgets not that it knows nothing', async () => {
+      const { clock, scheduler, starts } = world([due('a', unknown), due('b', unknown), due('c')]);
+      scheduler.replace([due('a', lastNight), due('b', unknown), due('c', unknown)], 'UTC');
+      expect([...scheduler.unknown]).toEqual(['b']);
+      scheduler.replace([due('a', unknown), due('b', unknown), cron('c', '0 3 * * *', unknown)], 'UTC');
+      expect([...scheduler.unknown]).toEqual(['b', 'c']);
+      scheduler.tell([due('b', lastNight), cron('c', '0 3 * * *', lastNight)]);
+      await clock.advance(MINUTE_MS);
+      expect([starts('a'), starts('b'), starts('c')]).toEqual([['10:00:30'], ['10:00:30'], ['10:00:30']]);
+    });
+  });
+
   test('takes other jobs: what is the same keeps its time, what runs is not begun again', async () => {
     const { clock, scheduler, starts } = world([every('a', 5 * MINUTE_MS), every('b', 5 * MINUTE_MS)], {
       takesMs: MINUTE_MS,

@@ -13,7 +13,8 @@ const LATE_MS_MIN = 60_000;
 const SET_BACK_MS_MIN = 60_000;
 
 export interface ScheduledJob extends Timetable {
-  readonly last: LastStart | undefined;
+  /** Undefined: it never was; `unknown` as long as nobody could be asked, see `tell`. */
+  readonly last: LastStart | 'unknown' | undefined;
 }
 
 /** A due time that has come. */
@@ -44,9 +45,11 @@ export interface SchedulerOptions {
 }
 
 interface Entry {
-  readonly timetable: Timetable;
+  timetable: Timetable;
   /** Undefined for a schedule that never fires again. */
   due: Due | undefined;
+  /** Nobody could say yet what came of it before, and nothing has come of it since. */
+  isUnknown: boolean;
   runningSince: Date | undefined;
   /** Due times that came while it ran. */
   skipped: number;
@@ -89,6 +92,21 @@ export class Scheduler {
     this.#wake.abort();
   }
 
+  /** Jobs that wait for their next time although they may have missed one, by their ids. */
+  get unknown(): ReadonlySet<string> {
+    return new Set([...this.#entries].flatMap(([id, { isUnknown }]) => (isUnknown ? [id] : [])));
+  }
+
+  /** What was not known of jobs when they were taken. Those that have begun meanwhile are past it. */
+  tell(jobs: readonly ScheduledJob[]): void {
+    const now = this.#options.clock.now();
+    for (const { id, last } of jobs) {
+      const entry = this.#entries.get(id);
+      if (entry !== undefined) this.#inform(entry, last, now);
+    }
+    this.#wake.abort();
+  }
+
   /** When each job begins next. */
   nextRuns(): ReadonlyMap<string, Date> {
     return new Map(
@@ -113,35 +131,45 @@ export class Scheduler {
     this.#entries.clear();
     for (const { id, schedule, jitterMs, last } of jobs) {
       const timetable = { id, schedule, jitterMs };
-      const known = before.get(id);
-      const regular = firstDue(timetable, last?.at, now, this.#dueTimes);
-      const due = known === undefined ? this.#resumed(last, regular, now) : regular;
-      if (known === undefined) this.#entries.set(id, { timetable, due, runningSince: undefined, skipped: 0 });
-      else this.#entries.set(id, this.#changed(known, timetable, due, { now, isMoved }));
+      const entry = before.get(id);
+      const start = last === 'unknown' ? undefined : last;
+      if (entry === undefined) {
+        const due = this.#first(timetable, start, now);
+        this.#entries.set(id, { timetable, due, isUnknown: last === 'unknown', runningSince: undefined, skipped: 0 });
+        continue;
+      }
+      this.#entries.set(id, entry);
+      if (!isMoved && JSON.stringify(entry.timetable) === JSON.stringify(timetable)) this.#inform(entry, last, now);
+      else this.#change(entry, timetable, last, now);
     }
   }
 
+  /** A job whose past was not known gets the time that it would have had, as long as it has not begun without. */
+  #inform(entry: Entry, last: ScheduledJob['last'], now: Date): void {
+    if (!entry.isUnknown || last === 'unknown') return;
+    entry.isUnknown = false;
+    if (last !== undefined) entry.due = this.#first(entry.timetable, last, now);
+  }
+
   /**
-   * What was begun and never ended is done anew, unless the job's next time comes before it is certain that nobody is at
-   * it any more.
+   * What a job that is new here waits for. What was begun and never ended is done anew, unless the job's next time comes
+   * before it is certain that nobody is at it any more.
    */
-  #resumed(last: LastStart | undefined, regular: Due | undefined, now: Date): Due | undefined {
+  #first(timetable: Timetable, last: LastStart | undefined, now: Date): Due | undefined {
+    const regular = firstDue(timetable, last?.at, now, this.#dueTimes);
     if (last?.isOpen !== true || last.at > now) return regular;
     const fireAt = new Date(now.getTime() + this.#options.resumeAfterMs);
     return regular !== undefined && regular.fireAt <= fireAt ? regular : { dueAt: last.at, fireAt, resumes: true };
   }
 
-  /** The entry of a job that goes on: the same object while it runs, so that its end is noticed. */
-  #changed(
-    entry: Entry,
-    timetable: Timetable,
-    due: Due | undefined,
-    { now, isMoved }: { readonly now: Date; readonly isMoved: boolean },
-  ): Entry {
-    const isSame = !isMoved && JSON.stringify(entry.timetable) === JSON.stringify(timetable);
+  /** Other times for a job that goes on: in the same object, so that its end is noticed if it runs. */
+  #change(entry: Entry, timetable: Timetable, last: ScheduledJob['last'], now: Date): void {
+    const { runningSince } = entry;
+    entry.timetable = timetable;
+    entry.isUnknown = last === 'unknown' && runningSince === undefined;
     // What is running now is not due once more for want of a word from the storage.
-    const next = entry.runningSince === undefined ? due : nextDue(timetable, entry.runningSince, now, this.#dueTimes);
-    return Object.assign(entry, { timetable, due: isSame ? entry.due : next });
+    if (runningSince !== undefined) entry.due = nextDue(timetable, runningSince, now, this.#dueTimes);
+    else entry.due = firstDue(timetable, last === 'unknown' ? undefined : last?.at, now, this.#dueTimes);
   }
 
   async #watch(): Promise<void> {
@@ -174,6 +202,7 @@ export class Scheduler {
     const dueAt = due.resumes === true ? due.dueAt : dueNow(timetable, due, now);
     const fields = { job: id, dueAt: due.dueAt.toISOString() };
     entry.due = nextDue(timetable, dueAt, now, this.#dueTimes);
+    entry.isUnknown = false;
     if (entry.runningSince !== undefined) {
       const since = entry.runningSince.toISOString();
       if (entry.skipped === 0) {
