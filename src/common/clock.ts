@@ -22,3 +22,6 @@ export const systemClock: Clock = {
     }
   },
 };
+
+/** Another host's clock may be ahead by so much without any harm: what it names is of the past soon. */
+export const AHEAD_MS_MAX = 3_600_000;

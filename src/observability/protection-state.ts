@@ -1,3 +1,4 @@
+import { AHEAD_MS_MAX } from '../common/clock.ts';
 import type { BackupId } from '../repository/ids.ts';
 import { isStillRunning } from '../runs/is-still-running.ts';
 import type { RunKind, RunRecord } from '../runs/run-record.ts';
@@ -221,7 +222,7 @@ function protectionsIn(
         series: { source, database, format, storage },
         plan,
         backups,
-        lastSuccess: lastSuccessOf(backups),
+        lastSuccess: lastSuccessOf(backups, inputs.now),
         wantedSince: wantedSince({ source, failures, newestOfSource: newest.get(source), isDatabaseKnown, inputs }),
         failures,
         running: running.find((run) => isRunOf(run, series)),
@@ -326,9 +327,12 @@ function protectionOf(line: Line, expectation: Expectation, now: Date, dueTimes:
   };
 }
 
-function lastSuccessOf(backups: readonly BackupFacts[]): LastSuccess | undefined {
+/** What lies ahead of now was named by a clock that was ahead, and must not pass for a fresh one until then. */
+function lastSuccessOf(backups: readonly BackupFacts[], now: Date): LastSuccess | undefined {
+  const latestMs = now.getTime() + AHEAD_MS_MAX;
+  const present = backups.filter(({ startedAt }) => startedAt.getTime() <= latestMs);
   let newest: BackupFacts | undefined;
-  for (const backup of backups) if (newest === undefined || backup.startedAt > newest.startedAt) newest = backup;
+  for (const backup of present) if (newest === undefined || backup.startedAt > newest.startedAt) newest = backup;
   if (newest === undefined) return undefined;
   const { id, startedAt, endedAt, storedBytes } = newest;
   return { id, startedAt, endedAt, durationMs: Math.max(0, endedAt.getTime() - startedAt.getTime()), storedBytes };

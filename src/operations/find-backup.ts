@@ -1,6 +1,6 @@
 import { isPgarkError, PgarkError } from '../common/errors.ts';
 import { looksLikeDump, readForeignName } from '../formats/plain/foreign-names.ts';
-import type { Clock } from '../common/clock.ts';
+import { AHEAD_MS_MAX, type Clock } from '../common/clock.ts';
 import type { Logger } from '../common/log.ts';
 import { nearest } from '../common/nearest.ts';
 import { isBackupId } from '../repository/ids.ts';
@@ -102,9 +102,6 @@ async function findNewest(
     hint: `the oldest is ${newestFirst.at(-1)?.id ?? ''}`,
   });
 }
-
-/** A host's clock may be ahead by so much without any harm: what it names is of the past soon. */
-const AHEAD_MS_MAX = 3_600_000;
 
 /**
  * The newest first; and behind all others those that begin in the future, the nearest of them first. A clock that was ahead

@@ -29,10 +29,10 @@ export async function renameLoaded(session: Session, helper: Session, names: Loa
 }
 
 /**
- * All renames in one transaction, and the comment, in whose place the mark of an unfinished restore was. Whoever is connected to one of the databases, be it monitoring that looks into each, is
- * sent away by `helper`, a second session, while the rename waits for them; new connections wait for the rename. If it
- * fails, or either session is cut, the databases keep their names. Where the answer to COMMIT is lost, the server is asked
- * what came of it. Error: `restore-failed` where a name is taken by now, or a database is in use by whom nobody sends away.
+ * All renames in one transaction, and the comment, in whose place the mark of an unfinished restore was. Whoever is
+ * connected to one of the databases, be it monitoring that looks into each, is sent away by `helper`, a second session,
+ * while the rename waits for them; new connections wait for the rename. If it fails, or either session is cut, the
+ * databases keep their names. Where the answer to COMMIT is lost, the server is asked what came of it. Error: `restore-failed` where a name is taken by now, or a database is in use by whom nobody sends away.
  */
 async function renameTogether(
   session: Session,
