@@ -94,6 +94,33 @@ describe('the output of a program', () => {
   });
 });
 
+describe('what a program complains about', () => {
+  test('is seen by nobody before it was filtered, line by line, each run anew', async () => {
+    const seen: string[] = [];
+    const spec = script('echo keep >&2; echo drop >&2; echo keep >&2; exit 1', {
+      stderrFilter: () => {
+        let count = 0;
+        return (line) => (line === 'drop' ? undefined : `${line} ${++count}`);
+      },
+      onStderrLine: (line) => seen.push(line),
+    });
+    for (const _run of [1, 2]) {
+      expect(await failureOf(programText(spec))).toMatchObject({
+        stderrLines: ['keep 1', 'keep 2'],
+        message: 'helper exited with 1: keep 1 keep 2',
+      });
+    }
+    expect(seen).toEqual(['keep 1', 'keep 2', 'keep 1', 'keep 2']);
+  });
+
+  test('keeps the beginning of a long line, by which it is known what it is', async () => {
+    const text = `printf 'DETAIL: ' >&2; head -c ${MIB} /dev/zero | tr '\\0' x >&2; echo >&2; echo end >&2; exit 1`;
+    const failed = await failureOf(programText(script(text)));
+    if (!(failed instanceof ProgramFailure)) throw new Error('the program did not fail');
+    expect(failed.stderrLines.map((line) => line.slice(0, 9))).toEqual(['DETAIL: x', 'end']);
+  });
+});
+
 describe('a program that is fed', () => {
   test('gets everything, and its exit status counts', async () => {
     const path = join(folder, 'whole');

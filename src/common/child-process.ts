@@ -5,6 +5,9 @@ import { type ByteStream, MIB } from './bytes.ts';
 import { assert, messageOf } from './errors.ts';
 import { stdoutBlocks } from './stdout-blocks.ts';
 
+/** What is kept and passed on of a line; undefined: nothing. Called with one after the other of one run. */
+export type LineFilter = (line: string) => string | undefined;
+
 /** A program to run: an argument array, never a shell; secrets in the environment only. */
 export interface ProgramSpec {
   /** `pg_dump`, for messages. */
@@ -12,6 +15,8 @@ export interface ProgramSpec {
   readonly path: string;
   readonly args: readonly string[];
   readonly env: Readonly<Record<string, string>>;
+  /** Makes for each run what its stderr goes through before anybody sees a line of it. Default: all is seen. */
+  readonly stderrFilter?: () => LineFilter;
   /** Each whole line of its stderr as it comes; also kept, bounded, for the failure. */
   readonly onStderrLine?: (line: string) => void;
   /** Each chunk's length as the program's stdout is read, for watchdogs. Nothing is read while the consumer has enough. */
@@ -51,19 +56,21 @@ const STDERR_LINES_MAX = 20;
 const STDERR_LINE_CHARACTERS_MAX = 2_000;
 const KILL_AFTER_MS = 5_000;
 
-/** Keeps the last lines that a program wrote on stderr. */
+/** Keeps the last lines that a program wrote on stderr, each from its beginning. */
 class StderrTail {
   readonly lines: string[] = [];
   #rest = '';
+  readonly #filter: LineFilter;
   readonly #onLine: ((line: string) => void) | undefined;
 
-  constructor(child: ChildProcess, onLine: ((line: string) => void) | undefined) {
-    this.#onLine = onLine;
+  constructor(child: ChildProcess, { stderrFilter, onStderrLine }: ProgramSpec) {
+    this.#filter = stderrFilter?.() ?? ((line) => line);
+    this.#onLine = onStderrLine;
     child.stderr?.setEncoding('utf8');
     child.stderr?.on('data', (text: string) => {
       this.#rest += text;
       const lines = this.#rest.split('\n');
-      this.#rest = (lines.pop() ?? '').slice(-STDERR_LINE_CHARACTERS_MAX);
+      this.#rest = (lines.pop() ?? '').slice(0, STDERR_LINE_CHARACTERS_MAX);
       for (const line of lines) this.#add(line);
     });
     child.stderr?.on('end', () => {
@@ -74,10 +81,11 @@ class StderrTail {
 
   #add(line: string): void {
     const short = line.trimEnd().slice(0, STDERR_LINE_CHARACTERS_MAX);
-    if (short === '') return;
-    this.lines.push(short);
+    const kept = short === '' ? undefined : this.#filter(short);
+    if (kept === undefined) return;
+    this.lines.push(kept);
     if (this.lines.length > STDERR_LINES_MAX) this.lines.shift();
-    this.#onLine?.(short);
+    this.#onLine?.(kept);
   }
 }
 
@@ -92,7 +100,7 @@ class Running {
   constructor(spec: ProgramSpec, stdin: 'ignore' | 'pipe') {
     this.#spec = spec;
     this.child = spawn(spec.path, [...spec.args], { env: { ...spec.env }, stdio: [stdin, 'pipe', 'pipe'] });
-    this.stderr = new StderrTail(this.child, spec.onStderrLine);
+    this.stderr = new StderrTail(this.child, spec);
     this.closed = new Promise((resolve) => {
       let startError: Error | undefined;
       this.child.once('error', (error) => {

@@ -1,7 +1,8 @@
 import { ProgramFailure, programOutput } from '../../common/child-process.ts';
 import { isPgarkError, PgarkError } from '../../common/errors.ts';
 import type { Logger } from '../../common/log.ts';
-import { type ConnectionParameters, libpqEnvironment } from '../../postgres/client/connection-parameters.ts';
+import { clientProgram } from '../../postgres/client/client-program.ts';
+import type { ConnectionParameters } from '../../postgres/client/connection-parameters.ts';
 import type { InstalledProgram } from '../../postgres/client/programs.ts';
 import { readTocOf } from '../../postgres/toc/read-toc.ts';
 import type { CustomToc } from '../../postgres/toc/toc.ts';
@@ -54,7 +55,7 @@ export async function readDumpToc(request: TocRequest): Promise<CustomToc> {
         `--lock-wait-timeout=${lockWaitMs}`,
         ...excludeTableData.map((pattern) => `--exclude-table-data=${pattern}`),
       ],
-      env: libpqEnvironment(connection, applicationName),
+      ...clientProgram(connection, applicationName),
       onStderrLine: passOnMessages(logger, 'dump'),
     },
     signal,

@@ -3,11 +3,8 @@ import { ProgramFailure, programOutput } from '../../common/child-process.ts';
 import { PgarkError } from '../../common/errors.ts';
 import { leftAtOnce } from '../../common/left-at-once.ts';
 import type { Logger } from '../../common/log.ts';
-import {
-  type ConnectionParameters,
-  describeConnection,
-  libpqEnvironment,
-} from '../../postgres/client/connection-parameters.ts';
+import { clientProgram } from '../../postgres/client/client-program.ts';
+import { type ConnectionParameters, describeConnection } from '../../postgres/client/connection-parameters.ts';
 import type { InstalledProgram } from '../../postgres/client/programs.ts';
 
 /** As much of the end of the output as is sure to hold pg_dumpall's closing comment. */
@@ -48,7 +45,7 @@ async function* runDump(request: GlobalsDumpRequest, signal: AbortSignal): ByteS
         // By itself it connects to postgres or template1, which may be closed to this role.
         `--database=dbname=${quoteConnectionValue(connection.database)}`,
       ],
-      env: libpqEnvironment(connection, request.applicationName),
+      ...clientProgram(connection, request.applicationName),
       onStderrLine: (line) => logger.debug('globals.message', line),
       onStdoutBytes: request.onBytesRead,
     },

@@ -3,11 +3,8 @@ import { ProgramFailure, programOutput } from '../../common/child-process.ts';
 import { PgarkError } from '../../common/errors.ts';
 import { leftAtOnce } from '../../common/left-at-once.ts';
 import type { Logger } from '../../common/log.ts';
-import {
-  type ConnectionParameters,
-  describeConnection,
-  libpqEnvironment,
-} from '../../postgres/client/connection-parameters.ts';
+import { clientProgram } from '../../postgres/client/client-program.ts';
+import { type ConnectionParameters, describeConnection } from '../../postgres/client/connection-parameters.ts';
 import { withLargeWrites } from '../../postgres/client/large-writes.ts';
 import type { InstalledProgram } from '../../postgres/client/programs.ts';
 import { peek } from '../../pipeline/peek.ts';
@@ -67,7 +64,7 @@ async function* runDump(request: PlainDumpRequest, signal: AbortSignal): ByteStr
         `--lock-wait-timeout=${request.lockWaitMs ?? LOCK_WAIT_MS}`,
         ...request.excludeTableData.map((pattern) => `--exclude-table-data=${pattern}`),
       ],
-      env: libpqEnvironment(connection, request.applicationName),
+      ...clientProgram(connection, request.applicationName),
       onStderrLine: passOnMessages(logger, 'dump'),
       onStdoutBytes: request.onBytesRead,
     },

@@ -3,11 +3,8 @@ import { createReadStream } from 'node:fs';
 import type { ByteStream } from '../../common/bytes.ts';
 import { PgarkError } from '../../common/errors.ts';
 import type { Logger } from '../../common/log.ts';
-import {
-  type ConnectionParameters,
-  describeConnection,
-  libpqEnvironment,
-} from '../../postgres/client/connection-parameters.ts';
+import { clientProgram } from '../../postgres/client/client-program.ts';
+import { type ConnectionParameters, describeConnection } from '../../postgres/client/connection-parameters.ts';
 import { peek } from '../../pipeline/peek.ts';
 import { pipe } from '../../pipeline/transform.ts';
 import { feedProgram, ProgramFailure, type ProgramSpec, throughProgram } from '../../common/child-process.ts';
@@ -78,7 +75,7 @@ export async function loadArchive(body: ByteStream, request: LoadRequest): Promi
       name: 'pg_restore',
       path: request.unpacker.path,
       args: ['--file=-', ...optionsOf(request)],
-      env: libpqEnvironment(request.connection, request.applicationName),
+      ...clientProgram(request.connection, request.applicationName),
       onStderrLine: passOnMessages(request.logger, 'load'),
     };
     return loadScript(throughProgram(unpacking, body, request.signal), request);
@@ -137,7 +134,7 @@ async function load(
       {
         ...program,
         path: request.program.path,
-        env: libpqEnvironment(connection, request.applicationName),
+        ...clientProgram(connection, request.applicationName),
         onStderrLine: passOnMessages(request.logger, 'load'),
       },
       body,

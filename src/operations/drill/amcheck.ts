@@ -4,7 +4,8 @@ import type { ByteStream } from '../../common/bytes.ts';
 import { ProgramFailure, programOutput } from '../../common/child-process.ts';
 import { PgarkError } from '../../common/errors.ts';
 import { connect } from '../../postgres/client/connect.ts';
-import { type ConnectionParameters, libpqEnvironment } from '../../postgres/client/connection-parameters.ts';
+import { clientProgram } from '../../postgres/client/client-program.ts';
+import type { ConnectionParameters } from '../../postgres/client/connection-parameters.ts';
 import { libcHere, sortsOtherwise } from '../../postgres/client/sort-libraries.ts';
 import { withSession } from '../../postgres/client/with-session.ts';
 import type { Run } from '../../runs/run.ts';
@@ -57,9 +58,9 @@ export async function amcheck(
   onProgress({ phase: 'verifying', subject: connection.database, bytes: 0 });
   const major = Math.floor(manifest.server.versionNum / 10_000);
   const options = OPTIONS.flatMap(([name, value, since]) => (major >= since ? [`-c ${name}=${value}`] : [])).join(' ');
-  const env = { ...libpqEnvironment({ ...connection, options }, applicationName), PGDATABASE: 'postgres' };
+  const client = clientProgram({ ...connection, database: 'postgres', options }, applicationName);
   const args = ['--all', '--install-missing', '--no-password'];
-  const output = programOutput({ name: 'pg_amcheck', path: program, args, env }, signal);
+  const output = programOutput({ name: 'pg_amcheck', path: program, args, ...client }, signal);
   const said: string[] = [];
   try {
     for await (const text of beginningOf(output)) said.push(text);

@@ -2,6 +2,7 @@ import { DatabaseError } from 'pg';
 import { messageOf, PgarkError, systemCodeOf } from '../../common/errors.ts';
 import { type ConnectionParameters, describeConnection } from './connection-parameters.ts';
 import { quoteIdentifier } from './quote.ts';
+import { withoutValues } from './without-data.ts';
 
 /** SQLSTATE of an error of the server, through one layer of wrapping. */
 export function sqlStateOf(error: unknown): string | undefined {
@@ -77,5 +78,7 @@ export function classify(error: unknown, parameters: ConnectionParameters): Pgar
     });
   }
   const suffix = state === undefined ? '' : ` (SQLSTATE ${state})`;
-  return new PgarkError('postgres-failed', `PostgreSQL at ${server}: ${words}${suffix}`, { cause: error });
+  return new PgarkError('postgres-failed', `PostgreSQL at ${server}: ${withoutValues(words)}${suffix}`, {
+    cause: error,
+  });
 }

@@ -1,0 +1,11 @@
+import type { ProgramSpec } from '../../common/child-process.ts';
+import { type ConnectionParameters, libpqEnvironment } from './connection-parameters.ts';
+import { withoutData } from './without-data.ts';
+
+/** What every program has that talks to a server: where to connect, and who sees to it that it tells no rows. */
+export function clientProgram(
+  connection: ConnectionParameters,
+  applicationName: string,
+): Pick<ProgramSpec, 'env' | 'stderrFilter'> {
+  return { env: libpqEnvironment(connection, applicationName), stderrFilter: withoutData };
+}

@@ -1,0 +1,150 @@
+import { describe, expect, test } from 'vitest';
+import { withoutData, withoutValues } from './without-data.ts';
+
+/** What is left of what a program says. */
+function leftOf(said: string): readonly string[] {
+  const filter = withoutData();
+  return said.split('\n').flatMap((line) => filter(line) ?? []);
+}
+
+describe('what a client program says', () => {
+  test('names a statement that failed, and has no password of it, on however many lines', () => {
+    const said = String.raw`pg_restore: while PROCESSING TOC:
+pg_restore: from TOC entry 3412; 1418 16420 USER MAPPING USER MAPPING app SERVER s postgres
+pg_restore: error: could not execute query: ERROR:  role "app" does not exist
+Command was: CREATE USER MAPPING FOR app SERVER s OPTIONS (
+    password 'hunter2
+HINT: hunter3',
+    "user" 'x'
+);
+
+
+pg_restore: error: could not execute query: ERROR:  permission denied
+Command was: CREATE SUBSCRIPTION "my sub" CONNECTION 'host=x password=hunter4' PUBLICATION p;
+pg_restore: warning: errors ignored on restore: 2`;
+    expect(leftOf(said)).toEqual([
+      'pg_restore: while PROCESSING TOC:',
+      'pg_restore: from TOC entry 3412; 1418 16420 USER MAPPING USER MAPPING app SERVER s postgres',
+      'pg_restore: error: could not execute query: ERROR:  role "app" does not exist',
+      'Command was: CREATE USER MAPPING FOR app …',
+      'pg_restore: error: could not execute query: ERROR:  permission denied',
+      'Command was: CREATE SUBSCRIPTION "my sub" …',
+      'pg_restore: warning: errors ignored on restore: 2',
+    ]);
+  });
+
+  test.each([
+    ["ALTER ROLE app PASSWORD 'hunter2'", 'ALTER ROLE app …'],
+    ["SELECT 'hunter2'", 'SELECT …'],
+    ["SELECT E'hunter2'", 'SELECT …'],
+    ['DO $hunter2$', 'DO …'],
+    ['INSERT INTO public.t VALUES (1);', 'INSERT INTO public.t …'],
+    ['LOCK TABLE public.t IN ACCESS SHARE MODE', 'LOCK TABLE public.t …'],
+    ['CREATE FUNCTION public.f(a text) RETURNS', 'CREATE FUNCTION public.f …'],
+    ['', ' …'],
+  ])('has what %s does, and to what', (sql, left) => {
+    expect(leftOf(`pg_dump: detail: Query was: ${sql}`)).toEqual([`pg_dump: detail: Query was: ${left}`]);
+  });
+
+  test('says where a row was refused, and nothing of the row', () => {
+    const said = `psql:<stdin>:12: ERROR:  new row for relation "t" violates check constraint "t_check"
+DETAIL:  Failing row contains (7, secret
+HINT:  more of it
+DETAIL:  and more
+CONTEXT:  COPY t, line 7: "7	secret\\nHINT: more of it"
+psql:<stdin>:13: ERROR:  invalid input syntax for type integer: "a
+secret"
+CONTEXT:  COPY t, line 8, column c: "a\\nsecret"
+ERROR:  of the row
+psql:<stdin>:14: ERROR:  duplicate key value violates unique constraint "t_key"
+DETAIL:  Key (mail, lower(name))=(secret, secret) already exists.
+psql:<stdin>:15: ERROR:  permission denied to create role
+DETAIL:  Only roles with the CREATEROLE attribute may create roles.
+HINT:  Ask for it.`;
+    expect(leftOf(said)).toEqual([
+      'psql:<stdin>:12: ERROR:  new row for relation "t" violates check constraint "t_check"',
+      'DETAIL:  Failing row contains …',
+      'CONTEXT:  COPY t, line 7',
+      'psql:<stdin>:13: ERROR:  invalid input syntax for type integer: …',
+      'CONTEXT:  COPY t, line 8, column c',
+      'psql:<stdin>:14: ERROR:  duplicate key value violates unique constraint "t_key"',
+      'DETAIL:  Key (mail, lower(name))=…',
+      'psql:<stdin>:15: ERROR:  permission denied to create role',
+      'DETAIL:  Only roles with the CREATEROLE attribute may create roles.',
+      'HINT:  Ask for it.',
+    ]);
+  });
+
+  test('shows no excerpt, no query and no statement', () => {
+    const said = `psql:<stdin>:5: ERROR:  function nope(unknown) does not exist
+LINE 1: SELECT nope('secret');
+               ^
+HINT:  No function matches.
+QUERY:  SELECT nope('secret
+more of it')
+CONTEXT:  PL/pgSQL function public.f(integer) line 2 at PERFORM
+SQL statement "SELECT f('secret')"
+psql:<stdin>:5: STATEMENT:  SELECT f('secret
+more of it')`;
+    expect(leftOf(said)).toEqual([
+      'psql:<stdin>:5: ERROR:  function nope(unknown) does not exist',
+      'HINT:  No function matches.',
+      'CONTEXT:  PL/pgSQL function public.f(integer) line 2 at PERFORM',
+    ]);
+  });
+
+  test('says no value where the server speaks another language', () => {
+    const said = `psql:<stdin>:9: FEHLER:  ungültige Eingabesyntax für Typ integer: »geheim«
+CONTEXT:  COPY t, Zeile 1, Spalte a: »geheim«
+psql:<stdin>:12: FEHLER:  neue Zeile für Relation »t« verletzt Check-Constraint »t_check«
+DETAIL:  Fehlgeschlagene Zeile enthält (7, geheim).
+psql:<stdin>:13: FEHLER:  doppelter Schlüsselwert verletzt Unique-Constraint »t_key«
+DETAIL:  Schlüssel »(mail)=(geheim)« existiert bereits.`;
+    expect(leftOf(said)).toEqual([
+      'psql:<stdin>:9: FEHLER:  ungültige Eingabesyntax für Typ integer: …',
+      'psql:<stdin>:12: FEHLER:  neue Zeile für Relation »t« verletzt Check-Constraint »t_check«',
+      'DETAIL:  Fehlgeschlagene Zeile enthält …',
+      'psql:<stdin>:13: FEHLER:  doppelter Schlüsselwert verletzt Unique-Constraint »t_key«',
+      'DETAIL:  Schlüssel …',
+    ]);
+  });
+
+  test('is passed on where it quotes nothing', () => {
+    const said = `Error: You must install at least one postgresql-client package
+psql: error: connection to server at "localhost" (127.0.0.1), port 5432 failed: Connection refused
+	Is the server running on that host and accepting TCP/IP connections?
+WARNING:  database "shop" has a collation version mismatch
+DETAIL:  The database was created using another collation version.
+HINT:  Rebuild all objects.
+pg_dump: warning: there are circular foreign-key constraints on this table:
+pg_dump: detail: film`;
+    expect(leftOf(said)).toEqual(said.split('\n'));
+  });
+});
+
+describe('the words of the server', () => {
+  test.each([
+    ['invalid input syntax for type integer: "secret"', 'invalid input syntax for type integer: …'],
+    ['invalid input value for enum "Mood": "secret"', 'invalid input value for enum "Mood": …'],
+    ['value "999999999999" is out of range for type integer', 'value …'],
+    ['"1e400" is out of range for type double precision', '… is out of range for type double precision'],
+    ['"s" is not a valid binary digit', '… is not a valid binary digit'],
+    ['time zone "secret" not recognized', 'time zone …'],
+    [`unterminated quoted string at or near "'secret"`, 'unterminated quoted string at or near …'],
+  ])('quote no value: %s', (words, left) => {
+    expect(withoutValues(words)).toBe(left);
+  });
+
+  test.each([
+    'role "app" does not exist',
+    'relation "t" already exists',
+    '"t" is not a table',
+    'syntax error at or near "NULLS"',
+    'invalid locale name: "de_DE.utf8"',
+    'invalid value for parameter "default_table_access_method": "heap2"',
+    'null value in column "c" of relation "t" violates not-null constraint',
+    'could not open file "base/1/2": Permission denied',
+  ])('keep the names of things: %s', (words) => {
+    expect(withoutValues(words)).toBe(words);
+  });
+});

@@ -1,0 +1,69 @@
+import type { LineFilter } from '../../common/child-process.ts';
+
+/** Begins each message of psql, pg_dump, pg_restore and their like. What follows without it belongs to the message before. */
+const PREFIX = /^(?:psql|pg_\w+):/;
+/** Further messages of the server, as libpq prints them by itself. */
+const LABEL = /^(?:WARNING|NOTICE|INFO|LOG|DEBUG|HINT): /;
+const STATEMENT = /^(.*?\b(?:Command|[Qq]uery) was: +)(.*)$/;
+/** What a statement does, and to what: no literal begins without a quote, a parenthesis or a dollar sign. */
+const STATEMENT_HEAD = /^(?:[A-Z]+ )*(?:(?:"[^"]*"|[^\s"'($;])+(?=[\s(;]|$))?/;
+const EXCERPT = /^(?:LINE \d+|QUERY|CONTEXT|(?:psql:\S+ )?STATEMENT): /;
+const DETAIL = /^DETAIL: +/;
+/** Of an index's key, the columns, which the values follow; of all else, what comes before anything that may be a value. */
+const DETAIL_HEAD = /^(?:Key \([^'"]*?\)=|[^("'»«„“=:]*)/;
+/** Where it happened, of which the server tells by whom it was called, line by line, or what the row was. */
+const PLACE =
+  /^CONTEXT: +(?:COPY [^"':]+?, line \d+(?:, column [^"':]+)?|PL\/pgSQL function [^"']+ line \d+ at [A-Za-z ]+|SQL function "[^"]*" (?:during \w+|statement \d+))/;
+/**
+ * Values in the words of the server itself: `invalid input syntax for type integer: "…"`. Names of things stand elsewhere,
+ * but for those of locales and values of settings.
+ */
+const VALUES = [
+  /(?<=\S: )(?<!(?:error|warning|detail|hint|locale name|parameter "[^"]*"): )["'»«„“].*$/,
+  /(?<=\b(?:value|time zone) )".*$/,
+  /".*" (?=is out of range|is not a valid (?:binary|hexadecimal) digit)/,
+  /(?<=at or near )"[^"]*['$].*$/,
+];
+
+/** The words of the server, without what they quote of rows and literals. */
+export function withoutValues(words: string): string {
+  return VALUES.reduce((text, value) => text.replace(value, (found) => (found.endsWith(' ') ? '… ' : '…')), words);
+}
+
+/**
+ * Keeps passwords and rows out of what a client program says on stderr: statements that failed, values in the details that
+ * the server gives, excerpts. What was cut may go on for lines that look like anything, up to the next message. Their
+ * labels are in English, since libpq prints them; only the server's own sentences are in its language.
+ */
+export function withoutData(): LineFilter {
+  let isWithin = false;
+  let hasCut = false;
+  const cut = (kept?: string): string | undefined => {
+    isWithin = true;
+    hasCut = true;
+    return kept;
+  };
+  return (line) => {
+    const place = PLACE.exec(line)?.[0];
+    if (place !== undefined) return cut(place);
+    if (PREFIX.test(line)) isWithin = false;
+    else if (isWithin) return undefined;
+    const [, said, sql] = STATEMENT.exec(line) ?? [];
+    if (said !== undefined && sql !== undefined) return cut(`${said}${STATEMENT_HEAD.exec(sql)?.[0].trim() ?? ''} …`);
+    if (EXCERPT.test(line)) {
+      cut();
+      // One line; a detail or a hint may follow.
+      isWithin = !line.startsWith('LINE ');
+      return undefined;
+    }
+    const detail = DETAIL.exec(line)?.[0];
+    if (detail !== undefined) {
+      const words = line.slice(detail.length);
+      const head = DETAIL_HEAD.exec(words)?.[0] ?? '';
+      return head === words ? line : cut(`${detail}${head}…`);
+    }
+    if (hasCut && !PREFIX.test(line) && !LABEL.test(line)) return undefined;
+    const words = withoutValues(line);
+    return words === line ? line : cut(words);
+  };
+}
