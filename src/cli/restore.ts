@@ -72,7 +72,10 @@ export function registerRestore(program: Command, world: CliWorld): void {
     .option('--role <name>', 'work as this role after the login, from the first statement on (SET ROLE)')
     .option('--no-owner', 'leave out who owned what: all belongs to the role that restores')
     .option('--no-privileges', 'leave out grants and default privileges')
-    .option('--verify', 'at last read every row, and compare it with what was recorded (format directory)')
+    .option(
+      '--verify',
+      'read every row once more when it is loaded, and compare it with what was recorded (format directory)',
+    )
     .option('--no-analyze', 'do not gather statistics at the end')
     .option('--storage <name>', 'the storage to restore from')
     .option('--foreign', 'latest and --at mean dumps that other tools left in the storage')

@@ -113,8 +113,8 @@ export interface LoadHow {
   readonly random: Random;
   readonly signal: AbortSignal;
   readonly onStoredBytes: (bytesTotal: number) => void;
-  /** Reads at last what was loaded, and compares it with what is recorded; for a source that has evidence. */
+  /** Reads the rows that were loaded once more, and compares them with what is recorded; for a source that has evidence. */
   readonly verify?: { readonly onBytes: (bytesTotal: number) => void } | undefined;
-  /** All is loaded, and what follows is the comparison. Default: nobody is told. */
-  readonly onLoaded?: (() => void) | undefined;
+  /** All is loaded; so many milliseconds of it were the comparison. Default: nobody is told. */
+  readonly onLoaded?: ((comparedMs: number) => void) | undefined;
 }

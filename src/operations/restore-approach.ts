@@ -42,8 +42,8 @@ export interface LoadOrder {
    * server, or happens in a database that nobody has.
    */
   readonly beforeTouching: (isUndone: boolean) => Promise<void>;
-  /** Called when all is loaded, and only the comparison follows. Default: nobody is told. */
-  readonly onLoaded?: () => void;
+  /** Called when all is loaded, of which the comparison took so many milliseconds. Default: nobody is told. */
+  readonly onLoaded?: (comparedMs: number) => void;
 }
 
 /** What loads the dump, and into which server. */

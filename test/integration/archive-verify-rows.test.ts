@@ -26,14 +26,23 @@ CREATE TABLE many AS SELECT n, repeat(md5(n::text), 4) AS text FROM generate_ser
 CREATE TABLE no_columns ();
 INSERT INTO no_columns SELECT FROM generate_series(1, 3);`;
 
-/** Changes a row behind the restore's back, when it fills the view, in no database but a restored one. */
-const spoilSql = (change: string): string => `
+const ROWS_LOADED = '(SELECT count(*) FROM public.spoilt) = 2000';
+
+/**
+ * Changes a row behind the restore's back, by the check of another table whose row is loaded at the same time, in no database
+ * but a restored one.
+ */
+const spoilSql = (change: string, isLoaded = ROWS_LOADED): string => `
 CREATE TABLE spoilt AS SELECT n, 'row ' || n AS text FROM generate_series(1, 2000) n;
 CREATE FUNCTION spoil() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
-  IF current_database() LIKE '%_restoring_%' THEN ${change}; END IF;
+  IF current_database() LIKE '%_restoring_%' THEN
+    WHILE NOT (${isLoaded}) LOOP PERFORM pg_sleep(0.01); END LOOP;
+    ${change};
+  END IF;
   RETURN 1;
 END $$;
-CREATE MATERIALIZED VIEW spoiling AS SELECT public.spoil();`;
+CREATE TABLE spoiling (n int CHECK (public.spoil() = n));
+INSERT INTO spoiling VALUES (1);`;
 
 function warningLogger(): { readonly logger: Logger; readonly warnings: readonly string[] } {
   const warnings: string[] = [];
@@ -123,7 +132,7 @@ describe('a restore that is compared with what was dumped', () => {
     await using place = await fileDestination('place');
     await using source = await createDatabase({
       name: 'src',
-      sql: `SELECT lo_from_bytea(4711, 'as it was'); ${spoilSql(`PERFORM lo_put(4711, 0, 'X')`)}`,
+      sql: `SELECT lo_from_bytea(4711, 'as it was'); ${spoilSql(`PERFORM lo_put(4711, 0, 'X')`, `lo_get(4711) = 'as it was'`)}`,
     });
     await backUp(source, [place], IN_PIECES);
     const restored = futureDatabase('never');

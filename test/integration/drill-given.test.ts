@@ -138,6 +138,26 @@ test('a session that keeps a restored database from its name says nothing of the
   }
 });
 
+test('a drill by a role that sees what policies let it see compares all rows', async () => {
+  await using storage = await fileStorage();
+  await original.sql('CREATE ROLE keeper');
+  await original.sql('CREATE DATABASE forced OWNER keeper');
+  await sqlIn(
+    'forced',
+    `SET ROLE keeper; CREATE SCHEMA kept; CREATE TABLE kept.t AS SELECT generate_series(1, 100) AS a;
+     ALTER TABLE kept.t ENABLE ROW LEVEL SECURITY; ALTER TABLE kept.t FORCE ROW LEVEL SECURITY;
+     CREATE POLICY few ON kept.t USING (a < 10)`,
+  );
+  await given.sql('CREATE ROLE driller LOGIN CREATEDB CREATEROLE');
+  const env = { ...storage.env, DATABASE_URL: urlIn('forced') };
+  await succeed(['backup', '--format', 'directory'], env);
+  const url = new URL(given.url);
+  url.username = 'driller';
+  const { stdout } = await succeed(['drill', '--to-url', url.href], env);
+  expect(stdout).toMatch(/100 rows/);
+  await given.sql('DROP ROLE driller');
+});
+
 test.each(['plain', 'directory'])(
   'a tablespace that the given server lacks says nothing of a %s backup',
   async (format) => {

@@ -96,6 +96,33 @@ describe('a restore as a role', () => {
     await restored.drop();
   });
 
+  test('compares rows that their own owner could not read any more', async () => {
+    await using place = await fileDestination('place');
+    await using owner = await createRole('CREATEDB');
+    await using source = await createDatabase({ name: 'src', sql: SQL });
+    const name = escapeIdentifier(owner.user);
+    await source.query(`
+      CREATE TABLE secrets AS SELECT i FROM generate_series(1, 100) i;
+      CREATE TABLE unreadable AS SELECT i FROM generate_series(1, 100) i;
+      ALTER TABLE secrets ENABLE ROW LEVEL SECURITY; ALTER TABLE secrets FORCE ROW LEVEL SECURITY;
+      CREATE POLICY few ON secrets USING (i < 10);
+      ALTER TABLE secrets OWNER TO ${name}; ALTER TABLE unreadable OWNER TO ${name};
+      REVOKE ALL ON unreadable FROM ${name}`);
+    await backUp(source, [place], { format: 'directory' });
+    await using restored = futureDatabase();
+    const target = targetOf(restored, owner);
+    const leaveOut = { owners: true, privileges: false };
+    await restoreInto(restored, place.store, { target, leaveOut, verifyRows: true });
+    const rows = 'SELECT (SELECT count(*)::int FROM secrets) AS s, (SELECT count(*)::int FROM unreadable) AS u';
+    expect(await restored.query(rows)).toEqual([{ s: 100, u: 100 }]);
+    expect(
+      await restored.query(`SELECT relforcerowsecurity AS forced FROM pg_class WHERE relname = 'secrets'`),
+    ).toEqual([{ forced: true }]);
+    // What it owns goes before the role does.
+    await restored.drop();
+    await source.drop();
+  });
+
   test('is refused before anything is touched where the login may not take it on, or it is not there', async () => {
     await using place = await filePlace();
     await using source = await createDatabase({ name: 'src', sql: SQL });

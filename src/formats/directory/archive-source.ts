@@ -205,15 +205,16 @@ async function prepare(archive: OpenedArchive, sourceMajor: number, serverMajor:
 }
 
 /**
- * Definitions, then rows and large objects on several connections, then indexes, constraints and all else. Nothing here is
- * in one transaction.
+ * Definitions, then rows and large objects on several connections, then indexes, constraints and all else. Rows are compared
+ * before the rest is there: triggers may change them, and rights and row-level security keep even their owner from reading
+ * them all. Nothing here is in one transaction.
  */
 async function load(
   { objects, contents, tocBytes, toc, phases, tasks, renames }: OpenedArchive,
   means: Omit<Parameters<typeof loadArchiveFile>[1], keyof LoadHow | 'useList'>,
   how: LoadHow,
 ): Promise<void> {
-  const { onStoredBytes, connection, leaveOut, applicationName, logger, signal, verify } = how;
+  const { onStoredBytes, connection, leaveOut, applicationName, logger, clock, signal, verify } = how;
   await using tocFile = await makePrivateFile(tocBytes);
   const restoreEntries = async (entries: readonly TocEntry[], connections: number): Promise<void> => {
     await using list = await makePrivateFile(useList(entries));
@@ -229,8 +230,7 @@ async function load(
     read: (file) =>
       objects.read(objects.objectOf(file), { onStoredBytes: tally(), blocksInFlightMax: BLOCKS_IN_FLIGHT }),
   });
-  await restoreEntries(phases.after, connections);
-  how.onLoaded?.();
+  const loadedMs = clock.monotonicMs();
   if (verify !== undefined) {
     let bytesTotal = 0;
     const onBytesRead = (bytes: number): void => verify.onBytes((bytesTotal += bytes));
@@ -238,7 +238,12 @@ async function load(
     const tables = phases.tables.map((entry) => ({ rows: 0, ...recorded.get(entry.dumpId), entry }));
     const largeObjects = tasks.flatMap((task) => (task.kind === 'large-objects' ? task.objects : []));
     await verifyRows(tables, largeObjects, { ...how, jobs: connections, encoding, onBytesRead });
+    // For whoever is shown what goes on: it is the load again.
+    onStoredBytes(0);
   }
+  const comparedMs = clock.monotonicMs() - loadedMs;
+  await restoreEntries(phases.after, connections);
+  how.onLoaded?.(comparedMs);
   if (renames.length > 0) await renameAll(renames, how);
 }
 

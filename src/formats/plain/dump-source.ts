@@ -136,7 +136,7 @@ async function prepare(
         dumpMajor: sourceMajor,
         serverMajor,
       });
-      onLoaded?.();
+      onLoaded?.(0);
     },
   };
 }

@@ -75,7 +75,7 @@ async function loadAndAsk<T>(
   return ask({ connection: place.connection, restoreMs, compared: comparedOf(source), recovered: undefined });
 }
 
-/** Resolves with the milliseconds that it took until all was loaded. */
+/** Resolves with the milliseconds that it took until all was loaded, as it does without a comparison. */
 async function load(
   source: LoadSource,
   connection: ConnectionParameters,
@@ -95,8 +95,8 @@ async function load(
       analyse: false,
       planOnly: false,
       beforeTouching: () => Promise.resolve(),
-      onLoaded: () => {
-        loadedMs = context.clock.monotonicMs();
+      onLoaded: (comparedMs) => {
+        loadedMs = context.clock.monotonicMs() - comparedMs;
       },
     },
     run,
