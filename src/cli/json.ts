@@ -30,6 +30,8 @@ export function manifestJson(manifest: Manifest): Record<string, unknown> {
     parents: manifest.parents,
     objects: manifest.objects.map(objectJson),
     excluded: manifest.excluded,
+    unreadable: manifest.unreadable,
+    unreadable_count: manifest.unreadableCount ?? manifest.unreadable.length,
     run_id: manifest.runId,
     pgark_version: manifest.pgarkVersion,
   };

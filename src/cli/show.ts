@@ -5,6 +5,7 @@ import { newestProofs, type Proof, type Proofs } from '../operations/proofs.ts';
 import { globalsOf, showBackup } from '../operations/show.ts';
 import type { GlobalsRecord } from '../repository/globals.ts';
 import type { Manifest } from '../repository/manifest.ts';
+import { describeUnread } from '../repository/unread-tables.ts';
 import { commandsByHand, stockCommand } from './by-hand.ts';
 import { action, chooseStorage, type CliWorld } from './command.ts';
 import { globalsJson, manifestJson, proofsJson } from './json.ts';
@@ -42,6 +43,7 @@ export function registerShow(program: Command, world: CliWorld): void {
 
 function describe(manifest: Manifest, proofs: Proofs, location: string): string {
   const { database, server, encryption, compression } = manifest;
+  const unread = describeUnread(manifest);
   const facts = formatFacts([
     ['id', manifest.id],
     ['format', manifest.format],
@@ -80,6 +82,7 @@ function describe(manifest: Manifest, proofs: Proofs, location: string): string 
     ['verified', describeProof(proofs.verify)],
     ['drilled', describeProof(proofs.drill)],
     ['left out', manifest.excluded.length > 0 ? manifest.excluded.join(', ') : undefined],
+    ['has no rows of', unread && `${unread} (unlogged, and it was taken from a standby)`],
     ['run', manifest.runId],
     ['written by', `pgark ${manifest.pgarkVersion}`],
     ['storage', location],

@@ -6,10 +6,12 @@ import {
   type DatabaseFacts,
   readDatabaseFacts,
   readServerFacts,
+  readUnreadTables,
   type ServerFacts,
 } from '../postgres/client/preflight.ts';
 import { chooseProgram, findPrograms, type InstalledProgram } from '../postgres/client/programs.ts';
 import { withSession } from '../postgres/client/with-session.ts';
+import { describeUnread, unreadFields } from '../repository/unread-tables.ts';
 import type { SpreadRun } from '../runs/run.ts';
 import type { OperationContext } from './context.ts';
 
@@ -18,6 +20,8 @@ export interface Preparation {
   readonly server: ServerFacts;
   readonly database: DatabaseFacts;
   readonly properties: OwnProperties | undefined;
+  /** Tables whose rows are not dumped since this server has none of them. Default: none. */
+  readonly unread?: readonly string[];
   /** What the backup is made by. */
   readonly client: { readonly program: string; readonly version: string };
 }
@@ -33,7 +37,7 @@ export interface DumpPreparation extends Preparation {
  */
 export async function checkForDump(
   connection: ConnectionParameters,
-  run: Pick<SpreadRun, 'id'>,
+  run: Pick<SpreadRun, 'id' | 'logger'>,
   context: Pick<OperationContext, 'signal'>,
 ): Promise<DumpPreparation> {
   const programs = findPrograms('pg_dump');
@@ -46,7 +50,15 @@ export async function checkForDump(
     const database = await readDatabaseFacts(session, server);
     const properties = await readOwnProperties(session, database.name);
     await checkReadPrivileges(session);
+    const unread = await readUnreadTables(session, server);
+    const described = describeUnread(unreadFields(unread, false));
+    if (described !== undefined) {
+      run.logger.warning(
+        'backup.rows_unread',
+        `the backup will have no rows of ${described}: this is a standby, and has none of unlogged tables; back up the primary, or make them logged`,
+      );
+    }
     const pgDump = chooseProgram('pg_dump', await programs, server.major);
-    return { server, database, properties, pgDump, client: { program: 'pg_dump', version: pgDump.version } };
+    return { server, database, properties, unread, pgDump, client: { program: 'pg_dump', version: pgDump.version } };
   });
 }

@@ -3,6 +3,7 @@ import type { ConnectionParameters } from '../postgres/client/connection-paramet
 import type { OwnProperties } from '../postgres/client/database-properties.ts';
 import type { RunId } from '../repository/ids.ts';
 import type { Manifest, ManifestObject, ManifestProperties } from '../repository/manifest.ts';
+import { unreadFields } from '../repository/unread-tables.ts';
 import type { Preparation } from './backup-checks.ts';
 import type { BackupName, Dumped } from './backup-format.ts';
 
@@ -76,7 +77,7 @@ export function makeManifest(facts: ManifestFacts, own: DestinationFacts): Manif
     ...facts.recorded,
     // What names tables is not for the open part of an encrypted backup.
     excluded: sealer === undefined ? [...facts.excludeTableData] : [],
-    unreadable: [],
+    ...unreadFields(facts.preparation.unread ?? [], sealer !== undefined),
     pgarkVersion: facts.pgarkVersion,
   };
 }

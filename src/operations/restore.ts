@@ -5,8 +5,10 @@ import { openBackup } from '../formats/open-backup.ts';
 import { openForeignDump } from '../formats/plain/dump-source.ts';
 import type { LeftOut } from '../formats/plain/left-out.ts';
 import type { DecryptionKeys } from '../pipeline/encryption/sealer.ts';
+import type { Manifest } from '../repository/manifest.ts';
 import type { BackupFilter } from '../repository/repository.ts';
 import { Repository } from '../repository/repository.ts';
+import { describeUnread } from '../repository/unread-tables.ts';
 import { type Run, runEnveloped } from '../runs/run.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { OperationContext } from './context.ts';
@@ -66,6 +68,7 @@ export async function restore(request: RestoreRequest, context: OperationContext
     const { found, source } = await run.span.span('checks', {}, () => findReadable(request, context));
     run.span.note({ 'pgark.format': source.format });
     if (source.alsoLeftOut.length > 0) warnOfLeftOut(source, run);
+    if (found.kind !== 'foreign') warnOfUnread(found.manifest, run);
     if (request.verifyRows === true) checkEvidence(source, run);
     const verifyFirst = request.verifyFirst ?? source.storedBytes < VERIFY_FIRST_BYTES_MAX;
     const loaded = await loadIntoTarget(
@@ -160,6 +163,16 @@ function checkDatabase(found: FoundBackup, { expectedDatabase, target }: Restore
     {
       hint: `if that is what you want, name the database before the backup: pgark restore ${database.name} ${id} …`,
     },
+  );
+}
+
+/** What was not read when the backup was made, nobody finds in it. */
+function warnOfUnread(manifest: Manifest, run: Run): void {
+  const unread = describeUnread(manifest);
+  if (unread === undefined) return;
+  run.logger.warning(
+    'restore.rows_missing',
+    `the backup has no rows of ${unread}: they are unlogged, and it was taken from a standby, which has none of them`,
   );
 }
 

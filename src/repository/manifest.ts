@@ -139,6 +139,8 @@ const manifestSchema = z.object({
   /** What was left out on purpose, and what could not be read. With encryption on these lie in the companion. */
   excluded: z.array(z.string()).default([]),
   unreadable: z.array(z.string()).default([]),
+  /** Of how many tables the rows could not be read, if of any: `unreadable` need not name them all. */
+  unreadableCount: bytesCount.optional(),
   /** The encrypted object that holds whatever names tables, where encryption is on. */
   companion: storedObject.optional(),
   evidence: z

@@ -175,6 +175,21 @@ export async function checkReadPrivileges(session: Session): Promise<void> {
   }
 }
 
+/**
+ * Tables whose rows a dump of this server leaves out, by name: a standby has none of unlogged tables, which pg_dump leaves out
+ * there without a word.
+ */
+export async function readUnreadTables(session: Session, { inRecovery }: ServerFacts): Promise<readonly string[]> {
+  if (!inRecovery) return [];
+  const rows = await session.query<{ name: string }>(
+    `select quote_ident(n.nspname) || '.' || quote_ident(c.relname) as name
+       from pg_class c join pg_namespace n on n.oid = c.relnamespace
+      where c.relkind = 'r' and c.relpersistence = 'u' and n.nspname !~ '^pg_'
+      order by 1`,
+  );
+  return rows.map(({ name }) => name);
+}
+
 function count(number: number, one: string, many: string): string {
   return number === 1 ? `1 ${one}` : `${number} ${many}`;
 }
