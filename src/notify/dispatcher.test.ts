@@ -256,6 +256,20 @@ describe('a ping', () => {
     expect(await desk.tell(channels, successAt(hours(1)))).toEqual(['/healthchecks']);
     expect(await desk.tell(channels, successAt(hours(2)))).toEqual([]);
   });
+
+  test('is set to up by backups alone: whatever else passes, the last backup may have failed', async () => {
+    await using desk = await Desk.open();
+    const channels = [desk.channel('healthchecks')];
+    for (const of of ['drill_failed', 'verify_failed', 'prune_refused'] as const) {
+      expect(await desk.tell(channels, { ...sampleMessages[of], at: hours(0) })).toEqual(['/healthchecks/fail']);
+      expect(await desk.tell(channels, failureAt(hours(1)))).toEqual(['/healthchecks/fail']);
+      const { source, database, storage, job } = sampleMessages[of];
+      const resolved = { event: 'resolved', of, source, database, storage, job, at: hours(2) } as const;
+      expect(await desk.tell(channels, resolved)).toEqual([]);
+      expect(await desk.tell(channels, successAt(hours(3)))).toEqual(['/healthchecks']);
+    }
+    expect(desk.state.problems).toEqual([]);
+  });
 });
 
 describe('many messages', () => {

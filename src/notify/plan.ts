@@ -39,9 +39,8 @@ export function planDeliveries(
   const planned: PlannedDelivery[] = [];
   let foreseen = state;
   events.forEach((event, eventIndex) => {
-    const isRepeated = isRepeatedPing(events, eventIndex);
     const fresh = channels.flatMap((channel) => {
-      if (audienceOf(channel) === 'ping' && isRepeated) return [];
+      if (audienceOf(channel) === 'ping' && !isSign(event, events, givenTo(channel, events, planned))) return [];
       return messagesFor(channel, foreseen, event).map((message) => deliveryOf(channel, message, eventIndex));
     });
     const told = fresh.map(({ channel, outgoing: { message } }) => ({
@@ -119,22 +118,45 @@ function recoveryFor(channel: Channel, ended: readonly OpenProblem[], event: Suc
   return { ...event, event: 'recovery', of, since: new Date(since), timesSeen };
 }
 
+/** The events that one channel is told something of so far. */
+function givenTo(
+  channel: Channel,
+  events: readonly NotificationEvent[],
+  planned: readonly PlannedDelivery[],
+): readonly NotificationEvent[] {
+  const places = new Set(
+    planned.filter((delivery) => delivery.channel === channel).map(({ eventIndex }) => eventIndex),
+  );
+  return events.filter((_, place) => places.has(place));
+}
+
 /**
- * A run of several destinations or databases reports each of them, but is one sign to a watchdog: failed if any of them
- * failed, since a later success would hide it.
+ * What a watchdog may be given a sign of. A run of several destinations or databases reports each of them, but is one sign:
+ * failed if any of them failed, since a later success would hide it. For the same reason it is set to up by a run alone: a
+ * drill that passes says nothing of the backup that failed before it.
  */
-function isRepeatedPing(events: readonly NotificationEvent[], index: number): boolean {
-  const event = events[index];
-  if (event?.event !== 'success' && event?.event !== 'failure') return false;
-  // The databases of a job are backed up in runs of their own, and have one watchdog all the same.
-  const isSameRun = (other: NotificationEvent): boolean =>
-    other.source === event.source &&
-    other.job === event.job &&
-    (other.runId === event.runId || other.database !== event.database);
-  return events.some(
-    (other, place) =>
-      isSameRun(other) &&
-      ((place < index && other.event === event.event) || (event.event === 'success' && other.event === 'failure')),
+function isSign(
+  event: NotificationEvent,
+  events: readonly NotificationEvent[],
+  given: readonly NotificationEvent[],
+): boolean {
+  if (!isPartOfRun(event)) return event.event !== 'resolved';
+  const isOfRun = (other: NotificationEvent): boolean => isPartOfRun(other) && isSameRun(other, event);
+  const hasFailed = events.some((other) => other.event === 'failure' && isOfRun(other));
+  return !given.some(isOfRun) && (event.event === 'failure' || !hasFailed);
+}
+
+/** What became of a backup, or of what is stored beside it and is told of only where it failed before. */
+function isPartOfRun(event: NotificationEvent): boolean {
+  return event.event === 'resolved' ? event.of === 'failure' : event.event === 'success' || event.event === 'failure';
+}
+
+/** The databases of a job are backed up in runs of their own, and have one watchdog all the same. */
+function isSameRun(one: NotificationEvent, other: NotificationEvent): boolean {
+  return (
+    one.source === other.source &&
+    one.job === other.job &&
+    (one.runId === other.runId || one.database !== other.database)
   );
 }
 

@@ -26,8 +26,8 @@ export function runTeller(config: Config, teller: Teller, now: () => Date): RunL
     async onRunEnded(report) {
       await starting.get(report.job.id);
       starting.delete(report.job.id);
-      await teller.backups(config, reportsOf(report));
-      await teller.tell(config, globalsResolved(report));
+      // In one: a watchdog is given one sign for all of it.
+      await teller.backups(config, reportsOf(report), globalsResolved(report));
     },
   };
 }

@@ -74,11 +74,16 @@ export class Teller {
     await this.#tellWithin(config, events, () => Promise.resolve(events), { passing: true });
   }
 
-  /** The reports of all destinations of a job's run belong into one call. */
-  async backups(config: Config, reports: readonly BackupReport[]): Promise<void> {
-    await this.#tellWithin(config, reports, async (call) =>
-      backupEvents(config, await Promise.all(reports.map((report) => this.#withLastGood(config, report, call)))),
-    );
+  /** The reports of all destinations of a job's run, and what else it has ended, belong into one call. */
+  async backups(
+    config: Config,
+    reports: readonly BackupReport[],
+    ended: readonly NotificationEvent[] = [],
+  ): Promise<void> {
+    await this.#tellWithin(config, reports, async (call) => [
+      ...backupEvents(config, await Promise.all(reports.map((report) => this.#withLastGood(config, report, call)))),
+      ...ended,
+    ]);
   }
 
   async prunes(config: Config, reports: readonly PruneReport[]): Promise<void> {
