@@ -4,7 +4,7 @@ import { asPgarkError, PgarkError } from '../common/errors.ts';
 import type { Config } from '../config/model.ts';
 import { healthVerdict, nagiosReport } from '../observability/health.ts';
 import { type BackupProtection, isOverdue, type ProtectionState } from '../observability/protection-state.ts';
-import { overdueEvents } from '../service/overdue.ts';
+import { freshnessEvents } from '../service/freshness.ts';
 import { Teller } from '../service/tell.ts';
 import { action, type CliWorld, type CommandRun } from './command.ts';
 import { endWith } from './exit-status.ts';
@@ -24,7 +24,7 @@ export function registerCheck(program: Command, world: CliWorld): void {
     )
     .argument('[databases...]', 'sources or databases of the configuration (default: all)')
     .option('--nagios', 'print one line with performance data; exit with 0 OK, 1 WARNING, 2 CRITICAL or 3 UNKNOWN')
-    .option('--notify', 'also tell the notifications what is overdue, as the daemon does');
+    .option('--notify', 'also tell the notifications what is overdue, and what is so no more, as the daemon does');
   addExamples(command, [
     ['pgark check', 'what is protected, and what is not?'],
     ['pgark check --notify', 'for cron, where no daemon runs: who is to know of it is told'],
@@ -35,7 +35,7 @@ export function registerCheck(program: Command, world: CliWorld): void {
     if (options.nagios === true) return checkForNagios(run, names, notify);
     const config = await run.config(['database', 'storage']);
     const { state, failures } = await lookAt(run, config, names);
-    if (notify) await tellOverdue(run, config, state);
+    if (notify) await tellFreshness(run, config, state);
     const now = state.at;
     const { healthy, problems, notes, unknown } = healthVerdict(state, now);
     run.result(
@@ -60,7 +60,7 @@ async function checkForNagios(run: CommandRun, names: readonly string[], notify:
   try {
     const config = await run.config(['database', 'storage']);
     const { state } = await lookAt(run, config, names);
-    if (notify) await tellOverdue(run, config, state);
+    if (notify) await tellFreshness(run, config, state);
     report = nagiosReport(state, state.at);
   } catch (thrown) {
     const words = asPgarkError(thrown).message.replace(/\s+/g, ' ').replaceAll('|', '/');
@@ -70,8 +70,8 @@ async function checkForNagios(run: CommandRun, names: readonly string[], notify:
   endWith(report.exit);
 }
 
-async function tellOverdue(run: CommandRun, config: Config, state: ProtectionState): Promise<void> {
-  await new Teller(tellWorld(run, config)).tell(config, overdueEvents(config, state));
+async function tellFreshness(run: CommandRun, config: Config, state: ProtectionState): Promise<void> {
+  await new Teller(tellWorld(run, config)).tell(config, freshnessEvents(config, state));
 }
 
 function backupJson(backup: BackupProtection, now: Date): Record<string, unknown> {

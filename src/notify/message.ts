@@ -104,10 +104,13 @@ export type ProblemEvent = Problem['event'];
 export type NotificationMessage = Start | Success | Problem | Recovery | Test;
 export type MessageEvent = NotificationMessage['event'];
 
-/** A verification or drill passed, or a prune was carried out: never sent as such, it ends the problem of that kind. */
+/**
+ * A verification or drill passed, a prune was carried out, or a backup that somebody has made is fresh: never sent as such, it
+ * ends the problem of that kind.
+ */
 export interface Resolved extends About {
   readonly event: 'resolved';
-  readonly of: Exclude<ProblemEvent, 'overdue'>;
+  readonly of: ProblemEvent;
 }
 
 /** Everything that a run or the watch over freshness may report to the dispatcher. */

@@ -14,7 +14,7 @@ const hours = (count: number): Date => new Date(start.getTime() + count * 3_600_
 describe('the state', () => {
   const anyEvent: fc.Arbitrary<NotificationEvent> = fc
     .record({
-      kind: fc.constantFrom('failure', 'success', 'overdue', 'prune_refused', 'resolved'),
+      kind: fc.constantFrom('failure', 'success', 'overdue', 'prune_refused', 'resolved', 'fresh'),
       source: fc.constantFrom('a', 'b', '__proto__'),
       storage: fc.constantFrom('r2', 'local', undefined),
       code: fc.constantFrom('dump-failed', 'store-full', 'constructor'),
@@ -29,6 +29,8 @@ describe('the state', () => {
           return { ...about, event: kind, error };
         case 'resolved':
           return { ...about, event: 'resolved', of: 'prune_refused' };
+        case 'fresh':
+          return { ...about, event: 'resolved', of: 'overdue' };
         case 'success':
         case 'overdue':
           return { ...about, event: kind };

@@ -46,6 +46,9 @@ export function openProblemOf(state: NotificationState, event: Problem): OpenPro
   return state.problems.find((problem) => isSame(problem, event));
 }
 
+/** What tells one problem from another. */
+type Identity = Pick<OpenProblem, 'event' | 'source' | 'database' | 'storage' | 'job'>;
+
 function isSame(problem: OpenProblem, event: Problem): boolean {
   return (
     problem.event === event.event &&
@@ -58,23 +61,33 @@ function isSame(problem: OpenProblem, event: Problem): boolean {
 
 /** The open problems that an event shows to be over. */
 export function endedBy(state: NotificationState, event: NotificationEvent): readonly OpenProblem[] {
-  const kinds: readonly ProblemEvent[] =
-    event.event === 'success' ? ['failure', 'overdue'] : event.event === 'resolved' ? [event.of] : [];
-  return state.problems.filter((problem) => kinds.includes(problem.event) && isRefuted(problem, event));
+  return state.problems.filter((problem) => isEndedBy(problem, event));
 }
 
 /**
  * A problem of the whole (no storage reached, no database found) is over when a part works; a problem of one storage is
  * over when that storage works, or when all do (no storage named).
  */
-function isRefuted(problem: OpenProblem, event: NotificationEvent): boolean {
+export function isEndedBy(problem: Identity, event: NotificationEvent): boolean {
   const fits = (one: string | undefined, other: string | undefined): boolean => one === undefined || one === other;
   return (
+    endsKind(event, problem.event) &&
     problem.source === event.source &&
     fits(problem.database, event.database) &&
-    (event.job === undefined || fits(problem.job, event.job)) &&
+    isOfJob(problem, event) &&
     (event.storage === undefined || fits(problem.storage, event.storage))
   );
+}
+
+function endsKind(event: NotificationEvent, kind: ProblemEvent): boolean {
+  if (event.event === 'success') return kind === 'failure' || kind === 'overdue';
+  return event.event === 'resolved' && event.of === kind;
+}
+
+/** Backups are fresh in one format, which their job stands for, and say nothing of those that other jobs make. */
+function isOfJob(problem: Identity, event: NotificationEvent): boolean {
+  if (event.event === 'resolved' && event.of === 'overdue') return problem.job === event.job;
+  return event.job === undefined || problem.job === undefined || problem.job === event.job;
 }
 
 /** How a message to one channel ended, as far as the state is concerned. */

@@ -1,11 +1,13 @@
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { status } from '../../test/support/http-receiver.ts';
 import { ManualClock } from '../../test/support/manual-clock.ts';
 import { MemoryStore } from '../../test/support/memory-store.ts';
 import { HistoryPlace } from '../../test/support/protection.ts';
 import { TellingPlace } from '../../test/support/telling.ts';
+import { type Clock, systemClock } from '../common/clock.ts';
 import { PgarkError } from '../common/errors.ts';
 import { isOverdue } from '../observability/protection-state.ts';
+import { keys } from '../repository/keys.ts';
 import type { ObjectInfo } from '../storage/object-store.ts';
 import { type Observation, startObserving } from './observe.ts';
 
@@ -26,6 +28,8 @@ async function watch(
     readonly stores?: Readonly<Record<string, MemoryStore>>;
     readonly prepare?: (r2: HistoryPlace, nas: HistoryPlace) => Promise<unknown>;
     readonly answers?: Parameters<typeof TellingPlace.open>[0];
+    /** Of what is told. Default: the test's; then its time must not pass while a message is on its way. */
+    readonly tellingClock?: Clock;
   } = {},
 ) {
   const self = await TellingPlace.open({ on: '[overdue, recovery]', ...options.answers });
@@ -36,7 +40,7 @@ async function watch(
   const stores = { r2: r2.store, nas: nas.store, ...options.stores };
   for (const [name, store] of Object.entries(stores)) self.stores.set(name, store);
   const clock = new ManualClock(start);
-  const teller = self.teller({ clock });
+  const teller = self.teller({ clock: options.tellingClock ?? clock });
   const observed = startObserving({ ...self.world({ clock }), config: self.config, teller });
   watched = observed;
   const state = () => observed.state();
@@ -48,6 +52,11 @@ async function watch(
 /** What needs no time of the clock's goes on until something holds: real connections take their moment. */
 async function until(holds: () => boolean): Promise<void> {
   while (!holds()) await new Promise((resolve) => setTimeout(resolve, 5));
+}
+
+/** Messages whose arrival is known of. */
+function delivered(self: TellingPlace): number {
+  return self.lines.filter((line) => line.includes('"notification.delivered"')).length;
 }
 
 /** Hangs until it is told to end. */
@@ -131,6 +140,65 @@ describe('the watch over backups', () => {
     await Promise.all([r2.backup(startedAt), nas.backup(startedAt)]);
     observed.refresh();
     await until(() => overdue().length === 0);
+  });
+
+  test('tells of the end where no run does, and of the next time', { timeout: 300_000 }, async () => {
+    const { clock, self, overdue, r2, nas, observed } = await watch({
+      prepare: async (one, other) => Promise.all([one.backup(lastNight), other.backup(lastNight)]),
+      tellingClock: systemClock,
+    });
+    for (const round of [0, 1]) {
+      while (overdue().length < 2) await clock.advance(15 * MINUTE_MS);
+      await clock.advance(2 * MINUTE_MS);
+      await until(() => delivered(self) === 4 * round + 2);
+      for (const text of self.texts.slice(-2)) expect(text).toContain('shop: backup overdue');
+      const startedAt = new Date(clock.now().getTime() - 10 * MINUTE_MS);
+      await Promise.all([r2.backup(startedAt), nas.backup(startedAt)]);
+      observed.refresh();
+      await until(() => overdue().length === 0);
+      await clock.advance(18 * MINUTE_MS);
+      await until(() => delivered(self) === 4 * round + 4);
+      for (const text of self.texts.slice(-2)) expect(text).toContain('shop: backup is up to date again');
+    }
+  });
+
+  test('tells of no end that a run has told, and keeps nothing where nothing is wrong', {
+    timeout: 300_000,
+  }, async () => {
+    const { clock, self, overdue, r2, nas, observed } = await watch({
+      prepare: async (one, other) => Promise.all([one.backup(lastNight), other.backup(lastNight)]),
+      tellingClock: systemClock,
+    });
+    const reads = vi.spyOn(r2.store, 'get');
+    const asked = (): number => reads.mock.calls.filter(([key]) => key === keys.notifications).length;
+    await clock.advance(60 * MINUTE_MS);
+    expect(asked()).toBeGreaterThan(0);
+    expect([self.texts, self.kept('r2'), self.kept('nas')]).toEqual([[], undefined, undefined]);
+    while (overdue().length < 2) await clock.advance(15 * MINUTE_MS);
+    await clock.advance(2 * MINUTE_MS);
+    await until(() => delivered(self) === 2);
+    const startedAt = new Date(clock.now().getTime() - 10 * MINUTE_MS);
+    await Promise.all([r2.backup(startedAt), nas.backup(startedAt)]);
+    observed.refresh();
+    await until(() => overdue().length === 0);
+    // The run goes on for a while: it prunes, and stores other databases.
+    await clock.advance(5 * MINUTE_MS);
+    const run = { source: 'shop', database: 'shop', job: 'nightly', startedAt, endedAt: clock.now() };
+    await self.teller().backups(self.config, [
+      { ...run, storage: 'r2' },
+      { ...run, storage: 'nas' },
+    ]);
+    expect(self.texts).toHaveLength(3);
+    expect(self.texts[2]).toContain('shop: backup is up to date again');
+    const revision = self.kept('r2')?.['revision'];
+    const before = asked();
+    for (let quarter = 0; quarter < 6; quarter += 1) {
+      await clock.advance(16 * MINUTE_MS);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    expect(asked()).toBeGreaterThan(before);
+    expect(self.texts).toHaveLength(3);
+    expect(self.kept('r2')).toMatchObject({ revision, problems: [] });
   });
 
   test('counts messages that could not be delivered, and hands them on again', { timeout: 300_000 }, async () => {

@@ -3,7 +3,7 @@ import { messageOf } from '../common/errors.ts';
 import type { Logger } from '../common/log.ts';
 import type { Random } from '../common/random.ts';
 import type { Config, StorageConfig } from '../config/model.ts';
-import { planBackups } from '../observability/expectations.ts';
+import { planBackups, seriesKey } from '../observability/expectations.ts';
 import {
   type BackupProtection,
   buildProtectionState,
@@ -16,7 +16,7 @@ import { readStorageHistory, type StorageHistory } from '../observability/storag
 import { Repository } from '../repository/repository.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { DatabaseChoice } from './database-patterns.ts';
-import { overdueEvent } from './overdue.ts';
+import { freshnessEvents } from './freshness.ts';
 import { probeDatabases, probeStorage } from './probes.ts';
 import type { Teller } from './tell.ts';
 import { timeLimit } from './time-limit.ts';
@@ -29,7 +29,11 @@ const JUDGE_EVERY_MS = 60_000;
 const READ_MS_MAX = 10 * 60_000;
 /** Metrics and health do not wait longer than this for a storage that has not been read yet. */
 const FIRST_READ_MS_MAX = 60_000;
-/** What stays overdue is handed on again this often: for reminders, and for messages that could not be delivered. */
+/**
+ * What stays as it is is handed on again this often, overdue or fresh: for reminders, and for messages that could not be
+ * delivered. What is fresh is handed on after that time first: the run that has made the backup, if it tells anybody, tells of
+ * the end of all that was wrong in one message.
+ */
 const TELL_AGAIN_MS = 15 * 60_000;
 
 export interface ObserveOptions {
@@ -39,7 +43,7 @@ export interface ObserveOptions {
   readonly logger: Logger;
   /** Whoever opens a storage closes it, after `close`; asked for several times. */
   readonly openStore: (storage: StorageConfig) => Promise<ObjectStore>;
-  /** Is told what is overdue; its failures are counted in the state. */
+  /** Is told what is overdue, and what is fresh; its failures are counted in the state. */
   readonly teller: Teller;
   /** How far the runs of this process are, by their ids, 0 to 1. Default: nothing is known. */
   readonly progressRatios?: () => ReadonlyMap<string, number>;
@@ -75,7 +79,8 @@ class Observer {
   readonly #startedMs: number;
   readonly #histories = new Map<string, StorageHistory | undefined>();
   readonly #tried = new Set<string>();
-  readonly #toldMs = new Map<string, number>();
+  /** By series, whether it was overdue when it was looked at last, and when that began or was handed on. */
+  readonly #judged = new Map<string, { readonly overdue: boolean; readonly atMs: number }>();
   #probes: readonly Probe[] = [];
   /** Of each source with patterns, by its name, what they chose when its server answered last. */
   readonly #chosen = new Map<string, DatabaseChoice>();
@@ -192,39 +197,37 @@ class Observer {
     }
   }
 
-  /** Tells what is overdue, wherever the reason lies: in a scheduler that hangs as well as in a run that fails. */
+  /**
+   * Tells what is overdue, wherever the reason lies: in a scheduler that hangs as well as in a run that fails. And what is so
+   * no more, since whoever made the backup may tell nobody.
+   */
   async #judge(): Promise<void> {
-    const { config, clock, logger, teller } = this.#options;
+    const { config, teller } = this.#options;
     const state = this.state();
     if (state === undefined) return;
-    const overdue = state.backups.filter((backup) => isOverdue(backup, state.at));
-    const keysNow = new Set(overdue.map(overdueKey));
-    for (const key of this.#toldMs.keys()) if (!keysNow.has(key)) this.#toldMs.delete(key);
-    const nowMs = clock.monotonicMs();
-    const due = overdue.filter(
-      (backup) => nowMs - (this.#toldMs.get(overdueKey(backup)) ?? -Infinity) >= TELL_AGAIN_MS,
-    );
-    for (const backup of due) {
-      const { source, database, storage } = backup;
-      if (!this.#toldMs.has(overdueKey(backup)))
-        logger.error('backup.overdue', `the backup of ${source}/${database} to ${storage} is overdue`, {
-          source,
-          database,
-          storage,
-        });
-      this.#toldMs.set(overdueKey(backup), nowMs);
-    }
-    await teller.tell(
-      config,
-      due.map((backup) => overdueEvent(config, state, backup)),
-    );
+    const keysNow = new Set(state.backups.map(seriesKey));
+    for (const key of this.#judged.keys()) if (!keysNow.has(key)) this.#judged.delete(key);
+    const due = state.backups.filter((backup) => this.#isToTell(backup, isOverdue(backup, state.at)));
+    await teller.tell(config, freshnessEvents(config, state, due));
+  }
+
+  #isToTell(backup: BackupProtection, overdue: boolean): boolean {
+    const key = seriesKey(backup);
+    const nowMs = this.#options.clock.monotonicMs();
+    const before = this.#judged.get(key);
+    const isNews = before?.overdue !== overdue;
+    if (!isNews && nowMs - before.atMs < TELL_AGAIN_MS) return false;
+    this.#judged.set(key, { overdue, atMs: nowMs });
+    if (isNews && overdue) this.#logOverdue(backup);
+    return overdue || !isNews;
+  }
+
+  #logOverdue({ source, database, storage }: BackupProtection): void {
+    const sentence = `the backup of ${source}/${database} to ${storage} is overdue`;
+    this.#options.logger.error('backup.overdue', sentence, { source, database, storage });
   }
 }
 
 function probeKey({ kind, name }: Probe): string {
   return JSON.stringify([kind, name]);
-}
-
-function overdueKey({ source, database, format, storage }: BackupProtection): string {
-  return JSON.stringify([source, database, format, storage]);
 }

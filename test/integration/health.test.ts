@@ -158,6 +158,30 @@ describe('check --notify', () => {
     expectExit(await place.run('check', '--notify'), 0);
     expect(receiver.requests).toHaveLength(2);
   });
+
+  test('tells the end where whoever makes the backups tells nobody, and what is overdue the next time', async () => {
+    await using database = await createDatabase({ sql: 'CREATE TABLE t AS SELECT 1 AS n' });
+    await using storage = await fileStorage();
+    await using receiver = await startReceiver([status(200)]);
+    const more = `notifications: { ops: { type: slack, url: "${receiver.origin}/hook" } }\ndefaults: { notify: [ops] }`;
+    await using silent = await configured({ database: database.url, storage: storage.path });
+    await using place = await configured({ database: database.url, storage: storage.path, more });
+    expectExit(await silent.run('backup'), 0);
+    expectExit(await place.run('check', '--notify'), 0);
+    expect(await storage.keys()).not.toContain('.pgark/notifications.json');
+    for (const round of [0, 1]) {
+      await place.write('1s');
+      await new Promise((resolve) => setTimeout(resolve, 1_500));
+      for (let time = 0; time < 2; time += 1) expectExit(await place.run('check', '--notify'), 22);
+      expect(receiver.requests).toHaveLength(2 * round + 1);
+      expect(receiver.requests.at(-1)?.body).toContain('backup overdue');
+      expectExit(await silent.run('backup'), 0);
+      await place.write('30h');
+      for (let time = 0; time < 2; time += 1) expectExit(await place.run('check', '--notify'), 0);
+      expect(receiver.requests).toHaveLength(2 * round + 2);
+      expect(receiver.requests.at(-1)?.body).toContain('backup is up to date again');
+    }
+  });
 });
 
 /** The watch and the server of a daemon, in this process. */
