@@ -120,7 +120,7 @@ const againWords: Readonly<Record<ProblemEvent, string>> = {
   verify_failed: 'verification passes again',
   drill_failed: 'drill passes again',
   prune_refused: 'prune works again',
-  wal_gap: 'recovery has no gap any more',
+  wal_gap: 'recovery works again from here on',
 };
 
 const seenWords: Readonly<Record<ProblemEvent, string>> = {

@@ -1,5 +1,6 @@
 import { asPgarkError } from '../common/errors.ts';
 import type { SourceConfig } from '../config/model.ts';
+import type { NotificationEvent } from '../notify/message.ts';
 import type { WalProtection } from '../observability/protection-state.ts';
 import { judgeGaps, type RecoveryWindow, recoveryTimelines, windowStart } from '../operations/wal/recovery-window.ts';
 import { receiveWal, type WalReceiver } from '../operations/wal/receive.ts';
@@ -28,8 +29,12 @@ interface Known {
   storedBytes: number | undefined;
   /** WAL may be missing since the archive was looked through. */
   isCut: boolean;
+  /** Since then it was looked through once, and nothing was missing. */
+  seemsWhole: boolean;
   /** Ends the pause before the archive is looked through again. */
   look: AbortController;
+  /** Resolves when all was told that there was to tell, whether it arrived or not. */
+  told: Promise<unknown>;
 }
 
 /** Receives the WAL of all sources whose configuration has a section `wal`, from the moment it is made until `stop`. */
@@ -40,6 +45,7 @@ export class WalReceivers {
   readonly #stop = new AbortController();
   readonly #known = new Map<string, Known>();
   readonly #onBaseWanted: (source: SourceConfig) => void;
+  readonly #startReceiving: typeof receiveWal;
   readonly #running: readonly Promise<void>[];
 
   /** `onBaseWanted` is told, perhaps again and again, of a source whose newest WAL no base backup reaches since some is missing. */
@@ -48,9 +54,11 @@ export class WalReceivers {
     adapters: Pick<Adapters, 'sealerOf'>,
     teller: Pick<Teller, 'tell'>,
     onBaseWanted: (source: SourceConfig) => void,
+    startReceiving = receiveWal,
   ) {
     this.#generation = generation;
     this.#onBaseWanted = onBaseWanted;
+    this.#startReceiving = startReceiving;
     this.#adapters = adapters;
     this.#teller = teller;
     const sources = [...generation.config.databases.values()].filter(({ wal }) => wal !== undefined);
@@ -69,7 +77,9 @@ export class WalReceivers {
         gaps: undefined,
         storedBytes: undefined,
         isCut: false,
+        seemsWhole: false,
         look: new AbortController(),
+        told: Promise.resolve(),
       };
       this.#known.set(source.name, known);
       return generation.use(async () => {
@@ -110,7 +120,7 @@ export class WalReceivers {
       try {
         const settings = walSettingsOf(config, source);
         const { slot, flushMs, slotBudgetBytes, synchronous } = settings;
-        known.receiver = receiveWal(
+        known.receiver = this.#startReceiving(
           {
             source: source.name,
             connection: source.connection,
@@ -148,17 +158,18 @@ export class WalReceivers {
   #heard(source: SourceConfig, alarm: WalAlarm, known: Known): void {
     if (alarm.kind !== 'gap' && alarm.kind !== 'slot-dropped') return;
     known.isCut = true;
+    known.seemsWhole = false;
     known.look.abort();
-    const { config, context } = this.#generation;
     const { code, message, hint } = alarm.error;
-    const event = {
-      event: 'wal_gap',
-      at: context.clock.now(),
-      source: source.name,
-      error: { code, message, hint },
-    } as const;
+    const at = this.#generation.context.clock.now();
+    this.#tell(known, { event: 'wal_gap', at, source: source.name, error: { code, message, hint } });
+  }
+
+  /** In order, however long it takes: an end that is told before the problem ends nothing. */
+  #tell(known: Known, event: NotificationEvent): void {
+    const { config } = this.#generation;
     // Nothing there rejects.
-    void this.#teller.tell(config, [event]);
+    known.told = known.told.then(() => this.#teller.tell(config, [event]));
   }
 
   async #lookNowAndThen(source: SourceConfig, known: Known): Promise<void> {
@@ -173,7 +184,7 @@ export class WalReceivers {
         known.earliest = newest?.windows.at(-1)?.earliest;
         known.gaps = newest === undefined ? 0 : judgeGaps(newest, this.#windowStart(source)).missing.length;
         known.storedBytes = newest?.wal.storedBytes;
-        this.#wantBase(source, known, newest?.windows ?? []);
+        this.#judge(source, known, newest?.windows ?? []);
       } catch (error) {
         if (signal.aborted) return;
         const { message } = asPgarkError(error);
@@ -191,19 +202,30 @@ export class WalReceivers {
     }
   }
 
-  /** Once WAL is archived again, behind the gap. */
-  #wantBase(source: SourceConfig, known: Known, windows: readonly RecoveryWindow[]): void {
+  /** Once WAL is archived again, behind the gap: whether it needs a base backup, or has one. */
+  #judge(source: SourceConfig, known: Known, windows: readonly RecoveryWindow[]): void {
     const state = known.receiver?.state();
     if (state?.phase !== 'streaming' || state.failingStores.size > 0) return;
     const [newest, before] = windows.toReversed();
     // Nothing of what follows is in the archive yet.
     if (newest === undefined || parseLsn(newest.to) < (state.archived ?? 0n)) return;
-    if (before === undefined || newest.bases.length > 0) {
-      // Nothing was missing, or what followed has its base backup.
-      known.isCut = false;
+    if (newest.bases.length === 0 && before !== undefined) {
+      this.#onBaseWanted(source);
       return;
     }
-    this.#onBaseWanted(source);
+    // A receiver that goes on where it had stopped may not have heard yet that the server has no such WAL any more.
+    const isSure = !known.isCut || known.seemsWhole;
+    known.seemsWhole = true;
+    if (!isSure) return;
+    // Nothing was missing, or what followed has its base backup.
+    known.isCut = false;
+    if (newest.bases.length > 0) this.#tellWhole(source, known);
+  }
+
+  /** With each look: an earlier process may have told of the gap, and what could not be delivered is owed. */
+  #tellWhole({ name }: SourceConfig, known: Known): void {
+    const at = this.#generation.context.clock.now();
+    this.#tell(known, { event: 'resolved', of: 'wal_gap', at, source: name });
   }
 
   /** Undefined: recovery has to reach as far back as it can. */

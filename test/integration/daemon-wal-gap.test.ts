@@ -13,6 +13,7 @@ import { runDaemon } from '../../src/service/daemon.ts';
 import type { Adapters } from '../../src/service/stores.ts';
 import { Cluster } from '../support/cluster.ts';
 import { FaultyStore } from '../support/faulty-store.ts';
+import { startReceiver, status } from '../support/http-receiver.ts';
 import { MemoryStore } from '../support/memory-store.ts';
 import { makeTempDirectory } from '../support/temp.ts';
 import { load } from '../support/wal-receiving.ts';
@@ -79,12 +80,15 @@ test('a server whose slot falls behind its budget goes on: the slot goes, the al
     settings: { max_wal_size: '2MB', min_wal_size: '2MB' },
   });
   await using directory = await makeTempDirectory();
+  await using receiver = await startReceiver([status(200)]);
   await writeFile(
     directory.join('pgark.yaml'),
     `
 version: 1
 server: { listen: 127.0.0.1:0 }
 storages: { local: { type: file, path: unused } }
+notifications: { ops: { type: webhook, url: "${receiver.origin}/hook", on: [wal_gap, recovery] } }
+defaults: { notify: [ops] }
 databases:
   shop:
     url: ${cluster.url}
@@ -113,18 +117,30 @@ databases:
     const [newest] = await recoveryTimelines({ store, source: 'shop' }, operationContext());
     return newest?.windows ?? [];
   };
+  const count = (event: string): number => events.filter((each) => each === event).length;
+  /** The server goes on, whatever becomes of its slot, and lets go of what nobody keeps it from. */
+  const dropSlot = async (): Promise<void> => {
+    const before = count('wal.slot_dropped');
+    refuses = true;
+    await until(async () => {
+      await cluster.sql(`${load(2_000)}; checkpoint`);
+      return count('wal.slot_dropped') > before;
+    });
+    await cluster.sql(`${load(6_000)}; checkpoint`);
+  };
+  const told = (): readonly (string | undefined)[] =>
+    receiver.requests.map(({ body }) => {
+      const { data } = JSON.parse(body) as {
+        readonly data: { readonly event: string; readonly error?: { code: string } };
+      };
+      return data.error?.code ?? data.event;
+    });
   try {
     await until(async () => {
       await cluster.sql(load(50));
       return (await windows()).length === 1;
     });
-    refuses = true;
-    // The server goes on, whatever becomes of its slot, and lets go of what nobody keeps it from.
-    await until(async () => {
-      await cluster.sql(`${load(2_000)}; checkpoint`);
-      return events.includes('wal.slot_dropped');
-    });
-    await cluster.sql(`${load(6_000)}; checkpoint`);
+    await dropSlot();
     // It makes no new one before what it has is stored: nothing is dropped again.
     expect(events).not.toContain('wal.base_wanted');
     refuses = false;
@@ -138,7 +154,14 @@ databases:
     const [timeline] = await recoveryTimelines({ store, source: 'shop' }, operationContext());
     expect(timeline?.wal.gaps).toEqual([{ from: found[0]?.to, to: found[1]?.from }]);
     // One will do.
-    expect(events.filter((event) => event === 'wal.base_wanted')).toHaveLength(1);
+    expect(count('wal.base_wanted')).toBe(1);
+    await until(async () => told().includes('recovery'));
+    expect(told()).toEqual(['wal-slot', 'wal-gap', 'recovery']);
+    // The next time is told as the first one was.
+    await dropSlot();
+    refuses = false;
+    await until(async () => told().length === 5);
+    expect(told().slice(3)).toEqual(['wal-slot', 'wal-gap']);
   } finally {
     await daemon.stop();
   }

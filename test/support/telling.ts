@@ -37,9 +37,15 @@ export class TellingPlace implements AsyncDisposable {
   }
 
   static async open(
-    options: { readonly answers?: readonly [Answer, ...Answer[]]; readonly type?: string; readonly on?: string } = {},
+    options: {
+      readonly answers?: readonly [Answer, ...Answer[]];
+      readonly type?: string;
+      readonly on?: string;
+      /** Further settings of the source: `wal: {}`. */
+      readonly shop?: string;
+    } = {},
   ): Promise<TellingPlace> {
-    const { answers = [status(200)], type = 'slack', on = '["*"]' } = options;
+    const { answers = [status(200)], type = 'slack', on = '["*"]', shop = '' } = options;
     const receiver = await startReceiver(answers);
     const config = await configOf(`
 version: 1
@@ -50,7 +56,7 @@ notifications:
   ops: { type: ${type}, url: "${receiver.origin}/${HOOK_SECRET}", on: ${on} }
 defaults: { notify: [ops] }
 databases:
-  shop: { url: "postgres://app:pw@127.0.0.1:1/shop", jobs: { nightly: { format: plain, to: [r2, nas], schedule: "0 2 * * *" } } }
+  shop: { url: "postgres://app:pw@127.0.0.1:1/shop", ${shop && `${shop},`} jobs: { nightly: { format: plain, to: [r2, nas], schedule: "0 2 * * *" } } }
   quiet: { url: "postgres://app:pw@127.0.0.1:1/quiet", notify: [], jobs: { nightly: { format: plain, to: [r2] } } }
 `);
     return new TellingPlace(receiver, config);
