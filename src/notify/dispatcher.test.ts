@@ -1,68 +1,18 @@
 import { describe, expect, test } from 'vitest';
-import { type Answer, type HttpReceiver, startReceiver, status } from '../../test/support/http-receiver.ts';
+import { type Answer, startReceiver, status } from '../../test/support/http-receiver.ts';
+import { Desk, failureAt, HOUR_MS, hours, successAt } from '../../test/support/notification-desk.ts';
 import { everyEvent, sampleMessages, watchedContext } from '../../test/support/notifications.ts';
 import { Secret } from '../common/secret.ts';
 import type { Channel } from './channel.ts';
-import { afterDispatch, dispatch, type NotifyContext } from './dispatcher.ts';
-import type { NotificationEvent, Problem, Success } from './message.ts';
+import { afterDispatch, dispatch } from './dispatcher.ts';
+import type { NotificationEvent, Problem } from './message.ts';
 import { planDeliveries } from './plan.ts';
-import { emptyNotificationState, type NotificationState, notificationStateSchema } from './state.ts';
+import { emptyNotificationState } from './state.ts';
 
-const HOUR_MS = 3_600_000;
-const start = sampleMessages.failure.at;
-const hours = (count: number): Date => new Date(start.getTime() + count * HOUR_MS);
-
-type Changes = Partial<Pick<Problem, 'database' | 'storage' | 'job' | 'runId' | 'source'>>;
-const failureAt = (at: Date, code = 'store-access-denied', changes: Changes = {}): Problem => ({
-  ...sampleMessages.failure,
-  error: { code, message: code, hint: 'look' },
-  at,
-  ...changes,
-});
-const successAt = (at: Date, changes: Changes = {}): Success => ({ ...sampleMessages.success, at, ...changes });
 const without = <T extends object, K extends keyof T>(value: T, key: K): Omit<T, K> => {
   const { [key]: _, ...rest } = value;
   return rest;
 };
-
-/** One receiver and what one channel after the other told it, with the state kept as the daemon keeps it: as JSON. */
-class Desk implements AsyncDisposable {
-  readonly receiver: HttpReceiver;
-  readonly context: NotifyContext;
-  state: NotificationState = emptyNotificationState;
-
-  constructor(receiver: HttpReceiver, context: NotifyContext) {
-    this.receiver = receiver;
-    this.context = context;
-  }
-
-  static async open(answers: readonly [Answer, ...Answer[]] = [status(200)]): Promise<Desk> {
-    return new Desk(
-      await startReceiver(answers),
-      watchedContext({ retry: { retriesMax: 0, delayMs: 0, delayMsMax: 0 } }),
-    );
-  }
-
-  channel(type: 'slack' | 'webhook' | 'healthchecks', changes: Partial<Channel> = {}): Channel {
-    const url = new Secret(`${this.receiver.origin}/${changes.name ?? type}`);
-    return { name: type, on: everyEvent, ...changes, type, url };
-  }
-
-  /** The first words of what was told because of these events, and to whom. */
-  async tell(channels: readonly Channel[], ...events: NotificationEvent[]): Promise<readonly string[]> {
-    const before = this.receiver.requests.length;
-    const { state } = await dispatch(channels, this.state, events, this.context);
-    this.state = notificationStateSchema.parse(JSON.parse(JSON.stringify(state)));
-    return this.receiver.requests.slice(before).map(({ url, body }) => {
-      const text = body.startsWith('{') ? /[✖✔⚠▶] [^.,"]*/.exec(body)?.[0] : '';
-      return `${url.replace(/\?.*/, '')} ${text}`.trim();
-    });
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.receiver[Symbol.asyncDispose]();
-  }
-}
 
 const FAILED = '/slack ✖ shop: backup failed';
 const AGAIN = '/slack ✔ shop: backup works again';
@@ -208,114 +158,12 @@ describe('a recovery', () => {
   });
 });
 
-describe('what was overdue', () => {
-  const overdueAt = (at: Date, changes: Changes = {}): Problem => ({
-    ...sampleMessages.overdue,
-    database: 'shop',
-    storage: 'r2',
-    at,
-    ...changes,
-  });
-  const freshAt = (at: Date, changes: Changes = {}): NotificationEvent => {
-    const { source, database, storage } = sampleMessages.success;
-    return { event: 'resolved', of: 'overdue', source, database, storage, at, ...changes };
-  };
-
-  test('is over where it is fresh, whoever made the backup, and told anew when it is overdue anew', async () => {
-    await using desk = await Desk.open();
-    const channels = [desk.channel('slack', { on: ['overdue', 'recovery'] })];
-    for (const month of [0, 1]) {
-      const hour = month * 24 * 30;
-      expect(await desk.tell(channels, overdueAt(hours(hour)))).toEqual(['/slack ⚠ shop: backup overdue']);
-      expect(await desk.tell(channels, freshAt(hours(hour + 1)))).toEqual([
-        '/slack ✔ shop: backup is up to date again',
-      ]);
-      expect(await desk.tell(channels, freshAt(hours(hour + 2)))).toEqual([]);
-    }
-  });
-
-  test('is not told to be over a second time after a success', async () => {
-    await using desk = await Desk.open();
-    const channels = [desk.channel('slack', { on: ['overdue', 'recovery'] })];
-    await desk.tell(channels, overdueAt(hours(0)));
-    expect(await desk.tell(channels, successAt(hours(1)))).toHaveLength(1);
-    const { state } = desk;
-    expect(await desk.tell(channels, freshAt(hours(2)))).toEqual([]);
-    expect(desk.state).toEqual(state);
-  });
-
-  test('is not over by backups that other jobs make, in another format, nor in another storage or of another database', async () => {
-    await using desk = await Desk.open();
-    const channels = [desk.channel('slack', { on: ['overdue', 'recovery'] })];
-    await desk.tell(channels, overdueAt(hours(0)), overdueAt(hours(0), { job: 'nightly' }));
-    const others: readonly Changes[] = [{ job: 'server' }, { storage: 'nas' }, { database: 'crm' }, { source: 'crm' }];
-    for (const changes of others) expect(await desk.tell(channels, freshAt(hours(1), changes))).toEqual([]);
-    expect(await desk.tell(channels, freshAt(hours(2), { job: 'nightly' }))).toHaveLength(1);
-    expect(desk.state.problems).toMatchObject([{ event: 'overdue' }]);
-    expect(desk.state.problems[0]).not.toHaveProperty('job');
-  });
-});
-
 describe('successes and starts', () => {
   test('are told to people only where they want successes, and never of starts', async () => {
     await using desk = await Desk.open();
     const quiet = desk.channel('slack', { name: 'quiet', on: ['failure'] });
     const events = [{ ...sampleMessages.start, at: hours(0) }, successAt(hours(0))];
     expect(await desk.tell([desk.channel('slack'), quiet], ...events)).toEqual(['/slack ✔ shop: backup succeeded']);
-  });
-});
-
-describe('a ping', () => {
-  test('is sent for every run, also for the same failure again', async () => {
-    await using desk = await Desk.open();
-    const channels = [desk.channel('healthchecks')];
-    const story: NotificationEvent[] = [
-      { ...sampleMessages.start, at: hours(0) },
-      failureAt(hours(0)),
-      failureAt(hours(1)),
-      successAt(hours(2)),
-      successAt(hours(3)),
-    ];
-    const told: string[] = [];
-    for (const event of story) told.push(...(await desk.tell(channels, event)));
-    expect(told).toEqual([
-      '/healthchecks/start',
-      '/healthchecks/fail',
-      '/healthchecks/fail',
-      '/healthchecks',
-      '/healthchecks',
-    ]);
-  });
-
-  test('says fail, once, of a run that reached only some of its destinations', async () => {
-    await using desk = await Desk.open();
-    const channels = [desk.channel('healthchecks')];
-    const events = ['a', 'b', 'c', 'd'].map((storage, index) =>
-      index % 2 === 0 ? failureAt(hours(0), 'store-full', { storage }) : successAt(hours(0), { storage }),
-    );
-    expect(await desk.tell(channels, ...events)).toEqual(['/healthchecks/fail']);
-    expect(await desk.tell(channels, ...[...events].reverse())).toEqual(['/healthchecks/fail']);
-  });
-
-  test('that wants recoveries but no successes hears of the end of what it was told', async () => {
-    await using desk = await Desk.open();
-    const channels = [desk.channel('healthchecks', { on: ['failure', 'recovery'] })];
-    await desk.tell(channels, failureAt(hours(0)));
-    expect(await desk.tell(channels, successAt(hours(1)))).toEqual(['/healthchecks']);
-    expect(await desk.tell(channels, successAt(hours(2)))).toEqual([]);
-  });
-
-  test('is set to up by backups alone: whatever else passes, the last backup may have failed', async () => {
-    await using desk = await Desk.open();
-    const channels = [desk.channel('healthchecks')];
-    for (const of of ['drill_failed', 'verify_failed', 'prune_refused', 'overdue'] as const) {
-      expect(await desk.tell(channels, { ...sampleMessages[of], at: hours(0) })).toEqual(['/healthchecks/fail']);
-      expect(await desk.tell(channels, failureAt(hours(1)))).toEqual(['/healthchecks/fail']);
-      const { event: _, ...about } = sampleMessages[of];
-      expect(await desk.tell(channels, { ...about, event: 'resolved', of, at: hours(2) })).toEqual([]);
-      expect(await desk.tell(channels, successAt(hours(3)))).toEqual(['/healthchecks']);
-    }
-    expect(desk.state.problems).toEqual([]);
   });
 });
 
