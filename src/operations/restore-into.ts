@@ -5,21 +5,19 @@ import { analyzeDatabase } from '../postgres/client/analyze.ts';
 import { connect, quoteIdentifier, type Session } from '../postgres/client/connect.ts';
 import { type ConnectionParameters, describeConnection } from '../postgres/client/connection-parameters.ts';
 import { readOwnProperties } from '../postgres/client/database-properties.ts';
-import { DROP_SUBSCRIPTIONS_SQL, EMPTY_DATABASE_SQL } from '../postgres/client/empty-database.ts';
+import { EMPTY_DATABASE_SQL } from '../postgres/client/empty-database.ts';
 import { readDatabaseForm } from '../postgres/client/preflight.ts';
 import {
   checkMayReplace,
-  connectForMaintenance,
   createDatabase,
   type DatabaseProperties,
-  dropDatabase,
   knowsProvider,
   nameWithSuffix,
-  subscriptionsOf,
 } from '../postgres/client/target-database.ts';
 import { refusePrepared } from '../postgres/client/swap-databases.ts';
 import type { Run } from '../runs/run.ts';
 import type { OperationContext } from './context.ts';
+import { dropHalfLoaded, dropLeftovers, dropReplaced } from './half-loaded.ts';
 import { putInPlace } from './put-in-place.ts';
 import {
   type Approach,
@@ -143,9 +141,9 @@ async function loadBeside(
   const beside = nameWithSuffix(database, `_restoring_${run.id}`);
   await maintenance.query('select pg_advisory_lock(hashtextextended($1, 0))', [run.id]);
   await dropLeftovers(maintenance, beside.slice(0, -run.id.length), connection, run);
-  await createDatabase(maintenance, beside, like, server.major);
   let inPlace = false;
   try {
+    await createDatabase(maintenance, beside, like, server.major);
     await maintenance.query(
       `COMMENT ON DATABASE ${quoteIdentifier(beside)} IS 'pgark restore of ${run.id}, not complete'`,
     );
@@ -162,67 +160,10 @@ async function loadBeside(
     await run.span.span('put in place', {}, () => putInPlace(names, order, approach, options, run));
     inPlace = true;
   } finally {
-    if (!inPlace) await dropHalfLoaded(beside, connection, run);
+    if (!inPlace) await dropHalfLoaded(beside, { connection, maintenance }, run, context);
   }
   if (!replaces || target.kind !== 'in-place' || !target.dropOld) return replaces;
   return !(await dropReplaced(keepAs, connection, run));
-}
-
-/** Its failure never hides that of the restore. Not bound to the run's signal: an interrupted run cleans up too. */
-async function dropHalfLoaded(beside: string, connection: ConnectionParameters, run: Run): Promise<void> {
-  try {
-    await inOwnSession(connection, run, (session) => dropUnfinished(session, beside, connection, run));
-  } catch (error) {
-    run.logger.warning(
-      'restore.cleanup_failed',
-      `the half-loaded database "${beside}" could not be dropped, the next restore will try again: ${messageOf(error)}`,
-    );
-  }
-}
-
-/** The restore is done by now; an old database that stays is a warning. */
-async function dropReplaced(keepAs: string, connection: ConnectionParameters, run: Run): Promise<boolean> {
-  try {
-    await inOwnSession(connection, run, (session) => dropDatabase(session, keepAs));
-    return true;
-  } catch (error) {
-    run.logger.warning(
-      'restore.drop_old_failed',
-      `the old database "${keepAs}" could not be dropped: ${messageOf(error)}`,
-    );
-    return false;
-  }
-}
-
-async function inOwnSession(
-  connection: ConnectionParameters,
-  run: Run,
-  work: (session: Session) => Promise<void>,
-): Promise<void> {
-  const session = await connectForMaintenance(connection, { applicationName: `pgark restore ${run.id}` });
-  try {
-    await work(session);
-  } finally {
-    await session.close();
-  }
-}
-
-/** Subscriptions that a dump made, which are disabled and hold no slot, would keep the database from being dropped. */
-export async function dropUnfinished(
-  maintenance: Session,
-  name: string,
-  connection: ConnectionParameters,
-  run: Run,
-): Promise<void> {
-  if ((await subscriptionsOf(maintenance, name)).length > 0) {
-    const inside = await connect({ ...connection, database: name }, { applicationName: `pgark restore ${run.id}` });
-    try {
-      await inside.query(DROP_SUBSCRIPTIONS_SQL);
-    } finally {
-      await inside.close();
-    }
-  }
-  await dropDatabase(maintenance, name);
 }
 
 /** In place, the new database is made like the old one; else like the one that was backed up; else like template1. */
@@ -242,30 +183,6 @@ async function propertiesOf(
   if (!replaces) return { ...form, owner: undefined };
   const old = await readOwnProperties(maintenance, database);
   return { ...form, tablespace: await usableTablespace(maintenance, old?.tablespace, run) };
-}
-
-/**
- * Drops what an earlier, killed restore of the same database left half-loaded: nobody uses it, and nobody holds the lock
- * that a restore holds while it lives.
- */
-async function dropLeftovers(
-  maintenance: Session,
-  prefix: string,
-  connection: ConnectionParameters,
-  run: Run,
-): Promise<void> {
-  const rows = await maintenance.query<{ name: string }>(
-    `select datname as name from pg_database d
-      where shobj_description(oid, 'pg_database') ~ '^pgark restore of [0-9A-Z]+, not complete$'
-        and starts_with(datname, $1)
-        and pg_try_advisory_xact_lock(hashtextextended(substring(shobj_description(oid, 'pg_database') from 'of ([0-9A-Z]+),'), 0))
-        and not exists (select from pg_stat_activity a where a.datid = d.oid)`,
-    [prefix],
-  );
-  for (const { name } of rows) {
-    run.logger.info('restore.leftover_dropped', `dropping "${name}", which a killed restore left`);
-    await dropUnfinished(maintenance, name, connection, run);
-  }
 }
 
 const JOBS_DEFAULT_MAX = 8;

@@ -120,6 +120,27 @@ describe('a restore that is cut off', { timeout: 300_000 }, () => {
     expect((await databaseNames(database.name)).filter((name) => name.includes('_restoring_'))).toEqual([]);
   });
 
+  test('what was made and not marked yet is cleared up if it is empty, and nobody makes it', async () => {
+    await using made = await setUp();
+    const { place, database, storage } = made;
+    await storage.put('good.sql', 'CREATE TABLE good (a int);\n');
+    const named = (run: string): TestDatabase => openDatabase(`${database.name}_restoring_01KB${run.repeat(22)}`);
+    await using empty = named('A');
+    await using filled = named('B');
+    await using other = openDatabase(`${database.name}_restoring_mine`);
+    await using claimed = named('C');
+    const all = [empty, filled, other, claimed];
+    for (const { name } of all) await runAsSuperuser(`CREATE DATABASE ${escapeIdentifier(name)}`);
+    await filled.query('CREATE TABLE t (a int)');
+    await connected(openDatabase('postgres'), async (holder) => {
+      await holder.query('SELECT pg_advisory_lock(hashtextextended($1, 0))', [claimed.name.slice(-26)]);
+      const restored = await pgark(place, ['restore', 'good.sql', '--in-place', '--yes', database.name, '--drop-old']);
+      expect(restored).toMatchObject({ exitCode: 0 });
+    });
+    const left = (await databaseNames(database.name)).filter((name) => name.includes('_restoring_'));
+    expect(left.toSorted()).toEqual([filled, other, claimed].map(({ name }) => name).toSorted());
+  });
+
   test.each([
     ['a new database', false],
     ['one in place', true],

@@ -2,6 +2,7 @@ import { type ByteStream, MIB } from '../../common/bytes.ts';
 import { isPgarkError, PgarkError } from '../../common/errors.ts';
 import { describeConnection } from '../../postgres/client/connection-parameters.ts';
 import { quoteLiteral, type Session } from '../../postgres/client/connect.ts';
+import { LostBackends } from '../../postgres/client/lost-backends.ts';
 import { readCopyStatement } from '../../postgres/toc/copy-statement.ts';
 import { TABLE_DATA, type TocEntry } from '../../postgres/toc/toc.ts';
 import type { ArchiveFile } from './contents.ts';
@@ -14,7 +15,6 @@ import {
   type Attempted,
   LoadSession,
   type LoadSessionOptions,
-  LostBackends,
   SessionMissing,
   unsettledError,
 } from './load-session.ts';

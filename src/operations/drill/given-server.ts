@@ -4,7 +4,7 @@ import type { ConnectionParameters } from '../../postgres/client/connection-para
 import { connectForMaintenance } from '../../postgres/client/target-database.ts';
 import type { Run } from '../../runs/run.ts';
 import type { OperationContext } from '../context.ts';
-import { dropUnfinished } from '../restore-into.ts';
+import { dropUnfinished } from '../half-loaded.ts';
 import type { DrillWork } from './drill-request.ts';
 import { settingUp } from './of-machine.ts';
 import { drillMark, type ScratchPlace } from './scratch-needs.ts';
