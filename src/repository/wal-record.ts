@@ -33,8 +33,8 @@ const recordSchema = z.object({
 });
 
 /**
- * The record of a server's WAL: that it is archived here, and how far. Made with the first piece; replaced as a whole. All
- * but the size of segments can be lost without loss: the objects themselves are the archive.
+ * The record of a server's WAL: that it is archived here, and how far. Made with the first piece; replaced as a whole. It
+ * can be lost without loss: the objects themselves are the archive, and each says how large its segment is.
  */
 export type WalRecord = z.infer<typeof recordSchema>;
 export type WalHead = NonNullable<WalRecord['head']>;

@@ -9,9 +9,14 @@ import { placeTablespaces } from '../../src/formats/physical/tablespace-map.ts';
 import { operationContext } from '../../src/operations/context.ts';
 import { verify } from '../../src/operations/verify.ts';
 import { ageSealer } from '../../src/pipeline/encryption/age-sealer.ts';
+import { freePort } from '../../src/postgres/server/free-port.ts';
+import { parseLsn } from '../../src/postgres/wal/lsn.ts';
 import { Cluster } from '../support/cluster.ts';
 import { backupsIn, fileDestination, keysOf, outcomesOf, s3Destination } from '../support/destinations.ts';
 import { backUpServer, Load, manifestOf, restoreServer, ServerFolder } from '../support/physical.ts';
+import { restoreTo } from '../support/recovery-world.ts';
+import { openS3Store } from '../support/s3-store.ts';
+import { createBucket } from '../support/s3.ts';
 
 const NO_KEYS = { identities: [], passphrases: [] };
 const signal = new AbortController().signal;
@@ -206,6 +211,36 @@ describe('a physical backup of a server that followed another one', () => {
     await folder.run('rm', ['-f', `${stock}/standby.signal`], '/bin');
     expect(await (await folder.start(stock)).value(`SELECT to_regclass('behind') IS NULL`)).toBe('true');
     await folder.stop(stock);
+  });
+
+  test('is recovered to the end of what came with it, which no receiver has archived', async () => {
+    await using bucket = await createBucket();
+    const store = openS3Store(bucket.name, { prefix: 'postgres-backups' });
+    await primary.sql('SELECT pg_switch_wal()');
+    await primary.sql('CHECKPOINT');
+    const reached = async (): Promise<string> => `'${await primary.value('SELECT pg_current_wal_flush_lsn()')}'`;
+    await standby.until(`pg_last_wal_replay_lsn() >= ${await reached()}`);
+    // A busy standby has received more than it has replayed, which is as far as the backup needs.
+    await standby.sql('SELECT pg_wal_replay_pause()');
+    await standby.until(`pg_get_wal_replay_pause_state() = 'paused'`);
+    await primary.sql('CREATE TABLE received AS SELECT 9 AS n');
+    const end = await reached();
+    await standby.until(`pg_last_wal_receive_lsn() >= ${end}`);
+    const manifest = manifestOf(
+      await backUpServer(standby, [{ destination: { name: 's3', store, needsDelete: false } }]),
+    );
+    await standby.sql('SELECT pg_wal_replay_resume()');
+    expect(parseLsn(manifest.stopLsn ?? '0/0')).toBeLessThan(parseLsn(end.slice(1, -1)));
+    const data = folder.join('of-busy-standby');
+    const { recovery, started } = await restoreTo(store, data, { kind: 'end' }, bucket.env, {
+      start: { binDir: primary.binDir },
+      port: await freePort(),
+    });
+    expect(recovery?.stop.lsn).toBeGreaterThanOrEqual(parseLsn(manifest.stopLsn ?? '0/0'));
+    const server = folder.adopt(data, started?.port ?? 0);
+    expect(await server.value('select n from received')).toBe('9');
+    await folder.stop(data);
+    await store.close();
   });
 
   test('is restored with its timeline’s history once it is a primary', async () => {

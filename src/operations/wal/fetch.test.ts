@@ -5,7 +5,9 @@ import { makeTempDirectory } from '../../../test/support/temp.ts';
 import { madeSegment, WAL_IDENTITY } from '../../../test/support/wal-bytes.ts';
 import { pieceOf, WAL_FOLDER } from '../../../test/support/wal-pieces.ts';
 import { PgarkError } from '../../common/errors.ts';
+import { Secret } from '../../common/secret.ts';
 import { putTimelineHistory, putWalDelta, putWalFile, type WalPlace } from '../../formats/wal/store-piece.ts';
+import { opensslSealer } from '../../pipeline/encryption/openssl-sealer.ts';
 import { formatLsn } from '../../postgres/wal/lsn.ts';
 import { segmentName, segmentStart } from '../../postgres/wal/segment.ts';
 import { FaultyStore } from '../../../test/support/faulty-store.ts';
@@ -18,6 +20,7 @@ const { segmentBytes } = WAL_IDENTITY;
 const SEGMENT = { timeline: 1, number: 7n };
 const BYTES = madeSegment(SEGMENT);
 const NO_KEYS = { identities: [], passphrases: [] };
+const IN_CLEAR = { folder: WAL_FOLDER, sealer: undefined, keys: NO_KEYS };
 
 /** An archive that has so much of the segment: all of it, or its beginning. */
 async function archiveWith(bytes: number): Promise<ObjectStore> {
@@ -118,6 +121,40 @@ test('of a server whose base backups alone have put WAL there, the end is proven
   expect(await ask(store, '00000001.history')).toBe('absent');
   const before = ask(store, segmentName({ timeline: 1, number: 6n }, segmentBytes));
   await expect(before).rejects.toMatchObject({ code: 'wal-gap' });
+});
+
+test('without a record, whose loss loses nothing, the beginning of the newest segment is fetched', async () => {
+  const recordKey = `.pgark/wal/shop/${WAL_FOLDER.systemIdentifier}.json`;
+  const store = new MemoryStore();
+  await putWalFile({ ...IN_CLEAR, store }, pieceOf(SEGMENT, BYTES));
+  const newest = { timeline: 1, number: 8n };
+  const content = madeSegment(newest);
+  await putWalDelta({ ...IN_CLEAR, store }, pieceOf(newest, content, 0, 8_000));
+  await putWalDelta({ ...IN_CLEAR, store }, pieceOf(newest, content, 8_000, 20_000));
+  expect(await store.head(recordKey)).toBeUndefined();
+  const found = await ask(store, segmentName(newest, segmentBytes));
+  const wanted = Buffer.concat([content.subarray(0, 20_000), Buffer.alloc(segmentBytes - 20_000)]);
+  expect(found === 'absent' ? found : found.equals(wanted)).toBe(true);
+  expect(await ask(store, segmentName({ timeline: 1, number: 9n }, segmentBytes))).toBe('absent');
+
+  const { store: failedOver, place } = await archiveOfFailover();
+  await putWalDelta(place, pieceOf({ ...FORK, timeline: 1 }, madeSegment({ ...FORK, timeline: 1 }), 0, FORK_AT));
+  await putWalFile(place, pieceOf({ timeline: 1, number: 8n }, madeSegment({ timeline: 1, number: 8n })));
+  await failedOver.delete(recordKey);
+  // Of the timeline itself there is nothing yet that would say how large its segments are.
+  expect(await ask(failedOver, segmentName(FORK, segmentBytes))).not.toBe('absent');
+});
+
+test('what cannot be told without a key or from a damaged object is not called absent', async () => {
+  const store = new MemoryStore();
+  const sealer = await opensslSealer({ passphrase: new Secret('a passphrase of the test, long enough') });
+  await putWalDelta({ ...IN_CLEAR, store, sealer }, pieceOf(SEGMENT, BYTES, 0, 8_000));
+  const name = segmentName(SEGMENT, segmentBytes);
+  await expect(ask(store, name)).rejects.toMatchObject({ code: 'key-missing' });
+  const other = new MemoryStore();
+  const { wal, ...piece } = pieceOf({ timeline: 1, number: 3n }, BYTES, 0, 8_000);
+  await putWalDelta({ ...IN_CLEAR, store: other }, { ...piece, wal: { ...wal, name } });
+  await expect(ask(other, name)).rejects.toMatchObject({ code: 'corrupt', message: expect.stringContaining(name) });
 });
 
 /** An archive of timeline 1 that goes on as timeline 2 within segment 9, at 9,000 of its bytes. */

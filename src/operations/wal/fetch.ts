@@ -5,6 +5,7 @@ import { pipeline } from 'node:stream/promises';
 import { BLOCK_BYTES, type ByteStream } from '../../common/bytes.ts';
 import { asPgarkError, isPgarkError, messageOf, PgarkError, systemCodeOf } from '../../common/errors.ts';
 import { chainOfDeltas } from '../../formats/wal/archive-index.ts';
+import { archivedSegmentBytes } from '../../formats/wal/archived-segment-bytes.ts';
 import { findOnPath, readFound } from '../../formats/wal/find-on-path.ts';
 import { readArchivedHistory, readHistoryBytes } from '../../formats/wal/history-object.ts';
 import { laterTimelines } from '../../formats/wal/later-timelines.ts';
@@ -124,9 +125,12 @@ class Fetch {
   /** For a file that is not there as a whole. Undefined: it is proven that nothing of it is there. */
   async beginning(): Promise<Beginning | undefined> {
     const { name } = this.#request;
-    const segmentBytes = await this.#proveArchive();
+    const isSegment = parseWalFileName(name)?.kind === 'segment';
+    const call = { keys: this.#request.keys, signal: this.#signal };
+    const segmentBytes = isSegment ? await archivedSegmentBytes(this.#store, this.#request, name, call) : undefined;
+    if (segmentBytes === undefined) await this.#proveArchive();
     if (parseHistoryFileName(name) !== undefined) return this.#proveNoTimeline(name);
-    if (parseWalFileName(name)?.kind !== 'segment') return undefined;
+    if (!isSegment) return undefined;
     const segment = segmentBytes === undefined ? undefined : parseSegmentName(name, segmentBytes);
     if (segmentBytes === undefined || segment === undefined) {
       await this.#proveEnd(undefined);
@@ -195,15 +199,11 @@ class Fetch {
     );
   }
 
-  /**
-   * Whether WAL of this server is here at all: a wrong bucket or prefix lacks every file. Resolves with the size of its segments;
-   * undefined where nobody archives it but base backups, each what it needs itself.
-   */
-  async #proveArchive(): Promise<number | undefined> {
+  /** That WAL of this server is here at all: a wrong bucket or prefix lacks every file. */
+  async #proveArchive(): Promise<void> {
     const call = { signal: this.#signal };
-    const record = await readWalRecord(this.#store, this.#request, call);
-    if (record !== undefined) return record.segmentBytes;
-    for await (const _ of this.#store.list(walPrefix(this.#request), call)) return undefined;
+    if ((await readWalRecord(this.#store, this.#request, call)) !== undefined) return;
+    for await (const _ of this.#store.list(walPrefix(this.#request), call)) return;
     const { source, systemIdentifier } = this.#request;
     throw new PgarkError(
       'wal-unknown',

@@ -1,8 +1,8 @@
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { MIB } from '../../common/bytes.ts';
+import { archivedSegmentBytes } from '../../formats/wal/archived-segment-bytes.ts';
 import { parseSegmentName, segmentName } from '../../postgres/wal/segment.ts';
-import { readWalRecord } from '../../repository/wal-record.ts';
 import type { OperationContext } from '../context.ts';
 import { type FetchWalRequest, fetchWal } from './fetch.ts';
 
@@ -30,10 +30,12 @@ export interface ReadAheadRequest extends Omit<FetchWalRequest, 'name' | 'target
  * them any more. What that means for a recovery `fetchWal` says, once it is asked for that very segment.
  */
 export async function readAhead(request: ReadAheadRequest, context: OperationContext): Promise<void> {
-  const { folder, first, isWanted, stores } = request;
+  const { folder, first, isWanted, stores, keys } = request;
   const { clock, signal } = context;
-  const sizes = await Promise.all(stores.map(({ store }) => readWalRecord(store, request, { signal })));
-  const segmentBytes = sizes.find((record) => record !== undefined)?.segmentBytes;
+  const sizes = await Promise.all(
+    stores.map(({ store }) => archivedSegmentBytes(store, request, first, { keys, signal })),
+  );
+  const segmentBytes = sizes.find((bytes) => bytes !== undefined);
   const segment = segmentBytes === undefined ? undefined : parseSegmentName(first, segmentBytes);
   if (segment === undefined || segmentBytes === undefined) return fail(folder);
   const readyMax = Math.max(2, Math.min(READY_MAX, Math.floor(READY_BYTES_MAX / segmentBytes)));
