@@ -43,6 +43,7 @@ export function registerTimeline(program: Command, world: CliWorld): void {
         gaps: found.flatMap(({ source, storage, timeline: { wal }, gaps }) =>
           gaps.missing.map((gap) => ({ source, storage, system_identifier: wal.record.systemIdentifier, ...gap })),
         ),
+        warnings: found.flatMap(describeTimelines).map((line) => line.trimEnd()),
       },
       () =>
         formatTable(
@@ -57,7 +58,7 @@ export function registerTimeline(program: Command, world: CliWorld): void {
               `${from} to ${to}`,
             ]),
           ),
-        ) + found.flatMap(describeGaps).join(''),
+        ) + found.flatMap((each) => [...describeGaps(each), ...describeTimelines(each)]).join(''),
     );
   });
 }
@@ -82,6 +83,10 @@ function describeGaps({ source, storage, gaps }: Found): readonly string[] {
   );
 }
 
+function describeTimelines({ source, storage, timeline }: Found): readonly string[] {
+  return timeline.wal.warnings.map((words) => `${source}, ${storage}: ${words}\n`);
+}
+
 function windowJson(
   source: string,
   storage: string,
@@ -92,7 +97,7 @@ function windowJson(
     source,
     storage,
     system_identifier: wal.record.systemIdentifier,
-    timeline: wal.newest?.timeline,
+    timeline: wal.followed?.timeline,
     earliest: earliest?.toISOString(),
     latest: latest.toISOString(),
     from,

@@ -12,7 +12,7 @@ export interface FoundWal {
 
 /** One archive as JSON. */
 export function walJson({ source, storage, status, gaps }: FoundWal, now: Date): Record<string, unknown> {
-  const { record, newest, stretches, ranges, storedBytes } = status;
+  const { record, followed, warnings, stretches, ranges, storedBytes } = status;
   const { head } = record;
   return {
     source,
@@ -20,13 +20,14 @@ export function walJson({ source, storage, status, gaps }: FoundWal, now: Date):
     system_identifier: record.systemIdentifier,
     segment_bytes: record.segmentBytes,
     stored_bytes: storedBytes,
-    timeline: newest?.timeline,
+    timeline: followed?.timeline,
     covered_until: head?.serverTime,
     lag_seconds: head === undefined ? undefined : Math.round(lagMs(head.serverTime, now) / 1_000),
     receiver: head && { slot: head.slot, host: head.host, pid: head.pid, written_at: head.writtenAt },
     stretches,
     gaps: gaps.missing,
     let_go: gaps.letGo,
+    warnings,
     ranges: ranges.map((range) => ({
       timeline: range.timeline,
       from: range.from,
@@ -41,14 +42,14 @@ export function walJson({ source, storage, status, gaps }: FoundWal, now: Date):
 
 /** One archive for people. */
 export function describeWal({ source, storage, status, gaps }: FoundWal, now: Date): string {
-  const { record, newest, stretches, ranges, storedBytes } = status;
+  const { record, followed, warnings, stretches, ranges, storedBytes } = status;
   const { head } = record;
   const last = stretches.at(-1);
   return formatFacts([
     ['source', source],
     ['storage', storage],
     ['system identifier', record.systemIdentifier],
-    ['timeline', newest === undefined ? undefined : String(newest.timeline)],
+    ['timeline', followed === undefined ? undefined : String(followed.timeline)],
     ['archived', last === undefined ? 'nothing' : `${last.from} to ${last.to} without a gap`],
     [
       'stored',
@@ -61,6 +62,7 @@ export function describeWal({ source, storage, status, gaps }: FoundWal, now: Da
         `${formatDuration(lagMs(head.serverTime, now))}: all that was committed until ${head.serverTime} by the server’s clock is archived`,
     ],
     ['received by', head && `pid ${head.pid} on ${head.host}, slot ${head.slot}`],
+    ...warnings.map((words): [string, string] => ['beside it', words]),
     ...gaps.missing.map(({ from, to }): [string, string] => ['missing', `${from} to ${to}`]),
     ...gaps.letGo.map(({ from, to }): [string, string] => ['let go', `${from} to ${to}, which no recovery needs`]),
     ...stretches.slice(0, -1).map(({ from, to }): [string, string] => ['before', `${from} to ${to}`]),

@@ -4,6 +4,7 @@ import type { NotificationEvent } from '../notify/message.ts';
 import type { WalProtection } from '../observability/protection-state.ts';
 import { judgeGaps, type RecoveryWindow, recoveryTimelines, windowStart } from '../operations/wal/recovery-window.ts';
 import { receiveWal, type WalReceiver } from '../operations/wal/receive.ts';
+import type { WalStatusRequest } from '../operations/wal/status.ts';
 import { UnusedSlot } from '../operations/wal/unused-slot.ts';
 import { type WalAlarm, walLagBytes, walLagMs, type WalReceiverState } from '../operations/wal/receive-request.ts';
 import { parseLsn } from '../postgres/wal/lsn.ts';
@@ -27,6 +28,8 @@ interface Known {
   earliest: Date | undefined;
   gaps: number | undefined;
   storedBytes: number | undefined;
+  /** On timelines, as they were found last. */
+  warnings: readonly string[];
   /** WAL may be missing since the archive was looked through. */
   isCut: boolean;
   /** Since then it was looked through once, and nothing was missing. */
@@ -76,6 +79,7 @@ export class WalReceivers {
         earliest: undefined,
         gaps: undefined,
         storedBytes: undefined,
+        warnings: [],
         isCut: false,
         seemsWhole: false,
         look: new AbortController(),
@@ -179,11 +183,16 @@ export class WalReceivers {
       try {
         const [storage] = walSettingsOf(config, source).storages;
         if (storage === undefined) return;
-        const request = { store: await stores.open(storage), source: source.name };
+        const request = {
+          store: await stores.open(storage),
+          source: source.name,
+          received: streamedBy(known.receiver?.state()),
+        };
         const [newest] = await recoveryTimelines(request, { ...context, signal });
         known.earliest = newest?.windows.at(-1)?.earliest;
         known.gaps = newest === undefined ? 0 : judgeGaps(newest, this.#windowStart(source)).missing.length;
         known.storedBytes = newest?.wal.storedBytes;
+        this.#warn(source, known, newest?.wal.warnings ?? []);
         this.#judge(source, known, newest?.windows ?? []);
       } catch (error) {
         if (signal.aborted) return;
@@ -200,6 +209,15 @@ export class WalReceivers {
       const woken = AbortSignal.any([signal, known.look.signal]);
       await context.clock.sleep(known.isCut ? LOOK_SOON_MS : LOOK_EVERY_MS, woken).catch(() => undefined);
     }
+  }
+
+  /** Once, while it is so. */
+  #warn(source: SourceConfig, known: Known, warnings: readonly string[]): void {
+    const { logger } = this.#generation.context;
+    for (const words of warnings) {
+      if (!known.warnings.includes(words)) logger.warning('wal.timelines', words, { source: source.name });
+    }
+    known.warnings = warnings;
   }
 
   /** Once WAL is archived again, behind the gap: whether it needs a base backup, or has one. */
@@ -232,6 +250,13 @@ export class WalReceivers {
   #windowStart({ wal }: SourceConfig): Date | undefined {
     return windowStart(wal?.keepMs, this.#generation.context.clock.now());
   }
+}
+
+/** Undefined while nothing is streamed: what was streamed before a failover is another timeline. */
+function streamedBy(state: WalReceiverState | undefined): WalStatusRequest['received'] {
+  const { phase, systemIdentifier, timeline } = state ?? {};
+  if (phase !== 'streaming' || systemIdentifier === undefined || timeline === undefined) return undefined;
+  return { systemIdentifier, timeline };
 }
 
 /** Those that were found, and those that were met since: some of these may be found by now, too. */

@@ -7,8 +7,10 @@ import { type Logger, silentLogger } from '../../src/common/log.ts';
 import { silentTracing } from '../../src/common/tracer.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import type { SourceConfig } from '../../src/config/model.ts';
+import { putTimelineHistory } from '../../src/formats/wal/store-piece.ts';
 import { operationContext } from '../../src/operations/context.ts';
 import { recoveryTimelines } from '../../src/operations/wal/recovery-window.ts';
+import { formatLsn } from '../../src/postgres/wal/lsn.ts';
 import { runDaemon } from '../../src/service/daemon.ts';
 import type { Adapters } from '../../src/service/stores.ts';
 import { Cluster } from '../support/cluster.ts';
@@ -16,7 +18,7 @@ import { FaultyStore } from '../support/faulty-store.ts';
 import { startReceiver, status } from '../support/http-receiver.ts';
 import { MemoryStore } from '../support/memory-store.ts';
 import { makeTempDirectory } from '../support/temp.ts';
-import { load } from '../support/wal-receiving.ts';
+import { flushedLsn, load, walFolder } from '../support/wal-receiving.ts';
 
 const WAIT = { timeout: 200_000, interval: 100 };
 
@@ -104,7 +106,7 @@ databases:
       }
     },
   });
-  const { events, ended, ...daemon } = startDaemon(directory.path, {
+  const { events, messages, ended, ...daemon } = startDaemon(directory.path, {
     openStore: () => Promise.resolve(store),
     sealerOf: () => Promise.resolve(undefined),
   });
@@ -140,6 +142,9 @@ databases:
       await cluster.sql(load(50));
       return (await windows()).length === 1;
     });
+    // A copy of the server was promoted, and archives where this one does: what is received counts, and not the newest timeline.
+    const history = Buffer.from(`1\t${formatLsn(await flushedLsn(cluster))}\tno recovery target specified\n`);
+    await putTimelineHistory({ store, folder: await walFolder(cluster) }, '00000002.history', history);
     await dropSlot();
     // It makes no new one before what it has is stored: nothing is dropped again.
     expect(events).not.toContain('wal.base_wanted');
@@ -149,6 +154,9 @@ databases:
       return (await windows()).at(-1)?.bases.length === 1;
     });
     expect(events).toContain('wal.gap');
+    expect(messages.filter((_, index) => events[index] === 'wal.timelines')).toContainEqual(
+      expect.stringMatching(/^timeline 2, the newest .*: the WAL of timeline 1 is received/),
+    );
     const found = await windows();
     expect(found.map(({ bases }) => bases.length)).toEqual([0, 1]);
     const [timeline] = await recoveryTimelines({ store, source: 'shop' }, operationContext());

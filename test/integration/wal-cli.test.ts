@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { MIB } from '../../src/common/bytes.ts';
 import { systemClock } from '../../src/common/clock.ts';
 import { systemRandom } from '../../src/common/random.ts';
+import { putTimelineHistory } from '../../src/formats/wal/store-piece.ts';
 import { formatLsn } from '../../src/postgres/wal/lsn.ts';
 import { FileStore } from '../../src/storage/file/file-store.ts';
 import { pgarkPath, type RunResult, runPgark } from '../support/cli.ts';
@@ -77,6 +78,18 @@ test('a receiver that is killed in the midst of it loses nothing, and one that i
     env: { ...env, DATABASE_URL: cluster.url.replace('postgres:unused', 'nobody:x') },
   });
   expect([refused.exitCode, refused.stderr]).toEqual([1, expect.stringContaining('nobody')]);
+
+  // A copy that was promoted has archived how its timeline began.
+  const history = Buffer.from(`1\t${formatLsn(stretch.from + 8n)}\tno recovery target specified\n`);
+  await putTimelineHistory({ store, folder: await walFolder(cluster) }, '00000002.history', history);
+  const words = /WAL of timeline 1 was stored later than that of timeline 2/;
+  expect((await runPgark(['wal', 'status'], { env })).stdout).toMatch(new RegExp(`beside it +${words.source}`));
+  expect((await runPgark(['timeline'], { env })).stdout).toMatch(new RegExp(`shop, \\w+: ${words.source}`));
+  const told = { warnings: [expect.stringMatching(words)] };
+  const json = async (args: readonly string[]): Promise<unknown> =>
+    JSON.parse((await runPgark(['-o', 'json', ...args], { env })).stdout);
+  expect(await json(['timeline'])).toMatchObject(told);
+  expect(await json(['wal', 'status'])).toMatchObject({ archives: [told] });
 });
 
 test('an archive_command archives what the server has written', async () => {

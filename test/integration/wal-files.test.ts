@@ -145,7 +145,7 @@ describe('files of WAL', () => {
     await receiving.archives(end);
     await receiving.stop();
     const [status] = await walStatus({ store: place, source: 'shop' }, operationContext());
-    expect([status?.gaps, status?.newest?.timeline]).toEqual([[], 1]);
+    expect([status?.gaps, status?.followed?.timeline]).toEqual([[], 1]);
     expect(parseLsn(status?.stretches.at(-1)?.to ?? '0/0')).toBeGreaterThanOrEqual(end);
     // pg_waldump reads what is fetched, up to the very end.
     const last = await cluster.value(`select pg_walfile_name('${formatLsn(end)}')`);

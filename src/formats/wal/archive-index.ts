@@ -28,6 +28,11 @@ export interface WalIndex {
   readonly histories: readonly number[];
 }
 
+/** The timelines of which anything is archived, if it is their history alone, the newest first. */
+export function timelinesIn({ ranges, histories }: WalIndex): readonly number[] {
+  return [...new Set([...ranges.keys(), ...histories])].sort((a, b) => b - a);
+}
+
 /** Lists what is archived of a server, page by page: memory is the ranges'. */
 export async function indexWal(
   store: ObjectStore,

@@ -1,12 +1,22 @@
 import type { Lsn } from '../../postgres/wal/lsn.ts';
 import { segmentStartAt } from '../../postgres/wal/segment.ts';
-import type { TimelineHistory } from '../../postgres/wal/timeline-history.ts';
+import { type TimelineHistory, timelineOf } from '../../postgres/wal/timeline-history.ts';
 import type { WalIndex } from './archive-index.ts';
 
 /** A stretch of the log, which may go from one timeline into the next. */
 export interface Stretch {
   readonly from: Lsn;
   readonly to: Lsn;
+}
+
+/** A part of one timeline's log, which holds something. */
+export interface TimelinePart extends Stretch {
+  readonly timeline: number;
+}
+
+/** Whether all of it is on the way towards a timeline: what began before a branch that was left and ended behind that is not. */
+export function isOnWay(history: TimelineHistory, { timeline, from, to }: TimelinePart): boolean {
+  return [from, to - 1n].every((lsn) => timelineOf(history, lsn) === timeline);
 }
 
 /**

@@ -7,7 +7,7 @@ import { serverTimeOfDate, type ServerTime } from '../../postgres/wal/server-tim
 import type { Manifest } from '../../repository/manifest.ts';
 import { readWalRecord } from '../../repository/wal-record.ts';
 import type { OperationContext } from '../context.ts';
-import { physicalBackups } from '../wal/recovery-window.ts';
+import { physicalBackups } from '../wal/physical-backups.ts';
 import { coveredUntil } from './covered-until.ts';
 import { checkBranches } from './left-branches.ts';
 import { locateTime } from './locate-time.ts';

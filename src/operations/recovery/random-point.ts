@@ -3,7 +3,7 @@ import { spanOf } from '../../formats/physical/needed-wal.ts';
 import type { Manifest } from '../../repository/manifest.ts';
 import { readWalRecord } from '../../repository/wal-record.ts';
 import type { OperationContext } from '../context.ts';
-import { physicalBackups } from '../wal/recovery-window.ts';
+import { physicalBackups } from '../wal/physical-backups.ts';
 import { recoverableStretches } from './recovery-bases.ts';
 import type { RecoveryTarget } from './recovery-target.ts';
 

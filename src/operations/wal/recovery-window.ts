@@ -1,10 +1,8 @@
+import { isOnWay } from '../../formats/wal/recovery-path.ts';
 import { parseLsn } from '../../postgres/wal/lsn.ts';
-import { timelineOf } from '../../postgres/wal/timeline-history.ts';
 import type { Manifest } from '../../repository/manifest.ts';
-import { Repository } from '../../repository/repository.ts';
-import type { ObjectStore } from '../../storage/object-store.ts';
 import type { OperationContext } from '../context.ts';
-import { type WalPart, type WalStatus, walStatus } from './status.ts';
+import { type WalPart, type WalStatus, type WalStatusRequest, walStatus } from './status.ts';
 
 /** Moments that a server can be brought back to: any from a base backup's end to where its WAL ends. */
 export interface RecoveryWindow extends WalPart {
@@ -24,13 +22,11 @@ export interface RecoveryTimeline {
 
 /** To which moments the servers of a source can be brought back from one storage, the newest archive first. */
 export async function recoveryTimelines(
-  request: { readonly store: ObjectStore; readonly source: string },
+  request: WalStatusRequest,
   context: OperationContext,
 ): Promise<readonly RecoveryTimeline[]> {
   const archives = await walStatus(request, context);
-  if (archives.length === 0) return [];
-  const bases = await physicalBackups(request, context);
-  return archives.map((wal) => ({ wal, windows: windowsOf(wal, bases) }));
+  return archives.map((wal) => ({ wal, windows: windowsOf(wal) }));
 }
 
 /** Gaps in what is archived, told apart by whether a recovery would need what is not there. */
@@ -58,38 +54,20 @@ export function windowStart(keepMs: number | undefined, now: Date): Date | undef
   return keepMs === undefined ? undefined : new Date(now.getTime() - keepMs);
 }
 
-/** Oldest first. Manifests of other formats are not even read. */
-export async function physicalBackups(
-  { store, source }: { readonly store: ObjectStore; readonly source: string },
-  context: Pick<OperationContext, 'clock' | 'random' | 'signal'>,
-): Promise<readonly Manifest[]> {
-  const repository = new Repository(store, context);
-  const call = { signal: context.signal };
-  const found: Manifest[] = [];
-  for await (const { key, id } of repository.manifestKeys({ source }, call)) {
-    if (!/-[fi][a-z2-7]{6}$/.test(id)) continue;
-    const manifest = await repository.manifestAt(key, call);
-    if (manifest?.format === 'physical') found.push(manifest);
-  }
-  // One that needs another, which is gone, restores no server.
-  const ids = new Set<string>(found.map(({ id }) => id));
-  const whole = found.filter(({ parents }) => parents.every((id) => ids.has(id)));
-  return whole.sort((a, b) => (a.endedAt < b.endedAt ? -1 : 1));
-}
-
-function windowsOf(wal: WalStatus, all: readonly Manifest[]): readonly RecoveryWindow[] {
-  const { record, newest, stretches, ranges } = wal;
+function windowsOf({ record, followed, stretches, ranges, bases: all }: WalStatus): readonly RecoveryWindow[] {
+  const lines = new Set([followed?.timeline, ...(followed?.ancestors ?? []).map(({ timeline }) => timeline)]);
   return stretches.map((stretch, index) => {
     const [from, to] = [parseLsn(stretch.from), parseLsn(stretch.to)];
-    const bases = all.filter(({ server, timeline, startLsn, stopLsn }) => {
-      if (server.systemIdentifier !== record.systemIdentifier || startLsn === undefined || stopLsn === undefined)
-        return false;
+    const bases = all
       // A base of a branch that was left leads nowhere here.
-      if (newest === undefined || timelineOf(newest, parseLsn(startLsn)) !== timeline) return false;
-      return parseLsn(startLsn) >= from && parseLsn(stopLsn) <= to;
-    });
-    const stored = ranges.filter((range) => parseLsn(range.from) < to).map(({ lastStored }) => lastStored.getTime());
-    const noted = index === stretches.length - 1 ? record.head?.serverTime : undefined;
+      .filter((part) => followed !== undefined && isOnWay(followed, part) && part.from >= from && part.to <= to)
+      .map(({ manifest }) => manifest);
+    // What was stored or noted of a timeline that is not on the way says nothing of this one.
+    const stored = ranges
+      .filter((range) => lines.has(range.timeline) && parseLsn(range.from) < to)
+      .map(({ lastStored }) => lastStored.getTime());
+    const isNoted = index === stretches.length - 1 && record.head?.timeline === followed?.timeline;
+    const noted = isNoted ? record.head?.serverTime : undefined;
     const [oldest] = bases;
     return {
       ...stretch,

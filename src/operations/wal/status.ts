@@ -4,6 +4,8 @@ import { gapsBetween, type Stretch, stretchesTowards } from '../../formats/wal/r
 import { isPgarkError, messageOf } from '../../common/errors.ts';
 import { formatLsn } from '../../postgres/wal/lsn.ts';
 import { historyFileName, type TimelineHistory } from '../../postgres/wal/timeline-history.ts';
+import { type BackedUpPart, partsOfServer, physicalBackups } from './physical-backups.ts';
+import { chooseWay } from './choose-way.ts';
 import { listWalRecords, type WalRecord } from '../../repository/wal-record.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import type { OperationContext } from '../context.ts';
@@ -14,38 +16,57 @@ export interface WalPart {
   readonly to: string;
 }
 
+export interface WalStatusRequest {
+  readonly store: ObjectStore;
+  readonly source: string;
+  /** Of the server whose WAL is received: then its timeline is looked at, whatever else is archived. */
+  readonly received?: { readonly systemIdentifier: string; readonly timeline: number } | undefined;
+}
+
 /** What is archived of one server's WAL in one storage. */
 export interface WalStatus {
   readonly record: WalRecord;
+  /** Its base backups, oldest first. */
+  readonly bases: readonly BackedUpPart[];
   /** By timeline, ascending; with gaps between those of one timeline. */
   readonly ranges: readonly (WalPart &
     Pick<WalRange, 'timeline' | 'segments' | 'storedBytes' | 'firstStored' | 'lastStored'>)[];
-  /** The newest timeline, and how it came about. */
-  readonly newest: TimelineHistory | undefined;
-  /** On the way towards the newest timeline, ascending. */
+  /** The timeline that is looked at, and how it came about. */
+  readonly followed: TimelineHistory | undefined;
+  /** Sentences on other timelines that may be the server's. */
+  readonly warnings: readonly string[];
+  /** On the way towards the timeline, ascending. */
   readonly stretches: readonly WalPart[];
   readonly gaps: readonly WalPart[];
   readonly storedBytes: number;
 }
 
-/** What is archived of a source's servers in a storage, the newest archive first. Changes nothing, and needs no key. */
-export async function walStatus(
-  { store, source }: { readonly store: ObjectStore; readonly source: string },
-  context: OperationContext,
-): Promise<readonly WalStatus[]> {
+/**
+ * What is archived of a source's servers in a storage, the newest archive first: on the way to the newest timeline, unless that
+ * is not the server's. Changes nothing, and needs no key.
+ */
+export async function walStatus(request: WalStatusRequest, context: OperationContext): Promise<readonly WalStatus[]> {
+  const { store, source, received } = request;
   const call = { signal: context.signal };
   const records = await listWalRecords(store, source, call);
+  const manifests = records.length === 0 ? [] : await physicalBackups(request, context);
   const all: WalStatus[] = [];
   for (const record of records) {
+    const { systemIdentifier } = record;
     const index = await indexWal(store, record, record.segmentBytes, call);
-    const timeline = Math.max(0, ...index.ranges.keys(), ...index.histories);
-    const newest = timeline === 0 ? undefined : await historyOf(store, record, timeline, context);
-    const stretches = newest === undefined ? [] : stretchesTowards(index, newest);
+    const bases = partsOfServer(manifests, systemIdentifier);
+    const live = received?.systemIdentifier === systemIdentifier ? received.timeline : undefined;
+    const way = await chooseWay(index, { live, newestBase: bases.at(-1) }, (timeline) =>
+      historyOf(store, record, timeline, context),
+    );
+    const stretches = way === undefined ? [] : stretchesTowards(index, way.followed);
     const ranges = [...index.ranges.values()].flat();
     all.push({
       record,
+      bases,
       ranges: ranges.map((range) => ({ ...range, ...partOf(range) })),
-      newest,
+      followed: way?.followed,
+      warnings: way?.warnings ?? [],
       stretches: stretches.map(partOf),
       gaps: gapsBetween(stretches).map(partOf),
       storedBytes: ranges.reduce((sum, { storedBytes }) => sum + storedBytes, 0),
@@ -59,15 +80,14 @@ function partOf({ from, to }: Stretch): WalPart {
   return { from: formatLsn(from), to: formatLsn(to) };
 }
 
-/** One that is missing or damaged leaves the timeline without what came before it. */
+/** Undefined for one that is missing or damaged. */
 async function historyOf(
   store: ObjectStore,
   record: WalRecord,
   timeline: number,
   { logger, signal }: OperationContext,
-): Promise<TimelineHistory> {
-  const alone = { timeline, ancestors: [] };
-  if (timeline === 1) return alone;
+): Promise<TimelineHistory | undefined> {
+  if (timeline === 1) return { timeline, ancestors: [] };
   const name = historyFileName(timeline);
   try {
     const found = await readArchivedHistory(store, record, timeline, { signal });
@@ -77,5 +97,5 @@ async function historyOf(
     if (!isPgarkError(error, 'corrupt')) throw error;
     logger.warning('wal.history_damaged', messageOf(error), { name });
   }
-  return alone;
+  return undefined;
 }
