@@ -331,7 +331,8 @@ export const errorTable = {
   },
   'outside-window': {
     exit: 21,
-    meaning: 'What is archived does not reach to the moment that a recovery is to end at.',
+    meaning:
+      'What is archived does not reach to the moment that a recovery is to end at, or which timeline it lies on has to be said.',
     remedy: 'pgark timeline shows to which moments a server can be brought back',
   },
   'recovery-failed': {

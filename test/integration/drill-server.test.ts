@@ -2,6 +2,8 @@ import { open } from 'node:fs/promises';
 import path from 'node:path';
 import { Client } from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type Logger, silentLogger } from '../../src/common/log.ts';
+import { putTimelineHistory } from '../../src/formats/wal/store-piece.ts';
 import { operationContext } from '../../src/operations/context.ts';
 import { drill } from '../../src/operations/drill/drill.ts';
 import type { DrillOutcome, DrillRequest } from '../../src/operations/drill/drill-request.ts';
@@ -76,8 +78,12 @@ const rowsBetween = (least: number, most: number) => [
   { sql: `select count(*) = max(n) and max(n) between ${least} and ${most} from numbered` },
 ];
 
-function drillServer(changes: Partial<DrillRequest>, fraction = 0.5): Promise<DrillOutcome> {
-  const context = operationContext();
+function drillServer(
+  changes: Partial<DrillRequest>,
+  fraction = 0.5,
+  logger: Logger = silentLogger,
+): Promise<DrillOutcome> {
+  const context = operationContext({ logger });
   const random = { ...context.random, fraction: () => fraction };
   return drill(
     {
@@ -128,6 +134,22 @@ describe('a drill of a whole server', { timeout: 480_000 }, () => {
     const time = new Date(row?.time ?? '');
     const { recovered } = await drillServer({ selector: { kind: 'at', time }, assertions: rowsBetween(n - 20, n) });
     expect(String(recovered?.lastTransaction) <= String(row?.time)).toBe(true);
+    await work.expectEmpty();
+  });
+
+  test('follows the timeline of the newest base backup, whatever a copy of the server has archived', async () => {
+    const systemIdentifier = await cluster.value('select system_identifier from pg_control_system()');
+    const place = { store, folder: { source: 'main', systemIdentifier } };
+    const fork = rows[0]?.lsn ?? '';
+    await putTimelineHistory(place, '00000002.history', Buffer.from(`1\t${fork}\tno recovery target specified\n`));
+    const messages: string[] = [];
+    const logger: Logger = { ...silentLogger, warning: (_, message) => messages.push(message), child: () => logger };
+    const latest = await drillServer({ assertions: rowsBetween(rows.length, rows.length) }, 0, logger);
+    expect(latest.recovered?.plan?.timeline).toBe(1);
+    const random = await drillServer({ selector: { kind: 'random' }, assertions: rowsBetween(20, rows.length) }, 0.5);
+    expect(random.recovered?.plan?.timeline).toBe(1);
+    expect(messages).toEqual([expect.stringMatching(/^timeline 1 is tried, which goes on from .*, the newest base/)]);
+    for (const ending of ['', '.sha256']) await store.delete(`main/wal/${systemIdentifier}/00000002.history${ending}`);
     await work.expectEmpty();
   });
 

@@ -6,12 +6,12 @@ import { segmentEnd, segmentStart } from '../../postgres/wal/segment.ts';
 import { historyFileName, type TimelineHistory } from '../../postgres/wal/timeline-history.ts';
 import { type WalFolder, walKey } from '../../repository/wal-keys.ts';
 import type { CallOptions, ObjectStore } from '../../storage/object-store.ts';
-import { indexWal, type WalIndex } from './archive-index.ts';
+import { indexWal, timelinesIn, type WalIndex } from './archive-index.ts';
 import { findOnPath, type FoundOnPath, readFound } from './find-on-path.ts';
 import { readArchivedHistory } from './history-object.ts';
 import type { PieceFacts } from './piece-facts.ts';
 import { readFacts, type StoredPiece } from './read-piece.ts';
-import { type Stretch, stretchesTowards } from './recovery-path.ts';
+import { isOnWay, type Stretch, stretchesTowards, type TimelinePart } from './recovery-path.ts';
 
 /** What is needed to read an archive. */
 export interface ArchiveAccess {
@@ -51,15 +51,14 @@ export class ArchivePath {
   ): Promise<ArchivePath> {
     const { store, signal } = access;
     const index = await indexWal(store, folder, segmentBytes, { signal });
-    const known = new Set([...index.ranges.keys(), ...index.histories]);
-    const towards = timeline ?? Math.max(0, ...known);
-    if (!known.has(towards)) {
+    const known = timelinesIn(index);
+    const towards = timeline ?? known[0] ?? 0;
+    if (!known.includes(towards)) {
       throw new PgarkError(
         'wal-unknown',
         `${store.location} holds no WAL of timeline ${towards || 1} of ${folder.source}`,
         {
-          hint:
-            known.size === 0 ? 'make a base backup first' : `it has: ${[...known].sort((a, b) => a - b).join(', ')}`,
+          hint: known.length === 0 ? 'make a base backup first' : `it has: ${known.toReversed().join(', ')}`,
         },
       );
     }
@@ -77,6 +76,19 @@ export class ArchivePath {
     const { store, signal } = this.#access;
     const history = await readTimelineHistory(store, this.folder, timeline, { signal });
     return new ArchivePath(this.folder, this.#index, history, this.#access);
+  }
+
+  /** The newest timeline that a part of the log leads to. Undefined where no history that can be read says so. */
+  async newestThrough(part: TimelinePart): Promise<number | undefined> {
+    for (const timeline of timelinesIn(this.#index)) {
+      try {
+        const { history } = await this.towards(timeline);
+        if (isOnWay(history, part)) return timeline;
+      } catch (error) {
+        if (!isPgarkError(error, 'corrupt')) throw error;
+      }
+    }
+    return undefined;
   }
 
   /** The stretch that holds all from one position to the other. */

@@ -1,6 +1,7 @@
 import { open } from 'node:fs/promises';
 import path from 'node:path';
 import { isPgarkError, messageOf, PgarkError } from '../../common/errors.ts';
+import type { ArchiveAccess } from '../../formats/wal/archive-path.ts';
 import { connect } from '../../postgres/client/connect.ts';
 import type { ConnectionParameters } from '../../postgres/client/connection-parameters.ts';
 import { withSession } from '../../postgres/client/with-session.ts';
@@ -9,6 +10,7 @@ import type { Manifest } from '../../repository/manifest.ts';
 import type { Run } from '../../runs/run.ts';
 import type { OperationContext } from '../context.ts';
 import { connectionWithin, PRIVATE_PORT } from '../recovery/private-connection.ts';
+import { timelineBeside } from '../recovery/archive-of.ts';
 import { randomPoint } from '../recovery/random-point.ts';
 import { targetAt } from '../recovery/recovery-target.ts';
 import { type DirectoryRestoreRequest, restoreDirectoryWithin } from '../restore-directory.ts';
@@ -39,7 +41,7 @@ export async function withRestoredServer<T>(
   const binDir = await findScratchServer(scratch, manifest);
   return withScratchFolder(scratch, manifest, run, async (folder) => {
     const { data, account } = folder;
-    const base = await requestOf(work, folder, context);
+    const base = await requestOf(work, folder, run, context);
     const planned = await restoreDirectoryWithin({ ...base, planOnly: true }, run, context);
     const { id } = planned.value.manifest;
     work.onPlanned(planned.value.manifest);
@@ -70,19 +72,40 @@ export async function withRestoredServer<T>(
 async function requestOf(
   { store, filter, selector, keys, fetch, manifest }: DrillWork,
   { data }: WorkFolder,
+  run: Run,
   context: OperationContext,
 ): Promise<DirectoryRestoreRequest> {
   const common = { store, keys, directory: data, mappings: [], planOnly: true, port: PRIVATE_PORT };
   const named = { ...common, filter, selector: { kind: 'name', name: manifest.id } as const };
   if (selector.kind === 'name' || fetch === undefined) return named;
   const ofServer = { ...common, filter: { ...filter, source: manifest.source, kind: 'physical' as const } };
+  const access = { store, keys, signal: context.signal };
+  const timeline = await timelineToTry(manifest, access, run, context);
   const target =
     selector.kind === 'at'
       ? targetAt(selector.time)
       : selector.kind === 'latest'
         ? ({ kind: 'end' } as const)
-        : await randomPoint(manifest, { store, keys, signal: context.signal }, context);
-  return { ...ofServer, selector: { kind: 'latest' }, recovery: { target, fetch } };
+        : await randomPoint(manifest, timeline, access, context);
+  return { ...ofServer, selector: { kind: 'latest' }, recovery: { target, timeline, fetch } };
+}
+
+/** Undefined: the newest, and a recovery that says what else there is. */
+async function timelineToTry(
+  manifest: Manifest,
+  access: ArchiveAccess,
+  run: Run,
+  context: OperationContext,
+): Promise<number | undefined> {
+  const beside = await timelineBeside(manifest, access, context);
+  if (beside === undefined) return undefined;
+  const { timeline } = beside;
+  run.logger.warning(
+    'drill.timeline',
+    `timeline ${timeline} is tried, which goes on from ${beside.manifest.id}, the newest base backup: the newest timeline that is archived does not, and a restore asks for --timeline`,
+    { timeline },
+  );
+  return timeline;
 }
 
 /** Functions and types of an extension whose library is missing fail only when they are used. */

@@ -2,11 +2,13 @@ import { messageOf, isPgarkError, PgarkError } from '../../common/errors.ts';
 import type { ArchivePath } from '../../formats/wal/archive-path.ts';
 import type { Stretch } from '../../formats/wal/recovery-path.ts';
 import { formatLsn, type Lsn } from '../../postgres/wal/lsn.ts';
-import { formatServerTime, type ServerTime } from '../../postgres/wal/server-time.ts';
+import { formatServerTime, type ServerTime, serverTimeOfDate } from '../../postgres/wal/server-time.ts';
 import type { TimelineHistory } from '../../postgres/wal/timeline-history.ts';
+import type { Manifest } from '../../repository/manifest.ts';
 import type { OperationContext } from '../context.ts';
 import { lastEnded } from './locate-time.ts';
 import type { RecoveryPlan } from './plan-recovery.ts';
+import { type BaseBeside, newestBeside } from './recovery-bases.ts';
 import { describeTarget, type RecoveryTarget } from './recovery-target.ts';
 import { scanWal } from './scan-wal.ts';
 
@@ -30,17 +32,37 @@ export interface Branches {
 }
 
 /**
+ * The newest timeline may be that of a server which nobody means: a copy that was promoted, and that archives where its original
+ * does. Error: `outside-window` where the newest base backup, which is the server's own, is not on the way to it.
+ */
+export async function checkNewestBase(path: ArchivePath, manifests: readonly Manifest[]): Promise<void> {
+  const beside = await newestBeside(path, manifests);
+  if (beside !== undefined) throw basedElsewhere(beside, path);
+}
+
+/**
  * Looks whether a target may lie on a timeline that was left, since the newest one is followed unless another was named. For a
  * moment at which the newest had not begun, while another one had transactions that are not on the way, the answer would be the
- * state before them, in silence: error `outside-window`, with the timeline that was there then.
+ * state before them, in silence: error `outside-window`, with the timeline that was there then. So it is for the end, where another
+ * one has later transactions than the newest.
  */
 export async function checkBranches(
   path: ArchivePath,
   target: RecoveryTarget,
   context: Pick<OperationContext, 'logger'>,
 ): Promise<Branches> {
-  if (target.kind === 'end' || target.kind === 'backup-end') return { warningsFor: () => [] };
+  if (target.kind === 'backup-end') return { warningsFor: () => [] };
   const branches = await leftBranches(path, context);
+  if (target.kind === 'end') {
+    await checkLast(path, branches);
+    return {
+      // What ended before a base backup was begun that is on the way is an old story.
+      warningsFor: ({ base }) =>
+        branches
+          .filter(({ fork, last }) => base.stopLsn <= fork || last >= begunAtOf(base))
+          .map((branch) => notOnTheWay(branch, path)),
+    };
+  }
   if (target.kind !== 'time') {
     return {
       warningsFor: ({ stop }) =>
@@ -60,6 +82,26 @@ export async function checkBranches(
   };
 }
 
+/** Error: `outside-window` where another timeline goes on to a later moment than the way does. */
+async function checkLast(path: ArchivePath, branches: readonly LeftBranch[]): Promise<void> {
+  const [latest] = branches.toSorted((a, b) => (a.last < b.last ? 1 : -1));
+  if (latest === undefined) return;
+  const last = await lastBehind(path, latest.fork);
+  if (last === undefined || last < latest.last) throw goesFurther(latest, path, last);
+}
+
+/** When the last transaction on the way ended, where it lies behind the position. */
+async function lastBehind(path: ArchivePath, fork: Lsn): Promise<ServerTime | undefined> {
+  const end = path.stretches.at(-1);
+  if (end === undefined || end.to <= fork) return undefined;
+  const last = await lastEnded(path, { from: end.from > fork ? end.from : fork, to: end.to });
+  return last === undefined || last.lsn < fork ? undefined : last.time;
+}
+
+function begunAtOf({ manifest }: RecoveryPlan['base']): ServerTime {
+  return serverTimeOfDate(new Date(manifest.startedAt));
+}
+
 async function leftBranches(
   path: ArchivePath,
   { logger }: Pick<OperationContext, 'logger'>,
@@ -70,8 +112,8 @@ async function leftBranches(
       const branch = await leftBranch(path, await path.towards(timeline));
       if (branch !== undefined) found.push(branch);
     } catch (error) {
-      // What is damaged there is not on the way.
-      if (!isPgarkError(error, 'corrupt') && !isPgarkError(error, 'wal-gap')) throw error;
+      // What is damaged there, or encrypted for somebody else, is not on the way.
+      if (!UNREADABLE.some((code) => isPgarkError(error, code))) throw error;
       logger.warning(
         'restore.branch_unread',
         `what timeline ${timeline} holds, which is not on the way, could not be read: ${messageOf(error)}`,
@@ -81,6 +123,8 @@ async function leftBranches(
   }
   return found;
 }
+
+const UNREADABLE = ['corrupt', 'wal-gap', 'wrong-key', 'key-missing'] as const;
 
 async function leftBranch(path: ArchivePath, other: ArchivePath): Promise<LeftBranch | undefined> {
   const { fork, isOlder } = partOf(path.history, other.history);
@@ -145,6 +189,33 @@ function notYetBegun({ timeline, fork, last, leftAt }: LeftBranch, path: Archive
     `at ${formatServerTime(time)} timeline ${timeline} was the server’s: it holds transactions behind ${formatLsn(fork)}, up to ${formatServerTime(last)}, that are not on timeline ${newest}, the newest, which goes another way from there${since}`,
     {
       hint: `--timeline ${timeline} brings back what was there then; --timeline ${newest} brings back what there was before ${formatLsn(fork)}`,
+    },
+  );
+}
+
+function basedElsewhere({ manifest, timeline }: BaseBeside, { history }: ArchivePath): PgarkError {
+  const newest = history.timeline;
+  return new PgarkError(
+    'outside-window',
+    `${manifest.id}, the newest base backup, of timeline ${manifest.timeline}, is not on the way to timeline ${newest}, the newest that is archived: that one may be of a copy of the server`,
+    {
+      hint: `--timeline ${timeline} goes on from the newest base backup; --timeline ${newest} to the end of the newest timeline`,
+    },
+  );
+}
+
+function goesFurther(
+  { timeline, fork, last }: LeftBranch,
+  { history }: ArchivePath,
+  lastOnWay: ServerTime | undefined,
+): PgarkError {
+  const newest = history.timeline;
+  const until = lastOnWay === undefined ? 'has none there' : `ends with one of ${formatServerTime(lastOnWay)}`;
+  return new PgarkError(
+    'outside-window',
+    `timeline ${timeline} holds transactions behind ${formatLsn(fork)}, up to ${formatServerTime(last)}; timeline ${newest}, the newest, goes another way from there, and ${until}`,
+    {
+      hint: `--timeline ${timeline} brings back what there was last; --timeline ${newest} goes to the end of the newest timeline`,
     },
   );
 }

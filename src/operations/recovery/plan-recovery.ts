@@ -1,15 +1,15 @@
-import { PgarkError } from '../../common/errors.ts';
-import { type ArchiveAccess, ArchivePath } from '../../formats/wal/archive-path.ts';
-import { spanOf } from '../../formats/physical/needed-wal.ts';
+import { isPgarkError, messageOf, PgarkError } from '../../common/errors.ts';
+import type { ArchiveAccess, ArchivePath } from '../../formats/wal/archive-path.ts';
 import { formatLsn, type Lsn } from '../../postgres/wal/lsn.ts';
 import type { Landmark } from '../../postgres/wal/record.ts';
 import { serverTimeOfDate, type ServerTime } from '../../postgres/wal/server-time.ts';
 import type { Manifest } from '../../repository/manifest.ts';
-import { readWalRecord } from '../../repository/wal-record.ts';
+import type { WalRecord } from '../../repository/wal-record.ts';
 import type { OperationContext } from '../context.ts';
 import { physicalBackups } from '../wal/physical-backups.ts';
+import { archiveOf } from './archive-of.ts';
 import { coveredUntil } from './covered-until.ts';
-import { checkBranches } from './left-branches.ts';
+import { checkBranches, checkNewestBase } from './left-branches.ts';
 import { locateTime } from './locate-time.ts';
 import { newestBefore, type RecoverableStretch, recoverableStretches, type RecoveryBase } from './recovery-bases.ts';
 import { describeTarget, type RecoveryTarget } from './recovery-target.ts';
@@ -58,11 +58,12 @@ export async function planRecovery(
   access: ArchiveAccess,
   context: OperationContext,
 ): Promise<RecoveryPlan> {
-  const { store } = access;
-  const { folder, segmentBytes } = spanOf(reference);
-  const record = await readWalRecord(store, folder, { signal: access.signal });
-  const path = await ArchivePath.open(folder, record?.segmentBytes ?? segmentBytes, timeline, access);
-  const manifests = isNamed ? [reference] : await physicalBackups({ store, source: reference.source }, context);
+  const place = { store: access.store, source: reference.source };
+  const { path, record } = await archiveOf(reference, timeline, access);
+  const manifests = isNamed ? [reference] : await physicalBackups(place, context);
+  if (timeline === undefined && target.kind === 'end') {
+    await checkNewestBase(path, isNamed ? await besideNamed(reference, place, context) : manifests);
+  }
   const stretches = recoverableStretches(path, manifests);
   const world: World = { path, stretches, target, record, wanted: isNamed ? reference : undefined };
   if (stretches.length === 0) throw noBase(world);
@@ -71,13 +72,31 @@ export async function planRecovery(
   return branches === undefined ? plan : { ...plan, warnings: branches.warningsFor(plan) };
 }
 
+/** All of the server. One whose manifest is damaged keeps another one that was named from nothing. */
+async function besideNamed(
+  reference: Manifest,
+  place: Parameters<typeof physicalBackups>[0],
+  context: OperationContext,
+): Promise<readonly Manifest[]> {
+  try {
+    return await physicalBackups(place, context);
+  } catch (error) {
+    if (!isPgarkError(error, 'repository-damaged')) throw error;
+    context.logger.warning(
+      'restore.manifest_unread',
+      `whether it is the newest backup is not known: ${messageOf(error)}`,
+    );
+    return [reference];
+  }
+}
+
 type TimedLandmark = Extract<Landmark, { readonly time: ServerTime }>;
 
 interface World {
   readonly path: ArchivePath;
   readonly stretches: readonly RecoverableStretch[];
   readonly target: PlanRecoveryRequest['target'];
-  readonly record: Awaited<ReturnType<typeof readWalRecord>>;
+  readonly record: WalRecord | undefined;
   readonly wanted: Manifest | undefined;
 }
 

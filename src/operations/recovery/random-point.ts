@@ -1,9 +1,8 @@
-import { type ArchiveAccess, ArchivePath } from '../../formats/wal/archive-path.ts';
-import { spanOf } from '../../formats/physical/needed-wal.ts';
+import type { ArchiveAccess } from '../../formats/wal/archive-path.ts';
 import type { Manifest } from '../../repository/manifest.ts';
-import { readWalRecord } from '../../repository/wal-record.ts';
 import type { OperationContext } from '../context.ts';
 import { physicalBackups } from '../wal/physical-backups.ts';
+import { archiveOf } from './archive-of.ts';
 import { recoverableStretches } from './recovery-bases.ts';
 import type { RecoveryTarget } from './recovery-target.ts';
 
@@ -12,18 +11,18 @@ const FRACTION_BITS = 40;
 
 /**
  * Some position that the server of a backup can be brought back to, each as likely as any other: what was written in a busy hour
- * is hit more often than a quiet night. Where nothing is archived behind a backup, its end. Errors: those of reading the archive.
+ * is hit more often than a quiet night. Where nothing is archived behind a backup, its end. `timeline`: default is the newest that is
+ * archived. Errors: those of reading the archive.
  */
 export async function randomPoint(
   reference: Manifest,
+  timeline: number | undefined,
   access: ArchiveAccess,
   context: OperationContext,
 ): Promise<Exclude<RecoveryTarget, { readonly kind: 'backup-end' }>> {
-  const { folder, segmentBytes } = spanOf(reference);
-  const record = await readWalRecord(access.store, folder, { signal: access.signal });
-  const archive = await ArchivePath.open(folder, record?.segmentBytes ?? segmentBytes, undefined, access);
+  const { path } = await archiveOf(reference, timeline, access);
   const manifests = await physicalBackups({ store: access.store, source: reference.source }, context);
-  const ranges = recoverableStretches(archive, manifests).flatMap(({ bases, to }) => {
+  const ranges = recoverableStretches(path, manifests).flatMap(({ bases, to }) => {
     const from = bases[0]?.stopLsn;
     return from === undefined || from >= to ? [] : [{ from, to }];
   });

@@ -1,8 +1,8 @@
 import type { ArchivePath } from '../../formats/wal/archive-path.ts';
-import type { Stretch } from '../../formats/wal/recovery-path.ts';
-import { type Lsn, parseLsn } from '../../postgres/wal/lsn.ts';
-import { timelineOf } from '../../postgres/wal/timeline-history.ts';
+import { isOnWay, type Stretch } from '../../formats/wal/recovery-path.ts';
+import type { Lsn } from '../../postgres/wal/lsn.ts';
 import type { Manifest } from '../../repository/manifest.ts';
+import { partsOfServer } from '../wal/physical-backups.ts';
 
 /** A base backup from which a recovery can begin. */
 export interface RecoveryBase {
@@ -19,15 +19,10 @@ export interface RecoverableStretch extends Stretch {
 
 /** What can be recovered: only stretches that hold a base backup of their own way, ascending. */
 export function recoverableStretches(path: ArchivePath, manifests: readonly Manifest[]): readonly RecoverableStretch[] {
-  const bases = manifests.flatMap((manifest): RecoveryBase[] => {
-    const { server, timeline, startLsn, stopLsn } = manifest;
-    if (server.systemIdentifier !== path.folder.systemIdentifier || startLsn === undefined || stopLsn === undefined)
-      return [];
-    const base = { manifest, startLsn: parseLsn(startLsn), stopLsn: parseLsn(stopLsn) };
-    // One of a branch that was left leads nowhere here; so does one that was begun before and ended after the branch.
-    const isOnPath = [base.startLsn, base.stopLsn - 1n].every((lsn) => timelineOf(path.history, lsn) === timeline);
-    return isOnPath ? [base] : [];
-  });
+  const bases = partsOfServer(manifests, path.folder.systemIdentifier)
+    // One of a branch that was left leads nowhere here.
+    .filter((part) => isOnWay(path.history, part))
+    .map(({ manifest, from, to }): RecoveryBase => ({ manifest, startLsn: from, stopLsn: to }));
   return path.stretches.flatMap((stretch) => {
     const inside = bases.filter(({ startLsn, stopLsn }) => stretch.from <= startLsn && stopLsn <= stretch.to);
     return inside.length === 0 ? [] : [{ ...stretch, bases: inside.sort((a, b) => (a.stopLsn < b.stopLsn ? -1 : 1)) }];
@@ -37,4 +32,17 @@ export function recoverableStretches(path: ArchivePath, manifests: readonly Mani
 /** The newest that is complete before a position, or at it. */
 export function newestBefore({ bases }: RecoverableStretch, lsn: Lsn): RecoveryBase | undefined {
   return bases.findLast(({ stopLsn }) => stopLsn <= lsn);
+}
+
+/** A base backup that is newer than all on the way, and the newest timeline that it leads to. */
+export interface BaseBeside {
+  readonly manifest: Manifest;
+  readonly timeline: number;
+}
+
+/** The newest base backup of the server, where the way does not lead through it. `manifests`: oldest first. */
+export async function newestBeside(path: ArchivePath, manifests: readonly Manifest[]): Promise<BaseBeside | undefined> {
+  const newest = partsOfServer(manifests, path.folder.systemIdentifier).at(-1);
+  if (newest === undefined || isOnWay(path.history, newest)) return undefined;
+  return { manifest: newest.manifest, timeline: (await path.newestThrough(newest)) ?? newest.timeline };
 }
