@@ -2,8 +2,9 @@ import { execFile } from 'node:child_process';
 import { appendFile, chmod, chown, mkdir, mkdtemp, readFile, realpath, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { Client, type QueryResultRow } from 'pg';
+import { Client, DatabaseError, type QueryResultRow } from 'pg';
 import type { Logger } from '../../src/common/log.ts';
 import { backup, type BackupDestination, type BackupOutcome, type BackupRequest } from '../../src/operations/backup.ts';
 import { type ContextOptions, operationContext } from '../../src/operations/context.ts';
@@ -19,6 +20,9 @@ import { atFreePort } from './at-free-port.ts';
 import type { Cluster } from './cluster.ts';
 
 const execute = promisify(execFile);
+
+/** cannot_connect_now */
+const CANNOT_CONNECT_NOW = '57P03';
 
 export interface PhysicalBackupOptions extends Partial<BackupRequest> {
   readonly logger?: Logger;
@@ -134,8 +138,8 @@ export class ServerFolder implements AsyncDisposable {
     const port = await atFreePort(start, (tried) => readFile(logOf(tried), 'utf8'));
     this.#running.add(data);
     const server = new RestoredServer(port);
-    // pg_ctl is content with a server that still recovers.
-    while ((await server.value('select pg_is_in_recovery()')) !== 'false') await server.value('select pg_sleep(0.05)');
+    // pg_ctl is content with a server that still recovers, and lets nobody in.
+    while (!(await server.isPrimary())) await setTimeout(50);
     return server;
   }
 
@@ -175,6 +179,16 @@ export class RestoredServer {
       return (await client.query<Row>(text)).rows;
     } finally {
       await client.end();
+    }
+  }
+
+  /** False while it recovers. */
+  async isPrimary(): Promise<boolean> {
+    try {
+      return (await this.value('select pg_is_in_recovery()')) === 'false';
+    } catch (error) {
+      if (error instanceof DatabaseError && error.code === CANNOT_CONNECT_NOW) return false;
+      throw error;
     }
   }
 

@@ -45,6 +45,9 @@ export function withRecoverySettings(
     ['recovery_target_timeline', String(timeline)],
     // Of a standby that lags on purpose: the recovery would wait as long at each commit.
     ['recovery_min_apply_delay', '0'],
+    // One that lets nobody in meanwhile needs none of what the primary had: it would pause, and wait for somebody to restart it,
+    // at the record by which the primary was given more connections.
+    ['hot_standby', 'off'],
     ['archive_mode', 'off'],
     // With a standby that is not there every commit would wait for ever.
     ['synchronous_standby_names', ''],

@@ -51,6 +51,7 @@ describe('settings for a recovery', () => {
     expect(after).toContain(`synchronous_standby_names = ''\n`);
     expect(after).toContain(`max_logical_replication_workers = '0'\n`);
     expect(after).toContain(`recovery_end_command = ''\n`);
+    expect(after).toContain(`hot_standby = 'off'\n`);
     expect(after.match(/^recovery_min_apply_delay.*$/gm)).toEqual([`recovery_min_apply_delay = '0'`]);
     expect(after).not.toContain('0/1');
     expect(after.match(/primary_conninfo/gi)).toHaveLength(1);

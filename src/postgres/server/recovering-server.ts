@@ -5,7 +5,8 @@ import { promisify } from 'node:util';
 import type { Clock } from '../../common/clock.ts';
 import { messageOf, PgarkError, systemCodeOf } from '../../common/errors.ts';
 import { type Lsn, parseLsn } from '../wal/lsn.ts';
-import { readRecoveryLog } from './recovery-log.ts';
+import { LogTail } from './log-tail.ts';
+import { PAUSED, readRecoveryLog } from './recovery-log.ts';
 import type { Account } from './server-programs.ts';
 
 const execute = promisify(execFile);
@@ -14,6 +15,8 @@ const LOOK_MS = 100;
 /** pg_ctl is not the one who decides that a recovery takes too long. */
 const PG_CTL_SECONDS_MAX = 2_000_000;
 const LOG_NAME = 'pgark-recovery.log';
+/** It waits for somebody who lets it go on: nobody will. */
+const PAUSE = new Error('the recovery has paused');
 const HBA_NAME = 'pg_hba.conf';
 /** DBState of pg_control (src/include/catalog/pg_control.h): behind the system identifier and two versions. */
 const STATE_OFFSET = 16;
@@ -63,6 +66,7 @@ export async function recoverServer(
     const configuration = path.join(dataDirectory, 'postgresql.conf');
     if (!(await exists(configuration))) await putFile(configuration, '', server);
   }
+  const log = await LogTail.behind(logFile);
   try {
     await pgCtl(
       server,
@@ -72,22 +76,23 @@ export async function recoverServer(
     while (!(await isPrimary(dataDirectory))) {
       signal.throwIfAborted();
       if (!(await exists(path.join(dataDirectory, 'postmaster.pid')))) throw new Error('the server ended');
+      if (await log.shows(PAUSED)) throw PAUSE;
       await clock.sleep(LOOK_MS, signal);
     }
   } catch (error) {
-    if (signal.aborted) {
+    if (signal.aborted || error === PAUSE) {
       // Without a signal of its own: the server is not to be left behind.
       await pgCtl(server, ['-w', '-m', 'immediate', 'stop']).catch(() => undefined);
-      throw signal.reason;
     }
+    signal.throwIfAborted();
     throw await failureOf(logFile, error);
   }
-  const log = readRecoveryLog(await readFile(logFile, 'utf8'));
+  const said = readRecoveryLog(await readFile(logFile, 'utf8'));
   const [, , , port] = (await readFile(path.join(dataDirectory, 'postmaster.pid'), 'utf8').catch(() => '')).split('\n');
   return {
     logFile,
-    redoneAt: log.redoneAt === undefined ? undefined : parseLsn(log.redoneAt),
-    lastTransaction: log.lastTransaction,
+    redoneAt: said.redoneAt === undefined ? undefined : parseLsn(said.redoneAt),
+    lastTransaction: said.lastTransaction,
     port: port === undefined || port === '' ? undefined : Number(port),
   };
 }

@@ -24,6 +24,13 @@ describe('the log of a server that recovers', () => {
     });
   });
 
+  test('tells why a recovery waits for somebody', () => {
+    const log = `${START}\nWARNING:  hot standby is not possible because of insufficient parameter settings\nDETAIL:  max_connections = 20 is a lower setting than on the primary server, where its value was 200.\nCONTEXT:  WAL redo at 0/5000028\nLOG:  recovery has paused\nHINT:  Restart the server.\nLOG:  restartpoint starting\n`;
+    expect(readRecoveryLog(log).failure).toBe(
+      'its recovery has paused; hot standby is not possible because of insufficient parameter settings; max_connections = 20 is a lower setting than on the primary server, where its value was 200.',
+    );
+  });
+
   test('has a hint for what happens often, and the server’s own for the rest', () => {
     expect(
       readRecoveryLog(`${START}\nLOG:  could not bind IPv4 address\nFATAL:  could not create any TCP/IP sockets`).hint,

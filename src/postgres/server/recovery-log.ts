@@ -4,7 +4,7 @@ export interface RecoveryLog {
   readonly redoneAt: string | undefined;
   /** RFC 3339, in UTC, with microseconds. */
   readonly lastTransaction: string | undefined;
-  /** What made it end: of `pgark wal fetch` first, then the server's own words. */
+  /** What made it end, or wait: of `pgark wal fetch` first, then the server's own words. */
   readonly failure: string | undefined;
   readonly hint: string | undefined;
 }
@@ -38,6 +38,10 @@ const HINTS: readonly (readonly [RegExp, string])[] = [
     'give the server more memory or disk, or lower its settings',
   ],
   [/before consistent recovery point/, 'choose a later target, or an older backup'],
+  [
+    /maximum number of prepared transactions reached/,
+    'the primary was given a higher max_prepared_transactions behind the backup: restore again with --verify-first, which finds it, or set it at the end of postgresql.auto.conf',
+  ],
 ];
 
 /** Reads a log from its beginning; where several servers have written to it, the last one counts. */
@@ -52,13 +56,25 @@ export function readRecoveryLog(text: string): RecoveryLog {
   const fatal = last(/(?:FATAL|PANIC): +(.*)$/);
   const fetchError = fatal === undefined ? undefined : last(/^error {2}(.*)$/);
   const fetchHint = fetchError === undefined ? undefined : last(/^ {2}hint (.*)$/);
-  const failure = fatal === undefined ? undefined : [fetchError, fatal].filter((part) => part !== undefined).join('; ');
+  const ended = fatal === undefined ? undefined : [fetchError, fatal].filter((part) => part !== undefined).join('; ');
   return {
     redoneAt: last(/redo done at ([0-9A-F]+\/[0-9A-F]+)/),
     lastTransaction: inUtc(last(/last completed transaction was at log time (.*)$/)),
-    failure,
+    failure: ended ?? pauseIn(lines),
     hint: fetchHint ?? HINTS.find(([pattern]) => lines.some((line) => pattern.test(line)))?.[1] ?? last(/HINT: +(.*)$/),
   };
+}
+
+/** In English, when the recovery waits for somebody to let it go on. */
+export const PAUSED = /LOG: +recovery has paused/;
+
+/** With what the server warned of before, such as settings below those of the primary. */
+function pauseIn(lines: readonly string[]): string | undefined {
+  const paused = lines.findLastIndex((line) => PAUSED.test(line));
+  if (paused < 0) return undefined;
+  const warned = lines.slice(0, paused).findLastIndex((line) => /WARNING: /.test(line));
+  const why = warned < 0 ? [] : lines.slice(warned, Math.min(paused, warned + 2));
+  return ['its recovery has paused', ...why.map((line) => line.replace(/^.*?(?:WARNING|DETAIL): +/, ''))].join('; ');
 }
 
 /** From `2026-11-20 04:00:00.123456+02`, in whatever time zone the server has. */
