@@ -34,7 +34,7 @@ export function fetchProgramOf(
       entry[1] !== undefined && (known.has(entry[0]) || OF_LIBRARIES.test(entry[0])),
   );
   return {
-    commandFor: (verb, { source, systemIdentifier }) => [
+    commandFor: (verb, { source, systemIdentifier }, refused) => [
       PROGRAM,
       '--output',
       'ndjson',
@@ -48,6 +48,9 @@ export function fetchProgramOf(
       ...(typeof storage === 'string' ? ['--storage', storage] : []),
       ...path('--identity', identity),
       ...path('--passphrase-file', passphraseFile),
+      ...(refused === undefined
+        ? []
+        : ['--refuse-tablespace-paths', '--replay-from', refused.from, '--replay-to', refused.to]),
     ],
     directory: cwd,
     environment: Object.fromEntries(kept),

@@ -32,8 +32,12 @@ describe('a recovery’s target', () => {
   });
 
   test('comes with what is said of the server', () => {
-    expect(serverOptionsOf({ start: true, port: '5433' })).toEqual({ start: {}, port: 5433 });
-    expect(serverOptionsOf({})).toEqual({ start: undefined, port: undefined });
+    expect(serverOptionsOf({ start: true, port: '5433', allowTablespacePaths: true })).toEqual({
+      start: {},
+      port: 5433,
+      allowsTablespacePaths: true,
+    });
+    expect(serverOptionsOf({})).toEqual({ start: undefined, port: undefined, allowsTablespacePaths: false });
     expect(() => serverOptionsOf({ port: '70000' })).toThrow('--port 70000 is not a number from 1 to 65535');
   });
 });

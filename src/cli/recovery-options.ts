@@ -10,7 +10,16 @@ type Target = RecoveryRequest['target'];
 /** Those that say up to where; a time is said with --at. */
 const TARGETS = ['at', 'lsn', 'xid', 'restorePoint', 'immediate'] as const;
 /** As commander calls them; without --at, which has a meaning for databases too. */
-export const OPTIONS_OF_RECOVERY = ['lsn', 'xid', 'restorePoint', 'immediate', 'timeline', 'port', 'start'] as const;
+export const OPTIONS_OF_RECOVERY = [
+  'lsn',
+  'xid',
+  'restorePoint',
+  'immediate',
+  'timeline',
+  'port',
+  'start',
+  'allowTablespacePaths',
+] as const;
 
 export function recoveryOptions(): readonly Option[] {
   const option = (flags: string, what: string): Option => new Option(flags, `with --to-dir: ${what}`);
@@ -22,6 +31,10 @@ export function recoveryOptions(): readonly Option[] {
     option('--timeline <number>', 'follow this timeline (default: the newest that is archived)'),
     option('--start', 'start a server on it, and wait until it has recovered'),
     option('--port <number>', 'the restored server’s port (default: as it was)'),
+    option(
+      '--allow-tablespace-paths',
+      'let the recovery make tablespaces at the paths that they had on the old server, where nothing else may use them (default: refuse)',
+    ),
   ];
 }
 
@@ -43,8 +56,16 @@ export function recoveryOf(options: Options, fetch: RecoveryRequest['fetch']): D
 }
 
 /** What is said of the restored server itself. Error: `usage`. */
-export function serverOptionsOf({ start, port }: Options): Pick<DirectoryRestoreRequest, 'start' | 'port'> {
-  return { start: start === true ? {} : undefined, port: numberOf('--port', port, 65_535) };
+export function serverOptionsOf({
+  start,
+  port,
+  allowTablespacePaths,
+}: Options): Pick<DirectoryRestoreRequest, 'start' | 'port' | 'allowsTablespacePaths'> {
+  return {
+    start: start === true ? {} : undefined,
+    port: numberOf('--port', port, 65_535),
+    allowsTablespacePaths: allowTablespacePaths === true,
+  };
 }
 
 function targetOf({ at, lsn, xid, restorePoint }: Options): Target {

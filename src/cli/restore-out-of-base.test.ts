@@ -15,6 +15,7 @@ describe('one database out of a physical backup', () => {
     [{ database: 'shop', start: true }, '--start does not go with --database'],
     [{ database: 'shop', port: '5433' }, '--port does not go with --database'],
     [{ database: 'shop', tablespaceMapping: ['/a=/b'] }, '--tablespace-mapping goes with --to-dir'],
+    [{ database: 'shop', allowTablespacePaths: true }, '--allow-tablespace-paths goes with --to-dir'],
   ])('is refused for %j', (options, words) => {
     expect(() => checkOutOfBase(options)).toThrow(words);
   });

@@ -32,6 +32,7 @@ export function checkOutOfBase({
   port,
   tablespaceMapping,
   replaceUnfinished,
+  allowTablespacePaths,
 }: Options): void {
   if (database === undefined) {
     if (workDir === undefined) return;
@@ -43,6 +44,7 @@ export function checkOutOfBase({
   );
   if (misfit !== undefined) throw new PgarkError('usage', `${misfit[0]} does not go with --database`);
   if (tablespaceMapping !== undefined) throw new PgarkError('usage', '--tablespace-mapping goes with --to-dir');
+  if (allowTablespacePaths !== undefined) throw new PgarkError('usage', '--allow-tablespace-paths goes with --to-dir');
   if (replaceUnfinished !== undefined) throw new PgarkError('usage', '--replace-unfinished goes with --to-dir');
 }
 

@@ -31,6 +31,12 @@ test('WAL is looked for in all storages where the configuration does not say in 
   expect((await run('wal', 'status', 'orders')).said).toContain(
     'no WAL is archived but what each physical backup keeps',
   );
+  expect(
+    await run('wal', 'fetch', '0'.repeat(24), 'x', '--source', 'shop', '--storage', 'far', '--replay-to', '0/1'),
+  ).toEqual({
+    exit: 126,
+    said: expect.stringContaining('--replay-from and --replay-to go with --refuse-tablespace-paths'),
+  });
   // What is to be written needs to be told where.
   expect(await run('wal', 'receive', 'shop')).toMatchObject({ exit: 1, said: expect.stringContaining('wal.to') });
 });

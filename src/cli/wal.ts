@@ -4,11 +4,12 @@ import { PgarkError } from '../common/errors.ts';
 import type { Config, SourceConfig } from '../config/model.ts';
 import { operationContext } from '../operations/context.ts';
 import { systemIdentifierIn } from '../operations/wal/control-file.ts';
-import { fetchWal } from '../operations/wal/fetch.ts';
+import { fetchWal, type FetchWalRequest } from '../operations/wal/fetch.ts';
 import { pushWal } from '../operations/wal/push.ts';
 import { isFolderOfRunningServer, readAhead } from '../operations/wal/read-ahead.ts';
 import { receiveWal } from '../operations/wal/receive.ts';
 import { judgeGaps, recoveryTimelines, windowStart } from '../operations/wal/recovery-window.ts';
+import { replayedSpan } from '../operations/wal/replayed-span.ts';
 import type { WalStore } from '../operations/wal/archives.ts';
 import { listWalRecords } from '../repository/wal-record.ts';
 import { type WalSettings, walSettingsOf } from '../service/wal.ts';
@@ -148,7 +149,21 @@ function archiveOptions(): readonly Option[] {
     new Option('--identity <file>', 'age identity file to decrypt with'),
     new Option('--passphrase-file <file>', 'file that holds the passphrase to decrypt with'),
     new Option('--storage <name>', 'the storage to look in (default: those of the configuration’s section wal)'),
+    new Option(
+      '--refuse-tablespace-paths',
+      'fail where a segment makes a tablespace at a path, which the recovery would use on this machine',
+    ),
+    new Option('--replay-from <position>', 'with --refuse-tablespace-paths: only from this one on'),
+    new Option('--replay-to <position>', 'with --refuse-tablespace-paths: only before this one'),
   ];
+}
+
+/** Error: `usage`. */
+function replayedOf(options: Readonly<Record<string, unknown>>): FetchWalRequest['replayed'] {
+  const [from, to] = [text(options.replayFrom), text(options.replayTo)];
+  if (options.refuseTablespacePaths === true) return replayedSpan(from, to);
+  if (from === undefined && to === undefined) return undefined;
+  throw new PgarkError('usage', '--replay-from and --replay-to go with --refuse-tablespace-paths');
 }
 
 /** The archive that these options mean, and the world to read it in. */
@@ -167,7 +182,7 @@ async function archiveOf(run: CommandRun, options: Readonly<Record<string, unkno
     (await systemIdentifierIn(world.cwd)) ??
     (await onlyArchived(stores, source, world));
   return {
-    archive: { source, systemIdentifier, stores, keys: await keysOf(config, options) },
+    archive: { source, systemIdentifier, stores, keys: await keysOf(config, options), replayed: replayedOf(options) },
     context: operationContext({ logger: run.logger(config), signal: world.signal }),
   };
 }

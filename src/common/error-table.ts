@@ -335,6 +335,12 @@ export const errorTable = {
       'What is archived does not reach to the moment that a recovery is to end at, or which timeline it lies on has to be said.',
     remedy: 'pgark timeline shows to which moments a server can be brought back',
   },
+  'tablespace-path': {
+    exit: 1,
+    meaning:
+      'A recovery would make a tablespace at the path that it had on the old server, which may still use what lies there.',
+    remedy: 'begin with a base backup made behind it, or stop before it',
+  },
   'recovery-failed': {
     exit: 20,
     meaning: 'A server that was started on a restored directory did not recover up to where it should.',

@@ -3,8 +3,8 @@ import { GIB } from '../common/bytes.ts';
 import { PgarkError } from '../common/errors.ts';
 import { readParents } from '../formats/physical/backup-chain.ts';
 import type { FetchProgram } from '../formats/physical/fetch-script.ts';
-import { fetchSpan } from '../formats/physical/fetch-wal.ts';
-import { findSpan, spanOf } from '../formats/physical/needed-wal.ts';
+import { checkSpan, fetchSpan } from '../formats/physical/fetch-wal.ts';
+import { findSpan, spanOf, type WalSpan } from '../formats/physical/needed-wal.ts';
 import { PhysicalObjects } from '../formats/physical/physical-objects.ts';
 import { type BaseTarget, inspectTarget, RestoredBase } from '../formats/physical/restore-base.ts';
 import { mayHaveSubscriptions } from '../formats/physical/subscriptions.ts';
@@ -23,13 +23,13 @@ import type { OperationContext } from './context.ts';
 import { type BackupSelector, findBackup } from './find-backup.ts';
 import { describeStop } from './recovery/describe-plan.ts';
 import { goesBeyondBase, planRecovery, type RecoveryPlan } from './recovery/plan-recovery.ts';
-import { checkWal, prepareFetching } from './recovery/recover-directory.ts';
+import { checkWal, prepareFetching, type TablespacePaths } from './recovery/recover-directory.ts';
 import { findServerToStart, startRecovered, type StartRequest } from './recovery/start-recovered.ts';
 import type { RecoveryTarget } from './recovery/recovery-target.ts';
 
 export { parseTablespaceMapping, type TablespaceMapping } from '../formats/physical/tablespace-map.ts';
 
-export interface DirectoryRestoreRequest {
+export interface DirectoryRestoreRequest extends TablespacePaths {
   readonly store: ObjectStore;
   readonly filter: BackupFilter;
   readonly selector: BackupSelector;
@@ -122,8 +122,8 @@ export async function restoreDirectoryWithin(
   });
   if (planOnly) return { value: outcome({ done: false, isOfRoot: false }), result: {} };
   await run.open();
-  const changes =
-    recovery === undefined ? [] : await run.span.span('check WAL', {}, () => checkWalFirst(request, recovery));
+  const { allowsTablespacePaths = false } = request;
+  const changes = await run.span.span('check WAL', {}, () => checkWalFirst(request, checked, access));
   const chain = [objects, ...parents];
   const bytesTotal = chain.reduce((sum, each) => sum + sizesOf(each.manifest).storedBytes, 0);
   const onStoredBytes = (bytes: number): void =>
@@ -137,12 +137,17 @@ export async function restoreDirectoryWithin(
       directory,
     });
     await run.span.span('prepare recovery', {}, async () => {
-      await fetchSpan(span, access, base.data);
+      await fetchSpan(span, access, base.data, { refusesTablespaces: !allowsTablespacePaths });
       const note = `Written by pgark, which restored backup ${manifest.id}`;
       const settings =
         recovery === undefined || request.recovery === undefined
           ? { timeline: span.timeline, port: request.port }
-          : await prepareFetching(base.data, recovery, { ...request.recovery, changes, port: request.port });
+          : await prepareFetching(base.data, recovery, {
+              ...request.recovery,
+              changes,
+              port: request.port,
+              allowsTablespacePaths,
+            });
       await base.prepareRecovery(settings, note);
     });
     warnOfOtherOrder(manifest, run);
@@ -240,11 +245,16 @@ async function check(
 
 /** Resolves with the settings that the server changed to on the way, as far as that was read. */
 async function checkWalFirst(
-  { recovery }: DirectoryRestoreRequest,
-  plan: RecoveryPlan,
+  { recovery: wanted, allowsTablespacePaths = false }: DirectoryRestoreRequest,
+  { recovery, span }: { readonly recovery: RecoveryPlan | undefined; readonly span: WalSpan },
+  access: ArchiveAccess,
 ): Promise<readonly ServerParameters[]> {
-  const isShort = plan.stop.lsn - plan.base.startLsn < VERIFY_FIRST_BYTES_MAX;
-  return (recovery?.verifyFirst ?? isShort) ? checkWal(plan) : [];
+  const isShort = (recovery?.stop.lsn ?? span.to) - span.from < VERIFY_FIRST_BYTES_MAX;
+  if (!(wanted?.verifyFirst ?? isShort)) return [];
+  if (recovery !== undefined) return checkWal(recovery, { allowsTablespacePaths });
+  // All of it is read once more when it is put beside the backup; this is for a refusal before that.
+  if (!allowsTablespacePaths) await checkSpan(span, access, { refusesTablespaces: true });
+  return [];
 }
 
 function planOf(

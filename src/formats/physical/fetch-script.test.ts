@@ -28,7 +28,7 @@ async function prepare(fetch: string, readAhead: string, last = '000000020000000
   await writeFile(path.join(world, 'read-ahead'), readAhead);
   const commandFor = (verb: string, { source }: { source: string }) => ['/bin/sh', `./${verb}`, source];
   const program = { commandFor, directory: world, environment: { SECRET: `it's "$HOME"` } };
-  await writeFetchScript(new TargetFolder(data, undefined), program, FOLDER, last);
+  await writeFetchScript(new TargetFolder(data, undefined), program, { folder: FOLDER, last, replayed: undefined });
 }
 
 /** As PostgreSQL runs it: with its exit status. */

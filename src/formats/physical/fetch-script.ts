@@ -1,4 +1,6 @@
 import { toByteString } from '../../postgres/toc/byte-string.ts';
+import { formatLsn } from '../../postgres/wal/lsn.ts';
+import type { ReplayedSpan } from '../../postgres/wal/tablespace-watch.ts';
 import type { WalFolder } from '../../repository/wal-keys.ts';
 import type { TargetFolder } from './target-files.ts';
 
@@ -12,9 +14,14 @@ const TIMELINE_DIGITS = 8;
 export interface FetchProgram {
   /**
    * `pgark … wal fetch …` for a server’s WAL, run with the name of a file and a path behind it, which says what came of it as
-   * JSON; `pgark … wal read-ahead …`, with the name of the first segment and a folder. They hold no secret.
+   * JSON; `pgark … wal read-ahead …`, with the name of the first segment and a folder. They hold no secret. Both refuse a segment
+   * where a record from the one position on and before the other makes a tablespace at a path, if that is asked for.
    */
-  readonly commandFor: (verb: 'fetch' | 'read-ahead', folder: WalFolder) => readonly string[];
+  readonly commandFor: (
+    verb: 'fetch' | 'read-ahead',
+    folder: WalFolder,
+    refused: { readonly from: string; readonly to: string } | undefined,
+  ) => readonly string[];
   /** The directory that relative paths in the command and `environment` start from. */
   readonly directory: string;
   /** Variables that it is run with, secrets among them. */
@@ -27,20 +34,21 @@ export const FETCH_COMMANDS = {
   end: `/bin/sh ${FOLDER}/end`,
 } as const;
 
-/**
- * Writes what the commands run. Only the owner of the data directory may read it. `last`: name of the last segment that the recovery
- * needs; its timeline does not matter.
- */
-export async function writeFetchScript(
-  data: TargetFolder,
-  program: FetchProgram,
-  folder: WalFolder,
-  last: string,
-): Promise<void> {
+/** Which WAL a recovery gets. */
+export interface FetchedWal {
+  readonly folder: WalFolder;
+  /** Name of the last segment that the recovery needs; its timeline does not matter. */
+  readonly last: string;
+  /** What is replayed, among which no record may make a tablespace at a path. Undefined: any may. */
+  readonly replayed: ReplayedSpan | undefined;
+}
+
+/** Writes what the commands run. Only the owner of the data directory may read it. */
+export async function writeFetchScript(data: TargetFolder, program: FetchProgram, wal: FetchedWal): Promise<void> {
   await data.makeFolder(toByteString(FOLDER));
   const variables = Object.entries(program.environment).map(([name, value]) => `export ${name}=${forShell(value)}\n`);
   await data.replace(`${FOLDER}/environment`, variables.join(''));
-  await data.replace(`${FOLDER}/fetch`, fetchScript(program, folder, last));
+  await data.replace(`${FOLDER}/fetch`, fetchScript(program, wal));
   await data.replace(`${FOLDER}/end`, endScript());
 }
 
@@ -50,8 +58,9 @@ export async function writeFetchScript(
  * 1, and whatever else fails is 126. Servers since 15 ask ahead for what is behind the target: it may be a gap, or the archive end
  * there, and neither is to stop them before they are at the target. If they do come there, they have missed it, and say so.
  */
-function fetchScript({ commandFor, directory }: FetchProgram, folder: WalFolder, last: string): string {
-  const command = (verb: 'fetch' | 'read-ahead'): string => commandFor(verb, folder).map(forShell).join(' ');
+function fetchScript({ commandFor, directory }: FetchProgram, { folder, last, replayed }: FetchedWal): string {
+  const refused = replayed && { from: formatLsn(replayed.from), to: formatLsn(replayed.to) };
+  const command = (verb: 'fetch' | 'read-ahead'): string => commandFor(verb, folder, refused).map(forShell).join(' ');
   return `# Written by pgark: the restore_command of this server. 0: found; 1: surely not archived; else it cannot be told.
 name=$1
 target=$PWD/$2

@@ -6,6 +6,7 @@ import { PgarkError } from '../../common/errors.ts';
 import { inParallel } from '../../common/in-parallel.ts';
 import { toByteString } from '../../postgres/toc/byte-string.ts';
 import { historyFileName } from '../../postgres/wal/timeline-history.ts';
+import { TablespaceWatch } from '../../postgres/wal/tablespace-watch.ts';
 import { walKey } from '../../repository/wal-keys.ts';
 import type { SourceAccess } from '../load-source.ts';
 import { readHistoryBytes } from '../wal/history-object.ts';
@@ -21,14 +22,21 @@ const ZEROS_BYTES = MIB;
 /**
  * Writes the segments of a span into `pg_wal` of a data directory, each as long as all are, with the history of their
  * timeline. What is archived behind the span's end is left out: a server that replays all that lies there ends where the span
- * does. Errors: `corrupt` where anything is missing or damaged; `wrong-key`, `key-missing`, `store-…`.
+ * does. With `refusesTablespaces` no record of the span may make a tablespace at a path. Errors: `tablespace-path` for that; `corrupt`
+ * where anything is missing or damaged; `wrong-key`, `key-missing`, `store-…`.
  */
-export async function fetchSpan(span: WalSpan, access: SourceAccess, data: TargetFolder): Promise<void> {
+export async function fetchSpan(
+  span: WalSpan,
+  access: SourceAccess,
+  data: TargetFolder,
+  { refusesTablespaces = false } = {},
+): Promise<void> {
   const { store, signal } = access;
   const segments = await findSpan(store, span, { signal });
   await inParallel(segments, FETCHES, signal, async (take, either) => {
     for (let segment = take(); segment !== undefined; segment = take()) {
-      await writeSegment(segment, span, { ...access, signal: either }, data);
+      const watch = refusesTablespaces ? new TablespaceWatch(span) : undefined;
+      await writeSegment(segment, span, { ...access, signal: either }, data, watch);
     }
   });
   if (span.timeline > 1) await writeHistory(span, access, data);
@@ -38,14 +46,25 @@ export async function fetchSpan(span: WalSpan, access: SourceAccess, data: Targe
  * Reads the segments of a span through, as `fetchSpan` would, and writes nothing. Errors: as those of `fetchSpan`, without those
  * of writing; `corrupt` also for the history of a later timeline.
  */
-export async function checkSpan(span: WalSpan, access: SourceAccess): Promise<void> {
+export async function checkSpan(
+  span: WalSpan,
+  access: SourceAccess,
+  { refusesTablespaces = false } = {},
+): Promise<void> {
   const { store, signal } = access;
   const segments = await findSpan(store, span, { signal });
   await inParallel(segments, FETCHES, signal, async (take, either) => {
     for (let segment = take(); segment !== undefined; segment = take()) {
+      const watch = refusesTablespaces ? new TablespaceWatch(span) : undefined;
       for (const part of segment.parts) {
-        for await (const block of contentOf(part, span, { ...access, signal: either })) releaseBlock(block);
+        let at = part.from;
+        for await (const block of contentOf(part, span, { ...access, signal: either })) {
+          watch?.push(block, at);
+          at += block.length;
+          releaseBlock(block);
+        }
       }
+      watch?.finish();
     }
   });
   if (span.timeline > 1) await readHistory(span, access);
@@ -80,6 +99,7 @@ async function writeSegment(
   span: WalSpan,
   access: SourceAccess,
   data: TargetFolder,
+  watch: TablespaceWatch | undefined,
 ): Promise<void> {
   const file = await data.create(toByteString(`pg_wal/${name}`));
   try {
@@ -87,6 +107,7 @@ async function writeSegment(
       let at = part.from;
       for await (const block of contentOf(part, span, access)) {
         const wanted = Math.max(0, Number(span.to - part.start) - at);
+        watch?.push(block, at);
         await writeAt(file, block.subarray(0, wanted), at).catch((error: unknown) => {
           throw cannotWrite(name, data.path, error);
         });
@@ -94,6 +115,7 @@ async function writeSegment(
         releaseBlock(block);
       }
     }
+    watch?.finish();
     // PostgreSQL reads no segment that is shorter; what is not written of it is zeros, where its WAL ends.
     await file.truncate(span.segmentBytes);
   } finally {

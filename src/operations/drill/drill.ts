@@ -29,6 +29,13 @@ const VERDICTS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'drill-too-slow',
 ]);
 
+/** Those that say it too, unless it is the machine that lacks something. */
+const MAY_BE_VERDICTS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'restore-failed',
+  'postgres-failed',
+  'tablespace-path',
+]);
+
 /** What a server that somebody gave says to a role with too few rights there. */
 const OF_RIGHTS = /must be (?:member of role|able to SET ROLE|owner of|superuser)|permission denied/;
 const RIGHTS_HINT =
@@ -159,7 +166,7 @@ class Drill {
   async #verdictOf(thrown: unknown): Promise<PgarkError> {
     const error = asPgarkError(thrown);
     const { id, source, database } = this.#manifest;
-    if (!isVerdict(error) && error.code !== 'restore-failed' && error.code !== 'postgres-failed') return error;
+    if (!isVerdict(error) && !MAY_BE_VERDICTS.has(error.code)) return error;
     // What assertions say stands in errors word for word, and they come last.
     if (this.#restored === undefined && isOfMachine(error)) return impossible(id, error);
     if (this.#restored === undefined && isInUse(error)) return impossible(id, error, error.hint);

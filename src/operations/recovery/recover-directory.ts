@@ -6,20 +6,37 @@ import { bytesOf } from '../../postgres/toc/byte-string.ts';
 import type { ServerParameters } from '../../postgres/wal/record.ts';
 import type { Lsn } from '../../postgres/wal/lsn.ts';
 import { segmentAt, segmentName, segmentStartAt } from '../../postgres/wal/segment.ts';
+import { refuseTablespace, type ReplayedSpan } from '../../postgres/wal/tablespace-watch.ts';
 import type { RecoveryPlan } from './plan-recovery.ts';
 import { scanWal } from './scan-wal.ts';
 
 /**
  * Reads all WAL that a recovery needs, from its base on: each object is compared with the digest it was stored with, and each
- * record follows the one before it. Resolves with the settings that the server changed to on the way. Errors: `corrupt`, naming
- * the object; `wal-gap`, `wrong-key`, `key-missing`, `store-…`.
+ * record follows the one before it; and none that is replayed makes a tablespace at a path, unless that is allowed. Resolves with
+ * the settings that the server changed to on the way. Errors: `tablespace-path`; `corrupt`, naming the object; `wal-gap`,
+ * `wrong-key`, `key-missing`, `store-…`.
  */
-export async function checkWal({ path: archive, base, stop }: RecoveryPlan): Promise<readonly ServerParameters[]> {
+export async function checkWal(
+  plan: RecoveryPlan,
+  { allowsTablespacePaths = false }: TablespacePaths,
+): Promise<readonly ServerParameters[]> {
   const found: ServerParameters[] = [];
-  await scanWal(archive, { from: base.startLsn, to: neededTo({ path: archive, base, stop }) }, (landmark) => {
+  const replayed = replayedBy(plan);
+  await scanWal(plan.path, { from: plan.base.startLsn, to: neededTo(plan) }, (landmark) => {
     if (landmark.kind === 'parameters') found.push(landmark.parameters);
+    if (!allowsTablespacePaths) refuseTablespace(landmark, replayed);
   });
   return found;
+}
+
+/** What a recovery may do beside its own directory. */
+export interface TablespacePaths {
+  /** It may make tablespaces at the paths that they had on the old server. Default: it may not. */
+  readonly allowsTablespacePaths?: boolean | undefined;
+}
+
+function replayedBy({ base, stop }: RecoveryPlan): ReplayedSpan {
+  return { from: base.startLsn, to: stop.inclusive ? stop.lsn + 1n : stop.lsn };
 }
 
 /** The end of the WAL that a recovery may need. The record that the server stops at may end in the next segment. */
@@ -33,13 +50,23 @@ function neededTo({ path: archive, base, stop }: Pick<RecoveryPlan, 'path' | 'ba
 export async function prepareFetching(
   data: TargetFolder,
   plan: RecoveryPlan,
-  { fetch, changes, port }: { fetch: FetchProgram; changes: readonly ServerParameters[]; port?: number | undefined },
+  {
+    fetch,
+    changes,
+    port,
+    allowsTablespacePaths = false,
+  }: {
+    readonly fetch: FetchProgram;
+    readonly changes: readonly ServerParameters[];
+    readonly port?: number | undefined;
+  } & TablespacePaths,
 ): Promise<RecoverySettings> {
   const { segmentBytes, folder } = plan.path;
   const ends = [neededTo(plan) - 1n, plan.stop.lsn, plan.base.stopLsn - 1n];
   const lastLsn = ends.reduce((last, lsn) => (lsn > last ? lsn : last));
   const last = segmentName(segmentAt(plan.timeline, lastLsn, segmentBytes), segmentBytes);
-  await writeFetchScript(data, fetch, folder, last);
+  const replayed = allowsTablespacePaths ? undefined : replayedBy(plan);
+  await writeFetchScript(data, fetch, { folder, last, replayed });
   const control = await data.read('global/pg_control');
   const own = control && parametersIn(bytesOf(control));
   return {

@@ -1,5 +1,6 @@
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
+import { MadeLog, SEGMENT as LOG_SEGMENT, START, TABLESPACE, tablespaceData } from '../../../test/support/made-log.ts';
 import { MemoryStore } from '../../../test/support/memory-store.ts';
 import { makeTempDirectory } from '../../../test/support/temp.ts';
 import { madeSegment, WAL_IDENTITY } from '../../../test/support/wal-bytes.ts';
@@ -8,8 +9,9 @@ import { PgarkError } from '../../common/errors.ts';
 import { Secret } from '../../common/secret.ts';
 import { putTimelineHistory, putWalDelta, putWalFile, type WalPlace } from '../../formats/wal/store-piece.ts';
 import { opensslSealer } from '../../pipeline/encryption/openssl-sealer.ts';
-import { formatLsn } from '../../postgres/wal/lsn.ts';
+import { formatLsn, LSN_MAX } from '../../postgres/wal/lsn.ts';
 import { segmentName, segmentStart } from '../../postgres/wal/segment.ts';
+import type { ReplayedSpan } from '../../postgres/wal/tablespace-watch.ts';
 import { FaultyStore } from '../../../test/support/faulty-store.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import { operationContext } from '../context.ts';
@@ -155,6 +157,37 @@ test('what cannot be told without a key or from a damaged object is not called a
   const { wal, ...piece } = pieceOf({ timeline: 1, number: 3n }, BYTES, 0, 8_000);
   await putWalDelta({ ...IN_CLEAR, store: other }, { ...piece, wal: { ...wal, name } });
   await expect(ask(other, name)).rejects.toMatchObject({ code: 'corrupt', message: expect.stringContaining(name) });
+});
+
+test.each([
+  ['as a whole', segmentBytes],
+  ['in its beginning', 20_000],
+])('a tablespace at a path is refused where that is asked for: %s', async (_, bytes) => {
+  const log = new MadeLog();
+  log.record(10, 0, Buffer.alloc(9_000));
+  const made = log.record(TABLESPACE.manager, TABLESPACE.info, tablespaceData(16_400, '/srv/ts'));
+  log.fillTo(LOG_SEGMENT);
+  const segment = { timeline: 1, number: START / BigInt(LOG_SEGMENT) };
+  const store = new MemoryStore();
+  const place = { store, folder: WAL_FOLDER, sealer: undefined, keys: NO_KEYS };
+  await openWalRecord(store, { ...WAL_FOLDER, segmentBytes }, operationContext());
+  const content = log.bytes.subarray(0, LOG_SEGMENT);
+  if (bytes === segmentBytes) await putWalFile(place, pieceOf(segment, content));
+  else await putWalDelta(place, pieceOf(segment, content, 0, bytes));
+  await using directory = await makeTempDirectory();
+  const request = {
+    ...WAL_FOLDER,
+    stores: [{ name: 'only', store }],
+    keys: NO_KEYS,
+    name: segmentName(segment, segmentBytes),
+    target: directory.join('fetched'),
+  };
+  const fetch = (replayed?: ReplayedSpan) => fetchWal({ ...request, replayed }, operationContext());
+  await expect(fetch({ from: made, to: LSN_MAX })).rejects.toMatchObject({ code: 'tablespace-path' });
+  expect(await readdir(directory.path)).toEqual([]);
+  expect(await fetch({ from: made + 1n, to: LSN_MAX })).toBe('found');
+  expect(await fetch({ from: 0n, to: made })).toBe('found');
+  expect(await fetch()).toBe('found');
 });
 
 /** An archive of timeline 1 that goes on as timeline 2 within segment 9, at 9,000 of its bytes. */

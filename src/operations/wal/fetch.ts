@@ -11,8 +11,10 @@ import { readArchivedHistory, readHistoryBytes } from '../../formats/wal/history
 import { laterTimelines } from '../../formats/wal/later-timelines.ts';
 import { findSegmentObjects, readParts, readWhole, type SegmentPart } from '../../formats/wal/read-segment.ts';
 import type { DecryptionKeys } from '../../pipeline/encryption/sealer.ts';
+import { watched } from '../../formats/wal/watched.ts';
 import { formatLsn } from '../../postgres/wal/lsn.ts';
 import { parseSegmentName, type Segment, segmentAt, segmentEnd, segmentStart } from '../../postgres/wal/segment.ts';
+import type { ReplayedSpan } from '../../postgres/wal/tablespace-watch.ts';
 import { endOf, parseHistoryFileName, type TimelineHistory } from '../../postgres/wal/timeline-history.ts';
 import {
   parseWalFileName,
@@ -34,12 +36,14 @@ export interface FetchWalRequest extends WalFolder {
   readonly name: string;
   /** Where it is wanted (`%p`), absolute. */
   readonly target: string;
+  /** What the recovery replays, among which no record may make a tablespace at a path. Default: any may. */
+  readonly replayed?: ReplayedSpan | undefined;
 }
 
 /**
  * Fetches one file of WAL, for restore_command: a segment, the beginning of the newest one, filled up with zeros, a history.
  * `absent`: it is proven that every storage has the archive of this server, and not this file, nor later WAL of its timeline or
- * of one that goes on from it. Errors: `wal-gap` where later WAL is there, so that a recovery must not end here as if it had come
+ * of one that goes on from it. Errors: `tablespace-path` where it is to be refused; `wal-gap` where later WAL is there, so that a recovery must not end here as if it had come
  * to the end; `wal-unknown` for a storage without any WAL of this server; `usage`, `corrupt`, `wrong-key`, `key-missing`,
  * `store-…`.
  */
@@ -118,7 +122,10 @@ class Fetch {
     const call = { keys: this.#request.keys, signal: this.#signal };
     const { whole, deltas } = await findSegmentObjects(this.#store, this.#request, name, call);
     this.#deltas = deltas;
-    if (whole !== undefined) await this.#write(readWhole(this.#store, whole, this.#request, call));
+    if (whole !== undefined) {
+      const content = readWhole(this.#store, whole, this.#request, call);
+      await this.#write(watched(content, this.#request.replayed));
+    }
     return whole !== undefined;
   }
 
@@ -155,12 +162,15 @@ class Fetch {
       const place = { store: this.#store, folder: this.#request, segmentBytes };
       const found = await findOnPath(place, history, segment.number, call);
       if (found === undefined) return undefined;
-      const content = (): ByteStream => readFound(this.#store, found, this.#request, call);
-      return { bytes: found.bytes, write: () => this.#write(filledUp(content(), found.bytes, segmentBytes)) };
+      return this.#beginning(() => readFound(this.#store, found, this.#request, call), found.bytes, segmentBytes);
     }
     if (own === 0) return undefined;
-    const content = (): ByteStream => readParts(this.#store, chain, start, call);
-    return { bytes: own, write: () => this.#write(filledUp(content(), own, segmentBytes)) };
+    return this.#beginning(() => readParts(this.#store, chain, start, call), own, segmentBytes);
+  }
+
+  #beginning(read: () => ByteStream, bytes: number, segmentBytes: number): Beginning {
+    const content = (): ByteStream => watched(beginningOf(read(), bytes), this.#request.replayed);
+    return { bytes, write: () => this.#write(filledUp(content(), bytes, segmentBytes)) };
   }
 
   /**
@@ -250,16 +260,21 @@ class Fetch {
   }
 }
 
-/** So many bytes of the content, then zeros up to the segment's size: a shorter file is refused by the server. */
+/** The first bytes of a segment, then zeros up to its size: a shorter file is refused by the server. */
 async function* filledUp(content: ByteStream, bytes: number, segmentBytes: number): ByteStream {
+  yield* content;
+  for (let at = bytes; at < segmentBytes; at += BLOCK_BYTES) {
+    yield new Uint8Array(Math.min(BLOCK_BYTES, segmentBytes - at));
+  }
+}
+
+/** So many bytes of the content; the rest is read, and left out. */
+async function* beginningOf(content: ByteStream, bytes: number): ByteStream {
   let read = 0;
   for await (const block of content) {
     const wanted = block.subarray(0, Math.max(0, bytes - read));
     read += block.length;
     if (wanted.length > 0) yield wanted;
-  }
-  for (let at = bytes; at < segmentBytes; at += BLOCK_BYTES) {
-    yield new Uint8Array(Math.min(BLOCK_BYTES, segmentBytes - at));
   }
 }
 

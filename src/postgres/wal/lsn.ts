@@ -3,6 +3,9 @@ import { PgarkError } from '../../common/errors.ts';
 /** A position in the write-ahead log: bytes since its beginning, 64 bits. 0 is no position. */
 export type Lsn = bigint;
 
+/** Behind which none is. */
+export const LSN_MAX: Lsn = 2n ** 64n - 1n;
+
 const LSN_TEXT = /^([0-9A-F]{1,8})\/([0-9A-F]{1,8})$/i;
 
 /** Reads `A2/F3000000`, as PostgreSQL writes it. Error: `postgres-failed`. */

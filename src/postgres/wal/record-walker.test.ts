@@ -1,72 +1,7 @@
 import { describe, expect, test } from 'vitest';
+import { MadeLog, PAGE, SEGMENT, START, TABLESPACE, tablespaceData } from '../../../test/support/made-log.ts';
 import type { Landmark } from './record.ts';
 import { RecordWalker } from './record-walker.ts';
-
-const PAGE = 8192;
-const SEGMENT = 2 ** 20;
-const START = BigInt(SEGMENT) * 3n;
-
-/** A log as a server writes it, in memory: records one after another, with the heads of pages between. */
-class MadeLog {
-  readonly bytes = Buffer.alloc(2 * SEGMENT);
-  at = 0;
-  #before = 0n;
-
-  get lsn(): bigint {
-    return START + BigInt(this.at);
-  }
-
-  /** Returns where it begins. */
-  record(manager: number, info: number, data: Buffer, xid = 0): bigint {
-    const header = Buffer.alloc(24);
-    const main = data.length < 256 ? Buffer.from([255, data.length]) : Buffer.from([254, 0, 0, 0, 0]);
-    if (data.length >= 256) main.writeUInt32LE(data.length, 1);
-    const record = Buffer.concat([header, main, data]);
-    record.writeUInt32LE(record.length, 0);
-    record.writeUInt32LE(xid, 4);
-    record.writeBigUInt64LE(this.#before, 8);
-    record.writeUInt8(info, 16);
-    record.writeUInt8(manager, 17);
-    if (this.at % PAGE === 0) this.#head(0, 0);
-    const lsn = this.lsn;
-    this.#before = lsn;
-    for (let done = 0; done < record.length; ) {
-      if (this.at % PAGE === 0) this.#head(1, record.length - done);
-      const piece = record.subarray(done, done + PAGE - (this.at % PAGE));
-      this.bytes.set(piece, this.at);
-      this.at += piece.length;
-      done += piece.length;
-    }
-    this.at = Math.ceil(this.at / 8) * 8;
-    return lsn;
-  }
-
-  /** As a crash does: what was written of the last record stays, and the next one begins a page. */
-  cutOff(lsn: bigint, before: bigint): void {
-    this.at = Number(lsn - START) + PAGE - (Number(lsn - START) % PAGE);
-    this.bytes.fill(0, this.at);
-    this.#before = before;
-    this.#head(8, 0);
-  }
-
-  skipToNextSegment(): void {
-    this.at = SEGMENT;
-  }
-
-  #head(flags: number, rest: number): void {
-    const isFirst = this.at % SEGMENT === 0;
-    this.bytes.writeUInt16LE(0xd110, this.at);
-    this.bytes.writeUInt16LE(flags | (isFirst ? 2 : 0), this.at + 2);
-    this.bytes.writeUInt32LE(1, this.at + 4);
-    this.bytes.writeBigUInt64LE(START + BigInt(this.at), this.at + 8);
-    this.bytes.writeUInt32LE(rest, this.at + 16);
-    if (isFirst) {
-      this.bytes.writeUInt32LE(SEGMENT, this.at + 32);
-      this.bytes.writeUInt32LE(PAGE, this.at + 36);
-    }
-    this.at += isFirst ? 40 : 24;
-  }
-}
 
 const time = (us: bigint): Buffer => {
   const bytes = Buffer.alloc(8);
@@ -140,6 +75,24 @@ describe('records of WAL', () => {
       { kind: 'redo-point' },
       { kind: 'redo-point' },
     ]);
+  });
+
+  test('tell of each tablespace, also of the longest path and of none', () => {
+    const log = new MadeLog();
+    const { manager, info } = TABLESPACE;
+    const paths = ['/srv/größe', '', `/${'x'.repeat(1_022)}`];
+    const expected = paths.map((path, oid) => {
+      log.fillTo(PAGE * (oid + 1) - 32);
+      return { kind: 'tablespace', lsn: log.record(manager, info, tablespaceData(oid, path)), oid, path };
+    });
+    // It is dropped.
+    log.record(manager, 0x10, Buffer.alloc(4));
+    for (const pieceBytes of [PAGE, 17]) {
+      const { found } = walk(log.bytes.subarray(0, log.at), pieceBytes);
+      expect(found).toMatchObject(expected);
+    }
+    log.record(manager, info, Buffer.alloc(4));
+    expect(() => walk(log.bytes.subarray(0, log.at), PAGE)).toThrow('makes a tablespace, and does not say where');
   });
 
   test.each<[string, (log: MadeLog, second: bigint) => void]>([

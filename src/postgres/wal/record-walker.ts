@@ -1,7 +1,15 @@
 import { PgarkError } from '../../common/errors.ts';
 import { formatLsn, type Lsn } from './lsn.ts';
 import { isZeroHeader, LONG_HEADER_BYTES, readLongPageHeader, readPageHeader } from './page-header.ts';
-import { type Landmark, landmarkOf, isSegmentSwitch, RECORD_HEAD_BYTES_MAX, RECORD_HEADER_BYTES } from './record.ts';
+import {
+  beginsTablespace,
+  continuedTablespace,
+  type Landmark,
+  landmarkOf,
+  isSegmentSwitch,
+  RECORD_HEAD_BYTES_MAX,
+  RECORD_HEADER_BYTES,
+} from './record.ts';
 
 /** Headers of pages as they lie there, aligned: XLogPageHeaderData, XLogLongPageHeaderData. */
 const SHORT_HEADER = 24;
@@ -27,8 +35,9 @@ interface OpenRecord {
 
 /**
  * Follows the records of WAL as its bytes come, from the start of a segment on: where each begins and ends, and those by which
- * a recovery can be aimed. Records that begin before the first one of that segment are not seen. Error: `corrupt` where the
- * pages are not those of a log without a gap.
+ * a recovery can be aimed. Records that begin before the first one of that segment are not seen, but for one that makes a
+ * tablespace and has all but the beginning of its header there. Error: `corrupt` where the pages are not those of a log without a
+ * gap.
  */
 export class RecordWalker {
   readonly #segmentBytes: bigint;
@@ -38,6 +47,8 @@ export class RecordWalker {
   #page: Uint8Array = new Uint8Array(0);
   #pageFilled = 0;
   #record: OpenRecord | undefined;
+  /** Of the open record, of which there is one at a time. */
+  readonly #head = new Uint8Array(RECORD_HEAD_BYTES_MAX);
   #isAtRecord = false;
   #isSwitched = false;
   #isAtEnd = false;
@@ -55,6 +66,13 @@ export class RecordWalker {
     return this.#last;
   }
 
+  /** Where a record begins that makes a tablespace at a path, and whose end has not come yet. */
+  get openTablespace(): Lsn | undefined {
+    if (this.#record === undefined) return undefined;
+    const { lsn, head, headBytes } = this.#record;
+    return beginsTablespace(viewOf(head.subarray(0, headBytes))) ? lsn : undefined;
+  }
+
   /** Takes the bytes that come next, and returns the landmarks whose records are whole by now. */
   push(bytes: Uint8Array): readonly Landmark[] {
     for (let at = 0; at < bytes.length; ) {
@@ -65,17 +83,18 @@ export class RecordWalker {
         at += this.#pageBytes;
       } else at = this.#fill(bytes, at);
     }
-    return this.#taken();
+    return this.taken();
   }
 
   /** Nothing more comes: what is whole in a page that is not counts too. */
   finish(): readonly Landmark[] {
     if (this.#pageFilled > 0) this.#walkPage(this.#page.subarray(0, this.#pageFilled));
     this.#pageFilled = 0;
-    return this.#taken();
+    return this.taken();
   }
 
-  #taken(): readonly Landmark[] {
+  /** Landmarks that were not returned yet, as after an error. */
+  taken(): readonly Landmark[] {
     const found = this.#found;
     this.#found = [];
     return found;
@@ -145,7 +164,16 @@ export class RecordWalker {
     }
     if (isContinued && headerBytes + restBytes > this.#pageBytes) return undefined;
     this.#isAtRecord = true;
+    if (isContinued && headerBytes === LONG_HEADER) this.#seeTablespace(page, headerBytes, restBytes);
     return headerBytes + (isContinued ? aligned(restBytes) : 0);
+  }
+
+  #seeTablespace(page: Uint8Array, at: number, bytes: number): void {
+    const made = continuedTablespace(viewOf(page.subarray(at, at + bytes)));
+    if (made === undefined) return;
+    const { before, oid, path } = made;
+    const [lsn, end] = [this.#pageStart - BigInt(before), this.#pageStart + BigInt(at + bytes)];
+    this.#found.push({ kind: 'tablespace', lsn, end, oid, path });
   }
 
   #begin(page: Uint8Array, view: DataView, at: number): number | undefined {
@@ -161,7 +189,7 @@ export class RecordWalker {
       this.#complete(page.subarray(at, at + Math.min(bytes, RECORD_HEAD_BYTES_MAX)), lsn, at + bytes);
       return this.#isSwitched ? undefined : at + aligned(bytes);
     }
-    const head = new Uint8Array(Math.min(bytes, RECORD_HEAD_BYTES_MAX));
+    const head = this.#head.subarray(0, Math.min(bytes, RECORD_HEAD_BYTES_MAX));
     this.#record = { lsn, head, headBytes: 0, leftBytes: bytes };
     return this.#take(page, at, this.#record);
   }

@@ -1,10 +1,11 @@
-import type { Lsn } from './lsn.ts';
+import { PgarkError } from '../../common/errors.ts';
+import { formatLsn, type Lsn } from './lsn.ts';
 import { type ServerTime, serverTimeOf, serverTimeOfDate } from './server-time.ts';
 
 /** XLogRecord (src/include/access/xlogrecord.h). */
 export const RECORD_HEADER_BYTES = 24;
-/** What of a record is looked at: the longest is a restore point with its name. */
-export const RECORD_HEAD_BYTES_MAX = 128;
+/** What of a record is looked at: the longest is that of a tablespace with its path, which has less than MAXPGPATH (1,024) bytes. */
+export const RECORD_HEAD_BYTES_MAX = 1_088;
 
 /** Resource managers (src/include/access/rmgrlist.h), and what they call the kinds of their records. */
 const RM_XLOG = 0;
@@ -22,6 +23,12 @@ const XACT_KINDS: ReadonlyMap<number, 'commit' | 'abort'> = new Map([
   [0x30, 'commit'],
   [0x40, 'abort'],
 ]);
+
+const RM_TBLSPC = 5;
+const XLOG_TBLSPC_CREATE = 0x00;
+const OID_BYTES = 4;
+/** Header, the mark of short main data, an object's identifier and the end of an empty text. */
+const TABLESPACE_WITHOUT_PATH_BYTES = RECORD_HEADER_BYTES + 2 + OID_BYTES + 1;
 
 /** What marks main data and what may stand before it (xlogrecord.h, XLR_BLOCK_ID_…). */
 const DATA_SHORT = 255;
@@ -48,6 +55,8 @@ export type Landmark = { readonly lsn: Lsn; readonly end: Lsn } & (
   | { readonly kind: 'timeline'; readonly timeline: number; readonly time: ServerTime }
   /** Where a recovery may begin, as PostgreSQL 17 and newer mark it. */
   | { readonly kind: 'redo-point' }
+  /** Made at a path, which is used as it stands by whoever replays it; empty where it lies in the data directory. */
+  | { readonly kind: 'tablespace'; readonly oid: number; readonly path: string }
 );
 
 /** Settings of the primary below which a server does not recover its WAL. */
@@ -76,7 +85,10 @@ export function isSegmentSwitch(head: DataView): boolean {
   return head.getUint8(17) === RM_XLOG && (head.getUint8(16) & 0xf0) === XLOG_SWITCH;
 }
 
-/** Undefined for a record that is none. `head`: its first bytes, `RECORD_HEAD_BYTES_MAX` at the most. */
+/**
+ * Undefined for a record that is none. `head`: its first bytes, `RECORD_HEAD_BYTES_MAX` at the most. Error: `corrupt` for one of a
+ * tablespace that does not say where that is.
+ */
 export function landmarkOf(head: DataView, { lsn, end }: { lsn: Lsn; end: Lsn }): Landmark | undefined {
   const manager = head.getUint8(17);
   const info = head.getUint8(16) & 0xf0;
@@ -85,6 +97,11 @@ export function landmarkOf(head: DataView, { lsn, end }: { lsn: Lsn; end: Lsn })
     const data = kind && mainData(head, 8);
     if (kind === undefined || data === undefined) return undefined;
     return { lsn, end, kind, time: serverTimeOf(head.getBigInt64(data, true)), xid: head.getUint32(4, true) };
+  }
+  if (manager === RM_TBLSPC && info === XLOG_TBLSPC_CREATE) {
+    const made = tablespaceAt(head, mainData(head, OID_BYTES + 1));
+    if (made !== undefined) return { lsn, end, kind: 'tablespace', ...made };
+    throw new PgarkError('corrupt', `the record at ${formatLsn(lsn)} makes a tablespace, and does not say where`);
   }
   if (manager !== RM_XLOG) return undefined;
   if (info === XLOG_RESTORE_POINT) {
@@ -104,6 +121,57 @@ export function landmarkOf(head: DataView, { lsn, end }: { lsn: Lsn; end: Lsn })
   const begun = timelineBegun(head, info);
   if (begun !== undefined) return { lsn, end, kind: 'timeline', ...begun };
   if (info === XLOG_CHECKPOINT_REDO || info === XLOG_CHECKPOINT_SHUTDOWN) return { lsn, end, kind: 'redo-point' };
+  return undefined;
+}
+
+/** xl_tblspc_create_rec (src/include/commands/tablespace.h), if all of it is there. */
+function tablespaceAt(view: DataView, data: number | undefined): { oid: number; path: string } | undefined {
+  if (data === undefined) return undefined;
+  const bytes = Buffer.from(view.buffer, view.byteOffset + data + OID_BYTES, view.byteLength - data - OID_BYTES);
+  const pathBytes = bytes.indexOf(0);
+  return pathBytes < 0 ? undefined : { oid: view.getUint32(data, true), path: bytes.toString('utf8', 0, pathBytes) };
+}
+
+/**
+ * Whether a record of which only the first bytes are there makes a tablespace at a path. Where not even its kind is there it is
+ * found by `continuedTablespace`.
+ */
+export function beginsTablespace(head: DataView): boolean {
+  return (
+    head.byteLength > 17 &&
+    head.getUint8(17) === RM_TBLSPC &&
+    (head.getUint8(16) & 0xf0) === XLOG_TBLSPC_CREATE &&
+    head.getUint32(0, true) > TABLESPACE_WITHOUT_PATH_BYTES
+  );
+}
+
+/** How much of a header may lie before a page, as records are aligned, without the kind of the record. */
+const HEADER_PIECES = [8, 16];
+
+/**
+ * A record that makes a tablespace, of which the page before holds but the beginning of the header: known by its kind, and by its
+ * length, which has to be that of the bytes that are there. `before`: how many are missing.
+ */
+export function continuedTablespace(
+  rest: DataView,
+): { readonly before: number; readonly oid: number; readonly path: string } | undefined {
+  for (const before of HEADER_PIECES) {
+    if (rest.byteLength < TABLESPACE_WITHOUT_PATH_BYTES - before) continue;
+    const whole = new Uint8Array(before + rest.byteLength);
+    whole.set(new Uint8Array(rest.buffer, rest.byteOffset, rest.byteLength), before);
+    const view = new DataView(whole.buffer);
+    view.setUint32(0, whole.length, true);
+    const mark = view.getUint8(RECORD_HEADER_BYTES);
+    const length =
+      mark === DATA_SHORT
+        ? 2 + view.getUint8(RECORD_HEADER_BYTES + 1)
+        : mark === DATA_LONG
+          ? 5 + view.getUint32(RECORD_HEADER_BYTES + 1, true)
+          : 0;
+    if (RECORD_HEADER_BYTES + length !== whole.length || !beginsTablespace(view)) continue;
+    const made = tablespaceAt(view, mainData(view, OID_BYTES + 1));
+    if (made !== undefined) return { before, ...made };
+  }
   return undefined;
 }
 
