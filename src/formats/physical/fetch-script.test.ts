@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { FETCH_COMMANDS, writeFetchScript } from './fetch-script.ts';
+import { END_COMMAND, writeEndScript } from './end-script.ts';
+import { FETCH_COMMAND, writeFetchScript } from './fetch-script.ts';
 import { TargetFolder } from './target-files.ts';
 
 const SEGMENT = '000000010000000000000007';
@@ -33,7 +34,7 @@ async function prepare(fetch: string, readAhead: string, last = '000000020000000
 
 /** As PostgreSQL runs it: with its exit status. */
 async function restore(name: string): Promise<number> {
-  const line = FETCH_COMMANDS.restore.replace('%f', name).replace('%p', 'pg_wal/RECOVERYXLOG');
+  const line = FETCH_COMMAND.replace('%f', name).replace('%p', 'pg_wal/RECOVERYXLOG');
   return promisify(execFile)('/bin/sh', ['-c', line], { cwd: data }).then(
     () => 0,
     (error: { readonly code: number }) => error.code,
@@ -99,11 +100,12 @@ describe('the script by which a server gets WAL', () => {
 
   test('is for its owner alone, and goes at the end of the recovery', async () => {
     await prepare('exit 1', FAILS);
+    await writeEndScript(new TargetFolder(data, undefined));
     for (const name of ['environment', 'fetch', 'end']) {
       expect((await stat(path.join(data, 'pg_wal/pgark', name))).mode & 0o777).toBe(0o600);
     }
     expect((await stat(path.join(data, 'pg_wal/pgark'))).mode & 0o777).toBe(0o700);
-    await promisify(execFile)('/bin/sh', ['-c', FETCH_COMMANDS.end], { cwd: data });
+    await promisify(execFile)('/bin/sh', ['-c', END_COMMAND], { cwd: data });
     expect(await readdir(path.join(data, 'pg_wal'))).toEqual([]);
   });
 });

@@ -2,10 +2,8 @@ import { toByteString } from '../../postgres/toc/byte-string.ts';
 import { formatLsn } from '../../postgres/wal/lsn.ts';
 import type { ReplayedSpan } from '../../postgres/wal/tablespace-watch.ts';
 import type { WalFolder } from '../../repository/wal-keys.ts';
+import { RECOVERY_FOLDER } from './end-script.ts';
 import type { TargetFolder } from './target-files.ts';
-
-/** In `pg_wal`, which base backups leave out: nothing of it gets from the restored server into its own backups. */
-const FOLDER = 'pg_wal/pgark';
 
 /** At the beginning of a segment's name; the rest is in the order of the log. */
 const TIMELINE_DIGITS = 8;
@@ -28,11 +26,8 @@ export interface FetchProgram {
   readonly environment: Readonly<Record<string, string>>;
 }
 
-/** The commands of a server that gets its WAL so, with `%f` and `%p`. They are run in the data directory. */
-export const FETCH_COMMANDS = {
-  restore: `/bin/sh ${FOLDER}/fetch %f %p`,
-  end: `/bin/sh ${FOLDER}/end`,
-} as const;
+/** The restore_command of a server that gets its WAL so, run in the data directory. */
+export const FETCH_COMMAND = `/bin/sh ${RECOVERY_FOLDER}/fetch %f %p`;
 
 /** Which WAL a recovery gets. */
 export interface FetchedWal {
@@ -43,13 +38,12 @@ export interface FetchedWal {
   readonly replayed: ReplayedSpan | undefined;
 }
 
-/** Writes what the commands run. Only the owner of the data directory may read it. */
+/** Writes what that command runs. Only the owner of the data directory may read it. */
 export async function writeFetchScript(data: TargetFolder, program: FetchProgram, wal: FetchedWal): Promise<void> {
-  await data.makeFolder(toByteString(FOLDER));
+  await data.makeFolder(toByteString(RECOVERY_FOLDER));
   const variables = Object.entries(program.environment).map(([name, value]) => `export ${name}=${forShell(value)}\n`);
-  await data.replace(`${FOLDER}/environment`, variables.join(''));
-  await data.replace(`${FOLDER}/fetch`, fetchScript(program, wal));
-  await data.replace(`${FOLDER}/end`, endScript());
+  await data.replace(`${RECOVERY_FOLDER}/environment`, variables.join(''));
+  await data.replace(`${RECOVERY_FOLDER}/fetch`, fetchScript(program, wal));
 }
 
 /**
@@ -64,7 +58,7 @@ function fetchScript({ commandFor, directory }: FetchProgram, { folder, last, re
   return `# Written by pgark: the restore_command of this server. 0: found; 1: surely not archived; else it cannot be told.
 name=$1
 target=$PWD/$2
-folder=$PWD/${FOLDER}
+folder=$PWD/${RECOVERY_FOLDER}
 umask 077
 # Behind the last segment that this recovery needs is nothing for it.
 case $name in
@@ -112,14 +106,6 @@ status=$?
 case $said in *'"outcome":"absent"'*) exit 1 ;; esac
 [ $status -gt 125 ] && exit $status
 exit 126
-`;
-}
-
-/** Under another name first, where who reads ahead makes nothing new. */
-function endScript(): string {
-  return `# Written by pgark: the recovery_end_command of this server.
-rm -f ${FOLDER}/environment
-mv ${FOLDER} ${FOLDER}.ended && rm -rf ${FOLDER}.ended
 `;
 }
 

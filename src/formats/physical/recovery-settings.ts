@@ -1,6 +1,7 @@
 import { type ByteString, toByteString } from '../../postgres/toc/byte-string.ts';
 import { formatLsn, type Lsn } from '../../postgres/wal/lsn.ts';
 import type { ServerParameters } from '../../postgres/wal/record.ts';
+import { END_COMMAND } from './end-script.ts';
 
 /** Up to where a restored server replays WAL. */
 export interface RecoveryPlan {
@@ -19,7 +20,6 @@ interface ArchiveRecovery {
   /** Whether the record that begins there, or is the first behind it, is the last to be replayed; else that before it is. */
   readonly inclusive: boolean;
   readonly restoreCommand: string;
-  readonly endCommand: string;
 }
 
 /** What several of would be taken for several targets, also where all but one are empty. */
@@ -28,8 +28,8 @@ const SETTING = /^\s*([A-Za-z_][\w.]*)\s*(=|\s)/;
 
 /**
  * `postgresql.auto.conf`, which is read last, with what makes the server recover up to where the plan says, and then a primary
- * of its own timeline; and nothing of the old server's that would archive, tidy up, wait or connect from here. `note` is a comment
- * in it. Settings are bytes, which need not be UTF-8.
+ * of its own timeline; and nothing of the old server's that would archive, tidy up, wait or connect from here. What is for the
+ * recovery alone goes at its end, by a script beside it. `note` is a comment in it. Settings are bytes, which need not be UTF-8.
  */
 export function withRecoverySettings(
   before: ByteString,
@@ -39,7 +39,7 @@ export function withRecoverySettings(
   const settings: readonly (readonly [string, string])[] = [
     // Programs of the old server: one that tidies up an archive would remove what others still need.
     ['archive_cleanup_command', ''],
-    ['recovery_end_command', archive?.endCommand ?? ''],
+    ['recovery_end_command', END_COMMAND],
     ...targetSettings(archive),
     // Unless told, recovery follows whatever newer timeline it finds.
     ['recovery_target_timeline', String(timeline)],

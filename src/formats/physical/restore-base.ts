@@ -2,6 +2,7 @@ import { type ByteStream, MIB } from '../../common/bytes.ts';
 import { assert } from '../../common/errors.ts';
 import { bytesOf, readable, toByteString } from '../../postgres/toc/byte-string.ts';
 import { folderOf } from './archive-files.ts';
+import { writeEndScript } from './end-script.ts';
 import { type FilledFolder, type FillOptions, inspectEmptyFolder, takeEmptyFolder } from './empty-folder.ts';
 import { DATA_DIRECTORY, FILES, type PhysicalObjects } from './physical-objects.ts';
 import { type RecoveryPlan, withoutOldServer, withRecoverySettings } from './recovery-settings.ts';
@@ -93,6 +94,7 @@ export class RestoredBase {
     const { tablespaces } = this.#target;
     const settings = (await this.data.read('postgresql.auto.conf')) ?? toByteString('');
     await this.data.replace('postgresql.auto.conf', bytesOf(withRecoverySettings(settings, plan, note)));
+    await writeEndScript(this.data);
     const own = await this.data.read('postgresql.conf');
     const changed = own === undefined ? undefined : withoutOldServer(own);
     if (changed !== undefined) await this.data.replace('postgresql.conf', bytesOf(changed));

@@ -1,5 +1,5 @@
 import { highest, parametersIn } from '../../formats/physical/control-parameters.ts';
-import { FETCH_COMMANDS, type FetchProgram, writeFetchScript } from '../../formats/physical/fetch-script.ts';
+import { FETCH_COMMAND, type FetchProgram, writeFetchScript } from '../../formats/physical/fetch-script.ts';
 import type { RecoveryPlan as RecoverySettings } from '../../formats/physical/recovery-settings.ts';
 import type { TargetFolder } from '../../formats/physical/target-files.ts';
 import { bytesOf } from '../../postgres/toc/byte-string.ts';
@@ -71,7 +71,7 @@ export async function prepareFetching(
   const own = control && parametersIn(bytesOf(control));
   return {
     timeline: plan.timeline,
-    archive: { ...plan.stop, restoreCommand: FETCH_COMMANDS.restore, endCommand: FETCH_COMMANDS.end },
+    archive: { ...plan.stop, restoreCommand: FETCH_COMMAND },
     parameters: highest([...(own === undefined ? [] : [own]), ...changes]),
     port,
   };
