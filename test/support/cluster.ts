@@ -222,6 +222,14 @@ export class Cluster implements AsyncDisposable {
     await this.run('pg_ctl', ['-D', this.dataDirectory, '-w', '-t', String(PATIENCE_SECONDS), 'promote']);
   }
 
+  /** Becomes a standby for a moment, and goes on as a primary on its next timeline, where it was. */
+  async beginTimeline(): Promise<void> {
+    await this.stop();
+    await writeFile(path.join(this.dataDirectory, 'standby.signal'), '', { mode: 0o644 });
+    await this.start();
+    await this.promote();
+  }
+
   async sql<Row extends QueryResultRow = QueryResultRow>(text: string): Promise<Row[]> {
     const client = new Client({ host: '127.0.0.1', port: this.port, user: 'postgres', database: 'postgres' });
     client.on('error', () => {});

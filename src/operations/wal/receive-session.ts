@@ -3,14 +3,15 @@ import { sqlStateOf } from '../../postgres/client/server-error.ts';
 import { identifySystem, showSetting, writesOn } from '../../postgres/replication/replication-commands.ts';
 import { connectForReplication, type ReplicationSession } from '../../postgres/replication/replication-session.ts';
 import { SegmentStream } from '../../postgres/replication/segment-stream.ts';
-import { readTimelineHistory } from '../../postgres/replication/timeline-history.ts';
+import { isMissingHistory, readTimelineHistory } from '../../postgres/replication/timeline-history.ts';
 import type { WalStreamEnd } from '../../postgres/replication/wal-stream.ts';
 import { formatLsn, type Lsn, parseLsn } from '../../postgres/wal/lsn.ts';
 import { magicOf } from '../../postgres/wal/page-header.ts';
 import type { WalIdentity } from '../../postgres/wal/segment-content.ts';
 import { parseSegmentBytes, segmentAt, segmentName, segmentStartAt } from '../../postgres/wal/segment.ts';
-import { historyFileName, parseTimelineHistory, type TimelineHistory } from '../../postgres/wal/timeline-history.ts';
+import { parseTimelineHistory, type TimelineHistory } from '../../postgres/wal/timeline-history.ts';
 import type { WalPlace } from '../../formats/wal/store-piece.ts';
+import { archiveHistories } from './archive-histories.ts';
 import { Archives } from './archives.ts';
 import { alarm, gapError, type ReceiverWorld } from './receiver-world.ts';
 import { ServerEnd } from './server-end.ts';
@@ -285,9 +286,12 @@ class ReceiveSession {
   ): Promise<WalStreamEnd | 'removed'> {
     const { request, context, state, giveUp } = this.#world;
     const { timeline, lsn } = start;
-    if (timeline > 1) {
-      const content = await readTimelineHistory(this.#session, timeline);
-      await archives.putHistory(historyFileName(timeline), content, giveUp);
+    try {
+      await archiveHistories(this.#session, archives, timeline, giveUp);
+    } catch (error) {
+      // A server that knows nothing of a timeline has none of its WAL either.
+      if (isMissingHistory(error) && !isLast) return 'removed';
+      throw error;
     }
     const stream = await SegmentStream.start(this.#session, {
       slot: request.slot,

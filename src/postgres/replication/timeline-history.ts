@@ -1,4 +1,5 @@
 import { assert } from '../../common/errors.ts';
+import { sqlStateOf } from '../client/server-error.ts';
 import { HEADER_BYTES, MESSAGE } from '../protocol/message.ts';
 import type { ReplicationSession } from './replication-session.ts';
 import { historyFileName } from '../wal/timeline-history.ts';
@@ -19,6 +20,14 @@ export async function readTimelineHistory(session: ReplicationSession, timeline:
   await conversation.ended;
   assert(content !== undefined, 'the server answers TIMELINE_HISTORY with one row');
   return content;
+}
+
+/** ERRCODE_UNDEFINED_FILE. */
+const NO_SUCH_FILE = '58P01';
+
+/** Whether that is why a server gave no history: a base backup brings the one of its own timeline, and none of those before. */
+export function isMissingHistory(error: unknown): boolean {
+  return sqlStateOf(error) === NO_SUCH_FILE;
 }
 
 /** The row has the file's name and its content; two bytes count them, four bytes are the length of each. */
