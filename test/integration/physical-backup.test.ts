@@ -1,4 +1,4 @@
-import { readdir, writeFile } from 'node:fs/promises';
+import { readdir, rm, writeFile } from 'node:fs/promises';
 import { generateIdentity, identityToRecipient } from 'age-encryption';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Secret } from '../../src/common/secret.ts';
@@ -258,5 +258,20 @@ describe('a physical backup of a server that followed another one', () => {
     expect(await server.value('select n from only_there')).toBe('7');
     expect(await server.value('select timeline_id from pg_control_checkpoint()')).toBe('3');
     await folder.stop(data);
+  });
+
+  test('comes with the histories of all timelines before its own that the server has', async () => {
+    await standby.beginTimeline();
+    await using disk = await fileDestination('disk');
+    const { timeline, server } = manifestOf(await backUpServer(standby, [disk]));
+    expect(timeline).toBe(3);
+    const histories = async (): Promise<readonly string[]> =>
+      (await keysOf(disk.store, 'main/wal/')).filter((key) => key.endsWith('.history'));
+    const [second, third] = [2, 3].map((each) => `main/wal/${server.systemIdentifier}/0000000${each}.history`);
+    expect(await histories()).toEqual([second, third]);
+    await rm(`${standby.dataDirectory}/pg_wal/00000002.history`);
+    await disk.store.delete(second ?? '');
+    await backUpServer(standby, [disk]);
+    expect(await histories()).toEqual([third]);
   });
 });

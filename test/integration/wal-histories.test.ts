@@ -59,4 +59,24 @@ describe('received WAL of many timelines', () => {
       await again.stop();
     }
   });
+
+  test('comes with the histories of timelines that ended while nobody received, within one segment', async () => {
+    await using primary = await cluster.standby();
+    await primary.promote();
+    // A slot that is made now keeps nothing before this segment.
+    await primary.sql('select pg_switch_wal()');
+    await primary.sql('checkpoint');
+    const store = new MemoryStore();
+    await using first = startReceiving(primary, [store]);
+    await primary.sql('create table quiet ()');
+    await first.archives(await flushedLsn(primary));
+    await first.stop();
+    await primary.beginTimeline();
+    await primary.beginTimeline();
+    await using second = startReceiving(primary, [store]);
+    await second.archives(await flushedLsn(primary));
+    const { ranges, histories } = await (await archived(store, primary)).index();
+    expect([[...ranges.keys()], histories, second.alarms]).toEqual([[2, 4], [2, 3, 4], []]);
+    await second.stop();
+  });
 });

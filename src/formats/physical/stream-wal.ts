@@ -6,16 +6,17 @@ import type { Sealer } from '../../pipeline/encryption/sealer.ts';
 import type { ConnectionParameters } from '../../postgres/client/connection-parameters.ts';
 import { quoteIdentifier } from '../../postgres/client/quote.ts';
 import type { WalPosition } from '../../postgres/replication/base-backup.ts';
-import { showSetting } from '../../postgres/replication/replication-commands.ts';
+import { identifySystem, showSetting } from '../../postgres/replication/replication-commands.ts';
 import { connectForReplication, type ReplicationSession } from '../../postgres/replication/replication-session.ts';
 import { type ReceivedWal, SegmentStream, type WaitOptions } from '../../postgres/replication/segment-stream.ts';
-import { readTimelineHistory } from '../../postgres/replication/timeline-history.ts';
+import { isMissingHistory, readTimelineHistory } from '../../postgres/replication/timeline-history.ts';
 import { type Lsn, parseLsn } from '../../postgres/wal/lsn.ts';
 import type { WalIdentity } from '../../postgres/wal/segment-content.ts';
 import { parseSegmentBytes, segmentStartAt } from '../../postgres/wal/segment.ts';
-import { historyFileName } from '../../postgres/wal/timeline-history.ts';
+import { ancestorsWithHistory, historyFileName } from '../../postgres/wal/timeline-history.ts';
 import type { Manifest } from '../../repository/manifest.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
+import { isHistoryArchived } from '../wal/history-object.ts';
 import { deltasOf, receivedPiece } from '../wal/received-piece.ts';
 import {
   compareEncryptedOtherwise,
@@ -56,13 +57,35 @@ export function streamWal(request: WalStreamRequest): OpenWal {
     const session = await connectForReplication(request.connection, { applicationName, signal });
     try {
       const segmentBytes = parseSegmentBytes(await showSetting(session, 'wal_segment_size'));
+      const histories = await readHistories(session);
       const slot = await reserve(session, request);
-      return new Streaming(request, session, { systemIdentifier, segmentBytes, magic: undefined }, slot);
+      const identity = { systemIdentifier, segmentBytes, magic: undefined };
+      return new Streaming(request, session, identity, { slot, histories });
     } catch (error) {
       await session.close();
       throw error;
     }
   };
+}
+
+/**
+ * The histories that the server has of its timeline and of those before it; one that was built from a base backup may lack these.
+ * Asked before there is a temporary slot: an error ends that.
+ */
+async function readHistories(session: ReplicationSession): Promise<ReadonlyMap<number, Buffer>> {
+  const histories = new Map<number, Buffer>();
+  const { timeline } = await identifySystem(session);
+  if (timeline === 1) return histories;
+  const own = await readTimelineHistory(session, timeline);
+  histories.set(timeline, own);
+  for (const ancestor of ancestorsWithHistory(timeline, own)) {
+    try {
+      histories.set(ancestor, await readTimelineHistory(session, ancestor));
+    } catch (error) {
+      if (!isMissingHistory(error)) throw error;
+    }
+  }
+  return histories;
 }
 
 /** Makes the server keep its WAL from now on, as long as the session lives. Undefined where it has no slot to give. */
@@ -85,6 +108,7 @@ class Streaming implements WalRun {
   readonly #session: ReplicationSession;
   readonly #identity: WalIdentity;
   readonly #slot: string | undefined;
+  readonly #histories: ReadonlyMap<number, Buffer>;
   readonly #lost = new AbortController();
   /** Aborted when the end is known. */
   readonly #endKnown = new AbortController();
@@ -95,11 +119,17 @@ class Streaming implements WalRun {
   #isClosed = false;
   #historySha256: string | undefined;
 
-  constructor(request: WalStreamRequest, session: ReplicationSession, identity: WalIdentity, slot: string | undefined) {
+  constructor(
+    request: WalStreamRequest,
+    session: ReplicationSession,
+    identity: WalIdentity,
+    { slot, histories }: { readonly slot: string | undefined; readonly histories: ReadonlyMap<number, Buffer> },
+  ) {
     this.#request = request;
     this.#session = session;
     this.#identity = identity;
     this.#slot = slot;
+    this.#histories = histories;
   }
 
   get lost(): AbortSignal {
@@ -141,7 +171,7 @@ class Streaming implements WalRun {
   }
 
   async #archive({ lsn, timeline }: WalPosition): Promise<void> {
-    if (timeline > 1) await this.#archiveHistory(timeline);
+    if (timeline > 1) await this.#archiveHistories(timeline);
     const start = segmentStartAt(parseLsn(lsn), this.#identity.segmentBytes);
     const stream = await SegmentStream.start(this.#session, {
       slot: this.#slot,
@@ -212,11 +242,22 @@ class Streaming implements WalRun {
     }
   }
 
-  async #archiveHistory(timeline: number): Promise<void> {
+  /** A recovery looks for one after another, and goes no further than to the first that is missing. */
+  async #archiveHistories(timeline: number): Promise<void> {
     const content = await readTimelineHistory(this.#session, timeline);
     this.#historySha256 = createHash('sha256').update(content).digest('hex');
+    for (const ancestor of ancestorsWithHistory(timeline, content)) await this.#archiveAncestor(ancestor);
     const name = historyFileName(timeline);
     await this.#each(async (place, signal) => void (await putTimelineHistory(place, name, content, { signal })));
+  }
+
+  async #archiveAncestor(timeline: number): Promise<void> {
+    const content = this.#histories.get(timeline);
+    if (content === undefined) return;
+    await this.#each(async (place, signal) => {
+      if (await isHistoryArchived(place.store, place.folder, timeline, { signal })) return;
+      await putTimelineHistory(place, historyFileName(timeline), content, { signal });
+    });
   }
 
   async #each(step: (place: WalPlace, signal: AbortSignal) => Promise<void>): Promise<void> {

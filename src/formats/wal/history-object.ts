@@ -30,7 +30,19 @@ export async function readHistoryBytes(
   );
 }
 
-/** The same, understood. Error: `corrupt`, naming the object, also for what is no history. */
+/** Whether a history of the timeline is archived, whatever it says. */
+export async function isHistoryArchived(
+  store: ObjectStore,
+  folder: WalFolder,
+  timeline: number,
+  call: CallOptions,
+): Promise<boolean> {
+  return (
+    (await store.head(walKey(folder, { kind: 'history', name: historyFileName(timeline) }, ''), call)) !== undefined
+  );
+}
+
+/** What the archived history of a timeline says. Error: `corrupt`, naming the object, also for what is no history. */
 export async function readArchivedHistory(
   store: ObjectStore,
   folder: WalFolder,

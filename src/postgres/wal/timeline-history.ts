@@ -51,6 +51,12 @@ export function parseTimelineHistory(timeline: number, text: string): TimelineHi
   return { timeline, ancestors };
 }
 
+/** The timelines that a history file names and that have one themselves, oldest first: all but the first. */
+export function ancestorsWithHistory(timeline: number, content: Buffer): readonly number[] {
+  const { ancestors } = parseTimelineHistory(timeline, content.toString());
+  return ancestors.map((each) => each.timeline).filter((each) => each > 1);
+}
+
 /** The file as PostgreSQL writes it: each line but the first has an empty one before it. */
 export function formatTimelineHistory({ ancestors }: TimelineHistory): string {
   return ancestors.map(({ timeline, end, reason }) => `${timeline}\t${formatLsn(end)}\t${reason}\n`).join('\n');
