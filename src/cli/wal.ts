@@ -75,7 +75,7 @@ function registerPush(wal: Command, world: CliWorld): void {
     .command('push')
     .summary('archive one file of WAL (for archive_command)')
     .description(
-      'Archives one file of WAL, for archive_command. It succeeds only when every storage has the file; the same file again succeeds too, and another one of its name is refused.',
+      'Archives one file of WAL, for archive_command. It succeeds only when every storage has the file; the same file again succeeds too, and another one of its name is refused. Of a segment that the server has not finished, as the last one of a server that is lost, its records are archived; archive_mode = always, which hands over such ones on a standby, is not supported.',
     )
     .argument('<file>', 'the file, as archive_command has it: %p')
     .option('--database <name>', 'a database of the configuration (needed if there are several)');

@@ -1,9 +1,9 @@
 import { execFile } from 'node:child_process';
-import { chmod, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { MIB } from '../../src/common/bytes.ts';
+import { KIB, MIB } from '../../src/common/bytes.ts';
 import { systemClock } from '../../src/common/clock.ts';
 import { systemRandom } from '../../src/common/random.ts';
 import { operationContext } from '../../src/operations/context.ts';
@@ -41,11 +41,15 @@ afterAll(async () => {
   await directory[Symbol.asyncDispose]();
 });
 
-async function push(name: string, from = path.join(cluster.dataDirectory, 'pg_wal')): Promise<string | undefined> {
+async function push(
+  name: string,
+  from = path.join(cluster.dataDirectory, 'pg_wal'),
+  to = store,
+): Promise<string | undefined> {
   const { stores } = await pushWal(
     {
       source: 'shop',
-      stores: [{ name: 's3', store }],
+      stores: [{ name: 's3', store: to }],
       keys: NO_KEYS,
       file: path.join(from, name),
       dataDirectory: cluster.dataDirectory,
@@ -94,6 +98,45 @@ describe('files of WAL', () => {
     await writeFile(path.join(wal, '00000002.history'), '1\t0/5000060\tno recovery target specified\n');
     expect(await push('00000002.history')).toBe('stored');
     expect((await fetch('00000002.history'))?.toString()).toContain('0/5000060');
+  });
+
+  test('of a segment that is not finished are archived as far as it goes, until the whole is there', async () => {
+    const to = openS3Store(bucket.name, { prefix: 'unfinished' });
+    // Of an older segment before, and of none.
+    for (const makes of ['checkpoint', 'select 1']) {
+      await cluster.sql('select pg_switch_wal()');
+      await cluster.sql(makes);
+      await cluster.sql(load(1));
+      const name = await cluster.value('select pg_walfile_name(pg_current_wal_lsn())');
+      const file = path.join(cluster.dataDirectory, 'pg_wal', name);
+      const [early, late, other] = ['early', 'late', 'strange'].map((each) => directory.join(`${each} ${makes}`));
+      if (early === undefined || late === undefined || other === undefined) return;
+      for (const folderOf of [early, late]) {
+        await cluster.sql(load(100));
+        const end = await flushedLsn(cluster);
+        await mkdir(folderOf);
+        await copyFile(file, path.join(folderOf, name));
+        expect([await push(name, folderOf, to), await push(name, folderOf, to)]).toEqual(['stored', 'present']);
+        const archived = await fetch(name, to);
+        const content = await readFile(path.join(folderOf, name));
+        const bytes = Number(end % BigInt(MIB));
+        expect(archived?.subarray(0, bytes).equals(content.subarray(0, bytes))).toBe(true);
+        expect(archived?.subarray(bytes + 8 * KIB).every((byte) => byte === 0)).toBe(true);
+      }
+      expect(await push(name, early, to)).toBe('present');
+      // What no checksum covers, as of another server.
+      const strange = await readFile(path.join(late, name));
+      strange.writeUInt32LE(1, 2 * 8 * KIB + 20);
+      await mkdir(other);
+      await writeFile(path.join(other, name), strange);
+      await expect(push(name, other, to)).rejects.toMatchObject({ code: 'wal-conflict' });
+      await cluster.sql('select pg_switch_wal()');
+      await cluster.sql(load(1));
+      expect(await push(name, undefined, to)).toBe('stored');
+      expect((await fetch(name, to))?.equals(await readFile(file))).toBe(true);
+      expect([await push(name, late, to), await push(name, undefined, to)]).toEqual(['present', 'present']);
+      await expect(push(name, other, to)).rejects.toMatchObject({ code: 'wal-conflict' });
+    }
   });
 
   test('are absent only where that is proven', async () => {

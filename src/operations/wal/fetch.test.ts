@@ -1,6 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
-import { MadeLog, SEGMENT as LOG_SEGMENT, START, TABLESPACE, tablespaceData } from '../../../test/support/made-log.ts';
+import { LOG_SEGMENT_BYTES, LOG_START, MadeLog, TABLESPACE, tablespaceData } from '../../../test/support/made-log.ts';
 import { MemoryStore } from '../../../test/support/memory-store.ts';
 import { makeTempDirectory } from '../../../test/support/temp.ts';
 import { madeSegment, WAL_IDENTITY } from '../../../test/support/wal-bytes.ts';
@@ -166,12 +166,12 @@ test.each([
   const log = new MadeLog();
   log.record(10, 0, Buffer.alloc(9_000));
   const made = log.record(TABLESPACE.manager, TABLESPACE.info, tablespaceData(16_400, '/srv/ts'));
-  log.fillTo(LOG_SEGMENT);
-  const segment = { timeline: 1, number: START / BigInt(LOG_SEGMENT) };
+  log.fillTo(LOG_SEGMENT_BYTES);
+  const segment = { timeline: 1, number: LOG_START / BigInt(LOG_SEGMENT_BYTES) };
   const store = new MemoryStore();
   const place = { store, folder: WAL_FOLDER, sealer: undefined, keys: NO_KEYS };
   await openWalRecord(store, { ...WAL_FOLDER, segmentBytes }, operationContext());
-  const content = log.bytes.subarray(0, LOG_SEGMENT);
+  const content = log.bytes.subarray(0, LOG_SEGMENT_BYTES);
   if (bytes === segmentBytes) await putWalFile(place, pieceOf(segment, content));
   else await putWalDelta(place, pieceOf(segment, content, 0, bytes));
   await using directory = await makeTempDirectory();

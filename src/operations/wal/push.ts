@@ -4,18 +4,25 @@ import { open, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { BLOCK_BYTES } from '../../common/bytes.ts';
 import { isPgarkError, messageOf, PgarkError, systemCodeOf } from '../../common/errors.ts';
-import { type PutOutcome, putTimelineHistory, putWalFile } from '../../formats/wal/store-piece.ts';
+import { chainOfDeltas } from '../../formats/wal/archive-index.ts';
+import { findSegmentObjects } from '../../formats/wal/read-segment.ts';
+import { deltasOf, receivedPiece } from '../../formats/wal/received-piece.ts';
+import { type PutOutcome, putTimelineHistory, putWalDelta, putWalFile } from '../../formats/wal/store-piece.ts';
 import type { WalPlace } from '../../formats/wal/store-piece.ts';
 import type { WalPiece } from '../../formats/wal/wal-piece.ts';
 import type { DecryptionKeys, Sealer } from '../../pipeline/encryption/sealer.ts';
+import type { ReceivedWal } from '../../postgres/replication/segment-stream.ts';
+import { formatLsn } from '../../postgres/wal/lsn.ts';
 import { LONG_HEADER_BYTES, readLongPageHeader } from '../../postgres/wal/page-header.ts';
-import { SegmentContent } from '../../postgres/wal/segment-content.ts';
-import { isSegmentBytes, parseSegmentName, segmentEnd, segmentStart } from '../../postgres/wal/segment.ts';
+import { SegmentContent, type WalIdentity } from '../../postgres/wal/segment-content.ts';
+import { isSegmentBytes, parseSegmentName } from '../../postgres/wal/segment.ts';
 import { type ServerTime, serverTimeOfDate } from '../../postgres/wal/server-time.ts';
 import { parseHistoryFileName, parseTimelineHistory } from '../../postgres/wal/timeline-history.ts';
+import { unfinishedBytes } from '../../postgres/wal/unfinished-segment.ts';
 import { Repository } from '../../repository/repository.ts';
 import { parseWalFileName, type WalName } from '../../repository/wal-keys.ts';
 import type { OperationContext } from '../context.ts';
+import { isAsArchived } from './archived-beginning.ts';
 import type { WalStore } from './archives.ts';
 import { openWalRecord } from './open-wal-record.ts';
 import { systemIdentifierIn } from './control-file.ts';
@@ -39,8 +46,8 @@ export interface PushWalOutcome {
 }
 
 /**
- * Archives one file of a server's WAL, for archive_command. Resolves only when every storage has it, also if it had it before.
- * Errors: `usage` for what is no such file; `wal-conflict`, `corrupt`, `postgres-failed`, `store-…`. The server calls again
+ * Archives one file of a server's WAL, for archive_command. Resolves only when every storage has it, also if it had it before; of
+ * the file of a segment that the server has not finished, what is in it. Errors: `usage` for what is no such file; `wal-conflict`, `corrupt`, `postgres-failed`, `store-…`. The server calls again
  * after any of them.
  */
 export async function pushWal(request: PushWalRequest, context: OperationContext): Promise<PushWalOutcome> {
@@ -51,34 +58,44 @@ export async function pushWal(request: PushWalRequest, context: OperationContext
       hint: "archive_command = 'pgark wal push %p'",
     });
   }
-  const server = await serverOf(request, wal);
+  const { systemIdentifier, segmentBytes } = await serverOf(request, wal);
+  const segment =
+    segmentBytes === undefined ? undefined : await readSegment(file, wal, { systemIdentifier, segmentBytes });
+  if (segment !== undefined) tellUnfinished(segment, context);
   const outcomes = stores.map(async ({ name, store }) => {
     const place: WalPlace = {
       store,
-      folder: { source, systemIdentifier: server.systemIdentifier },
+      folder: { source, systemIdentifier },
       sealer: request.sealer,
       keys: request.keys,
     };
-    const outcome = await putInto(place, wal, file, server, context);
+    const outcome = await putInto(place, wal, { file, segment }, context);
     context.logger.debug('wal.pushed', `${wal.name}: ${outcome} in ${store.location}`, { name: wal.name, outcome });
     return { storage: name, outcome };
   });
   await Promise.allSettled(outcomes);
-  return { name: wal.name, systemIdentifier: server.systemIdentifier, stores: await Promise.all(outcomes) };
+  return { name: wal.name, systemIdentifier, stores: await Promise.all(outcomes) };
+}
+
+/** What is to be archived: of a segment what was read of it. */
+interface Pushed {
+  readonly file: string;
+  readonly segment: ReadSegment | undefined;
 }
 
 async function putInto(
   place: WalPlace,
   wal: WalName,
-  file: string,
-  { segmentBytes }: Server,
+  { file, segment }: Pushed,
   context: OperationContext,
 ): Promise<PutOutcome> {
   const { store, folder } = place;
   const call = { signal: context.signal };
-  if (segmentBytes !== undefined) {
-    await openWalRecord(store, { ...folder, segmentBytes }, { ...context, ...call });
-    return putWalFile(place, await segmentPiece(place, wal, file, segmentBytes), call);
+  if (segment !== undefined) {
+    const { received, identity } = segment;
+    await openWalRecord(store, { ...folder, segmentBytes: identity.segmentBytes }, { ...context, ...call });
+    if (received.to < identity.segmentBytes) return putBeginning(place, segment, context);
+    return putWalFile(place, receivedPiece(received, identity), call);
   }
   // A timeline may begin before its first segment is there.
   await new Repository(store, context).initialise({ ...call, pgarkVersion: context.pgarkVersion });
@@ -133,18 +150,26 @@ async function readHead(file: string): Promise<{ readonly systemIdentifier: stri
   throw new PgarkError('corrupt', `${file} does not begin as a segment of WAL does`);
 }
 
-async function segmentPiece({ folder }: WalPlace, wal: WalName, file: string, segmentBytes: number): Promise<WalPiece> {
-  const { systemIdentifier } = folder;
+/** A segment's file, and how much of it is the segment's. */
+interface ReadSegment {
+  readonly received: ReceivedWal;
+  readonly identity: WalIdentity;
+}
+
+async function readSegment(
+  file: string,
+  wal: WalName,
+  { systemIdentifier, segmentBytes }: Omit<WalIdentity, 'magic'>,
+): Promise<ReadSegment> {
   const segment = parseSegmentName(wal.name, segmentBytes);
   if (segment === undefined)
     throw new PgarkError('corrupt', `${wal.name} is no name of a segment of ${segmentBytes} bytes`);
-  const content = new SegmentContent(segment, { systemIdentifier, segmentBytes, magic: undefined });
-  const hash = createHash('sha256');
+  const identity = { systemIdentifier, segmentBytes, magic: undefined };
+  const content = new SegmentContent(segment, identity, { mayBeRecycled: true });
   let bytes = 0;
   await reading(file, async () => {
     for await (const chunk of createReadStream(file, { highWaterMark: BLOCK_BYTES })) {
       const block = chunk as Buffer;
-      hash.update(block);
       bytes += block.length;
       content.append(block);
     }
@@ -152,25 +177,45 @@ async function segmentPiece({ folder }: WalPlace, wal: WalName, file: string, se
   if (bytes !== segmentBytes) {
     throw new PgarkError('corrupt', `${file} has ${bytes} bytes, and a segment of this server has ${segmentBytes}`);
   }
+  const to = unfinishedBytes(content) ?? segmentBytes;
+  if (to === 0) {
+    throw new PgarkError('corrupt', `${file} is not finished, and no record in it is whole`, {
+      hint: 'archive_mode = always hands over segments that a standby has not finished, and is not supported',
+    });
+  }
   const written = await writtenAt(file);
-  return {
-    wal,
-    facts: {
-      systemIdentifier,
-      segmentBytes,
-      timeline: segment.timeline,
-      from: segmentStart(segment, segmentBytes),
-      to: segmentEnd(segment, segmentBytes),
-      since: written,
-      until: written,
-      serverEnd: undefined,
-      bytes,
-      sha256: hash.digest('hex'),
-    },
-    content: async function* () {
-      yield* content.views(0, segmentBytes);
-    },
-  };
+  return { received: { content, from: 0, to, since: written, until: written, serverEnd: undefined }, identity };
+}
+
+/** Who stores it as a whole archives the end of the server's log in the place of what came behind it. */
+function tellUnfinished({ received: { content, to }, identity }: ReadSegment, { logger }: OperationContext): void {
+  if (to === identity.segmentBytes) return;
+  const end = formatLsn(content.end - BigInt(identity.segmentBytes - to));
+  logger.warning(
+    'wal.unfinished',
+    `${content.name} is not finished, its records end at ${end}: it is archived up to there; archive_mode = always is not supported`,
+    { segment: content.name, lsn: end },
+  );
+}
+
+/**
+ * Archives what the file of an unfinished segment has and the archive has not, behind what is there: nothing is replaced, and
+ * whoever has the whole segment archives that. Error: `wal-conflict` where the archive has something else of it.
+ */
+async function putBeginning(
+  place: WalPlace,
+  { received, identity }: ReadSegment,
+  { logger, signal }: OperationContext,
+): Promise<PutOutcome> {
+  const { name } = received.content;
+  const objects = await findSegmentObjects(place.store, place.folder, name, { signal });
+  await isAsArchived(received, { place, name, objects }, logger, signal);
+  const reached = objects.whole === undefined ? (chainOfDeltas(objects.deltas).at(-1)?.to ?? 0) : identity.segmentBytes;
+  if (reached >= received.to) return 'present';
+  for (const part of deltasOf({ ...received, from: reached })) {
+    await putWalDelta(place, receivedPiece(part, identity), { signal });
+  }
+  return 'stored';
 }
 
 /** The last, partial segment of a timeline, which holds anything behind its end; and the label of a backup. */

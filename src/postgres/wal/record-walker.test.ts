@@ -1,5 +1,12 @@
 import { describe, expect, test } from 'vitest';
-import { MadeLog, PAGE, SEGMENT, START, TABLESPACE, tablespaceData } from '../../../test/support/made-log.ts';
+import {
+  LOG_SEGMENT_BYTES as SEGMENT,
+  LOG_START as START,
+  MadeLog,
+  PAGE_BYTES as PAGE,
+  TABLESPACE,
+  tablespaceData,
+} from '../../../test/support/made-log.ts';
 import type { Landmark } from './record.ts';
 import { RecordWalker } from './record-walker.ts';
 

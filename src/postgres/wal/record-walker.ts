@@ -1,4 +1,5 @@
 import { PgarkError } from '../../common/errors.ts';
+import { addToCrc32c, CRC32C_BEGIN, endOfCrc32c } from './crc32c.ts';
 import { formatLsn, type Lsn } from './lsn.ts';
 import { isZeroHeader, LONG_HEADER_BYTES, readLongPageHeader, readPageHeader } from './page-header.ts';
 import {
@@ -18,6 +19,8 @@ const LONG_HEADER = 40;
 const CONTINUES_FLAG = 0x0001;
 const OVERWRITES_FLAG = 0x0008;
 const ALIGNMENT = 8;
+/** Where a record's checksum is (xl_crc): of all behind its header, and then of the header before it. */
+const CRC_OFFSET = 20;
 
 /** Where a record begins, and behind its last byte. */
 export interface RecordPlace {
@@ -31,6 +34,8 @@ interface OpenRecord {
   readonly head: Uint8Array;
   headBytes: number;
   leftBytes: number;
+  /** Of what has come of it behind its header. */
+  crc: number;
 }
 
 /**
@@ -41,6 +46,7 @@ interface OpenRecord {
  */
 export class RecordWalker {
   readonly #segmentBytes: bigint;
+  readonly #checksums: boolean;
   /** Of the page that comes next, or has begun to come. */
   #pageStart: Lsn;
   #pageBytes = 0;
@@ -55,10 +61,21 @@ export class RecordWalker {
   #last: RecordPlace | undefined;
   #found: Landmark[] = [];
 
-  /** `start`: of a segment. */
-  constructor(start: Lsn, segmentBytes: number) {
+  /** `start`: of a segment. `checksums`: a record that has not its checksum is `corrupt` too. */
+  constructor(start: Lsn, segmentBytes: number, { checksums = false }: { readonly checksums?: boolean } = {}) {
     this.#pageStart = start;
     this.#segmentBytes = BigInt(segmentBytes);
+    this.#checksums = checksums;
+  }
+
+  /** The last record was a switch: the rest of its segment is empty. */
+  get isSwitched(): boolean {
+    return this.#isSwitched;
+  }
+
+  /** Where a record would have begun, there was none. */
+  get isAtEnd(): boolean {
+    return this.#isAtEnd;
   }
 
   /** The last record of which all has come, with the page that its last byte is in, or `finish` was called. */
@@ -186,11 +203,12 @@ export class RecordWalker {
     const lsn = this.#pageStart + BigInt(at);
     if (at + bytes <= page.length) {
       // As most are: whole on this page.
-      this.#complete(page.subarray(at, at + Math.min(bytes, RECORD_HEAD_BYTES_MAX)), lsn, at + bytes);
+      const crc = this.#addToCrc(CRC32C_BEGIN, page.subarray(at + RECORD_HEADER_BYTES, at + bytes));
+      this.#complete(page.subarray(at, at + Math.min(bytes, RECORD_HEAD_BYTES_MAX)), { lsn, crc }, at + bytes);
       return this.#isSwitched ? undefined : at + aligned(bytes);
     }
     const head = this.#head.subarray(0, Math.min(bytes, RECORD_HEAD_BYTES_MAX));
-    this.#record = { lsn, head, headBytes: 0, leftBytes: bytes };
+    this.#record = { lsn, head, headBytes: 0, leftBytes: bytes, crc: CRC32C_BEGIN };
     return this.#take(page, at, this.#record);
   }
 
@@ -199,16 +217,28 @@ export class RecordWalker {
     const bytes = Math.min(record.leftBytes, page.length - at);
     const ofHead = Math.min(bytes, head.length - record.headBytes);
     head.set(page.subarray(at, at + ofHead), record.headBytes);
+    const ofHeader = Math.min(bytes, Math.max(0, RECORD_HEADER_BYTES - record.headBytes));
+    record.crc = this.#addToCrc(record.crc, page.subarray(at + ofHeader, at + bytes));
     record.headBytes += ofHead;
     record.leftBytes -= bytes;
     if (record.leftBytes > 0) return undefined;
     this.#record = undefined;
-    this.#complete(head, record.lsn, at + bytes);
+    this.#complete(head, record, at + bytes);
     return this.#isSwitched ? undefined : at + aligned(bytes);
   }
 
-  #complete(head: Uint8Array, lsn: Lsn, endOffset: number): void {
+  #addToCrc(crc: number, bytes: Uint8Array): number {
+    return this.#checksums ? addToCrc32c(crc, bytes) : crc;
+  }
+
+  #complete(head: Uint8Array, { lsn, crc }: Pick<OpenRecord, 'lsn' | 'crc'>, endOffset: number): void {
     const view = viewOf(head);
+    if (
+      this.#checksums &&
+      endOfCrc32c(addToCrc32c(crc, head.subarray(0, CRC_OFFSET))) !== view.getUint32(CRC_OFFSET, true)
+    ) {
+      throw this.#broken(endOffset, `the record at ${formatLsn(lsn)} has not its checksum`);
+    }
     const before = view.getBigUint64(8, true);
     if (this.#last !== undefined && before !== this.#last.lsn) {
       throw this.#broken(

@@ -39,12 +39,18 @@ export class SegmentContent {
   #pageBytes = 0;
   #magic: number | undefined;
   #timeline = 0;
-  /** A page of zeros was seen. */
-  #switched = false;
+  readonly #mayBeRecycled: boolean;
+  #unwrittenFrom: number | undefined;
+  #isRecycled = false;
 
-  constructor(segment: Segment, identity: WalIdentity) {
+  /**
+   * `mayBeRecycled`: it comes from a server's own file, which was that of an older segment before. Whose pages may stand at its
+   * end, where it was not written yet.
+   */
+  constructor(segment: Segment, identity: WalIdentity, { mayBeRecycled = false }: { mayBeRecycled?: boolean } = {}) {
     this.segment = segment;
     this.#identity = identity;
+    this.#mayBeRecycled = mayBeRecycled;
     this.#start = segmentStart(segment, identity.segmentBytes);
     this.#magic = identity.magic;
   }
@@ -55,6 +61,16 @@ export class SegmentContent {
 
   get filledBytes(): number {
     return this.#filledBytes;
+  }
+
+  /** Where the first page begins that is empty, or an older segment's; none behind it is this one's. */
+  get unwrittenFrom(): number | undefined {
+    return this.#unwrittenFrom;
+  }
+
+  /** Pages of an older segment are at its end. */
+  get isRecycled(): boolean {
+    return this.#isRecycled;
   }
 
   /** The position behind the last byte. */
@@ -135,12 +151,16 @@ export class SegmentContent {
 
   #checkPage(view: DataView, offset: number): void {
     const at = this.#nextPage;
-    if (at > 0 && isZeroHeader(view, offset)) {
-      this.#switched = true;
+    const { magic, timeline, address } = readPageHeader(view, offset);
+    const isOlder = this.#mayBeRecycled && magic === this.#magic && address < this.#start;
+    if (at > 0 && (isOlder || isZeroHeader(view, offset))) {
+      this.#unwrittenFrom ??= at;
+      this.#isRecycled ||= isOlder;
       return;
     }
-    if (this.#switched) throw this.#damaged(at, 'a page follows one of zeros, which only the end of a segment has');
-    const { magic, timeline, address } = readPageHeader(view, offset);
+    if (this.#unwrittenFrom !== undefined) {
+      throw this.#damaged(at, 'a page follows one that was not written, which only the end of a segment has');
+    }
     if (magic !== this.#magic) {
       throw this.#damaged(at, `its magic number is ${hex(magic)}, not ${hex(this.#magic ?? 0)} as that of its server`);
     }

@@ -1,0 +1,66 @@
+import { isPgarkError } from '../../common/errors.ts';
+import { isSegmentSwitch, RECORD_HEADER_BYTES } from './record.ts';
+import { RecordWalker } from './record-walker.ts';
+import type { SegmentContent } from './segment-content.ts';
+import { segmentStart } from './segment.ts';
+
+/** Where the first record of a segment begins, or goes on. */
+const FIRST_RECORD_OFFSET = 40;
+/** No record ends so close to the end of its segment that the rest holds no length of another one. */
+const LENGTH_BYTES = 8;
+
+/**
+ * How many of its first bytes are records for sure, where the content is the file of a segment that its server has not finished:
+ * a file has its length before it is written, and holds zeros or an older segment behind its records. Undefined for a segment that
+ * is finished, as it is where a record goes on in the next one, or behind a switch; and for one that is damaged in its midst, of
+ * which nobody can tell.
+ */
+export function unfinishedBytes(content: SegmentContent): number | undefined {
+  const { unwrittenFrom, isRecycled, filledBytes } = content;
+  const writtenBytes = unwrittenFrom ?? filledBytes;
+  if (!isRecycled) {
+    // Most are full, and need not be read once more.
+    if (unwrittenFrom === undefined && !isEmpty(content, filledBytes - LENGTH_BYTES, filledBytes)) return undefined;
+    const { walker, isSound } = walk(content, writtenBytes);
+    const isFull = unwrittenFrom === undefined && !walker.isAtEnd;
+    if (!isSound || walker.isSwitched || isFull || beginsWithSwitch(content, walker)) return undefined;
+  }
+  const { last } = walk(content, writtenBytes, { checksums: true }).walker;
+  return last === undefined ? 0 : Number(last.end - startOf(content));
+}
+
+function walk(
+  content: SegmentContent,
+  bytes: number,
+  options: { readonly checksums?: boolean } = {},
+): { readonly walker: RecordWalker; readonly isSound: boolean } {
+  const walker = new RecordWalker(startOf(content), content.filledBytes, options);
+  try {
+    for (const view of content.views(0, bytes)) walker.push(view);
+    return { walker, isSound: true };
+  } catch (error) {
+    if (!isPgarkError(error, 'corrupt')) throw error;
+    return { walker, isSound: false };
+  }
+}
+
+/** A switch that began in the segment before: nothing but its end is in this one. */
+function beginsWithSwitch(content: SegmentContent, { last }: RecordWalker): boolean {
+  const [page] = content.views(0, FIRST_RECORD_OFFSET + RECORD_HEADER_BYTES);
+  if (page === undefined || last !== undefined) return false;
+  const rest = new DataView(page.buffer, page.byteOffset).getUint32(16, true);
+  // Its kind is in the last eight bytes, and it has no others than those of its header.
+  if (rest === 0 || rest >= RECORD_HEADER_BYTES || rest % 8 !== 0) return false;
+  const headOffset = page.byteOffset + FIRST_RECORD_OFFSET + rest - RECORD_HEADER_BYTES;
+  const head = new DataView(page.buffer, headOffset, RECORD_HEADER_BYTES);
+  return isSegmentSwitch(head) && isEmpty(content, FIRST_RECORD_OFFSET + rest, content.filledBytes);
+}
+
+function isEmpty(content: SegmentContent, from: number, to: number): boolean {
+  for (const view of content.views(from, to)) if (view.some((byte) => byte !== 0)) return false;
+  return true;
+}
+
+function startOf({ segment, filledBytes }: SegmentContent): bigint {
+  return segmentStart(segment, filledBytes);
+}
