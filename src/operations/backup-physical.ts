@@ -6,7 +6,12 @@ import { connect } from '../postgres/client/connect.ts';
 import { readDatabaseFacts, readServerFacts } from '../postgres/client/preflight.ts';
 import { withSession } from '../postgres/client/with-session.ts';
 import { type IncrementalFacts, readIncrementalFacts } from '../postgres/replication/incremental-facts.ts';
-import { checkReplicationLogin, checkReplicationSettings, checkSameServer } from '../postgres/replication/preflight.ts';
+import {
+  checkReplicationLogin,
+  checkReplicationSettings,
+  checkSameServer,
+  checkTablespaces,
+} from '../postgres/replication/preflight.ts';
 import { keys } from '../repository/keys.ts';
 import { pgarkVersion } from '../version.ts';
 import type { BackupFile, BackupFormat } from './backup-format.ts';
@@ -50,6 +55,7 @@ export function physicalFormat(
       const { server, database, facts } = await withSession(opening, signal, async (session) => {
         const found = await readServerFacts(session);
         await checkReplicationSettings(session);
+        await checkTablespaces(session, found);
         return {
           server: found,
           database: await readDatabaseFacts(session, found),

@@ -3,7 +3,12 @@ import type { ConnectionParameters } from '../postgres/client/connection-paramet
 import { readServerFacts } from '../postgres/client/preflight.ts';
 import { withSession } from '../postgres/client/with-session.ts';
 import { type IncrementalFacts, readIncrementalFacts } from '../postgres/replication/incremental-facts.ts';
-import { checkReplicationLogin, checkReplicationSettings, checkSameServer } from '../postgres/replication/preflight.ts';
+import {
+  checkReplicationLogin,
+  checkReplicationSettings,
+  checkSameServer,
+  checkTablespaces,
+} from '../postgres/replication/preflight.ts';
 
 /**
  * Whether a physical backup can be made, by all that a backup itself asks before it begins. Errors:
@@ -14,11 +19,13 @@ export async function examineReplication(
   signal: AbortSignal,
 ): Promise<IncrementalFacts> {
   const login = { applicationName: 'pgark doctor', signal };
-  const { server, facts } = await withSession(connect(connection, login), signal, async (session) => {
+  const { server: found, facts } = await withSession(connect(connection, login), signal, async (session) => {
     await checkReplicationSettings(session);
-    return { server: await readServerFacts(session), facts: await readIncrementalFacts(session) };
+    const server = await readServerFacts(session);
+    await checkTablespaces(session, server);
+    return { server, facts: await readIncrementalFacts(session) };
   });
-  checkSameServer(server, (await checkReplicationLogin(connection, login)).systemIdentifier);
+  checkSameServer(found, (await checkReplicationLogin(connection, login)).systemIdentifier);
   return facts;
 }
 

@@ -65,6 +65,21 @@ describe('a physical backup is refused before any work', () => {
     await cluster.until(`not exists (select from pg_stat_activity where application_name = 'busy')`);
   });
 
+  test('where the server would leave out tablespaces that are in place', async ({ skip }) => {
+    const major = Number(await cluster.value('show server_version_num')) / 10_000;
+    if (major >= 16) skip('it sends them');
+    await using disk = await fileDestination('disk');
+    await cluster.set('allow_in_place_tablespaces', 'on');
+    await cluster.sql(`CREATE TABLESPACE within LOCATION ''`);
+    await cluster.sql('CREATE TABLE inside TABLESPACE within AS SELECT 1 AS n');
+    const error = await errorOf(backUpServer(cluster, [disk], { connection: connectionOf('copier') }));
+    await cluster.sql('DROP TABLE inside');
+    await cluster.sql('DROP TABLESPACE within');
+    await cluster.set('allow_in_place_tablespaces', undefined);
+    expect(error).toMatchObject({ code: 'postgres-settings', message: expect.stringMatching(/: "within"$/) });
+    expect(await keysOf(disk.store)).toEqual([]);
+  });
+
   test('and done by a role that may replicate and read nothing', async () => {
     await using disk = await fileDestination('disk');
     const outcome = await backUpServer(cluster, [disk], { connection: connectionOf('copier') });

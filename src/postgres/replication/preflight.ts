@@ -48,6 +48,26 @@ export async function checkReplicationSettings(session: Session): Promise<void> 
   }
 }
 
+/** Since this version a server sends what is in tablespaces that are folders of its own data directory. */
+const IN_PLACE_SENT_SINCE = 16;
+
+/**
+ * Finds out, on an ordinary session, whether a base backup has all tablespaces. An older server passes over those that are in place
+ * (allow_in_place_tablespaces), and lists nothing of them either. Error: `postgres-settings`.
+ */
+export async function checkTablespaces(session: Session, { major }: Pick<ServerFacts, 'major'>): Promise<void> {
+  if (major >= IN_PLACE_SENT_SINCE) return;
+  const inPlace = await session.query<{ name: string }>(
+    `select spcname as name from pg_tablespace
+      where starts_with(pg_tablespace_location(oid), 'pg_tblspc/') order by spcname`,
+  );
+  if (inPlace.length === 0) return;
+  const names = inPlace.map(({ name }) => quoteIdentifier(name)).join(', ');
+  throw settingError(`PostgreSQL ${major} leaves tablespaces in place out of base backups: ${names}`, {
+    hint: 'move what is in them to other tablespaces (ALTER TABLE … SET TABLESPACE) and drop them, or upgrade the server to 16 or newer',
+  });
+}
+
 /** Opens a connection for replication and closes it. Resolves with what the server behind it is. */
 export async function checkReplicationLogin(
   parameters: ConnectionParameters,
