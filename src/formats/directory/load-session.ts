@@ -5,7 +5,7 @@ import type { Logger } from '../../common/log.ts';
 import type { Random } from '../../common/random.ts';
 import { withRetries } from '../../common/retry.ts';
 import { connect, quoteLiteral, type Session } from '../../postgres/client/connect.ts';
-import { LostBackends } from '../../postgres/client/lost-backends.ts';
+import type { LostBackends } from '../../postgres/client/lost-backends.ts';
 import type { ConnectionParameters } from '../../postgres/client/connection-parameters.ts';
 
 export interface LoadSessionOptions {
