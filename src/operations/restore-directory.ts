@@ -3,7 +3,7 @@ import { GIB } from '../common/bytes.ts';
 import { PgarkError } from '../common/errors.ts';
 import { readParents } from '../formats/physical/backup-chain.ts';
 import type { FetchProgram } from '../formats/physical/fetch-script.ts';
-import { checkSpan, fetchSpan } from '../formats/physical/fetch-wal.ts';
+import { fetchSpan, refuseTablespacesOf } from '../formats/physical/fetch-wal.ts';
 import { findSpan, spanOf, type WalSpan } from '../formats/physical/needed-wal.ts';
 import { PhysicalObjects } from '../formats/physical/physical-objects.ts';
 import { type BaseTarget, inspectTarget, RestoredBase } from '../formats/physical/restore-base.ts';
@@ -253,7 +253,7 @@ async function checkWalFirst(
   if (!(wanted?.verifyFirst ?? isShort)) return [];
   if (recovery !== undefined) return checkWal(recovery, { allowsTablespacePaths });
   // All of it is read once more when it is put beside the backup; this is for a refusal before that.
-  if (!allowsTablespacePaths) await checkSpan(span, access, { refusesTablespaces: true });
+  if (!allowsTablespacePaths) await refuseTablespacesOf(span, access);
   return [];
 }
 

@@ -46,16 +46,27 @@ export async function fetchSpan(
  * Reads the segments of a span through, as `fetchSpan` would, and writes nothing. Errors: as those of `fetchSpan`, without those
  * of writing; `corrupt` also for the history of a later timeline.
  */
-export async function checkSpan(
+export async function checkSpan(span: WalSpan, access: SourceAccess): Promise<void> {
+  await readSegments(span, access, () => undefined);
+  if (span.timeline > 1) await readHistory(span, access);
+  // Those of timelines behind its own lead from it to what came later.
+  for await (const _ of laterTimelines(access.store, span.folder, span.timeline, { signal: access.signal })) void _;
+}
+
+/** Refuses a span before `fetchSpan` would for its tablespaces, and writes nothing. Errors: as those of `fetchSpan`. */
+export async function refuseTablespacesOf(span: WalSpan, access: SourceAccess): Promise<void> {
+  await readSegments(span, access, () => new TablespaceWatch(span));
+}
+
+async function readSegments(
   span: WalSpan,
   access: SourceAccess,
-  { refusesTablespaces = false } = {},
+  makeWatch: () => TablespaceWatch | undefined,
 ): Promise<void> {
-  const { store, signal } = access;
-  const segments = await findSpan(store, span, { signal });
-  await inParallel(segments, FETCHES, signal, async (take, either) => {
+  const segments = await findSpan(access.store, span, { signal: access.signal });
+  await inParallel(segments, FETCHES, access.signal, async (take, either) => {
     for (let segment = take(); segment !== undefined; segment = take()) {
-      const watch = refusesTablespaces ? new TablespaceWatch(span) : undefined;
+      const watch = makeWatch();
       for (const part of segment.parts) {
         let at = part.from;
         for await (const block of contentOf(part, span, { ...access, signal: either })) {
@@ -67,9 +78,6 @@ export async function checkSpan(
       watch?.finish();
     }
   });
-  if (span.timeline > 1) await readHistory(span, access);
-  // Those of timelines behind its own lead from it to what came later.
-  for await (const _ of laterTimelines(store, span.folder, span.timeline, { signal })) void _;
 }
 
 /**
