@@ -47,8 +47,8 @@ export interface PushWalOutcome {
 
 /**
  * Archives one file of a server's WAL, for archive_command. Resolves only when every storage has it, also if it had it before; of
- * the file of a segment that the server has not finished, what is in it. Errors: `usage` for what is no such file; `wal-conflict`, `corrupt`, `postgres-failed`, `store-…`. The server calls again
- * after any of them.
+ * the file of a segment that the server has not finished, what is in it. Errors: `usage` for what is no such file; `wal-conflict`,
+ * `corrupt`, `postgres-failed`, `store-…`. The server calls again after any of them.
  */
 export async function pushWal(request: PushWalRequest, context: OperationContext): Promise<PushWalOutcome> {
   const { file, source, stores } = request;
@@ -187,7 +187,7 @@ async function readSegment(
   return { received: { content, from: 0, to, since: written, until: written, serverEnd: undefined }, identity };
 }
 
-/** Who stores it as a whole archives the end of the server's log in the place of what came behind it. */
+/** Archivers hand over none, but with a setting that is not supported; whoever salvages one by hand wants to know how far it goes. */
 function tellUnfinished({ received: { content, to }, identity }: ReadSegment, { logger }: OperationContext): void {
   if (to === identity.segmentBytes) return;
   const end = formatLsn(content.end - BigInt(identity.segmentBytes - to));

@@ -6,7 +6,7 @@ import { segmentStart } from './segment.ts';
 
 /** Where the first record of a segment begins, or goes on. */
 const FIRST_RECORD_OFFSET = 40;
-/** No record ends so close to the end of its segment that the rest holds no length of another one. */
+/** Records begin at multiples of it, with their length: where the last of these is not zero, no end is before it. */
 const LENGTH_BYTES = 8;
 
 /**
