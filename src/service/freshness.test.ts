@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { at, HistoryPlace, plan } from '../../test/support/protection.ts';
 import type { Config } from '../config/model.ts';
 import type { PlannedBackup } from '../observability/expectations.ts';
-import { buildProtectionState } from '../observability/protection-state.ts';
+import { buildProtectionState, isOverdue } from '../observability/protection-state.ts';
 import { freshnessEvents } from './freshness.ts';
 
 const now = at('2026-11-20T12:00Z');
@@ -13,34 +13,32 @@ function configOf(jobs: Readonly<Record<string, PlannedBackup['format']>>): Conf
   return { databases: new Map([['shop', { jobs: new Map(made) }]]) } as unknown as Config;
 }
 
-/** What is told of a source whose plain backups may be so many hours old, and those of its server so many. */
-async function told(
-  jobs: Parameters<typeof configOf>[0],
-  maxAgeHours: { plain: number; physical?: number },
-  backedUp = true,
-) {
+/** What is told of a source whose plain backups may be so many hours old, if there is one of this night. */
+async function told(jobs: Parameters<typeof configOf>[0], hours: number, { backedUp = true } = {}) {
   const place = new HistoryPlace(now);
   if (backedUp) await place.backup(at('2026-11-20T02:00Z'));
-  const plans = Object.entries(maxAgeHours).map(([format, hours]) =>
-    plan({ format: format as PlannedBackup['format'], maxAgeMs: hours * 3_600_000 }),
-  );
+  const plans = [plan({ maxAgeMs: hours * 3_600_000 })];
   return freshnessEvents(configOf(jobs), buildProtectionState(await place.inputs({ plans })));
 }
 
 describe('what is told of freshness', () => {
   test('is a problem while a backup is overdue, and the end of just that while it is fresh', async () => {
     const about = { at: now, source: 'shop', database: 'shop', storage: 'r2', job: 'nightly' };
-    expect(await told({ nightly: 'plain' }, { plain: 9 })).toMatchObject([{ ...about, event: 'overdue' }]);
-    expect(await told({ nightly: 'plain' }, { plain: 11 })).toEqual([{ ...about, event: 'resolved', of: 'overdue' }]);
+    expect(await told({ nightly: 'plain' }, 9)).toMatchObject([{ ...about, event: 'overdue' }]);
+    expect(await told({ nightly: 'plain' }, 11)).toEqual([{ ...about, event: 'resolved', of: 'overdue' }]);
   });
 
   test('is nothing of a database that has no backup and has time for one', async () => {
-    expect(await told({ nightly: 'plain' }, { plain: 11 }, false)).toEqual([]);
+    expect(await told({ nightly: 'plain' }, 11, { backedUp: false })).toEqual([]);
   });
 
   test('is no end of what another format is overdue of', async () => {
     const jobs = { nightly: 'plain', weekly: 'plain', server: 'physical', daily: 'physical' } as const;
-    const hours = { plain: 11, physical: 0 };
-    expect(await told(jobs, hours)).toMatchObject([{ event: 'overdue' }]);
+    const place = new HistoryPlace(now);
+    await place.backup(at('2026-11-20T02:00Z'));
+    await place.backup(at('2026-11-18T02:00Z'), { format: 'physical' });
+    const state = buildProtectionState(await place.inputs({ plans: [plan(), plan({ format: 'physical' })] }));
+    expect(state.backups.map((backup) => isOverdue(backup, now))).toEqual([false, true]);
+    expect(freshnessEvents(configOf(jobs), state)).toMatchObject([{ event: 'overdue' }]);
   });
 });
