@@ -35,6 +35,8 @@ export class DueClaim {
   readonly #of: Claimable;
   readonly #fired: Fired;
   readonly #world: { readonly stores: Stores; readonly context: OperationContext };
+  /** It is another host's too, which backs up another server. */
+  #isBesideOther = false;
   #held: { readonly store: ObjectStore; readonly token: string } | undefined;
 
   constructor(of: Claimable, fired: Fired, world: { readonly stores: Stores; readonly context: OperationContext }) {
@@ -43,8 +45,9 @@ export class DueClaim {
     this.#world = world;
   }
 
-  get isHeld(): boolean {
-    return this.#held !== undefined;
+  /** Whether nobody else carries out this due time for this server. */
+  get isOwn(): boolean {
+    return this.#held !== undefined || this.#isBesideOther;
   }
 
   /**
@@ -52,7 +55,7 @@ export class DueClaim {
    * Only the last storage to ask is given the time that its own retries take: nothing is to begin late for one that is away.
    */
   async take(): Promise<Extract<ClaimAnswer, { kind: 'taken' }> | undefined> {
-    if (this.isHeld) return undefined;
+    if (this.isOwn) return undefined;
     const { stores, context } = this.#world;
     const { id, source, job, schedule, storages } = this.#of;
     const { clock, random, host, pid, signal, logger } = context;
@@ -108,9 +111,10 @@ export class DueClaim {
     try {
       const other = await otherServerOf(new Repository(store, context), source, connection, limit);
       if (other === undefined) return false;
+      this.#isBesideOther = true;
       logger.warning(
         'source.other_server',
-        `${id}: ${host} (pid ${pid}) has begun what is due, but there are backups of another server by this name, ${describeServer(other)}: it is carried out here too. If these are two servers, give each a BACKUP_NAME or a storage prefix of its own`,
+        `${id}: ${host} (pid ${pid}) has begun what is due, but there are backups of another server by this name, ${describeServer(other)}: it is carried out here too. After a move or pg_upgrade there is nothing to do; if these are two servers, give each a BACKUP_NAME or a storage prefix of its own`,
         { job: id, host, pid, other },
       );
       return true;

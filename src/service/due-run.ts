@@ -139,7 +139,7 @@ class DueRun {
    * run that was taken for dead, and holds the lock, is not.
    */
   #isAgain(result: JobResult): boolean {
-    if (isLocked(result)) return this.#claim.isHeld && !this.#fired.resumes;
+    if (isLocked(result)) return this.#claim.isOwn && !this.#fired.resumes;
     return isPassing(result) && this.#failures <= this.#options.retry.retriesMax;
   }
 }

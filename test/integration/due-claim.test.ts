@@ -19,6 +19,7 @@ const DUE = new Date('2026-11-20T02:00:00Z');
 /** A storage with a backup, whose next due time another host has taken; and what this host makes of that. */
 async function takenElsewhere(change: (manifest: string) => string): Promise<{
   readonly taken: unknown;
+  readonly isOwn: boolean;
   readonly warnings: readonly string[];
 }> {
   await using database = await createDatabase({ name: 'claimed' });
@@ -77,23 +78,26 @@ async function takenElsewhere(change: (manifest: string) => string): Promise<{
   const taken = await claim.take();
   const { body } = await store.get(keys.schedule('shop', 'nightly'));
   expect(JSON.parse((await bytesOf(body)).toString())).toMatchObject({ host: 'other' });
-  return { taken, warnings };
+  return { taken, isOwn: claim.isOwn, warnings };
 }
 
 describe('a due time that another host has taken', () => {
   test('is left to it where it backs up the same server', async () => {
-    const { taken, warnings } = await takenElsewhere((manifest) => manifest);
+    const { taken, isOwn, warnings } = await takenElsewhere((manifest) => manifest);
+    expect(isOwn).toBe(false);
     expect(taken).toMatchObject({ kind: 'taken', host: 'other' });
     expect(warnings).toEqual([]);
   });
 
   test('is carried out here too where backups of another server have the same name', async () => {
     const identifier = /("systemIdentifier": ?)"\d+"/;
-    const { taken, warnings } = await takenElsewhere((manifest) => {
+    const { taken, isOwn, warnings } = await takenElsewhere((manifest) => {
       expect(manifest).toMatch(identifier);
       return manifest.replace(identifier, '$1"7300000000000000001"');
     });
     expect(taken).toBeUndefined();
+    // The end of the other one's run is waited for.
+    expect(isOwn).toBe(true);
     expect(warnings).toEqual(['source.other_server']);
   });
 });
