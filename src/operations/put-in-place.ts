@@ -5,6 +5,7 @@ import type { Run } from '../runs/run.ts';
 import type { BesideApproach, LoadOrder } from './restore-approach.ts';
 import {
   closeLikeOld,
+  giveComment,
   giveProperties,
   markTemplate,
   noteSubscriptions,
@@ -33,7 +34,8 @@ export async function putInPlace(
     if (!replaces) {
       const wanted = leaveOut?.privileges === true ? withoutGrants(like) : like;
       await giveProperties(session, wanted, { ...connection, database: loaded }, run);
-      await renameLoaded(session, helper, { ...names, comment: like?.properties?.comment });
+      await renameLoaded(session, helper, names);
+      await giveComment(helper, current, like?.properties?.comment, run);
       if (like?.properties?.isTemplate === true) await markTemplate(helper, current, run);
       return;
     }
@@ -41,7 +43,8 @@ export async function putInPlace(
     if (old !== undefined) await takeOverProperties(session, old, loaded);
     const closed = await session.query('select from pg_database where datname = $1 and not datallowconn', [current]);
     if (closed.length > 0) await closeLikeOld(session, loaded, current, run);
-    await swapDatabases(session, helper, { ...names, comment: old?.comment });
+    await swapDatabases(session, helper, names);
+    await giveComment(helper, current, old?.comment, run);
     if (old?.isTemplate === true) await markTemplate(helper, current, run);
   } finally {
     await Promise.all([session.close(), helper.close()]);

@@ -1,6 +1,6 @@
 import { messageOf } from '../common/errors.ts';
 import type { LoadSource } from '../formats/load-source.ts';
-import { connect, quoteIdentifier, type Session, sqlStateOf } from '../postgres/client/connect.ts';
+import { connect, quoteIdentifier, quoteLiteral, type Session, sqlStateOf } from '../postgres/client/connect.ts';
 import type { ConnectionParameters } from '../postgres/client/connection-parameters.ts';
 import {
   chooseTablespace,
@@ -121,6 +121,18 @@ export async function noteSubscriptions(session: Session, database: string, run:
 export async function markTemplate(session: Session, database: string, run: Run): Promise<void> {
   const sql = `ALTER DATABASE ${quoteIdentifier(database)} IS_TEMPLATE true`;
   await attempt(session, sql, 'the database is no template, as the original was', run);
+}
+
+/** The database these sessions are in may be of an encoding that lacks some of its characters. */
+export async function giveComment(
+  session: Session,
+  database: string,
+  comment: string | undefined,
+  run: Run,
+): Promise<void> {
+  if (comment === undefined) return;
+  const sql = `COMMENT ON DATABASE ${quoteIdentifier(database)} IS ${quoteLiteral(comment)}`;
+  await attempt(session, sql, 'the database does not have the comment of the original', run);
 }
 
 /** Whoever has closed the old database to everybody opens the new one when it is time. */

@@ -6,12 +6,10 @@ interface Rename {
   readonly to: string;
 }
 
-/** A database that is loaded, and what it is called and says of itself once it is in its place. */
+/** A database that is loaded, and what it is called once it is in its place. */
 interface Loaded {
   readonly current: string;
   readonly loaded: string;
-  /** Undefined: none. */
-  readonly comment: string | undefined;
 }
 
 /** Puts a loaded database into the place of the current one. Errors: see `renameTogether`. */
@@ -29,7 +27,7 @@ export async function renameLoaded(session: Session, helper: Session, names: Loa
 }
 
 /**
- * All renames in one transaction, and the comment, in whose place the mark of an unfinished restore was. Whoever is
+ * All renames in one transaction, with the end of the comment, which is the mark of an unfinished restore. Whoever is
  * connected to one of the databases, be it monitoring that looks into each, is sent away by `helper`, a second session,
  * while the rename waits for them; new connections wait for the rename. If it fails, or either session is cut, the
  * databases keep their names. Where the answer to COMMIT is lost, the server is asked what came of it. Error: `restore-failed` where a name is taken by now, or a database is in use by whom nobody sends away.
@@ -37,7 +35,7 @@ export async function renameLoaded(session: Session, helper: Session, names: Loa
 async function renameTogether(
   session: Session,
   helper: Session,
-  { current, loaded, comment }: Loaded,
+  { current, loaded }: Loaded,
   replaced?: Rename,
 ): Promise<void> {
   const renames = [...(replaced === undefined ? [] : [replaced]), { from: loaded, to: current }];
@@ -53,9 +51,7 @@ async function renameTogether(
   try {
     await session.query('BEGIN');
     for (doing of renames) await session.query(`ALTER DATABASE ${q(doing.from)} RENAME TO ${q(doing.to)}`);
-    await session.query(
-      `COMMENT ON DATABASE ${q(current)} IS ${comment === undefined ? 'NULL' : quoteLiteral(comment)}`,
-    );
+    await session.query(`COMMENT ON DATABASE ${q(current)} IS NULL`);
     committing = true;
     await session.query('COMMIT');
   } catch (error) {
