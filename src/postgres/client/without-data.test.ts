@@ -131,8 +131,17 @@ describe('the words of the server', () => {
     ['"s" is not a valid binary digit', '… is not a valid binary digit'],
     ['time zone "secret" not recognized', 'time zone …'],
     [`unterminated quoted string at or near "'secret"`, 'unterminated quoted string at or near …'],
+    ['invalid input syntax for type integer: "a\nsecret"', 'invalid input syntax for type integer: …'],
+    ['value "a\nsecret" is out of range for type x', 'value …'],
+    ['"a\nsecret" is out of range for type x', '… is out of range for type x'],
   ])('quote no value: %s', (words, left) => {
     expect(withoutValues(words)).toBe(left);
+  });
+
+  test('are cut where there are too many, such as a function of a user may raise', () => {
+    const row = '{"a":"b",'.repeat(100_000);
+    const left = withoutValues(`bad row ${row}`);
+    expect(left.length).toBeLessThanOrEqual(2_001);
   });
 
   test.each([

@@ -19,15 +19,18 @@ const PLACE =
  * but for those of locales and values of settings.
  */
 const VALUES = [
-  /(?<=\S: )(?<!(?:error|warning|detail|hint|locale name|parameter "[^"]*"): )["'»«„“].*$/,
-  /(?<=\b(?:value|time zone) )".*$/,
-  /".*" (?=is out of range|is not a valid (?:binary|hexadecimal) digit)/,
-  /(?<=at or near )"[^"]*['$].*$/,
+  /(?<=\S: )(?<!(?:error|warning|detail|hint|locale name|parameter "[^"]*"): )["'»«„“].*$/s,
+  /(?<=\b(?:value|time zone) )".*$/s,
+  /".*" (?=is out of range|is not a valid (?:binary|hexadecimal) digit)/s,
+  /(?<=at or near )"[^"]*['$].*$/s,
 ];
+/** Functions of users may say as much as they like, and each quote in it is a place to begin at. */
+const WORDS_MAX = 2_000;
 
 /** The words of the server, without what they quote of rows and literals. */
 export function withoutValues(words: string): string {
-  return VALUES.reduce((text, value) => text.replace(value, (found) => (found.endsWith(' ') ? '… ' : '…')), words);
+  const said = words.length > WORDS_MAX ? `${words.slice(0, WORDS_MAX)}…` : words;
+  return VALUES.reduce((text, value) => text.replace(value, (found) => (found.endsWith(' ') ? '… ' : '…')), said);
 }
 
 /**
