@@ -39,6 +39,13 @@ describe('what is overdue', () => {
     expect(isOverdue(only(inputs), inputs.now)).toBe(true);
   });
 
+  test('backups of the future alone do not make anybody wait until then who looks once', async () => {
+    const place = new HistoryPlace(at('2026-11-25T12:00:00Z'));
+    await place.backup(at('2027-11-20T02:00:00Z'));
+    const inputs = await place.inputs({ watchedSince: undefined });
+    expect(isOverdue(only(inputs), inputs.now)).toBe(true);
+  });
+
   test('jitter is waited for', async () => {
     const place = new HistoryPlace(at('2026-11-21T02:50:00Z'));
     await place.backup(at('2026-11-20T02:00:00Z'), { minutes: 1 });

@@ -206,7 +206,7 @@ function protectionsIn(
   const planned = new Map(
     inputs.plans.filter((plan) => plan.storage === storage).map((plan) => [seriesKey(plan), plan]),
   );
-  const newest = newestOfSources(history?.backups.values() ?? []);
+  const newest = newestOfSources(ofThePast(history?.backups.values() ?? [], inputs.now));
   const known = new Set([...present.values()].flatMap(([first]) => (first === undefined ? [] : [databaseKey(first)])));
   const lines = [...new Set([...planned.keys(), ...present.keys()])].flatMap((key): readonly Line[] => {
     const plan = planned.get(key);
@@ -328,11 +328,15 @@ function protectionOf(line: Line, expectation: Expectation, now: Date, dueTimes:
 }
 
 /** What lies ahead of now was named by a clock that was ahead, and must not pass for a fresh one until then. */
-function lastSuccessOf(backups: readonly BackupFacts[], now: Date): LastSuccess | undefined {
+function ofThePast(backups: Iterable<BackupFacts>, now: Date): readonly BackupFacts[] {
   const latestMs = now.getTime() + AHEAD_MS_MAX;
-  const present = backups.filter(({ startedAt }) => startedAt.getTime() <= latestMs);
+  return [...backups].filter(({ startedAt }) => startedAt.getTime() <= latestMs);
+}
+
+function lastSuccessOf(backups: readonly BackupFacts[], now: Date): LastSuccess | undefined {
   let newest: BackupFacts | undefined;
-  for (const backup of present) if (newest === undefined || backup.startedAt > newest.startedAt) newest = backup;
+  for (const backup of ofThePast(backups, now))
+    if (newest === undefined || backup.startedAt > newest.startedAt) newest = backup;
   if (newest === undefined) return undefined;
   const { id, startedAt, endedAt, storedBytes } = newest;
   return { id, startedAt, endedAt, durationMs: Math.max(0, endedAt.getTime() - startedAt.getTime()), storedBytes };

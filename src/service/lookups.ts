@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { Clock } from '../common/clock.ts';
+import { AHEAD_MS_MAX, type Clock } from '../common/clock.ts';
 import { isPgarkError } from '../common/errors.ts';
 import type { Random } from '../common/random.ts';
 import { keys, parseProofKey } from '../repository/keys.ts';
@@ -19,7 +19,11 @@ export async function newestBackupAt(
 ): Promise<Date | 'never'> {
   const filter = { source, ...(database === undefined ? {} : { database }) };
   let newest = '';
-  for await (const { id } of new Repository(store, world).manifestKeys(filter, call)) if (id > newest) newest = id;
+  // Ids begin with it. What lies further ahead was named by a wrong clock.
+  const latest = new Date(world.clock.now().getTime() + AHEAD_MS_MAX).toISOString().replaceAll(/[-:]|\.\d+/g, '');
+  for await (const { id } of new Repository(store, world).manifestKeys(filter, call)) {
+    if (id > newest && id.slice(0, latest.length) <= latest) newest = id;
+  }
   // `20261120T020000Z-p7k2m4x`
   const [, year, month, day, hour, minute, second] = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z/.exec(newest) ?? [];
   if (second === undefined) return 'never';
