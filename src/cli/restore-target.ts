@@ -1,6 +1,7 @@
 import { PgarkError } from '../common/errors.ts';
 import type { Config, SourceConfig } from '../config/model.ts';
 import type { RestoreTarget } from '../operations/restore-into.ts';
+import { selectNames } from '../service/database-patterns.ts';
 import type { CliWorld } from './command.ts';
 import { connectionFromUrl } from './connection-url.ts';
 import { text } from './option-text.ts';
@@ -91,10 +92,13 @@ function confirmProduction(target: Place, config: Config, confirmed: unknown): v
   );
 }
 
-/** Whether the source is that database, or takes several of the same server. */
+/** Whether the source is that database, or its patterns choose it. */
 function holds({ connection, databases }: SourceConfig, { host, port, database }: Place): boolean {
   const isSameServer = connection.host.toLowerCase() === host.toLowerCase() && connection.port === port;
-  return isSameServer && (databases !== undefined || connection.database === database);
+  if (!isSameServer) return false;
+  return databases === undefined
+    ? connection.database === database
+    : selectNames(databases, [database]).includes(database);
 }
 
 /** PostgreSQL's NAMEDATALEN, less the zero at the end; it cuts longer names without a word. */

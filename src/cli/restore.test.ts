@@ -107,7 +107,7 @@ describe('restore --clean of a database with protection: production', () => {
   test.each([
     ['by its name', ['--to-db', 'shop'], ''],
     ['by a URL', ['--to-url', 'postgres://admin:q@DB.example/shop'], ''],
-    ['one of several of the server', ['--to-db', 'shop'], '[ "shop*" ]'],
+    ['one of several of the server', ['--to-db', 'shop'], '[ "shop*", "!*_scratch" ]'],
   ])('%s is confirmed by its name', async (_title, target, databases) => {
     await using folder = await makeTempDirectory();
     await putManifest(folder.path, 'shop');
@@ -131,5 +131,8 @@ describe('restore --clean of a database with protection: production', () => {
     const goesOn = { exit: 20, err: expect.stringContaining('gone.sql.gz') };
     expect(await restore('--clean', '--yes', 'shop')).toEqual(goesOn);
     expect(await restore()).toEqual(goesOn);
+    // No pattern chooses it.
+    target.splice(0, 2, '--to-db', 'scratch');
+    expect(await restore('--clean')).toEqual(goesOn);
   });
 });

@@ -27,9 +27,9 @@ import { StallWatch } from './stall-watch.ts';
 
 /** How long what was aborted may take to let go. Adapters tidy up within less. */
 const LET_GO_MS = 90_000;
-/** How long tidying up may take in all, where a store does not answer. The next run removes what is left. */
 /** A store may tell whole seconds, and requests take their time. */
 const CLOCKS_APART_MS_MAX = 60_000;
+/** How long tidying up may take in all, where a store does not answer. The next run removes what is left. */
 const CLEAN_UP_MS = 120_000;
 
 const INTENT_STAYS = 'the intent of a committed backup stays until the next run';
