@@ -181,8 +181,15 @@ export class RecordWalker {
     }
     if (isContinued && headerBytes + restBytes > this.#pageBytes) return undefined;
     this.#isAtRecord = true;
-    if (isContinued && headerBytes === LONG_HEADER) this.#seeTablespace(page, headerBytes, restBytes);
-    return headerBytes + (isContinued ? aligned(restBytes) : 0);
+    if (!isContinued) return headerBytes;
+    const next = headerBytes + aligned(restBytes);
+    if (headerBytes === LONG_HEADER) {
+      // A switch may begin in the last bytes of a segment, and takes all of the next one for itself.
+      this.#isSwitched = isEndOfSwitch(page, headerBytes, restBytes) && isZero(page.subarray(next, next + 4));
+      if (this.#isSwitched) return undefined;
+      this.#seeTablespace(page, headerBytes, restBytes);
+    }
+    return next;
   }
 
   #seeTablespace(page: Uint8Array, at: number, bytes: number): void {
@@ -267,4 +274,14 @@ function aligned(bytes: number): number {
 
 function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** Of a record that is nothing but its header, the last of whose bytes say of which kind it is. */
+function isEndOfSwitch(page: Uint8Array, at: number, bytes: number): boolean {
+  if (bytes >= RECORD_HEADER_BYTES || bytes % 8 !== 0 || at + bytes > page.length) return false;
+  return isSegmentSwitch(viewOf(page.subarray(at + bytes - RECORD_HEADER_BYTES, at + bytes)));
+}
+
+function isZero(bytes: Uint8Array): boolean {
+  return bytes.every((byte) => byte === 0);
 }

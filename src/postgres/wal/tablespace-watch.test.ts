@@ -53,6 +53,17 @@ describe('segments on their way to a server that recovers', () => {
     watch(dropped);
   });
 
+  test.each([8, 16])('pass with a switch that begins in the last %i bytes of the one before', (bytes) => {
+    for (const pieceBytes of [SEGMENT, 5_000, 13]) {
+      const log = new MadeLog();
+      log.fillTo(SEGMENT - bytes);
+      log.record(0, 0x40, undefined);
+      // All of the next one is the switch's.
+      log.at = 2 * SEGMENT;
+      watch(log, ALL, pieceBytes);
+    }
+  });
+
   test('tell of a path of any length, wherever it is cut', () => {
     const path = `/srv/${'x'.repeat(900)}`;
     for (const at of [SEGMENT - 8, SEGMENT - 16]) {

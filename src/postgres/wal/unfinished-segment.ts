@@ -1,11 +1,8 @@
 import { isPgarkError } from '../../common/errors.ts';
-import { isSegmentSwitch, RECORD_HEADER_BYTES } from './record.ts';
 import { RecordWalker } from './record-walker.ts';
 import type { SegmentContent } from './segment-content.ts';
 import { segmentStart } from './segment.ts';
 
-/** Where the first record of a segment begins, or goes on. */
-const FIRST_RECORD_OFFSET = 40;
 /** Records begin at multiples of it, with their length: where the last of these is not zero, no end is before it. */
 const LENGTH_BYTES = 8;
 
@@ -23,7 +20,7 @@ export function unfinishedBytes(content: SegmentContent): number | undefined {
     if (unwrittenFrom === undefined && !isEmpty(content, filledBytes - LENGTH_BYTES, filledBytes)) return undefined;
     const { walker, isSound } = walk(content, writtenBytes);
     const isFull = unwrittenFrom === undefined && !walker.isAtEnd;
-    if (!isSound || walker.isSwitched || isFull || beginsWithSwitch(content, walker)) return undefined;
+    if (!isSound || walker.isSwitched || isFull) return undefined;
   }
   const { last } = walk(content, writtenBytes, { checksums: true }).walker;
   return last === undefined ? 0 : Number(last.end - startOf(content));
@@ -42,18 +39,6 @@ function walk(
     if (!isPgarkError(error, 'corrupt')) throw error;
     return { walker, isSound: false };
   }
-}
-
-/** A switch that began in the segment before: nothing but its end is in this one. */
-function beginsWithSwitch(content: SegmentContent, { last }: RecordWalker): boolean {
-  const [page] = content.views(0, FIRST_RECORD_OFFSET + RECORD_HEADER_BYTES);
-  if (page === undefined || last !== undefined) return false;
-  const rest = new DataView(page.buffer, page.byteOffset).getUint32(16, true);
-  // Its kind is in the last eight bytes, and it has no others than those of its header.
-  if (rest === 0 || rest >= RECORD_HEADER_BYTES || rest % 8 !== 0) return false;
-  const headOffset = page.byteOffset + FIRST_RECORD_OFFSET + rest - RECORD_HEADER_BYTES;
-  const head = new DataView(page.buffer, headOffset, RECORD_HEADER_BYTES);
-  return isSegmentSwitch(head) && isEmpty(content, FIRST_RECORD_OFFSET + rest, content.filledBytes);
 }
 
 function isEmpty(content: SegmentContent, from: number, to: number): boolean {
