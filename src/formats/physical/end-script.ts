@@ -4,8 +4,11 @@ import type { TargetFolder } from './target-files.ts';
 /** In `pg_wal`, which base backups leave out: nothing of it gets from the restored server into its own backups. */
 export const RECOVERY_FOLDER = 'pg_wal/pgark';
 
-/** The recovery_end_command of a restored server, run in the data directory. */
-export const END_COMMAND = `/bin/sh ${RECOVERY_FOLDER}/end`;
+/**
+ * The recovery_end_command of a restored server, run in the data directory. Whoever inherits it without the script, as a
+ * copy of a server that is still recovering does, has nothing to end: a shell's status for what is missing would end the server.
+ */
+export const END_COMMAND = `[ ! -f ${RECOVERY_FOLDER}/end ] || /bin/sh ${RECOVERY_FOLDER}/end`;
 
 /** Writes what that command runs. */
 export async function writeEndScript(data: TargetFolder): Promise<void> {

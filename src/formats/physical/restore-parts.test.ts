@@ -50,7 +50,7 @@ describe('settings for a recovery', () => {
     expect(after).toContain(`recovery_target_timeline = '7'\n`);
     expect(after).toContain(`synchronous_standby_names = ''\n`);
     expect(after).toContain(`max_logical_replication_workers = '0'\n`);
-    expect(after).toContain(`recovery_end_command = '/bin/sh pg_wal/pgark/end'\n`);
+    expect(after).toContain(`recovery_end_command = '[ ! -f pg_wal/pgark/end ] || /bin/sh pg_wal/pgark/end'\n`);
     expect(after).toContain(`hot_standby = 'off'\n`);
     expect(after.match(/^recovery_min_apply_delay.*$/gm)).toEqual([`recovery_min_apply_delay = '0'`]);
     expect(after).not.toContain('0/1');
