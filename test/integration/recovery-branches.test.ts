@@ -3,7 +3,8 @@ import { MIB } from '../../src/common/bytes.ts';
 import { Secret } from '../../src/common/secret.ts';
 import { putTimelineHistory, putWalDelta } from '../../src/formats/wal/store-piece.ts';
 import { operationContext } from '../../src/operations/context.ts';
-import { timelineBeside } from '../../src/operations/recovery/archive-of.ts';
+import { Repository } from '../../src/repository/repository.ts';
+import { timelineOfNewestBase } from '../../src/operations/recovery/archive-of.ts';
 import { randomPoint } from '../../src/operations/recovery/random-point.ts';
 import { targetAt, targetAtLsn } from '../../src/operations/recovery/recovery-target.ts';
 import type { DirectoryRestoreOutcome, RecoveryRequest } from '../../src/operations/restore-directory.ts';
@@ -185,6 +186,14 @@ test('the end is refused where the newest timeline is that of a server which end
   expect(recovery?.timeline).toBe(1);
   expect(recovery?.stop.lsn).toBeGreaterThan(parseLsn(later.at(-2)?.lsn ?? '0/0'));
   expect((await planned({ kind: 'end' }, { timeline: 2 })).recovery?.timeline).toBe(2);
+  // A drill tries the timeline that its own base backup is on.
+  const [reference] = (await new Repository(store, operationContext()).backups()).manifests.slice(-1);
+  const access = { store, keys: NO_KEYS, signal: new AbortController().signal };
+  expect(reference && (await timelineOfNewestBase(reference, access, operationContext()))).toMatchObject({
+    manifest: { id: reference?.id },
+    timeline: 2,
+    isBeside: false,
+  });
   // Which one it is nobody has said yet: it is the newest, and what speaks against that is told.
   const status = await facts();
   expect(status.followed?.timeline).toBe(2);
@@ -221,7 +230,11 @@ test('with a base backup of the other server the newest timeline is followed by 
   // What drills try, too.
   const access = { store, keys: NO_KEYS, signal: new AbortController().signal };
   const reference = manifestOf(outcome);
-  expect(await timelineBeside(reference, access, operationContext())).toEqual({ manifest: reference, timeline: 1 });
+  expect(await timelineOfNewestBase(reference, access, operationContext())).toEqual({
+    manifest: reference,
+    timeline: 1,
+    isBeside: true,
+  });
   const context = operationContext();
   const point = await randomPoint(reference, 1, access, {
     ...context,

@@ -10,7 +10,7 @@ import type { Manifest } from '../../repository/manifest.ts';
 import type { Run } from '../../runs/run.ts';
 import type { OperationContext } from '../context.ts';
 import { connectionWithin, PRIVATE_PORT } from '../recovery/private-connection.ts';
-import { timelineBeside } from '../recovery/archive-of.ts';
+import { timelineOfNewestBase } from '../recovery/archive-of.ts';
 import { randomPoint } from '../recovery/random-point.ts';
 import { targetAt } from '../recovery/recovery-target.ts';
 import { type DirectoryRestoreRequest, restoreDirectoryWithin } from '../restore-directory.ts';
@@ -97,12 +97,13 @@ async function timelineToTry(
   run: Run,
   context: OperationContext,
 ): Promise<number | undefined> {
-  const beside = await timelineBeside(manifest, access, context);
-  if (beside === undefined) return undefined;
-  const { timeline } = beside;
+  const newest = await timelineOfNewestBase(manifest, access, context);
+  if (newest === undefined) return undefined;
+  const { timeline, isBeside } = newest;
+  if (!isBeside) return timeline;
   run.logger.warning(
     'drill.timeline',
-    `timeline ${timeline} is tried, which goes on from ${beside.manifest.id}, the newest base backup: the newest timeline that is archived does not, and a restore asks for --timeline`,
+    `timeline ${timeline} is tried, which goes on from ${newest.manifest.id}, the newest base backup: the newest timeline that is archived does not, and a restore asks for --timeline`,
     { timeline },
   );
   return timeline;

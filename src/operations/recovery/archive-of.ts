@@ -3,7 +3,7 @@ import { type ArchiveAccess, ArchivePath } from '../../formats/wal/archive-path.
 import type { Manifest } from '../../repository/manifest.ts';
 import { readWalRecord, type WalRecord } from '../../repository/wal-record.ts';
 import type { OperationContext } from '../context.ts';
-import { physicalBackups } from '../wal/physical-backups.ts';
+import { partsOfServer, physicalBackups } from '../wal/physical-backups.ts';
 import { type BaseBeside, newestBeside } from './recovery-bases.ts';
 
 /** The archive of the server that a backup is of. `timeline`: default is the newest. Errors: those of `ArchivePath.open`. */
@@ -17,15 +17,27 @@ export async function archiveOf(
   return { path: await ArchivePath.open(folder, record?.segmentBytes ?? segmentBytes, timeline, access), record };
 }
 
+/** The newest base backup, and the timeline that a recovery is to follow for its sake. */
+export interface TimelineOfBase extends BaseBeside {
+  /** Whether the newest timeline that is archived is another one. */
+  readonly isBeside: boolean;
+}
+
 /**
- * Where the newest timeline is not that of the newest base backup: the one to try, with that backup. A drill that followed the
- * newest would prove what a copy of the server has archived.
+ * The timeline to try: that of the newest base backup. A drill that followed the newest in silence would prove what a copy of
+ * the server has archived. Undefined where the newest timeline has no base backup of its own yet, but is the way of the newest
+ * one: what other timelines hold counts then.
  */
-export async function timelineBeside(
+export async function timelineOfNewestBase(
   reference: Manifest,
   access: ArchiveAccess,
   context: OperationContext,
-): Promise<BaseBeside | undefined> {
+): Promise<TimelineOfBase | undefined> {
   const { path } = await archiveOf(reference, undefined, access);
-  return newestBeside(path, await physicalBackups({ store: access.store, source: reference.source }, context));
+  const manifests = await physicalBackups({ store: access.store, source: reference.source }, context);
+  const beside = await newestBeside(path, manifests);
+  if (beside !== undefined) return { ...beside, isBeside: true };
+  const newest = partsOfServer(manifests, path.folder.systemIdentifier).at(-1);
+  if (newest === undefined || newest.timeline !== path.history.timeline) return undefined;
+  return { manifest: newest.manifest, timeline: newest.timeline, isBeside: false };
 }

@@ -92,10 +92,13 @@ async function checkLast(path: ArchivePath, branches: readonly LeftBranch[]): Pr
 
 /** When the last transaction on the way ended, where it lies behind the position. */
 async function lastBehind(path: ArchivePath, fork: Lsn): Promise<ServerTime | undefined> {
-  const end = path.stretches.at(-1);
-  if (end === undefined || end.to <= fork) return undefined;
-  const last = await lastEnded(path, { from: end.from > fork ? end.from : fork, to: end.to });
-  return last === undefined || last.lsn < fork ? undefined : last.time;
+  // Behind a gap there may be none yet.
+  for (const { from, to } of path.stretches.toReversed()) {
+    if (to <= fork) return undefined;
+    const last = await lastEnded(path, { from: from > fork ? from : fork, to });
+    if (last !== undefined && last.lsn >= fork) return last.time;
+  }
+  return undefined;
 }
 
 function begunAtOf({ manifest }: RecoveryPlan['base']): ServerTime {
