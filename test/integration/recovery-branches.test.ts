@@ -18,6 +18,7 @@ import type { WalRecord } from '../../src/repository/wal-record.ts';
 import { Cluster } from '../support/cluster.ts';
 import { errorOf } from '../support/destinations.ts';
 import { MemoryStore } from '../support/memory-store.ts';
+import { bytesOf } from '../support/streams.ts';
 import { backUpServer, manifestOf, restoreServer } from '../support/physical.ts';
 import { fetchFrom, NumberedLoad, restoreTo, type WrittenRow } from '../support/recovery-world.ts';
 import { madeSegment } from '../support/wal-bytes.ts';
@@ -167,6 +168,16 @@ test('behind a base backup that was made since, what the failover lost is no lon
     const { recovery, warnings } = await planned(target);
     expect([recovery?.timeline, warnings]).toEqual([2, []]);
   }
+});
+
+test('behind a gap, where nothing was committed yet, what came before it tells which server went on', async () => {
+  const copy = new MemoryStore();
+  for (const key of store.objects.keys()) await copy.putSmall(key, await bytesOf((await store.get(key)).body));
+  // Nobody receives it, and it commits nothing.
+  await standby.sql(`select pg_logical_emit_message(false, 'gap', repeat('x', 1 << 20)) from generate_series(1, 3)`);
+  await backUpServer(standby, [{ destination: { name: 'copy', store: copy, needsDelete: false } }]);
+  const { recovery, warnings } = await restoreTo(copy, '/tmp/pgark-nowhere', { kind: 'end' }, {}, { planOnly: true });
+  expect([recovery?.timeline, warnings]).toEqual([2, []]);
 });
 
 test('the end is refused where the newest timeline is that of a server which ended while the other one went on', async () => {
