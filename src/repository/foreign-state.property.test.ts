@@ -63,6 +63,8 @@ describe('what somebody else may have written into the storage is read, or refus
         expect(found.manifests.map((each) => each.id)).toContain(other.id);
         expect(found.manifests.length + found.damaged.length).toBe(2);
       }),
+      // No key is made of an empty name.
+      { examples: [[JSON.stringify({ ...manifest, database: { ...manifest.database, name: '' } })]] },
     );
   });
 

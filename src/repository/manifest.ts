@@ -49,7 +49,7 @@ const properties = z.object({
 });
 
 const database = z.object({
-  name: z.string(),
+  name: z.string().min(1),
   /** An unsigned 32-bit number; text, as all of PostgreSQL's identifiers here. */
   oid: decimal,
   owner: z.string(),
