@@ -1,9 +1,9 @@
 import { isPgarkError, PgarkError } from '../common/errors.ts';
 import { looksLikeDump, readForeignName } from '../formats/plain/foreign-names.ts';
-import { AHEAD_MS_MAX, type Clock } from '../common/clock.ts';
+import type { Clock } from '../common/clock.ts';
 import type { Logger } from '../common/log.ts';
 import { nearest } from '../common/nearest.ts';
-import { isBackupId } from '../repository/ids.ts';
+import { compactTime, isBackupId, isOfFuture } from '../repository/ids.ts';
 import { parseManifestKey, STATE_PREFIX } from '../repository/keys.ts';
 import type { Manifest } from '../repository/manifest.ts';
 import { type BackupFilter, dataFolderOf, type Repository } from '../repository/repository.ts';
@@ -81,7 +81,7 @@ async function findNewest(
   if (keysOfFolder.size > 1) throw severalDatabases([...keysOfFolder.values()].flatMap(([first]) => first ?? []));
   const [manifestKeys = []] = keysOfFolder.values();
   const newestFirst = presentFirst(manifestKeys, options);
-  const limit = notAfter === undefined ? undefined : secondOf(notAfter);
+  const limit = notAfter === undefined ? undefined : compactTime(notAfter);
   const inQuestion = newestFirst.filter(({ id }) => limit === undefined || id.slice(0, limit.length) <= limit);
   for (let start = 0; start < inQuestion.length; ) {
     const second = inQuestion[start]?.id.slice(0, SECOND_CHARACTERS);
@@ -108,9 +108,9 @@ async function findNewest(
  * has named them, and they would stand for the newest until then.
  */
 function presentFirst(manifestKeys: readonly ManifestKey[], { clock, logger }: FindOptions): readonly ManifestKey[] {
-  const now = secondOf(new Date(clock.now().getTime() + AHEAD_MS_MAX));
+  const now = clock.now();
   const newestFirst = manifestKeys.toSorted((a, b) => (a.id < b.id ? 1 : -1));
-  const present = newestFirst.filter(({ id }) => id.slice(0, now.length) <= now);
+  const present = newestFirst.filter(({ id }) => !isOfFuture(id, now));
   const future = newestFirst.slice(0, newestFirst.length - present.length).toReversed();
   const [first] = future;
   if (first !== undefined && present.length > 0) {
@@ -146,11 +146,6 @@ function startsInTime(manifest: Manifest, notAfter: Date | undefined): boolean {
 }
 
 const SECOND_CHARACTERS = '20261120T020000Z'.length;
-
-/** As ids begin. */
-function secondOf(time: Date): string {
-  return `${time.toISOString().slice(0, 19).replaceAll(/[-:]/g, '')}Z`;
-}
 
 function severalDatabases(firstKeys: readonly ManifestKey[]): PgarkError {
   const names = firstKeys.map(({ key }) => {

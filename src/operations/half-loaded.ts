@@ -7,11 +7,7 @@ import { connectForMaintenance, dropDatabase, subscriptionsOf } from '../postgre
 import { withSession } from '../postgres/client/with-session.ts';
 import type { Run } from '../runs/run.ts';
 import type { OperationContext } from './context.ts';
-
-/** Of all sessions of a restore. */
-function applicationNameOf({ id }: Run): string {
-  return `pgark restore ${id}`;
-}
+import { applicationNameOf } from './restore-sessions.ts';
 
 /** Its failure never hides that of the restore. Not bound to the run's signal: an interrupted run cleans up too. */
 export async function dropHalfLoaded(

@@ -11,6 +11,7 @@ import { connectForMaintenance, databaseExists, mayCreateDatabases } from '../po
 import type { Run } from '../runs/run.ts';
 import type { OperationContext } from './context.ts';
 import { areOtherServers, describeServer } from './other-server.ts';
+import { applicationNameOf } from './restore-sessions.ts';
 
 /** Where a restore goes. None of them destroys anything that was not named. */
 export type RestoreTarget =
@@ -75,7 +76,7 @@ export type Approach = BesideApproach | WithinApproach;
 export async function chooseApproach(order: LoadOrder, run: Run, context: OperationContext): Promise<Approach> {
   const { target } = order;
   const { connection } = target;
-  const options = { applicationName: `pgark restore ${run.id}`, signal: context.signal };
+  const options = { applicationName: applicationNameOf(run), signal: context.signal };
   const maintenance = await connectForMaintenance(connection, options);
   let keep = false;
   let means: Means;

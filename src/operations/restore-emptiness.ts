@@ -3,6 +3,7 @@ import { connect, quoteIdentifier, type Session } from '../postgres/client/conne
 import type { ConnectionParameters } from '../postgres/client/connection-parameters.ts';
 import { EMPTY_DATABASE_SQL } from '../postgres/client/empty-database.ts';
 import type { Run } from '../runs/run.ts';
+import { applicationNameOf } from './restore-sessions.ts';
 
 /** What an empty database holds all the same. */
 export interface Emptiness {
@@ -20,7 +21,7 @@ export async function readEmptiness(session: Session): Promise<Emptiness> {
  */
 export async function emptyAgain(connection: ConnectionParameters, before: Emptiness, run: Run): Promise<void> {
   try {
-    const session = await connect(connection, { applicationName: `pgark restore ${run.id}` });
+    const session = await connect(connection, { applicationName: applicationNameOf(run) });
     try {
       const added = (await extensionsOf(session)).filter((name) => !before.extensions.includes(name));
       await session.query('BEGIN');

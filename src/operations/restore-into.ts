@@ -30,6 +30,7 @@ import {
 } from './restore-approach.ts';
 import { emptyAgain, readEmptiness } from './restore-emptiness.ts';
 import { giveLoadSettings, noteSubscriptions, takeOverLoadSettings, usableTablespace } from './restore-properties.ts';
+import { applicationNameOf } from './restore-sessions.ts';
 
 export type { RestoreTarget } from './restore-approach.ts';
 
@@ -81,7 +82,7 @@ async function loadWithin(
   context: OperationContext,
 ): Promise<void> {
   const { connection } = order.target;
-  const session = await connect(connection, { applicationName: `pgark restore ${run.id}`, signal: context.signal });
+  const session = await connect(connection, { applicationName: applicationNameOf(run), signal: context.signal });
   try {
     const singleTransaction = order.source.oneTransaction !== 'none';
     const before = singleTransaction ? undefined : await readEmptiness(session);
@@ -108,7 +109,7 @@ async function endSessionsOf(session: Session, run: Run): Promise<void> {
   const sql =
     'select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1 and pid <> pg_backend_pid()';
   await session
-    .asUser(() => session.query(sql, [`pgark restore ${run.id}`]))
+    .asUser(() => session.query(sql, [applicationNameOf(run)]))
     .catch((error: unknown) => {
       run.logger.warning(
         'restore.cleanup_failed',
@@ -129,7 +130,7 @@ async function loadBeside(
   const { replaces, maintenance, server } = approach;
   const { connection } = target;
   const { database } = connection;
-  const options = { applicationName: `pgark restore ${run.id}`, signal: context.signal };
+  const options = { applicationName: applicationNameOf(run), signal: context.signal };
   const like = await propertiesOf(order, approach, run);
   if (!knowsProvider(like.localeProvider, server.major)) {
     run.logger.warning(
@@ -212,7 +213,7 @@ async function load(
         ? { onBytes: (bytes) => context.onProgress({ phase: 'verifying', subject: connection.database, bytes }) }
         : undefined,
       onLoaded,
-      applicationName: `pgark restore ${run.id}`,
+      applicationName: applicationNameOf(run),
       logger: run.logger,
       clock: context.clock,
       random: context.random,
@@ -235,7 +236,7 @@ async function analyse(
 ): Promise<void> {
   const { signal } = context;
   context.onProgress({ phase: 'analysing', subject: target.connection.database, bytes: 0 });
-  const open = (): Promise<Session> => connect(connection, { applicationName: `pgark restore ${run.id}`, signal });
+  const open = (): Promise<Session> => connect(connection, { applicationName: applicationNameOf(run), signal });
   try {
     signal.throwIfAborted();
     const failed = await run.span.span('analyse', {}, () => analyzeDatabase({ open, sessionsMax: jobs, signal }));

@@ -11,6 +11,7 @@ import {
 } from '../postgres/client/database-properties.ts';
 import { ownerOf, subscriptionsOf } from '../postgres/client/target-database.ts';
 import type { Run } from '../runs/run.ts';
+import { applicationNameOf } from './restore-sessions.ts';
 
 /** The tablespace to make the database in, if it can be the one that is wanted; else a warning. */
 export async function usableTablespace(
@@ -81,7 +82,7 @@ export async function giveProperties(
 /** A setting may name a library that this server does not have, and then nobody could connect. */
 async function resetIfClosed(session: Session, connection: ConnectionParameters, run: Run): Promise<void> {
   try {
-    const trial = await connect(connection, { applicationName: `pgark restore ${run.id}` });
+    const trial = await connect(connection, { applicationName: applicationNameOf(run) });
     await trial.close();
   } catch (error) {
     if (sqlStateOf(error) !== '58P01') return;

@@ -1,4 +1,5 @@
 import type { Brand } from '../common/brand.ts';
+import { AHEAD_MS_MAX } from '../common/clock.ts';
 import type { Random } from '../common/random.ts';
 
 /** `20261120T020000Z-p7k2m4x`: UTC start time, format letter, six random base32 characters. Sorts by time as text. */
@@ -17,8 +18,8 @@ const CROCKFORD = '0123456789ABCDEFGHJKMNPQRSTVWXYZ';
 const BACKUP_ID = /^\d{8}T\d{6}Z-[pdfig][a-z2-7]{6}$/;
 const RUN_ID = /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/;
 
-/** `2026-11-20T02:00:00.123Z` as `20261120T020000Z`. */
-function compactTime(time: Date): string {
+/** `2026-11-20T02:00:00.123Z` as `20261120T020000Z`, as ids begin. */
+export function compactTime(time: Date): string {
   return `${time.toISOString().slice(0, 19).replaceAll(/[-:]/g, '')}Z`;
 }
 
@@ -44,6 +45,12 @@ export function isIncrementalId(id: BackupId): boolean {
 export function startSecondOf(id: BackupId): Date {
   const [, year, month, day, hour, minute, second] = /^(....)(..)(..)T(..)(..)(..)Z/.exec(id) ?? [];
   return new Date(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
+}
+
+/** Whether it begins so far ahead of now that a wrong clock has named it. */
+export function isOfFuture(id: string, now: Date): boolean {
+  const latest = compactTime(new Date(now.getTime() + AHEAD_MS_MAX));
+  return id.slice(0, latest.length) > latest;
 }
 
 export function makeRunId(now: Date, random: Random): RunId {

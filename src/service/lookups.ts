@@ -1,7 +1,8 @@
 import { z } from 'zod';
-import { AHEAD_MS_MAX, type Clock } from '../common/clock.ts';
+import type { Clock } from '../common/clock.ts';
 import { isPgarkError } from '../common/errors.ts';
 import type { Random } from '../common/random.ts';
+import { isOfFuture } from '../repository/ids.ts';
 import { keys, parseProofKey } from '../repository/keys.ts';
 import { Repository } from '../repository/repository.ts';
 import { readState } from '../repository/state-object.ts';
@@ -18,11 +19,10 @@ export async function newestBackupAt(
   call: CallOptions,
 ): Promise<Date | 'never'> {
   const filter = { source, ...(database === undefined ? {} : { database }) };
+  const now = world.clock.now();
   let newest = '';
-  // Ids begin with it. What lies further ahead was named by a wrong clock.
-  const latest = new Date(world.clock.now().getTime() + AHEAD_MS_MAX).toISOString().replaceAll(/[-:]|\.\d+/g, '');
   for await (const { id } of new Repository(store, world).manifestKeys(filter, call)) {
-    if (id > newest && id.slice(0, latest.length) <= latest) newest = id;
+    if (id > newest && !isOfFuture(id, now)) newest = id;
   }
   // `20261120T020000Z-p7k2m4x`
   const [, year, month, day, hour, minute, second] = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z/.exec(newest) ?? [];
