@@ -1,3 +1,4 @@
+import { MIB } from '../../../src/common/bytes.ts';
 import type { Manifest } from '../../../src/repository/manifest.ts';
 import { restoreInto } from '../../support/archive-restoring.ts';
 import { backUp, outcomesOf } from '../../support/destinations.ts';
@@ -12,12 +13,12 @@ import { openWires, type WireName } from './wires.ts';
 
 type LogicalFormat = 'plain' | 'directory';
 
-/** More than one part of an upload. */
-const ROWS = 1_150;
+/** Of 8 KiB each, of which three quarters are left when they are compressed: more than one part of an upload, or three pieces. */
+const ROWS = { plain: 880, directory: 330 } as const;
+const PIECE_BYTES = MIB;
 export const FEW_ROWS = 20;
-const sqlOf = (
-  rows: number,
-): string => `CREATE TABLE data AS SELECT n, (SELECT string_agg(md5((n * 256 + m)::text), '') FROM generate_series(1, 256) m) AS text
+const sqlOf = (rows: number): string => `CREATE TABLE data AS SELECT n,
+    (SELECT string_agg(encode(sha512((n * 93 + m)::text::bytea), 'base64'), '') FROM generate_series(1, 93) m) AS text
     FROM generate_series(1, ${rows}) n;
   ALTER TABLE data ALTER COLUMN text SET STORAGE EXTERNAL, ADD PRIMARY KEY (n);
   CREATE TABLE changed (at int);
@@ -50,7 +51,11 @@ function newDatabase(): Target {
 }
 
 /** A database of its own, dumped into a bucket of its own. */
-export async function openLogicalWorld(format: LogicalFormat, wire: WireName, rows = ROWS): Promise<World> {
+export async function openLogicalWorld(
+  format: LogicalFormat,
+  wire: WireName,
+  rows: number = ROWS[format],
+): Promise<World> {
   const stack = new AsyncDisposableStack();
   const database = stack.use(await createDatabase({ name: 'swept', sql: sqlOf(rows) }));
   const bucket = stack.use(await createBucket());
@@ -67,7 +72,7 @@ export async function openLogicalWorld(format: LogicalFormat, wire: WireName, ro
         leaseTermMs: LEASE_TERM_MS,
         nameTemplate: '{database}_{YYYY-MM-DDTHH:MM:SSZ}.sql',
         jobs: 2,
-        pieceBytes: 3 * 2 ** 20,
+        pieceBytes: PIECE_BYTES,
         ...limits,
       });
       const { error, manifest } = outcomesOf(outcome)['store'] ?? {};

@@ -154,7 +154,8 @@ export async function expectBackedUp(
   made: Manifest | undefined,
 ): Promise<void> {
   const { world, now } = begun;
-  const manifests = await place.expectSound();
+  // All of them are read below, but for the first, which is the same bytes as before.
+  const manifests = await place.expectSound({ deep: false });
   const ids = manifests.map(({ id }) => id);
   expect(ids).toEqual(
     expect.arrayContaining([...kept.manifests, ...(made === undefined ? [] : [made])].map(({ id }) => id)),

@@ -16,6 +16,10 @@ export async function openPhysicalWorld(wire: WireName): Promise<World> {
   const folder = stack.use(await ServerFolder.make(cluster.binDir));
   const bucket = stack.use(await createBucket());
   const wires = stack.use(await openWires(wire, { host: '127.0.0.1', port: cluster.port }));
+  for (const template of ['template0', 'template1']) {
+    await cluster.sql(`update pg_database set datistemplate = false where datname = '${template}'`);
+    await cluster.sql(`drop database ${template}`);
+  }
   await cluster.sql(`create table data as select n, md5(n::text) as t from generate_series(1, 2000) n;
     create table changed (at int)`);
   let targets = 0;
