@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { PgarkError } from '../../src/common/errors.ts';
+import { DEFAULT_PREFIX } from '../support/archived-server.ts';
 import { Cluster } from '../support/cluster.ts';
 import { s3Facts } from '../support/facts.ts';
 import { startFaultProxy } from '../support/fault-proxy.ts';
@@ -11,13 +12,11 @@ import { openS3Store } from '../support/s3-store.ts';
 import { createBucket, type TestBucket } from '../support/s3.ts';
 import { startReceiving } from '../support/wal-receiving.ts';
 
-/** Of who names only a bucket. */
-const PREFIX = 'postgres-backups';
 const PATIENCE = { timeout: 480_000 };
 
 /** How many rows come back from the storage alone: 1 up to this one. */
 async function rowsRestored(bucket: TestBucket, folder: ServerFolder): Promise<number> {
-  const store = openS3Store(bucket.name, { prefix: PREFIX });
+  const store = openS3Store(bucket.name, { prefix: DEFAULT_PREFIX });
   const data = folder.join('data');
   await restoreTo(store, data, { kind: 'end' }, bucket.env);
   await store.close();
@@ -33,7 +32,7 @@ test('of a server that is lost, every commit comes back that waited for the arch
   await using bucket = await createBucket();
   let isLost = false;
   // Neither the server nor its receiver brings anything there once it is lost.
-  const store = new FaultyStore(openS3Store(bucket.name, { prefix: PREFIX }), {
+  const store = new FaultyStore(openS3Store(bucket.name, { prefix: DEFAULT_PREFIX }), {
     before: ({ method }) => {
       if (isLost && method.startsWith('put')) throw new PgarkError('store-unreachable', 'all is lost');
     },
@@ -62,7 +61,7 @@ test('of a server that is lost, every commit comes back that waited for the arch
 test('of a server that is lost with its receiver, no more than the last ten seconds is', PATIENCE, async () => {
   await using bucket = await createBucket();
   await using proxy = await startFaultProxy(s3Facts().endpoint);
-  const store = openS3Store(bucket.name, { prefix: PREFIX });
+  const store = openS3Store(bucket.name, { prefix: DEFAULT_PREFIX });
   await using cluster = await Cluster.start();
   await using folder = await ServerFolder.make(cluster.binDir);
   const receiver = await startReceiver({

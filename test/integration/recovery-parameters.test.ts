@@ -3,48 +3,31 @@ import type { DirectoryRestoreOutcome } from '../../src/operations/restore-direc
 import type { StartRequest } from '../../src/operations/recovery/start-recovered.ts';
 import { freePort } from '../../src/postgres/server/free-port.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
-import { Cluster } from '../support/cluster.ts';
+import { ArchivedServer } from '../support/archived-server.ts';
+import type { Cluster } from '../support/cluster.ts';
 import { errorOf } from '../support/destinations.ts';
-import { backUpServer, ServerFolder } from '../support/physical.ts';
+import type { ServerFolder } from '../support/physical.ts';
 import { restoreTo } from '../support/recovery-world.ts';
-import { openS3Store } from '../support/s3-store.ts';
-import { createBucket, type TestBucket } from '../support/s3.ts';
-import { flushedLsn, type Receiving, startReceiving } from '../support/wal-receiving.ts';
+import type { TestBucket } from '../support/s3.ts';
 
-/** Where a command line that names only the bucket looks. */
-const PREFIX = 'postgres-backups';
-
+let archived: ArchivedServer;
 let cluster: Cluster;
 let folder: ServerFolder;
 let bucket: TestBucket;
 let store: ObjectStore;
-let receiving: Receiving;
 
 beforeAll(async () => {
-  cluster = await Cluster.start({
-    initdb: ['--wal-segsize=1'],
-    settings: { max_connections: '20', max_locks_per_transaction: '10' },
-  });
-  folder = await ServerFolder.make(cluster.binDir);
-  bucket = await createBucket();
-  store = openS3Store(bucket.name, { prefix: PREFIX });
-  await backUpServer(cluster, [{ destination: { name: 's3', store, needsDelete: false } }]);
+  archived = await ArchivedServer.start({ settings: { max_connections: '20', max_locks_per_transaction: '10' } });
+  ({ cluster, folder, bucket, store } = archived);
+  await archived.backUp();
   await cluster.configure({ max_connections: '120', max_locks_per_transaction: '64' });
   await cluster.stop();
   await cluster.start();
-  receiving = startReceiving(cluster, [store], { source: 'main', slot: 'main' });
-  await receiving.streams();
+  const receiving = await archived.receive();
   await cluster.sql('create table behind as select 1 as n');
-  await receiving.archives(await flushedLsn(cluster));
-  await receiving.stop();
+  await archived.archiveAll(receiving);
 });
-afterAll(async () => {
-  await receiving[Symbol.asyncDispose]();
-  await folder[Symbol.asyncDispose]();
-  await store.close();
-  await bucket[Symbol.asyncDispose]();
-  await cluster[Symbol.asyncDispose]();
-});
+afterAll(() => archived[Symbol.asyncDispose]());
 
 /** As where there is too much write-ahead log to be read before. */
 async function recover(name: string, start: StartRequest = {}): Promise<DirectoryRestoreOutcome> {

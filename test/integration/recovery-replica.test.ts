@@ -4,42 +4,28 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { DirectoryRestoreRequest } from '../../src/operations/restore-directory.ts';
 import { freePort } from '../../src/postgres/server/free-port.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
-import { Cluster } from '../support/cluster.ts';
-import { backUpServer, restoreServer, type RestoredServer, ServerFolder } from '../support/physical.ts';
+import { ArchivedServer } from '../support/archived-server.ts';
+import type { Cluster } from '../support/cluster.ts';
+import { restoreServer, type RestoredServer, type ServerFolder } from '../support/physical.ts';
 import { fetchFrom } from '../support/recovery-world.ts';
-import { openS3Store } from '../support/s3-store.ts';
-import { createBucket, type TestBucket } from '../support/s3.ts';
-import { flushedLsn, type Receiving, startReceiving } from '../support/wal-receiving.ts';
+import type { TestBucket } from '../support/s3.ts';
 
-/** Where a command line that names only the bucket looks. */
-const PREFIX = 'postgres-backups';
-
+let archived: ArchivedServer;
 let cluster: Cluster;
 let folder: ServerFolder;
 let bucket: TestBucket;
 let store: ObjectStore;
-let receiving: Receiving;
 
 beforeAll(async () => {
-  cluster = await Cluster.start({ initdb: ['--wal-segsize=1'] });
-  folder = await ServerFolder.make(cluster.binDir);
-  bucket = await createBucket();
-  store = openS3Store(bucket.name, { prefix: PREFIX });
-  receiving = startReceiving(cluster, [store], { source: 'main', slot: 'main' });
-  await receiving.streams();
+  archived = await ArchivedServer.start();
+  ({ cluster, folder, bucket, store } = archived);
+  const receiving = await archived.receive();
   await cluster.sql('create table counted (n int)');
-  await backUpServer(cluster, [{ destination: { name: 's3', store, needsDelete: false } }]);
+  await archived.backUp();
   await cluster.sql('insert into counted select 1');
-  await receiving.archives(await flushedLsn(cluster));
-  await receiving.stop();
+  await archived.archiveAll(receiving);
 });
-afterAll(async () => {
-  await receiving[Symbol.asyncDispose]();
-  await folder[Symbol.asyncDispose]();
-  await store.close();
-  await bucket[Symbol.asyncDispose]();
-  await cluster[Symbol.asyncDispose]();
-});
+afterAll(() => archived[Symbol.asyncDispose]());
 
 /** As anybody makes a standby. */
 async function replicaOf(server: RestoredServer, name: string): Promise<RestoredServer> {
@@ -57,14 +43,14 @@ async function replicaOf(server: RestoredServer, name: string): Promise<Restored
 }
 
 describe('a restored server', { timeout: 240_000 }, () => {
-  const archived = (): DirectoryRestoreRequest['recovery'] => ({
+  const archivedEnd = (): DirectoryRestoreRequest['recovery'] => ({
     target: { kind: 'end' },
     fetch: fetchFrom(bucket.env),
   });
 
   test.each<[string, () => DirectoryRestoreRequest['recovery'], boolean]>([
-    ['started', archived, true],
-    ['by-hand', archived, false],
+    ['started', archivedEnd, true],
+    ['by-hand', archivedEnd, false],
     ['own-end', () => undefined, false],
   ])('has a replica as any other: %s', async (name, recovery, isStarted) => {
     const data = folder.join(name);

@@ -11,23 +11,20 @@ import type { DirectoryRestoreRequest } from '../../src/operations/restore-direc
 import { freePort } from '../../src/postgres/server/free-port.ts';
 import { FileStore } from '../../src/storage/file/file-store.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
-import { Cluster } from '../support/cluster.ts';
+import { ArchivedServer } from '../support/archived-server.ts';
+import type { Cluster } from '../support/cluster.ts';
 import { errorOf } from '../support/destinations.ts';
 import { drillIn, workFolder } from '../support/drills.ts';
-import { backUpServer, manifestOf, restoreServer, RestoredServer, ServerFolder } from '../support/physical.ts';
+import { restoreServer, RestoredServer, type ServerFolder } from '../support/physical.ts';
 import { fetchFrom } from '../support/recovery-world.ts';
-import { openS3Store } from '../support/s3-store.ts';
-import { createBucket, type TestBucket } from '../support/s3.ts';
-import { flushedLsn, NO_KEYS, type Receiving, startReceiving } from '../support/wal-receiving.ts';
+import type { TestBucket } from '../support/s3.ts';
+import { NO_KEYS } from '../support/wal-receiving.ts';
 
-/** Where a command line that names only the bucket looks. */
-const PREFIX = 'postgres-backups';
-
+let archived: ArchivedServer;
 let cluster: Cluster;
 let folder: ServerFolder;
 let bucket: TestBucket;
 let store: ObjectStore;
-let receiving: Receiving;
 /** Of the backup before which, and of the one during which, there was a tablespace behind. */
 let before: string;
 let during: string;
@@ -36,37 +33,22 @@ let behindPath: string;
 let duringPath: string;
 
 beforeAll(async () => {
-  cluster = await Cluster.start({ initdb: ['--wal-segsize=1'] });
-  folder = await ServerFolder.make(cluster.binDir);
-  bucket = await createBucket();
-  store = openS3Store(bucket.name, { prefix: PREFIX });
-  receiving = startReceiving(cluster, [store], { source: 'main', slot: 'main' });
-  await receiving.streams();
+  archived = await ArchivedServer.start();
+  ({ cluster, folder, bucket, store } = archived);
+  const receiving = await archived.receive();
   [behindPath, duringPath] = ['behind', 'during'].map((name) => folder.join(name)) as [string, string];
   for (const each of [behindPath, duringPath]) await folder.makeFolder(each);
-  before = await backUp();
+  before = (await archived.backUp()).id;
   await cluster.sql(`create table kept as select 1 as n`);
   await makeTablespace('behind', behindPath);
-  const slow = backUp({ rateBytesPerSecondMax: 4 * 2 ** 20 });
+  const slow = archived.backUp({ rateBytesPerSecondMax: 4 * 2 ** 20 });
   await cluster.until(`exists (select from pg_stat_progress_basebackup where phase = 'streaming database files')`);
   await makeTablespace('during', duringPath);
-  during = await slow;
-  await receiving.archives(await flushedLsn(cluster));
-  await receiving.stop();
+  during = (await slow).id;
+  await archived.archiveAll(receiving);
   await cluster.sql('checkpoint');
 });
-afterAll(async () => {
-  await receiving[Symbol.asyncDispose]();
-  await cluster[Symbol.asyncDispose]();
-  await folder[Symbol.asyncDispose]();
-  await store.close();
-  await bucket[Symbol.asyncDispose]();
-});
-
-async function backUp(changes: Parameters<typeof backUpServer>[2] = {}): Promise<string> {
-  return manifestOf(await backUpServer(cluster, [{ destination: { name: 's3', store, needsDelete: false } }], changes))
-    .id;
-}
+afterAll(() => archived[Symbol.asyncDispose]());
 
 async function makeTablespace(name: string, at: string): Promise<void> {
   await cluster.sql(`create tablespace ${name} location '${at}'`);

@@ -11,56 +11,40 @@ import { walStatus } from '../../src/operations/wal/status.ts';
 import { freePort } from '../../src/postgres/server/free-port.ts';
 import { parseServerTime } from '../../src/postgres/wal/server-time.ts';
 import { runPgark } from '../support/cli.ts';
-import { Cluster } from '../support/cluster.ts';
+import { ArchivedServer, DEFAULT_PREFIX } from '../support/archived-server.ts';
+import type { Cluster } from '../support/cluster.ts';
 import { FileStore } from '../../src/storage/file/file-store.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { errorOf } from '../support/destinations.ts';
-import { backUpServer, RestoredServer, ServerFolder } from '../support/physical.ts';
+import { RestoredServer, type ServerFolder } from '../support/physical.ts';
 import { archiveLoad, fetchFrom, restoreTo, type WrittenRow } from '../support/recovery-world.ts';
-import { openS3Store } from '../support/s3-store.ts';
-import { createBucket, type TestBucket } from '../support/s3.ts';
-import { NO_KEYS, type Receiving, startReceiving } from '../support/wal-receiving.ts';
+import type { TestBucket } from '../support/s3.ts';
+import { NO_KEYS } from '../support/wal-receiving.ts';
 
 type Target = RecoveryRequest['target'];
 
-/** Where a command line that names only the bucket looks. */
-const PREFIX = 'postgres-backups';
-
+let archived: ArchivedServer;
 let cluster: Cluster;
 let folder: ServerFolder;
 let bucket: TestBucket;
 let store: ObjectStore;
-let receiving: Receiving;
 let rows: readonly WrittenRow[];
 /** How many of them were there when the backup had ended; 2,000 are behind it. */
 let rowsBefore: number;
 
 beforeAll(async () => {
-  cluster = await Cluster.start({ initdb: ['--wal-segsize=1'] });
-  folder = await ServerFolder.make(cluster.binDir);
-  bucket = await createBucket();
-  store = openS3Store(bucket.name, { prefix: PREFIX });
-  receiving = startReceiving(cluster, [store], { source: 'main', slot: 'main' });
-  await receiving.streams();
+  archived = await ArchivedServer.start();
+  ({ cluster, folder, bucket, store } = archived);
+  const receiving = await archived.receive();
   await cluster.sql('create extension amcheck; create table beside (n int)');
   // As some packages do. A restored server must not go back there, where another one runs.
   await cluster.configure({ data_directory: cluster.dataDirectory, log_min_messages: 'fatal' });
   ({ rows, rowsBefore } = await archiveLoad(cluster, receiving, {
-    backUp: () => backUpServer(cluster, [s3()]),
+    backUp: () => archived.backUp(),
     more: 2_000,
   }));
 });
-afterAll(async () => {
-  await receiving[Symbol.asyncDispose]();
-  await folder[Symbol.asyncDispose]();
-  await store.close();
-  await bucket[Symbol.asyncDispose]();
-  await cluster[Symbol.asyncDispose]();
-});
-
-const s3 = (): Parameters<typeof backUpServer>[1][number] => ({
-  destination: { name: 's3', store, needsDelete: false },
-});
+afterAll(() => archived[Symbol.asyncDispose]());
 
 /** Where a restore to there would recover to; nothing is restored. */
 async function planned(target: Target, changes: Partial<RecoveryRequest> = {}): Promise<DirectoryRestoreOutcome> {
@@ -143,7 +127,7 @@ describe('a recovery that is asked for', { timeout: 480_000 }, () => {
     const { recovery } = await planned({ kind: 'end' });
     const key = await segmentAmid(row(1_000).lsn);
     const content = await bucket.get(key);
-    await store.delete(key.slice(PREFIX.length + 1));
+    await store.delete(key.slice(DEFAULT_PREFIX.length + 1));
     try {
       const error = await errorOf(planned({ kind: 'end' }));
       expect(error).toMatchObject({ code: 'wal-gap', hint: expect.stringMatching(/--lsn 0\/[0-9A-F]+00000$/) });
@@ -165,7 +149,7 @@ describe('a recovery that is asked for', { timeout: 480_000 }, () => {
       damaged.writeUInt8(damaged.readUInt8(at) ^ 0x10, at);
       await bucket.put(key, damaged);
       try {
-        const name = key.slice(PREFIX.length + 1);
+        const name = key.slice(DEFAULT_PREFIX.length + 1);
         const error = await errorOf(restoreTo(store, data, { kind: 'end' }, bucket.env));
         expect(error).toMatchObject({ code: 'corrupt', message: expect.stringContaining(name) });
         expect(await readdir(folder.path)).not.toContain('damaged');
@@ -247,7 +231,7 @@ describe('a recovery that is asked for', { timeout: 480_000 }, () => {
   /** The key of the whole segment that holds a position. */
   async function segmentAmid(lsn: string): Promise<string> {
     const name = await cluster.value(`select pg_walfile_name('${lsn}')`);
-    const [key] = (await bucket.listKeys(PREFIX)).filter((each) => each.endsWith(`${name}.zst`));
+    const [key] = (await bucket.listKeys(DEFAULT_PREFIX)).filter((each) => each.endsWith(`${name}.zst`));
     if (key === undefined) throw new Error(`${name} is not archived whole`);
     return key;
   }
