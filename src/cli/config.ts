@@ -5,17 +5,20 @@ import { action, type CliWorld } from './command.ts';
 import { formatTable } from './table.ts';
 
 export function registerConfig(program: Command, world: CliWorld): void {
-  const config = program
+  const commands = program
     .command('config')
     .summary('show the configuration, or its schema')
     .description('Shows the configuration in effect, or the JSON Schema of the file.');
-  const show = config
+  const show = commands
     .command('show')
     .summary('show every setting in effect')
-    .description('Shows every setting in effect; secrets are shown as [redacted].')
+    .description(
+      'Shows every setting in effect; secrets are shown as [redacted]. What cannot be in effect, since something is wrong with it, is left out, and ends it with what is wrong.',
+    )
     .option('--origin', 'also show where each value comes from');
   action(show, world, async (run, _args, options) => {
-    const rows = describeConfig(await run.config([]));
+    const config = await run.config([]);
+    const rows = describeConfig(config);
     const origin = options.origin === true;
     run.result(
       {
@@ -27,8 +30,13 @@ export function registerConfig(program: Command, world: CliWorld): void {
           rows.map((row) => [row.path, row.value, ...(origin ? [row.origin] : [])]),
         ),
     );
+    const { leftOut, storages } = config;
+    // Who only restores has no database, and who has nothing yet looks at the defaults.
+    if (leftOut?.code === 'config-missing' && storages.size > 0)
+      run.note(`left out of this, for a backup: ${leftOut.message}\n`);
+    else if (leftOut !== undefined) throw leftOut;
   });
-  const schema = config
+  const schema = commands
     .command('schema')
     .summary('print the JSON Schema of the configuration file')
     .description('Prints the JSON Schema of the configuration file, for editors.');

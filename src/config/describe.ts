@@ -37,7 +37,7 @@ const UNITS: readonly (readonly [suffix: string, format: (value: number) => stri
 
 /** Every setting of a configuration, with its value redacted where it is secret, and where it comes from. */
 export function describeConfig(config: Config): readonly ConfigRow[] {
-  const { source, warnings: _warnings, decryptionKeys: _keys, origins, ...settings } = config;
+  const { source, warnings: _warnings, leftOut: _leftOut, decryptionKeys: _keys, origins, ...settings } = config;
   const rows: ConfigRow[] = [];
   const add = (path: Path, value: string): void => {
     rows.push({ path: pathText(path), value, origin: origins.originOf(path) });

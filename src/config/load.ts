@@ -66,8 +66,10 @@ async function loadEnvironment(options: LoadOptions): Promise<Config> {
   const all = [...warnings, ...unknown];
   const config = await buildConfig(context, sections, { source: 'environment', warnings: all });
   problems.throwIfAny(needs);
+  const leftOut = problems.error(parts);
   return {
     ...config,
+    ...(leftOut && { leftOut }),
     ...(problems.has('database') && { databases: new Map<string, never>() }),
     ...(problems.has('storage') && { storages: new Map<string, never>() }),
   };

@@ -1,4 +1,5 @@
 import type { z } from 'zod';
+import type { PgarkError } from '../common/errors.ts';
 import type { Secret } from '../common/secret.ts';
 import type { RetentionPolicy } from '../retention/policy.ts';
 import type { ConnectionConfig } from './connection.ts';
@@ -38,6 +39,8 @@ export interface Config {
   readonly leaseTermMs: number;
   /** Sentences for the log, at most one of each kind: names that were ignored. */
   readonly warnings: readonly string[];
+  /** What is wrong with, or missing of, parts that were not asked for and are absent therefore. */
+  readonly leftOut?: PgarkError;
   readonly origins: Origins;
 }
 

@@ -51,11 +51,17 @@ export class Problems {
     return this.#problems.some((problem) => problem.need === need);
   }
 
-  /** Throws one error that says everything, if there is anything that concerns a command with these needs. */
+  /** Throws what `error` tells, if there is anything. */
   throwIfAny(needs: readonly Need[]): void {
+    const error = this.error(needs);
+    if (error !== undefined) throw error;
+  }
+
+  /** One error that says everything, if there is anything that concerns a command with these needs. */
+  error(needs: readonly Need[]): PgarkError | undefined {
     const relevant = inOrder(this.#problems.filter(({ need }) => need === undefined || needs.includes(need)));
     const code = RANK.find((candidate) => relevant.some((problem) => problem.code === candidate));
-    if (code === undefined) return;
+    if (code === undefined) return undefined;
     const lines = relevant.map(
       (problem) => `${problem.where === undefined ? '' : `${problem.where}: `}${problem.message}`,
     );
@@ -63,7 +69,7 @@ export class Problems {
     const heading = relevant.every((problem) => problem.code === 'config-missing')
       ? `${lines.length} required settings are missing:`
       : `the configuration has ${lines.length} problems:`;
-    throw new PgarkError(
+    return new PgarkError(
       code,
       lines.length === 1 ? (lines[0] ?? '') : [heading, ...lines.map((line) => `  ${line}`)].join('\n'),
       hints.size > 0 ? { hint: [...hints].join('; ') } : {},
