@@ -1,15 +1,16 @@
 import { describe, expect, test } from 'vitest';
 import { FaultyStore, type StoreCall } from '../../test/support/faulty-store.ts';
+import { ManualClock } from '../../test/support/manual-clock.ts';
 import { MemoryStore } from '../../test/support/memory-store.ts';
 import { systemClock } from '../common/clock.ts';
-import { isPgarkError } from '../common/errors.ts';
+import { isPgarkError, PgarkError } from '../common/errors.ts';
 import { silentLogger } from '../common/log.ts';
 import { systemRandom } from '../common/random.ts';
 import { makeBackupId } from '../repository/ids.ts';
 import { keys } from '../repository/keys.ts';
 import { serialiseManifest } from '../repository/manifest.ts';
 import { type BackupFilter, Repository } from '../repository/repository.ts';
-import { operationContext } from './context.ts';
+import { type OperationContext, operationContext } from './context.ts';
 import { type BackupSelector, findBackup } from './find-backup.ts';
 
 const SHA256 = 'a'.repeat(64);
@@ -21,13 +22,31 @@ class Place {
   readonly store: FaultyStore;
   readonly repository: Repository;
   readonly warnings: string[] = [];
-  readonly context = operationContext({
-    logger: { ...silentLogger, warning: (event) => void this.warnings.push(event) },
-  });
+  readonly said: string[] = [];
+  readonly context: OperationContext;
 
-  constructor(location?: string) {
-    this.memory = new MemoryStore(location === undefined ? {} : { location });
-    this.store = new FaultyStore(this.memory, { before: (call) => void this.calls.push(call) });
+  /** `there` is the storage's clock; undefined: it cannot be asked. */
+  constructor(location?: string, clocks?: { readonly here: Date; readonly there: Date | undefined }) {
+    const warning = (event: string, message: string): void => {
+      this.warnings.push(event);
+      this.said.push(message);
+    };
+    this.context = operationContext({
+      logger: { ...silentLogger, warning },
+      ...(clocks && { clock: new ManualClock(clocks.here) }),
+    });
+    const there = clocks?.there;
+    this.memory = new MemoryStore({
+      ...(location !== undefined && { location }),
+      ...(there && { clock: { now: () => there } }),
+    });
+    this.store = new FaultyStore(this.memory, {
+      before: (call) => {
+        this.calls.push(call);
+        if (clocks !== undefined && there === undefined && call.method === 'now')
+          throw new PgarkError('store-access-denied', 'read only');
+      },
+    });
     this.repository = new Repository(this.store, { clock: systemClock, random: systemRandom });
   }
 
@@ -40,6 +59,7 @@ class Place {
       key?: string;
       id?: string;
       format?: 'plain' | 'directory' | 'physical';
+      storeTime?: string;
     } = {},
   ) {
     const { source = 'shop', database = 'shop', format = 'plain' } = options;
@@ -68,7 +88,7 @@ class Place {
       client: { program: 'pg_dump', version: '15.1' },
       startedAt,
       endedAt: startedAt,
-      storeTime: startedAt,
+      storeTime: options.storeTime ?? startedAt,
       runId: 'r',
       objects: [{ key, role: 'dump', storedBytes: 1, storedSha256: SHA256, plainBytes: 1, plainSha256: SHA256 }],
       compression: { algorithm: 'gzip' as const, level: 6 },
@@ -127,21 +147,74 @@ describe('finding a backup', () => {
     expect(place.cost).toEqual(['list', 'get']);
   });
 
-  test('what claims to be of the future is not the newest, unless there is nothing else', async () => {
+  test('what a clock that was ahead has named is not the newest, unless there is nothing else', async () => {
     const place = new Place();
     const inHours = (hours: number): string => new Date(Date.now() + hours * 3_600_000).toISOString();
-    const nextYear = await place.add(inHours(365 * 24));
-    const tomorrow = await place.add(inHours(24));
-    expect(await place.find({ kind: 'latest' })).toBe(tomorrow.id);
-    expect(place.warnings).toEqual([]);
+    const nextYear = await place.add(inHours(365 * 24), { storeTime: inHours(-1) });
+    const tomorrow = await place.add(inHours(24), { storeTime: inHours(-2) });
+    // The newest by the time of the store, and never without a word.
+    expect(await place.find({ kind: 'latest' })).toBe(nextYear.id);
+    expect(place.said).toEqual([expect.stringContaining('2 backups claim')]);
     const old = await place.add('2026-01-01T02:00:00.000Z');
     expect(await place.find({ kind: 'latest' })).toBe(old.id);
-    expect(place.warnings).toEqual(['backup.future']);
+    expect(place.warnings).toEqual(['backup.future', 'backup.future']);
     // Another host's clock may be some minutes ahead.
     const young = await place.add(inHours(0.5));
     expect(await place.find({ kind: 'latest' })).toBe(young.id);
     expect(await place.named(nextYear.id)).toBe(nextYear.id);
     expect(await place.at(inHours(25))).toBe(young.id);
+    for (const clock of ['was ahead', "storage's behind"]) expect(place.said.at(-1)).toContain(clock);
+    expect(place.said.at(-1)).toContain(tomorrow.id);
+    // What is not in question is not spoken of.
+    place.said.length = 0;
+    expect(await place.at('2026-01-02T00:00:00Z')).toBe(old.id);
+    expect(place.said).toEqual([]);
+  });
+
+  describe.each([
+    ['that tells the time', 'right'],
+    ['that tells this machine’s time', 'as here'],
+    ['that may only be read', 'unknown'],
+  ] as const)('in a storage %s', (_what, storeClock) => {
+    test.each([
+      ['is right', 0, false],
+      ['is two hours behind', 2, true],
+      ['is 36 hours behind', 36, true],
+      ['is ten years behind', 10 * 365 * 24, true],
+    ])('the newest is the newest where this machine’s clock %s', async (_state, hoursBehind, isTold) => {
+      const now = new Date('2026-11-20T03:00:00Z');
+      const here = new Date(now.getTime() - hoursBehind * 3_600_000);
+      const place = new Place(undefined, {
+        here,
+        there: storeClock === 'right' ? now : storeClock === 'as here' ? here : undefined,
+      });
+      const ids = [];
+      for (const day of [18, 19, 20]) ids.push((await place.add(`2026-11-${day}T02:30:00.000Z`)).id);
+      // Stored a month before: it would be the newest for 90 days.
+      const ahead = await place.add('2027-02-18T02:30:00.000Z', { storeTime: '2026-10-20T02:31:00.000Z' });
+      expect(await place.find({ kind: 'latest' })).toBe(ids[2]);
+      const ofThisClock = place.said.filter((each) => each.includes("this machine's clock is behind"));
+      expect(ofThisClock).toHaveLength(isTold ? 1 : 0);
+      for (const each of ofThisClock) expect(each).toContain(ids[2]);
+      expect(place.said.filter((each) => each.includes(ahead.id))).toHaveLength(1);
+      expect(await place.at('2026-11-19T12:00:00Z')).toBe(ids[1]);
+      expect(await place.at('2026-11-20T12:00:00Z')).toBe(ids[2]);
+    });
+  });
+
+  test('where a clock is behind, a manifest is read only until one tells it', async () => {
+    const place = new Place(undefined, { here: new Date('2016-01-01T00:00:00Z'), there: undefined });
+    for (let day = 11; day <= 20; day++) await place.add(`2026-11-${day}T02:30:00.000Z`);
+    await place.find({ kind: 'latest' });
+    expect(place.cost).toEqual(['list', 'now', 'get', 'get']);
+  });
+
+  test('a file of another kind among the manifests is no backup, and none of the future', async () => {
+    const place = new Place();
+    const { id, manifestKey } = await place.add('2026-01-01T02:00:00.000Z');
+    await place.memory.putSmall(manifestKey.replace(id, 'notes'), new TextEncoder().encode('{}'));
+    expect(await place.find({ kind: 'latest' })).toBe(id);
+    expect(place.said).toEqual([]);
   });
 
   test('who wants to load a database is told of the physical backups that are there', async () => {

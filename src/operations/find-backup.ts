@@ -1,14 +1,13 @@
 import { isPgarkError, PgarkError } from '../common/errors.ts';
 import { looksLikeDump, readForeignName } from '../formats/plain/foreign-names.ts';
-import type { Clock } from '../common/clock.ts';
-import type { Logger } from '../common/log.ts';
 import { nearest } from '../common/nearest.ts';
-import { compactTime, isBackupId, isOfFuture } from '../repository/ids.ts';
+import { compactTime, isBackupId } from '../repository/ids.ts';
 import { parseManifestKey, STATE_PREFIX } from '../repository/keys.ts';
 import type { Manifest } from '../repository/manifest.ts';
 import { type BackupFilter, dataFolderOf, type Repository } from '../repository/repository.ts';
 import type { CallOptions, ObjectInfo } from '../storage/object-store.ts';
 import { plannedKeys } from './list.ts';
+import { type LookOptions, type ManifestKey, newestFirst } from './newest-first.ts';
 
 /**
  * Which backup is meant: the newest, the newest not after a time, or one by id, file name, key or URL; or the newest dump of
@@ -27,18 +26,12 @@ export type FoundBackup =
 
 const SUGGESTIONS_MAX = 3;
 
-/** An `OperationContext` is one. */
-interface FindOptions extends CallOptions {
-  readonly clock: Clock;
-  readonly logger: Logger;
-}
-
 /** Finds one backup. Error: `backup-not-found`, with what there is instead. */
 export async function findBackup(
   repository: Repository,
   selector: BackupSelector,
   filter: BackupFilter,
-  options: FindOptions,
+  options: LookOptions,
 ): Promise<FoundBackup> {
   await repository.checkLayout(options);
   switch (selector.kind) {
@@ -55,12 +48,6 @@ export async function findBackup(
   }
 }
 
-/** What one listing shows of a manifest. */
-interface ManifestKey {
-  readonly key: string;
-  readonly id: string;
-}
-
 /**
  * The newest backup of one database, or the newest not after a time. One LIST and as a rule one GET: ids begin with the
  * second of the start, so the keys tell which manifests come into question.
@@ -69,7 +56,7 @@ async function findNewest(
   repository: Repository,
   notAfter: Date | undefined,
   filter: BackupFilter,
-  options: FindOptions,
+  options: LookOptions,
 ): Promise<FoundBackup> {
   const keysOfFolder = new Map<string, ManifestKey[]>();
   for await (const { key, id } of repository.manifestKeys(filter, options)) {
@@ -80,13 +67,10 @@ async function findNewest(
   }
   if (keysOfFolder.size > 1) throw severalDatabases([...keysOfFolder.values()].flatMap(([first]) => first ?? []));
   const [manifestKeys = []] = keysOfFolder.values();
-  const newestFirst = presentFirst(manifestKeys, options);
   const limit = notAfter === undefined ? undefined : compactTime(notAfter);
-  const inQuestion = newestFirst.filter(({ id }) => limit === undefined || id.slice(0, limit.length) <= limit);
-  for (let start = 0; start < inQuestion.length; ) {
-    const second = inQuestion[start]?.id.slice(0, SECOND_CHARACTERS);
-    const sameSecond = inQuestion.slice(start).filter(({ id }) => id.slice(0, SECOND_CHARACTERS) === second);
-    start += sameSecond.length;
+  const inQuestion = manifestKeys.filter(({ id }) => limit === undefined || id.slice(0, limit.length) <= limit);
+  const ordered = await newestFirst(repository, inQuestion, options);
+  for (const sameSecond of Map.groupBy(ordered, ({ id }) => id.slice(0, SECOND_CHARACTERS)).values()) {
     const manifests: Manifest[] = [];
     for (const { key } of sameSecond) {
       const manifest = await repository.manifestAt(key, options);
@@ -95,31 +79,12 @@ async function findNewest(
     const [newest] = manifests.sort((a, b) => Date.parse(b.startedAt) - Date.parse(a.startedAt));
     if (newest) return { kind: 'own', manifest: newest };
   }
-  if (notAfter === undefined || newestFirst.length === 0) {
+  if (notAfter === undefined || manifestKeys.length === 0) {
     throw await noneAtAll(repository, filter, options);
   }
   throw new PgarkError('backup-not-found', `no ${describeFilter(filter)} is as old as ${notAfter.toISOString()}`, {
-    hint: `the oldest is ${newestFirst.at(-1)?.id ?? ''}`,
+    hint: `the oldest is ${manifestKeys.map(({ id }) => id).sort()[0] ?? ''}`,
   });
-}
-
-/**
- * The newest first; and behind all others those that begin in the future, the nearest of them first. A clock that was ahead
- * has named them, and they would stand for the newest until then.
- */
-function presentFirst(manifestKeys: readonly ManifestKey[], { clock, logger }: FindOptions): readonly ManifestKey[] {
-  const now = clock.now();
-  const newestFirst = manifestKeys.toSorted((a, b) => (a.id < b.id ? 1 : -1));
-  const present = newestFirst.filter(({ id }) => !isOfFuture(id, now));
-  const future = newestFirst.slice(0, newestFirst.length - present.length).toReversed();
-  const [first] = future;
-  if (first !== undefined && present.length > 0) {
-    logger.warning(
-      'backup.future',
-      `${future.length === 1 ? `backup ${first.id} claims` : `${future.length} backups, such as ${first.id}, claim`} to begin in the future, since a clock was ahead: the newest of the others is looked for. Who wants one of them says its id`,
-    );
-  }
-  return [...present, ...future];
 }
 
 async function noneAtAll(repository: Repository, filter: BackupFilter, options: CallOptions): Promise<PgarkError> {
