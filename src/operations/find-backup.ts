@@ -4,10 +4,10 @@ import { nearest } from '../common/nearest.ts';
 import { compactTime, isBackupId } from '../repository/ids.ts';
 import { parseManifestKey, STATE_PREFIX } from '../repository/keys.ts';
 import type { Manifest } from '../repository/manifest.ts';
-import { type BackupFilter, dataFolderOf, type Repository } from '../repository/repository.ts';
+import { type BackupFilter, dataFolderOf, type ManifestKey, type Repository } from '../repository/repository.ts';
 import type { CallOptions, ObjectInfo } from '../storage/object-store.ts';
 import { plannedKeys } from './list.ts';
-import { type LookOptions, type ManifestKey, newestFirst } from './newest-first.ts';
+import { type LookOptions, newestFirst } from './newest-first.ts';
 
 /**
  * Which backup is meant: the newest, the newest not after a time, or one by id, file name, key or URL; or the newest dump of

@@ -1,15 +1,9 @@
 import type { Clock } from '../common/clock.ts';
 import type { Logger } from '../common/log.ts';
 import { isBackupId, isOfFuture } from '../repository/ids.ts';
-import type { Repository } from '../repository/repository.ts';
+import type { ManifestKey, Repository } from '../repository/repository.ts';
 import { storeTimeIfKnown } from '../repository/store-clock.ts';
 import type { CallOptions } from '../storage/object-store.ts';
-
-/** What one listing shows of a manifest. */
-export interface ManifestKey {
-  readonly key: string;
-  readonly id: string;
-}
 
 /** The world that backups are looked for in. */
 export interface LookOptions extends CallOptions {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { ManualClock } from '../../test/support/manual-clock.ts';
 import { MemoryStore } from '../../test/support/memory-store.ts';
 import { seedBackups } from '../../test/support/seed.ts';
 import { systemClock } from '../common/clock.ts';
@@ -62,6 +63,24 @@ describe('a backup whose newest predecessor', () => {
     ['is one of another database', [{ systemIdentifier: '1', database: 'shop-eu' }]],
   ])('%s says nothing', async (_what, seeds) => {
     expect(await warnings(seeds)).toEqual([]);
+  });
+
+  test.each([
+    ['is of the future by all clocks is passed over', new Date(times[1] ?? 0), []],
+    ['is of the future by this machine’s clock alone is looked at', new Date('2027-02-18T03:00:00Z'), ['1']],
+  ])('%s', async (_what, there, others) => {
+    const store = new MemoryStore({ clock: { now: () => there } });
+    await seedBackups(store, { ...shop, times, server: { systemIdentifier: '2' } });
+    await seedBackups(store, { ...shop, times: [new Date('2027-02-18T02:00:00Z')], server: { systemIdentifier: '1' } });
+    const said: unknown[] = [];
+    const logger = {
+      ...silentLogger,
+      warning: (_event: string, _message: string, fields?: LogFields) => void said.push(fields),
+    };
+    const clock = new ManualClock(new Date('2026-11-20T03:00:00Z'));
+    const repository = new Repository(store, { clock, random: systemRandom });
+    await warnOfOtherServer(repository, { ...shop, server: here }, { logger, signal: new AbortController().signal });
+    expect(said).toMatchObject(others.map((systemIdentifier) => ({ other: { systemIdentifier } })));
   });
 
   test('cannot be read is no reason to fail', async () => {

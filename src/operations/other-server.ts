@@ -36,7 +36,8 @@ export async function warnOfOtherServer(
 ): Promise<void> {
   const { source, database, server } = current;
   try {
-    const newest = await newestManifest(repository, { source, database }, { signal });
+    const [key] = await repository.newestKeys({ source, database }, { signal });
+    const newest = key && (await repository.manifestAt(key.key, { signal }));
     if (newest === undefined || !areOtherServers(newest.server, server)) return;
     logger.warning(
       'source.other_server',
@@ -50,17 +51,4 @@ export async function warnOfOtherServer(
       `whether the newest backup of ${source} is of another server could not be found out: ${messageOf(error)}`,
     );
   }
-}
-
-async function newestManifest(
-  repository: Repository,
-  filter: { readonly source: string; readonly database: string },
-  options: CallOptions,
-): Promise<Manifest | undefined> {
-  let newest: { readonly key: string; readonly id: string } | undefined;
-  for await (const { key, id } of repository.manifestKeys(filter, options)) {
-    // Ids begin with the second of the start.
-    if (newest === undefined || id > newest.id) newest = { key, id };
-  }
-  return newest === undefined ? undefined : repository.manifestAt(newest.key, options);
 }

@@ -19,9 +19,7 @@ export async function otherServerOf(
   connection: ConnectionParameters,
   { signal }: Required<CallOptions>,
 ): Promise<RecordedServer | undefined> {
-  const found: { readonly key: string; readonly id: string }[] = [];
-  for await (const { key, id } of repository.manifestKeys({ source }, { signal })) found.push({ key, id });
-  const newest = found.sort((a, b) => (a.id < b.id ? 1 : -1)).slice(0, NEWEST_MAX);
+  const newest = (await repository.newestKeys({ source }, { signal })).slice(0, NEWEST_MAX);
   if (newest.length === 0) return undefined;
   const login = { applicationName: 'pgark', signal };
   const own = await withSession(connect(connection, login), signal, readServerFacts);

@@ -46,6 +46,24 @@ test('a backup that retention deletes meanwhile is none that is damaged, and get
   expect(proofs).toEqual([expect.stringContaining(kept.id)]);
 });
 
+test('the newest, which is read whole, is the last that the store was given, whatever a clock that was ahead has named', async () => {
+  const store = new MemoryStore();
+  const of = { source: 'main', database: 'shop', withData: true };
+  const [ahead] = await seedBackups(store, {
+    ...of,
+    times: [new Date('2027-02-18T02:00:00Z')],
+    storeTime: new Date('2026-11-18T02:00:00Z'),
+  });
+  const [, newest] = await seedBackups(store, {
+    ...of,
+    times: [19, 20].map((day) => new Date(`2026-11-${day}T02:00:00Z`)),
+  });
+  const request = { store, filter: {}, selector: undefined, deep: false, keys: { identities: [], passphrases: [] } };
+  const { backups } = await verify(request, operationContext());
+  expect(backups.map(({ manifest: { id } }) => id)).toContain(ahead?.id);
+  expect(backups.filter(({ depth }) => depth !== 'present').map(({ manifest: { id } }) => id)).toEqual([newest?.id]);
+});
+
 test('a sample takes the newest and, of the others, those that nobody has read for the longest', async () => {
   const store = new MemoryStore();
   const times = [11, 12, 13, 14, 15, 16].map((day) => new Date(`2026-11-${day}T02:00:00Z`));

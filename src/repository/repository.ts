@@ -4,8 +4,9 @@ import { isPgarkError, PgarkError } from '../common/errors.ts';
 import type { Random } from '../common/random.ts';
 import type { CallOptions, ObjectInfo, ObjectKey, ObjectStore } from '../storage/object-store.ts';
 import { isGlobalsData } from './globals.ts';
-import { type BackupKind, isBackupId, kindOfId } from './ids.ts';
+import { type BackupId, type BackupKind, isBackupId, isOfFuture, kindOfId } from './ids.ts';
 import { readStateBytes } from './state-object.ts';
+import { storeTimeIfKnown } from './store-clock.ts';
 import { keys, parseManifestKey, STATE_END, STATE_PREFIX } from './keys.ts';
 import { LAYOUT, parseManifest, refuseHigherLayout, serialiseManifest, type Manifest } from './manifest.ts';
 import { walFolderEnd } from './wal-keys.ts';
@@ -21,6 +22,15 @@ export interface BackupFilter {
   /** Default: both. */
   readonly kind?: BackupKind;
 }
+
+/** What one listing shows of a manifest. */
+export interface ManifestKey {
+  readonly key: string;
+  readonly id: string;
+}
+
+/** One whose id tells when its backup was begun. */
+type DatedKey = ManifestKey & { readonly id: BackupId };
 
 /** A manifest that is there but cannot be read. Listings go on without it and say so. */
 export interface DamagedManifest {
@@ -111,6 +121,21 @@ export class Repository {
       if (filter.kind !== undefined && isBackupId(parsed.id) && kindOfId(parsed.id) !== filter.kind) continue;
       yield { ...info, id: parsed.id };
     }
+  }
+
+  /**
+   * The same of all databases together, newest first by their ids, without those that a clock has named which was ahead: they lie
+   * in the future by this machine's clock and, where that can be had, by the store's.
+   */
+  async newestKeys(filter: BackupFilter, options: CallOptions): Promise<readonly DatedKey[]> {
+    const found: DatedKey[] = [];
+    for await (const { key, id } of this.manifestKeys(filter, options)) if (isBackupId(id)) found.push({ key, id });
+    found.sort((a, b) => (a.id < b.id ? 1 : -1));
+    const here = this.#clock.now();
+    const [newest] = found;
+    if (newest === undefined || !isOfFuture(newest.id, here)) return found;
+    const there = await storeTimeIfKnown(this.store, options);
+    return found.filter(({ id }) => !isOfFuture(id, here) || (there !== undefined && !isOfFuture(id, there)));
   }
 
   /** All backups that match, oldest first by their start, and those manifests that cannot be read. */

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import type { Clock } from '../common/clock.ts';
 import { isPgarkError } from '../common/errors.ts';
 import type { Random } from '../common/random.ts';
-import { isOfFuture } from '../repository/ids.ts';
+import { startSecondOf } from '../repository/ids.ts';
 import { keys, parseProofKey } from '../repository/keys.ts';
 import { Repository } from '../repository/repository.ts';
 import { readState } from '../repository/state-object.ts';
@@ -19,15 +19,8 @@ export async function newestBackupAt(
   call: CallOptions,
 ): Promise<Date | 'never'> {
   const filter = { source, ...(database === undefined ? {} : { database }) };
-  const now = world.clock.now();
-  let newest = '';
-  for await (const { id } of new Repository(store, world).manifestKeys(filter, call)) {
-    if (id > newest && !isOfFuture(id, now)) newest = id;
-  }
-  // `20261120T020000Z-p7k2m4x`
-  const [, year, month, day, hour, minute, second] = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z/.exec(newest) ?? [];
-  if (second === undefined) return 'never';
-  return new Date(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
+  const [newest] = await new Repository(store, world).newestKeys(filter, call);
+  return newest === undefined ? 'never' : startSecondOf(newest.id);
 }
 
 /** Of the backups named, those that the newest verification found damaged. */

@@ -14,6 +14,8 @@ export interface SeedOptions {
   readonly database: string;
   /** When each was made. */
   readonly times: readonly Date[];
+  /** When that was by the store's clock. Default: the same. */
+  readonly storeTime?: Date;
   /** Whether each gets an object of one byte too; a manifest alone will do for what only lists. */
   readonly withData?: boolean;
   /** The server that they are of, as far as it matters. */
@@ -39,7 +41,7 @@ export async function seedBackups(store: ObjectStore, options: SeedOptions): Pro
       source: options.source,
       startedAt: at,
       endedAt: at,
-      storeTime: at,
+      storeTime: options.storeTime?.toISOString() ?? at,
     };
     await repository.commit(manifest);
     return manifest;
