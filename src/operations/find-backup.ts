@@ -8,6 +8,7 @@ import { type BackupFilter, dataFolderOf, type ManifestKey, type Repository } fr
 import type { CallOptions, ObjectInfo } from '../storage/object-store.ts';
 import { plannedKeys } from './list.ts';
 import { type LookOptions, newestFirst } from './newest-first.ts';
+import { warnOfUnseen } from './unseen.ts';
 
 /**
  * Which backup is meant: the newest, the newest not after a time, or one by id, file name, key or URL; or the newest dump of
@@ -130,7 +131,7 @@ function severalDatabases(firstKeys: readonly ManifestKey[]): PgarkError {
 
 /**
  * The newest dump of another tool: of the database asked for, by their names, or without any database in its name where
- * none has this one's.
+ * none has this one's. A folder that may not be read is an error: the newest may be there.
  */
 async function findForeign(
   repository: Repository,
@@ -173,7 +174,7 @@ async function findByName(
   repository: Repository,
   given: string,
   filter: BackupFilter,
-  options: CallOptions,
+  options: LookOptions,
 ): Promise<FoundBackup> {
   const name = keyOfUrl(given, repository.store.location);
   if (name === undefined) {
@@ -205,10 +206,13 @@ async function findByName(
       const info = await headIfPossible(repository, key, options);
       if (info) return { kind: 'foreign', key: info.key, bytes: info.bytes };
     }
-    for await (const object of repository.unclaimedObjects(manifests, options)) {
+    const unseen: string[] = [];
+    const looking = { ...options, onUnseen: (path: string) => void unseen.push(path) };
+    for await (const object of repository.unclaimedObjects(manifests, looking)) {
       if (baseName(object.key) === name) return { kind: 'foreign', key: object.key, bytes: object.bytes };
       names.push(object.key);
     }
+    warnOfUnseen(unseen, repository.store.location, options.logger);
   }
   throw notFound(given, name, manifests, names, damaged.length);
 }

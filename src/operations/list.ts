@@ -7,6 +7,7 @@ import type { CallOptions, ObjectStore } from '../storage/object-store.ts';
 import type { OperationContext } from './context.ts';
 import { DamagedData } from './damaged-data.ts';
 import { newestProofs, type Proofs } from './proofs.ts';
+import { warnOfUnseen } from './unseen.ts';
 
 export interface ForeignObject {
   readonly key: string;
@@ -61,13 +62,16 @@ export async function list(
   const ofDamaged: Listing['ofDamaged'][number][] = [];
   if (filter.source === undefined && filter.database === undefined) {
     const lost = new DamagedData(store, all.damaged);
-    for await (const info of repository.unclaimedObjects(all.manifests, options)) {
+    const unseen: string[] = [];
+    const looking = { ...options, onUnseen: (path: string) => void unseen.push(path) };
+    for await (const info of repository.unclaimedObjects(all.manifests, looking)) {
       const { key, bytes, modified } = info;
       const manifest = planned.has(key) ? undefined : await lost.manifestOf(info, options);
       if (planned.has(key)) unfinished.push({ key, bytes, modified });
       else if (manifest !== undefined) ofDamaged.push({ key, bytes, modified, manifest });
       else if (looksLikeDump(key)) foreign.push({ key, bytes, modified, ...readForeignName(key) });
     }
+    warnOfUnseen(unseen, store.location, context.logger);
   }
   const backups = all.manifests.filter(matches);
   const sources = new Set(backups.map(({ source }) => source));

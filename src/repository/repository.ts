@@ -29,6 +29,14 @@ export interface ManifestKey {
   readonly id: string;
 }
 
+export interface UnclaimedOptions extends CallOptions {
+  /**
+   * Called for what a storage in files holds beside the backups and may not be looked at by this user: it is left out. Default, and
+   * for what is a backup's in any case: an error that names it.
+   */
+  readonly onUnseen?: (path: string) => void;
+}
+
 /** One whose id tells when its backup was begun. */
 type DatedKey = ManifestKey & { readonly id: BackupId };
 
@@ -180,14 +188,20 @@ export class Repository {
   }
 
   /** Every object that is neither pgark's state nor globals nor WAL nor named by one of the given manifests, ascending by key. */
-  async *unclaimedObjects(manifests: readonly Manifest[], options: CallOptions = {}): AsyncIterable<ObjectInfo> {
+  async *unclaimedObjects(manifests: readonly Manifest[], options: UnclaimedOptions = {}): AsyncIterable<ObjectInfo> {
+    const { onUnseen, ...call } = options;
     const claimed = new Set(manifests.flatMap(dataKeysOf));
     const globals = new Set<string>();
-    for await (const { key } of this.store.list(keys.globalsRecordsPrefix, options)) globals.add(key);
+    for await (const { key } of this.store.list(keys.globalsRecordsPrefix, call)) globals.add(key);
     const folders = new Set(manifests.flatMap((manifest) => dataFolderOf(manifest) ?? []));
+    const leaveOut = (path: string, error: PgarkError): void => {
+      if ([STATE_PREFIX, ...folders, ...claimed].some((own) => areOneBranch(path, own))) throw error;
+      onUnseen?.(path);
+    };
+    const listing = { ...call, ...(onUnseen && { onUnseen: leaveOut }) };
     for (let startAfter: string | undefined; ; ) {
       let leapTo: string | undefined;
-      for await (const info of this.store.list('', startAfter === undefined ? options : { ...options, startAfter })) {
+      for await (const info of this.store.list('', startAfter === undefined ? listing : { ...listing, startAfter })) {
         const { key } = info;
         leapTo = endOfOwn(key);
         if (leapTo !== undefined) break;
@@ -232,6 +246,12 @@ export function dataFolderOf({ format, source, id }: Pick<Manifest, 'format' | '
  */
 function endOfOwn(key: ObjectKey): ObjectKey | undefined {
   return key.startsWith(STATE_PREFIX) && key < STATE_END ? STATE_END : walFolderEnd(key);
+}
+
+/** Whether they are the same, or one is a folder, with its slash at the end, that holds the other. */
+function areOneBranch(one: string, other: string): boolean {
+  const holds = (folder: string, path: string): boolean => folder.endsWith('/') && path.startsWith(folder);
+  return one === other || holds(one, other) || holds(other, one);
 }
 
 /** With its slash at the end; of an object at the top the empty one. */

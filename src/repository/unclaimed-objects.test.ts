@@ -1,8 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { MemoryStore } from '../../test/support/memory-store.ts';
+import { manifestOf } from '../../test/support/repository-place.ts';
 import { systemClock } from '../common/clock.ts';
+import { PgarkError } from '../common/errors.ts';
 import { systemRandom } from '../common/random.ts';
-import { makeRunId } from './ids.ts';
+import type { ListOptions } from '../storage/object-store.ts';
+import { makeBackupId, makeRunId } from './ids.ts';
 import { keys } from './keys.ts';
 import { Repository } from './repository.ts';
 import { walKey } from './wal-keys.ts';
@@ -63,4 +66,46 @@ describe('objects that no backup claims', () => {
     expect(found).toEqual(around);
     expect(listed).toBeLessThan(around.length + 5);
   });
+});
+
+describe('what may not be looked at', () => {
+  const denied = new PgarkError('store-access-denied', 'cannot list it');
+  const plain = manifestOf(makeBackupId(START, 'p', systemRandom), 'shop', ['dumps/shop.sql.gz']);
+  const base = {
+    ...manifestOf(makeBackupId(START, 'f', systemRandom), 'shop', ['main/base/x/base.tar']),
+    format: 'physical' as const,
+  };
+  const folder = keys.basePrefix(base.source, base.id);
+
+  const leavingOut = async (path: string, onUnseen?: (path: string) => void): Promise<string[]> => {
+    const store = new MemoryStore();
+    await store.putSmall('theirs.sql', Buffer.from('x'));
+    const list = store.list.bind(store);
+    store.list = async function* (prefix: string, options: ListOptions) {
+      if (prefix === '') {
+        if (options.onUnseen === undefined) throw denied;
+        options.onUnseen(path, denied);
+      }
+      yield* list(prefix, options);
+    };
+    const repository = new Repository(store, { clock: systemClock, random: systemRandom });
+    const found = [];
+    const options = onUnseen === undefined ? {} : { onUnseen };
+    for await (const { key } of repository.unclaimedObjects([plain, base], options)) found.push(key);
+    return found;
+  };
+
+  test.each(['theirs/', 'dumps/other/', 'dumps/shop.sql.gz.old', 'main/other/'])('%s is told', async (path) => {
+    const unseen: string[] = [];
+    expect(await leavingOut(path, (each) => void unseen.push(each))).toEqual(['theirs.sql']);
+    expect(unseen).toEqual([path]);
+    await expect(leavingOut(path)).rejects.toBe(denied);
+  });
+
+  test.each(['.pgark/', '.pgark/pins/', 'dumps/', 'dumps/shop.sql.gz', 'main/', 'main/base/', folder, `${folder}new/`])(
+    '%s is an error, since it is a backup’s or the state',
+    async (path) => {
+      await expect(leavingOut(path, () => {})).rejects.toBe(denied);
+    },
+  );
 });

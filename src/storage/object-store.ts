@@ -1,5 +1,6 @@
 import type { ByteStream } from '../common/bytes.ts';
 import { MIB } from '../common/bytes.ts';
+import type { PgarkError } from '../common/errors.ts';
 
 /**
  * Name of an object, relative to the store's root (the bucket and prefix, or the directory). Segments are separated by
@@ -32,6 +33,16 @@ export type WriteCondition = { readonly ifAbsent: true } | { readonly ifMatch: s
 
 export interface CallOptions {
   readonly signal?: AbortSignal;
+}
+
+export interface ListOptions extends CallOptions {
+  /** Only keys that come after it. */
+  readonly startAfter?: ObjectKey;
+  /**
+   * Called for a folder (with a slash at its end) or an object in a directory that this process may not look at: it is left out,
+   * unless this throws. Default: the list rejects. For who shows people what is there; what was left out is not gone.
+   */
+  readonly onUnseen?: (path: string, error: PgarkError) => void;
 }
 
 export interface PutSmallOptions extends CallOptions {
@@ -141,7 +152,7 @@ export interface ObjectStore {
   head(key: ObjectKey, options?: CallOptions): Promise<ObjectInfo | undefined>;
 
   /** All objects whose key begins with `prefix`, all pages, ascending by the bytes of the key's UTF-8. */
-  list(prefix: string, options?: CallOptions & { readonly startAfter?: ObjectKey }): AsyncIterable<ObjectInfo>;
+  list(prefix: string, options?: ListOptions): AsyncIterable<ObjectInfo>;
 
   delete(key: ObjectKey, options?: CallOptions): Promise<void>;
 

@@ -9,6 +9,7 @@ import { assertKeyPrefix } from '../keys.ts';
 import {
   type ByteRange,
   type CallOptions,
+  type ListOptions,
   type ObjectBody,
   type ObjectInfo,
   type ObjectKey,
@@ -37,6 +38,7 @@ import {
   findRoot,
   isFileKey,
   isReserved,
+  mayHoldObjects,
   objectFolder,
   objectPath,
   realRoot,
@@ -206,24 +208,29 @@ export class FileStore implements ObjectStore {
     );
   }
 
-  async *list(
-    prefix: string,
-    { startAfter, signal }: CallOptions & { readonly startAfter?: ObjectKey } = {},
-  ): AsyncGenerator<ObjectInfo> {
+  async *list(prefix: string, { startAfter, signal, onUnseen }: ListOptions = {}): AsyncGenerator<ObjectInfo> {
     assertKeyPrefix(prefix);
     signal?.throwIfAborted();
     const root = await findRoot(this.#root);
     if (root === undefined) return;
-    const own = (name: string): boolean => !isReserved(name);
+    const gives = (name: string): boolean => !isReserved(name);
+    const look = async (key: ObjectKey): Promise<ObjectInfo | undefined> => {
+      try {
+        return (await io(`look at the object ${JSON.stringify(key)}`, () => inspect(objectPath(root, key), key)))?.info;
+      } catch (error) {
+        if (onUnseen === undefined || !isPgarkError(error, 'store-access-denied')) throw error;
+        onUnseen(key, error);
+        return undefined;
+      }
+    };
     let batch: string[] = [];
     const looked = async (): Promise<ObjectInfo[]> => {
       const keys = batch;
       batch = [];
-      const found = await Promise.all(keys.map((key) => inspect(objectPath(root, key), key)));
-      return found.flatMap((inspected) => inspected?.info ?? []);
+      return (await Promise.all(keys.map(look))).flatMap((info) => info ?? []);
     };
     try {
-      for await (const path of walk(root, { prefix, startAfter, signal, enters: own, gives: own })) {
+      for await (const path of walk(root, { prefix, startAfter, signal, enters: mayHoldObjects, gives, onUnseen })) {
         if (!isFileKey(path)) continue;
         batch.push(path);
         if (batch.length === LIST_LOOKS) yield* untilAborted(await looked(), signal);

@@ -25,19 +25,29 @@ const UNFINISHED_NAME = /^\.pgark-((?:upload|claim)-[0-9a-f]{32})$/;
 /** NAME_MAX of nearly every file system. Checked at once, since some mounts cut or mangle longer names. */
 const SEGMENT_BYTES_MAX = 255;
 
+/** What the file system keeps at its top for itself, and lets only root look into. */
+const RESCUED = 'lost+found';
+
 export function isReserved(segment: string): boolean {
   return segment.startsWith(RESERVED);
+}
+
+/** Whether a directory of this name, in the folder of this path, may hold objects. */
+export function mayHoldObjects(name: string, folder: string): boolean {
+  return !isReserved(name) && (folder !== '' || name !== RESCUED);
 }
 
 /** Rejects with `object-key-invalid`, for what no store keeps and for what this one does not. */
 export function assertFileKey(key: ObjectKey): void {
   assertKey(key);
-  for (const segment of key.split('/')) {
+  for (const [index, segment] of key.split('/').entries()) {
     const fault = isReserved(segment)
       ? `parts that begin with ${RESERVED} are reserved`
-      : Buffer.byteLength(segment) > SEGMENT_BYTES_MAX
-        ? `a part of it is longer than ${SEGMENT_BYTES_MAX} bytes`
-        : undefined;
+      : index === 0 && segment === RESCUED
+        ? `${RESCUED} is the file system's own`
+        : Buffer.byteLength(segment) > SEGMENT_BYTES_MAX
+          ? `a part of it is longer than ${SEGMENT_BYTES_MAX} bytes`
+          : undefined;
     if (fault === undefined) continue;
     throw new PgarkError(
       'object-key-invalid',
@@ -49,7 +59,8 @@ export function assertFileKey(key: ObjectKey): void {
 
 /** Whether a file that was found can be an object: a foreign file may have a name that no key has. */
 export function isFileKey(path: string): boolean {
-  return isKey(path) && !path.split('/').some(isReserved);
+  const segments = path.split('/');
+  return isKey(path) && segments[0] !== RESCUED && !segments.some(isReserved);
 }
 
 /**

@@ -1,19 +1,22 @@
 import type { Dirent } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isPgarkError, type PgarkError } from '../../common/errors.ts';
 import { compareKeys } from '../keys.ts';
 import { isPlainDirectory } from './directories.ts';
-import { ABSENT, unless } from './system-errors.ts';
+import { ABSENT, fileError, unless } from './system-errors.ts';
 
 export interface WalkOptions {
   /** Only paths that begin with it. */
   readonly prefix: string;
   /** Only paths that come after it. */
   readonly startAfter?: string | undefined;
-  /** Which directories to enter, and which files to give, by their own names. */
-  readonly enters: (directoryName: string) => boolean;
+  /** Which directories to enter, by their names and the path of the folder that they are in, and which files to give. */
+  readonly enters: (directoryName: string, folder: string) => boolean;
   readonly gives: (fileName: string) => boolean;
   readonly signal?: AbortSignal | undefined;
+  /** Called for a directory below the first one that may not be read: it is left out then. Default: an error. */
+  readonly onUnseen?: ((path: string, error: PgarkError) => void) | undefined;
 }
 
 /**
@@ -33,7 +36,7 @@ export async function* walk(root: string, options: WalkOptions): AsyncGenerator<
 async function* walkFolder(root: string, folder: string, options: WalkOptions): AsyncGenerator<string> {
   const { prefix, startAfter = '', signal } = options;
   signal?.throwIfAborted();
-  const entries = (await unless(ABSENT, () => readdir(join(root, folder), { withFileTypes: true }))) ?? [];
+  const entries = (await entriesOf(root, folder, options)) ?? [];
   const paths = entries.flatMap((entry) => pathOf(entry, folder, options)).sort(compareKeys);
   for (const path of paths) {
     signal?.throwIfAborted();
@@ -47,7 +50,24 @@ async function* walkFolder(root: string, folder: string, options: WalkOptions): 
   }
 }
 
+async function entriesOf(
+  root: string,
+  folder: string,
+  { prefix, onUnseen }: WalkOptions,
+): Promise<readonly Dirent[] | undefined> {
+  const path = join(root, folder);
+  try {
+    return await unless(ABSENT, () => readdir(path, { withFileTypes: true }));
+  } catch (thrown) {
+    const error = fileError(thrown, `list the directory ${path}`);
+    // What was asked for by its name is not left out.
+    if (!isPgarkError(error, 'store-access-denied') || onUnseen === undefined || prefix.startsWith(folder)) throw error;
+    onUnseen(folder, error);
+    return undefined;
+  }
+}
+
 function pathOf(entry: Dirent, folder: string, { enters, gives }: WalkOptions): string[] {
-  if (entry.isDirectory()) return enters(entry.name) ? [`${folder}${entry.name}/`] : [];
+  if (entry.isDirectory()) return enters(entry.name, folder) ? [`${folder}${entry.name}/`] : [];
   return entry.isFile() && gives(entry.name) ? [folder + entry.name] : [];
 }
