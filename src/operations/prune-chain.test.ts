@@ -1,7 +1,10 @@
 import { expect, test } from 'vitest';
 import { storeChain } from '../../test/support/base-chain.ts';
+import { FaultyStore } from '../../test/support/faulty-store.ts';
 import { MemoryStore } from '../../test/support/memory-store.ts';
+import { asPgarkError, PgarkError } from '../common/errors.ts';
 import { keys } from '../repository/keys.ts';
+import { Repository } from '../repository/repository.ts';
 import type { RetentionPolicy } from '../retention/policy.ts';
 import { operationContext } from './context.ts';
 import { prune, type PruneOutcome } from './prune.ts';
@@ -32,6 +35,38 @@ test('retention keeps all that a kept backup of a chain needs, and deletes a cha
   const after = await planIn(store, { keep: { last: 1 }, minBackups: 1 });
   expect(after.plan.keep.map(({ id }) => id)).toEqual([later?.manifest.id]);
   expect(after.planned.map(({ id }) => id)).toEqual([newest?.id, middle?.id, full?.id]);
+});
+
+test('where a prune has no room for its notes, a chain is named whole, from its end, with the folder of each backup', async () => {
+  const store = new MemoryStore({ clock: { now: () => NOW } });
+  const link = { files: [] };
+  const chain = await storeChain(store, [link, link, link]);
+  const [later] = await storeChain(store, [link], { firstDay: 5 });
+  await new Repository(store, operationContext()).initialise({ pgarkVersion: '0' });
+  const full = new FaultyStore(store, {
+    before: ({ method }) => {
+      if (method === 'putSmall') throw new PgarkError('store-full', 'no room');
+    },
+  });
+  const policyOf = (): RetentionPolicy => ({ keep: { last: 1 }, minBackups: 1 });
+  const request = {
+    store: full,
+    filter: {},
+    policyOf,
+    timezone: 'UTC',
+    leaseTermMs: 60_000,
+    dryRun: false,
+    force: true,
+  };
+  const { hint } = await prune(request, operationContext()).then(
+    () => expect.unreachable(),
+    (error: unknown) => asPgarkError(error),
+  );
+  const named = chain.map(({ manifest: { source, id, database } }) => {
+    return `${keys.manifest(source, database.name, id)}, then the folder ${keys.basePrefix(source, id)} with all in it`;
+  });
+  expect(hint).toContain(`: ${named.join('; ')}`);
+  expect(hint).not.toContain(later?.manifest.id);
 });
 
 test('an incremental backup whose parent is gone is not whole, as verify says', async () => {
