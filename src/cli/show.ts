@@ -30,7 +30,7 @@ export function registerShow(program: Command, world: CliWorld): void {
     const filter = filterFor(config, typeof options.database === 'string' ? options.database : undefined);
     const manifest = await showBackup({ store, selector, filter }, run.context(config));
     const globals = await globalsOf(store, manifest, { signal: world.signal });
-    const proofs = (await newestProofs(store, [manifest], { signal: world.signal })).get(manifest.id) ?? {};
+    const proofs = (await newestProofs(store, [manifest], run.context(config))).get(manifest.id) ?? {};
     run.result(
       {
         backup: { ...manifestJson(manifest), proofs: proofsJson(proofs) },

@@ -75,7 +75,7 @@ export async function list(
   }
   const backups = all.manifests.filter(matches);
   const sources = new Set(backups.map(({ source }) => source));
-  const proofs = await newestProofs(store, backups, options);
+  const proofs = await newestProofs(store, backups, context);
   const everything = filter.source === undefined && filter.database === undefined;
   return {
     backups: backups.map((manifest) => ({

@@ -1,8 +1,10 @@
 import { z } from 'zod';
+import { AHEAD_MS_MAX, type Clock } from '../common/clock.ts';
 import { asPgarkError, isPgarkError, type PgarkError } from '../common/errors.ts';
 import { keys, parseProofKey, type ProofKind } from '../repository/keys.ts';
 import type { Manifest } from '../repository/manifest.ts';
 import { readState } from '../repository/state-object.ts';
+import { storeTimeIfKnown } from '../repository/store-clock.ts';
 import type { CallOptions, ObjectKey, ObjectStore } from '../storage/object-store.ts';
 import type { OperationContext } from './context.ts';
 
@@ -24,11 +26,22 @@ export interface Proof {
 /** The newest proof of each kind that there is of a backup. */
 export type Proofs = Readonly<Partial<Record<ProofKind, Proof>>>;
 
-/** The newest proofs of backups, by their ids. A proof that is damaged proves nothing. */
+type ProofOptions = CallOptions & { readonly clock: Clock };
+
+/** What the name of a proof says. */
+interface ProofKey extends ReturnType<typeof parseProofKey> {
+  readonly key: ObjectKey;
+}
+
+/**
+ * The newest proofs of backups, by their ids. A proof that is damaged proves nothing. One that lies ahead of now, by this
+ * machine's clock and the store's, was named by a clock that was ahead: if it says that the backup is whole, an earlier one
+ * counts, where there is one, or what was found out since then would not be seen until its time has come.
+ */
 export async function newestProofs(
   store: ObjectStore,
-  backups: readonly Manifest[],
-  options: CallOptions,
+  backups: readonly Pick<Manifest, 'id' | 'source' | 'database'>[],
+  options: ProofOptions,
 ): Promise<ReadonlyMap<string, Proofs>> {
   const [first] = backups;
   if (first === undefined) return new Map();
@@ -36,23 +49,55 @@ export async function newestProofs(
   const isOne = backups.every((each) => each.source === source && each.database.name === database.name);
   const ids = new Set<string>(backups.map(({ id }) => id));
   const prefix = isOne ? keys.proofsOfDatabase(source, database.name) : keys.proofsPrefix;
-  const newest = new Map<string, { readonly id: string; readonly kind: ProofKind; readonly key: ObjectKey }>();
+  const isAhead = aheadOfNow(store, options);
+  const found = new Map<string, ProofKey[]>();
   for await (const { key } of store.list(prefix, options)) {
-    const { id, kind } = parseProofKey(key);
-    // Keys end in their time: the last is the newest.
-    if (ids.has(id)) newest.set(`${id} ${kind}`, { id, kind, key });
+    const proof = { ...parseProofKey(key), key };
+    if (!ids.has(proof.id)) continue;
+    const name = `${proof.id} ${proof.kind}`;
+    // Keys end in their time: the last is the newest, and all before one that is not ahead are of no matter.
+    const before = (await isAhead(proof.at)) ? (found.get(name) ?? []) : [];
+    found.set(name, [...before, proof]);
   }
-  const found = [...newest.values()];
+  const series = [...found.values()];
   const proofs = new Map<string, Proofs>();
-  for (let start = 0; start < found.length; start += READS_IN_FLIGHT_MAX) {
+  for (let start = 0; start < series.length; start += READS_IN_FLIGHT_MAX) {
     await Promise.all(
-      found.slice(start, start + READS_IN_FLIGHT_MAX).map(async ({ id, kind, key }) => {
-        const proof = await readProof(store, key, kind, options);
-        if (proof !== undefined) proofs.set(id, { ...proofs.get(id), [kind]: proof });
+      series.slice(start, start + READS_IN_FLIGHT_MAX).map(async (oldestFirst) => {
+        const [{ id } = { id: '' }] = oldestFirst;
+        const proof = await proofThatCounts(store, oldestFirst.toReversed(), isAhead, options);
+        if (proof !== undefined) proofs.set(id, { ...proofs.get(id), [proof.kind]: proof });
       }),
     );
   }
   return proofs;
+}
+
+async function proofThatCounts(
+  store: ObjectStore,
+  newestFirst: readonly ProofKey[],
+  isAhead: (at: Date) => Promise<boolean>,
+  options: CallOptions,
+): Promise<Proof | undefined> {
+  let ahead: Proof | undefined;
+  for (const { key, kind, at } of newestFirst) {
+    const proof = await readProof(store, key, kind, options);
+    if (!(await isAhead(at)) || (proof !== undefined && proof.passed !== true)) return proof;
+    ahead ??= proof;
+  }
+  return ahead;
+}
+
+/** Whether a time lies ahead of this machine's clock and, which is asked once and only then, of the store's. */
+function aheadOfNow(store: ObjectStore, { clock, ...call }: ProofOptions): (at: Date) => Promise<boolean> {
+  const here = clock.now().getTime() + AHEAD_MS_MAX;
+  let there: Promise<Date | undefined> | undefined;
+  return async (at) => {
+    if (at.getTime() <= here) return false;
+    there ??= storeTimeIfKnown(store, call);
+    const time = await there;
+    return time === undefined || at.getTime() > time.getTime() + AHEAD_MS_MAX;
+  };
 }
 
 /**
@@ -93,7 +138,7 @@ async function readProof(
   }
 }
 
-/** Appends a result to the proofs of a backup. A store that may only be read keeps none. */
+/** Appends a result to the proofs of a backup, with the store's time. A store that may only be read keeps none. */
 export async function recordProof(
   store: ObjectStore,
   manifest: Manifest,
@@ -111,7 +156,7 @@ export async function recordProof(
   },
   context: OperationContext,
 ): Promise<void> {
-  const at = context.clock.now();
+  const at = (await storeTimeIfKnown(store, {})) ?? context.clock.now();
   const proof = {
     layout: 1,
     kind,

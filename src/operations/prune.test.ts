@@ -23,7 +23,7 @@ test('the newest backup that was proven to restore stays, by the newest proof of
   const [proven, disproven, damaged, alsoProven] = backups;
   const prove = async (backup: Manifest | undefined, hour: number, text?: string): Promise<void> => {
     if (backup === undefined) throw new Error('there is no such backup');
-    const at = new Date(now + hour * 3_600_000);
+    const at = new Date(now + (hour - 3) * 3_600_000);
     const proof = text ?? JSON.stringify({ layout: 1, at: at.toISOString(), passed: true });
     await store.putSmall(keys.proof('main', backup.database.name, backup.id, at, 'verify'), Buffer.from(proof));
   };

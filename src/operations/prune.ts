@@ -220,7 +220,7 @@ async function planFor(
     if (first === undefined) continue;
     const policy = request.policyOf(first.source, first.database.name, kindOfId(first.id));
     if (policy === undefined) continue;
-    const proofs = await newestProofs(repository.store, group, { signal });
+    const proofs = await newestProofs(repository.store, group, context);
     const plan = planRetention(
       group.map((manifest) => retainable(manifest, pins, proofs.get(manifest.id) ?? {})),
       policy,

@@ -126,7 +126,7 @@ async function choose(
     const last = group.reduce((latest, each) => (isStoredBefore(each, latest) ? latest : each));
     newest.add(last);
   }
-  const sampled = request.deep ? newest : await sampleOf(repository, manifests, newest, request, options);
+  const sampled = request.deep ? newest : await sampleOf(repository, manifests, newest, request, context);
   const chosen = manifests.map((manifest) => ({ manifest, whole: request.deep || sampled.has(manifest) }));
   return { chosen, damaged };
 }
@@ -142,7 +142,7 @@ async function sampleOf(
   manifests: readonly Manifest[],
   newest: ReadonlySet<Manifest>,
   { sampleRatio = 0 }: VerifyRequest,
-  options: { readonly signal: AbortSignal },
+  context: OperationContext,
 ): Promise<ReadonlySet<Manifest>> {
   const chosen = new Set(newest);
   if (sampleRatio === 0) return chosen;
@@ -151,7 +151,7 @@ async function sampleOf(
   const wantedBytes = bytesOf(manifests) * sampleRatio;
   const readAt = new Map<Manifest, number>();
   for (const group of Map.groupBy(manifests, seriesOf).values()) {
-    const proofs = await newestProofs(store, group, options);
+    const proofs = await newestProofs(store, group, context);
     for (const manifest of group) readAt.set(manifest, proofs.get(manifest.id)?.verify?.at.getTime() ?? 0);
   }
   const waiting = manifests

@@ -214,9 +214,7 @@ export class Teller {
       for (const manifests of databases.values()) {
         const [first] = manifests;
         if (first === undefined || channelsOf(config, first.source).length === 0) continue;
-        const of = { source: first.source, database: first.database.name };
-        const ids = new Set<string>(manifests.map(({ id }) => id));
-        damaged = damaged.union(await damagedByProofs(store, of, ids, call));
+        damaged = damaged.union(await damagedByProofs(store, manifests, this.#world, call));
       }
       return damaged;
     };
