@@ -45,7 +45,7 @@ export async function runDue(job: Job, fired: Fired, options: DueRunOptions): Pr
 }
 
 /** What of a job an attempt is about. */
-type Part = Required<Pick<JobRequest, 'storages'>> & Pick<JobRequest, 'databases'>;
+type Part = Required<Pick<JobRequest, 'storages'>> & Pick<JobRequest, 'retried'>;
 
 class DueRun {
   readonly #job: Job;
@@ -77,19 +77,10 @@ class DueRun {
         return {};
       }
       await clock.sleep(Math.max(0, report.nextTryAt.getTime() - clock.now().getTime()), stopping);
-      part = this.#failedPart(
-        part,
-        report.results.filter((result) => this.#isAgain(result)),
-      );
+      const retried = report.results.filter((result) => this.#isAgain(result));
+      const again = new Set(retried.map(({ storage }) => storage));
+      part = { storages: this.#job.storages.filter(({ name }) => again.has(name)), retried };
     }
-  }
-
-  /** Where it failed, and of which databases if that is known of all. */
-  #failedPart({ storages }: Part, failed: readonly JobResult[]): Part {
-    const again = new Set(failed.map(({ storage }) => storage));
-    const part = { storages: storages.filter(({ name }) => again.has(name)) };
-    const isKnown = this.#job.source.databases !== undefined && failed.every(({ location }) => location !== undefined);
-    return isKnown ? { ...part, databases: failed.flatMap(({ database }) => database ?? []) } : part;
   }
 
   async #attempt(attempt: number, part: Part): Promise<JobReport | Required<RunNews>> {

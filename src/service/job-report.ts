@@ -40,8 +40,10 @@ export interface JobReport {
   readonly runId: string | undefined;
   /** The last part of what the run said. */
   readonly log: string;
-  /** For each database and storage one. */
+  /** For each database and storage one; of globals only what failed. */
   readonly results: readonly JobResult[];
+  /** The storages that were given the source's globals. */
+  readonly globalsIn: readonly string[];
   /** When the same will be tried again before its next due time, if it will. */
   readonly nextTryAt: Date | undefined;
 }
@@ -49,7 +51,9 @@ export interface JobReport {
 /** `locked`: nothing was done, since another run is at work on the same. */
 export type JobState = 'succeeded' | 'partial' | 'failed' | 'locked';
 
-export function stateOf({ results }: Pick<JobReport, 'results'>): JobState {
+export function stateOf({ results, globalsIn }: Pick<JobReport, 'results' | 'globalsIn'>): JobState {
+  // Where nothing was done, nothing has succeeded.
+  if (results.length === 0 && globalsIn.length === 0) return 'failed';
   const failed = results.filter(({ error }) => error !== undefined);
   if (failed.length === 0) return 'succeeded';
   if (failed.length < results.length) return 'partial';

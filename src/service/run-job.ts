@@ -23,8 +23,8 @@ export interface JobRequest {
   readonly job: Job;
   /** Only these of the job's storages. Default: all. */
   readonly storages?: readonly StorageConfig[];
-  /** Only these of the source's databases. Default: all that it has now. */
-  readonly databases?: readonly string[];
+  /** Only what failed before, of these. Default: everything. */
+  readonly retried?: readonly JobResult[];
   /** What is pruned by afterwards; undefined deletes nothing. */
   readonly retention: RetentionPolicy | undefined;
   /** Read each stored object back before the commit. */
@@ -79,44 +79,46 @@ export async function runJob(request: JobRequest, world: JobWorld): Promise<JobR
   };
   const heard = { ...world, context: { ...context, onProgress, logger: excerpt.wrap(context.logger) } };
   if (!dryRun) await tellStarted(listener, job, context.logger);
-  const results = await workOf(request, heard);
+  const { results, globalsIn } = await workOf(request, heard);
   world.progress?.end(excerpt);
   for (const { error } of results)
     if (error !== undefined) excerpt.wrap(silentLogger).error('backup.failed', `${error.message}; ${error.hint}`);
   const endedAt = context.clock.now();
   const nextTryAt = context.signal.aborted ? undefined : request.nextTryAt?.(results, endedAt);
   const ended = { endedAt, runId: runIdOf(results) ?? excerpt.runId, log: excerpt.text() };
-  const report = { job, startedAt, ...ended, results, nextTryAt };
+  const report = { job, startedAt, ...ended, results, globalsIn, nextTryAt };
   if (!dryRun) await tellEnded(listener, report, context.logger);
   // Whoever is told of runs is told of one that was cut off too; whoever asked for it wanted its end.
   context.signal.throwIfAborted();
   return report;
 }
 
-async function workOf(request: JobRequest, world: JobWorld): Promise<readonly JobResult[]> {
+type Work = Pick<JobReport, 'results' | 'globalsIn'>;
+
+async function workOf(request: JobRequest, world: JobWorld): Promise<Work> {
   const { dryRun } = request;
   try {
     if (!dryRun) await callHooks('before_backup', request, world);
   } catch (error) {
     return failedBefore(request, error, world);
   }
-  const results = await backUp(request, world);
-  if (dryRun) return results;
+  const work = await backUp(request, world);
+  if (dryRun) return work;
   try {
-    await callHooks('after_backup', request, world, results);
+    await callHooks('after_backup', request, world, work);
   } catch (error) {
     // What is stored is stored, whatever a program made of it.
     if (!world.context.signal.aborted)
       world.context.logger.error('hook.failed', `${messageOf(error)}; the backups are not touched by that`);
   }
-  return results;
+  return work;
 }
 
 async function callHooks(
   when: HookMoment & ('before_backup' | 'after_backup'),
   { job, storages }: JobRequest,
   { context, environment }: JobWorld,
-  results?: readonly JobResult[],
+  work?: Work,
 ): Promise<void> {
   const { source, settings } = job;
   const hooks = when === 'before_backup' ? source.hooks?.beforeBackup : source.hooks?.afterBackup;
@@ -127,18 +129,19 @@ async function callHooks(
     database: databaseOf(source),
     job: settings.name,
     storages: (storages ?? job.storages).map(({ name }) => name),
-    ...(results === undefined ? {} : resultFacts(source, results)),
+    ...(work === undefined ? {} : resultFacts(source, work)),
   };
   const { clock, logger, signal } = context;
   await runHooks(hooks, when, facts, { clock, logger, signal, environment });
 }
 
-function resultFacts(source: SourceConfig, results: readonly JobResult[]): Partial<HookFacts> {
+function resultFacts(source: SourceConfig, work: Work): Partial<HookFacts> {
+  const { results } = work;
   const manifests = results.flatMap(({ outcome }) => (outcome?.kind === 'committed' ? [outcome.manifest] : []));
   // Of several databases each has a run and a backup of its own.
   const [manifest] = source.databases === undefined ? manifests : [];
   const error = results.find((each) => each.error !== undefined)?.error;
-  const state = stateOf({ results });
+  const state = stateOf(work);
   return {
     result: error?.code === 'interrupted' ? 'interrupted' : state === 'locked' ? 'failed' : state,
     databases: [...new Set(manifests.map(({ database }) => database.name))],
@@ -161,9 +164,8 @@ function databaseOf({ databases, connection }: SourceConfig): string | undefined
   return databases === undefined ? connection.database : undefined;
 }
 
-async function backUp(request: JobRequest, world: JobWorld): Promise<readonly JobResult[]> {
-  const { job } = request;
-  const storages = request.storages ?? job.storages;
+async function backUp(request: JobRequest, world: JobWorld): Promise<Work> {
+  const { job, storages = job.storages, retried } = request;
   let sealer: Sealer | undefined;
   let databases: readonly ResolvedDatabase[];
   try {
@@ -181,19 +183,32 @@ async function backUp(request: JobRequest, world: JobWorld): Promise<readonly Jo
       results.push(...failedIn(job, [storage], asPgarkError(error)));
     }
   }
-  if (destinations.length === 0) return results;
   for (const database of databases) {
     if (world.context.signal.aborted) break;
-    if (request.databases?.includes(database.name) === false) continue;
-    results.push(...(await backUpTo(destinations, sealer, { ...request, database }, world)));
+    const wanted = destinations.filter(({ name }) => isWanted(database.name, name, retried));
+    if (wanted.length > 0) results.push(...(await backUpTo(wanted, sealer, { ...request, database }, world)));
   }
+  // What the patterns choose no more still has no backup.
+  const known = new Set([GLOBALS, ...databases.map(({ name }) => name)]);
+  const opened = new Set(destinations.map(({ name }) => name));
+  const gone = retried?.filter(({ database, storage }) => !known.has(database ?? GLOBALS) && opened.has(storage));
+  results.push(...(gone ?? []));
   // The files of a server hold its globals.
-  if (job.settings.format === 'physical') return results;
+  if (job.settings.format === 'physical') return { results, globalsIn: [] };
   // Roles are of use with data only; and a server that is away is told of once.
   const reached = new Set(results.filter(({ outcome }) => outcome?.kind === 'committed').map(({ storage }) => storage));
-  const served = destinations.filter(({ name }) => reached.has(name));
-  results.push(...(await backUpGlobals(served, sealer, request, world)));
-  return results;
+  const owed = new Set(retried?.filter(({ database }) => database === GLOBALS).map(({ storage }) => storage));
+  const served = destinations.filter(({ name }) => reached.has(name) || owed.has(name));
+  const globals = await backUpGlobals(served, sealer, { ...request, owed }, world);
+  return { results: [...results, ...globals.results], globalsIn: globals.globalsIn };
+}
+
+/** What failed of no database that is known is about all of them. */
+function isWanted(database: string, storage: string, retried: JobRequest['retried']): boolean {
+  return (
+    retried === undefined ||
+    retried.some((failed) => failed.storage === storage && (failed.database ?? database) === database)
+  );
 }
 
 /** A physical backup is of the whole server, whichever databases of it the source names. */
@@ -203,36 +218,41 @@ async function databasesOf({ source, settings }: Job, context: OperationContext)
   return resolveDatabases(source, context);
 }
 
-/** What belongs to no database. Its failure is told of and stops nothing; its success needs no words. */
+/**
+ * What belongs to no database. Its failure is told of and stops nothing; its success needs no words. `owed`: the storages where
+ * it failed before.
+ */
 async function backUpGlobals(
   destinations: readonly Destination[],
   sealer: Sealer | undefined,
-  { job, retention }: JobRequest,
+  { job, retention, owed }: JobRequest & { readonly owed: ReadonlySet<string> },
   { config, context }: JobWorld,
-): Promise<readonly JobResult[]> {
+): Promise<Work> {
   const how = { leaseTermMs: config.leaseTermMs, prune: retention !== undefined };
   const seal = { compression: job.settings.compression, sealer };
   const results: JobResult[] = [];
+  const globalsIn: string[] = [];
   for (const { name, store } of destinations) {
     if (context.signal.aborted) break;
     try {
-      await backupGlobalsOf(job.source, { store, seal, ...how }, context);
+      const stored = await backupGlobalsOf(job.source, { store, seal, ...how }, context);
+      if (stored !== undefined) globalsIn.push(name);
     } catch (error) {
       // Another job of the same source stores them at this moment.
-      if (isPgarkError(error, 'locked')) continue;
+      if (isPgarkError(error, 'locked') && !owed.has(name)) continue;
       const base = { database: GLOBALS, storage: name, location: store.location };
       results.push({ ...base, outcome: undefined, error: asPgarkError(error), pruned: undefined });
     }
   }
-  return results;
+  return { results, globalsIn };
 }
 
 /** Whatever kept the whole job from beginning, and the record of it. */
-async function failedBefore(request: JobRequest, thrown: unknown, world: JobWorld): Promise<readonly JobResult[]> {
+async function failedBefore(request: JobRequest, thrown: unknown, world: JobWorld): Promise<Work> {
   const { job, storages = job.storages, dryRun } = request;
   const error = world.context.signal.aborted ? interrupted(thrown) : asPgarkError(thrown);
   if (!dryRun) await recordEarlyFailure(job, storages, error, world);
-  return failedIn(job, storages, error);
+  return { results: failedIn(job, storages, error), globalsIn: [] };
 }
 
 function failedIn(

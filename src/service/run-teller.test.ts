@@ -47,6 +47,7 @@ async function watched(on: string) {
       runId,
       log: '',
       results,
+      globalsIn: failed.includes(GLOBALS) ? [] : ['r2'],
       nextTryAt: undefined,
     });
     const told = self.receiver.requests.slice(before).map(({ url }) => url.replace(/\?.*/, ''));

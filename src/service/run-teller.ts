@@ -54,11 +54,8 @@ function reportsOf({ job, startedAt, endedAt, results, nextTryAt, runId, log }: 
 }
 
 /** Globals that were stored are told of only where their failure was. */
-function globalsResolved({ job, endedAt, results, runId }: JobReport): readonly NotificationEvent[] {
-  if (job.source.globals === 'none') return [];
-  const failed = new Set(results.filter(({ database }) => database === GLOBALS).map(({ storage }) => storage));
-  const reached = new Set(results.filter(({ outcome }) => outcome?.kind === 'committed').map(({ storage }) => storage));
-  return [...reached.difference(failed)].map((storage) => ({
+function globalsResolved({ job, endedAt, globalsIn, runId }: JobReport): readonly NotificationEvent[] {
+  return globalsIn.map((storage) => ({
     event: 'resolved' as const,
     of: 'failure' as const,
     at: endedAt,

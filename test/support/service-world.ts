@@ -2,6 +2,7 @@ import { systemClock } from '../../src/common/clock.ts';
 import type { LogFields, Logger } from '../../src/common/log.ts';
 import { silentTracing } from '../../src/common/tracer.ts';
 import { loadConfig } from '../../src/config/load.ts';
+import type { Config, StorageConfig } from '../../src/config/model.ts';
 import { operationContext } from '../../src/operations/context.ts';
 import { Generation } from '../../src/service/generation.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
@@ -35,22 +36,25 @@ function recordingLogger(): Logger & { readonly logged: readonly LoggedEvent[]; 
 }
 
 /**
- * A configuration of the environment's in effect, over a store in memory. Its database cannot be reached, unless another
- * is named.
+ * A configuration of the environment's in effect, or the one given, over a store in memory. Its database cannot be reached,
+ * unless another is named.
  */
 export async function serviceWorld(
   env: Readonly<Record<string, string>> = {},
-  options: { readonly store?: ObjectStore; readonly signal?: AbortSignal } = {},
+  options: {
+    readonly store?: ObjectStore;
+    readonly signal?: AbortSignal;
+    readonly config?: Config;
+    readonly openStore?: (storage: StorageConfig) => Promise<ObjectStore>;
+  } = {},
 ) {
-  const config = await loadConfig({
-    env: { DATABASE_URL: 'postgres://u:p@127.0.0.1:1/shop', BACKUP_STORAGE: 'file:///nowhere', ...env },
-    cwd: '/',
-  });
+  const usual = { DATABASE_URL: 'postgres://u:p@127.0.0.1:1/shop', BACKUP_STORAGE: 'file:///nowhere' };
+  const config = options.config ?? (await loadConfig({ env: { ...usual, ...env }, cwd: '/' }));
   const logger = recordingLogger();
   const store = options.store ?? new MemoryStore();
   const generation = new Generation(config, {
     adapters: {
-      openStore: () => Promise.resolve(store),
+      openStore: options.openStore ?? (() => Promise.resolve(store)),
       sealerOf: () => Promise.resolve(undefined),
       openTracing: () => silentTracing,
     },

@@ -1,0 +1,143 @@
+import { writeFile } from 'node:fs/promises';
+import { expect, test } from 'vitest';
+import { PgarkError } from '../../src/common/errors.ts';
+import { loadConfig } from '../../src/config/load.ts';
+import { runDue } from '../../src/service/due-run.ts';
+import { type JobReport, stateOf } from '../../src/service/job-report.ts';
+import { Turns } from '../../src/service/turns.ts';
+import { urlOf } from '../support/backups.ts';
+import { FaultyStore, type StoreCall } from '../support/faulty-store.ts';
+import { MemoryStore } from '../support/memory-store.ts';
+import { createDatabase } from '../support/postgres.ts';
+import { serviceWorld } from '../support/service-world.ts';
+import { makeTempDirectory } from '../support/temp.ts';
+
+type Faults = Readonly<Record<string, (call: StoreCall, attempt: number) => void | Promise<void>>>;
+
+/** Carries out a due time of a job with three attempts, over stores in memory that fail as said. */
+async function due({ source, faults }: { readonly source: object; readonly faults: Faults }) {
+  await using folder = await makeTempDirectory();
+  const names = Object.keys(faults);
+  const text = JSON.stringify({
+    version: 1,
+    storages: Object.fromEntries(names.map((name) => [name, { type: 'file', path: `/nowhere/${name}` }])),
+    databases: { main: { ...source, jobs: { nightly: { format: 'plain', to: names } } } },
+  });
+  await writeFile(folder.join('pgark.yaml'), text);
+  const config = await loadConfig({ file: 'pgark.yaml', env: {}, cwd: folder.path });
+  const reports: JobReport[] = [];
+  const stores = new Map(
+    Object.entries(faults).map(([name, fail]) => {
+      const before = (call: StoreCall): void | Promise<void> => fail(call, reports.length + 1);
+      return [name, new FaultyStore(new MemoryStore(), { before })];
+    }),
+  );
+  const openStore = ({ name }: { readonly name: string }): Promise<FaultyStore> => {
+    const store = stores.get(name);
+    return store === undefined ? Promise.reject(new Error(`${name} is not configured`)) : Promise.resolve(store);
+  };
+  const { generation, logger } = await serviceWorld({}, { config, openStore });
+  const [job] = generation.jobs;
+  if (job === undefined) throw new Error('there is one job');
+  await runDue(
+    job,
+    { id: job.id, dueAt: new Date(), nextFireAt: undefined, resumes: false },
+    {
+      world: generation.world({ onRunEnded: (report) => void reports.push(report) }),
+      turns: new Turns(1),
+      retry: { retriesMax: 2, delayMs: 10, delayMsMax: 1_000 },
+      stopping: new AbortController().signal,
+      nextRunNumber: () => reports.length + 1,
+    },
+  );
+  const made = reports.map(({ results }) =>
+    results.map(({ database, storage, error }) => `${database} ${storage} ${error?.code ?? 'ok'}`),
+  );
+  const keysIn = async (name: string): Promise<string[]> => {
+    const keys: string[] = [];
+    for await (const { key } of (await openStore({ name })).list('')) keys.push(key);
+    return keys;
+  };
+  return { reports, made, states: reports.map(stateOf), events: logger.events(), keysIn };
+}
+
+/** Fails what is written of globals in the first attempts. */
+function failingGlobals(attempts: number): Faults[string] {
+  return ({ method, key }, attempt) => {
+    if (attempt <= attempts && method === 'putStream' && key.includes('/globals/')) throw away();
+  };
+}
+
+function away(): PgarkError {
+  return new PgarkError('store-unreachable', 'the store is away');
+}
+
+function patterns(...databases: readonly string[]): object {
+  return { url: urlOf('postgres'), databases };
+}
+
+test('globals alone that failed are stored by the next attempt, which makes no other backup', async () => {
+  await using one = await createDatabase({ name: 'one' });
+  await using two = await createDatabase({ name: 'two' });
+  const source = patterns(one.name, two.name);
+  const { reports, made, states, keysIn } = await due({ source, faults: { a: failingGlobals(2), b: () => {} } });
+  const [first = [], ...others] = made;
+  expect(first.toSorted()).toEqual(
+    [
+      '(globals) a store-unreachable',
+      ...[one, two].flatMap(({ name }) => ['a', 'b'].map((storage) => `${name} ${storage} ok`)),
+    ].toSorted(),
+  );
+  expect(others).toEqual([['(globals) a store-unreachable'], []]);
+  expect(reports.map(({ globalsIn }) => globalsIn)).toEqual([['b'], [], ['a']]);
+  expect(states.at(-1)).toBe('succeeded');
+  const keys = await keysIn('a');
+  expect(keys.filter((key) => key.startsWith('.pgark/globals/'))).toHaveLength(1);
+  expect(keys.filter((key) => key.startsWith('.pgark/backups/'))).toHaveLength(2);
+});
+
+test('globals that never could be stored leave the run failed', async () => {
+  await using database = await createDatabase({ name: 'one' });
+  const { made, states, events } = await due({
+    source: { url: urlOf(database.name) },
+    faults: { a: failingGlobals(Infinity) },
+  });
+  expect(made.slice(1)).toEqual([['(globals) a store-unreachable'], ['(globals) a store-unreachable']]);
+  expect(states).toEqual(['partial', 'failed', 'failed']);
+  expect(events).not.toContain('job.succeeded');
+});
+
+test('a database that is dropped before it is tried again stays one that failed', async () => {
+  await using kept = await createDatabase({ name: 'kept' });
+  await using dropped = await createDatabase({ name: 'dropped before its retry' });
+  const { made, states } = await due({
+    source: { ...patterns(kept.name, 'dropped before its retry *'), globals: 'none' },
+    faults: {
+      a: async ({ method, key }) => {
+        if (method !== 'putStream' || !key.includes(dropped.name.split(' ').at(-1) ?? '?')) return;
+        await dropped.drop();
+        throw away();
+      },
+    },
+  });
+  expect(made[0]?.toSorted()).toEqual([`${dropped.name} a store-unreachable`, `${kept.name} a ok`]);
+  expect(new Set(made.slice(1).flat())).toEqual(new Set([`${dropped.name} a store-unreachable`]));
+  expect(states.at(-1)).toBe('failed');
+});
+
+test('each database is tried again where it failed, and nowhere else', async () => {
+  await using one = await createDatabase({ name: 'one' });
+  await using two = await createDatabase({ name: 'two' });
+  const failing =
+    (name: string): Faults[string] =>
+    ({ method, key }, attempt) => {
+      if (attempt === 1 && method === 'putStream' && key.includes(name.split(' ')[1] ?? '?')) throw away();
+    };
+  const { made, states } = await due({
+    source: { ...patterns(one.name, two.name), globals: 'none' },
+    faults: { a: failing(one.name), b: failing(two.name) },
+  });
+  expect(made[1]?.toSorted()).toEqual([`${one.name} a ok`, `${two.name} b ok`].toSorted());
+  expect(made).toHaveLength(2);
+  expect(states.at(-1)).toBe('succeeded');
+});
