@@ -45,6 +45,21 @@ describe('doctor', () => {
     expect(out).toContain('✖ configuration: ');
   });
 
+  test('says what is configured and referred to by nothing', async () => {
+    await using folder = await makeTempDirectory();
+    await writeFile(
+      folder.join('pgark.yaml'),
+      `version: 1
+storages: { disk: { type: file, path: disk } }
+notifications: { ops: { type: ntfy, url: "https://ntfy.sh/ops" } }
+databases: { shop: { url: "postgres://app@127.0.0.1:1/shop", jobs: { nightly: { format: plain } } } }
+`,
+    );
+    const terminal = recordingTerminal();
+    await runCli(['doctor', '--config', 'pgark.yaml'], cliWorld(terminal, {}, folder.path));
+    expect(terminal.stdout()).toContain('! notifications.ops: is named by no database: nobody is told through it\n');
+  });
+
   test('says that an incremental job which encrypts for others makes full backups', async () => {
     await using folder = await makeTempDirectory();
     const recipient = await identityToRecipient(await generateX25519Identity());

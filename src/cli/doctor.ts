@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { asPgarkError, isPgarkError } from '../common/errors.ts';
 import { foreignVariables, type ForeignVariable } from '../config/foreign-variables.ts';
 import type { Config } from '../config/model.ts';
+import { unreferenced } from '../config/unreferenced.ts';
 import { examineSource, examineStore, type Finding, needsOf } from '../operations/doctor.ts';
 import { action, chooseSources, type CliWorld, type CommandRun } from './command.ts';
 import { reportError } from './errors.ts';
@@ -53,7 +54,11 @@ function foreignFinding({ name, tools, own, ownIsSet, remark }: ForeignVariable)
 
 async function examine(run: CommandRun, config: Config, names: readonly string[]): Promise<Finding[]> {
   const context = run.context(config);
-  const findings: Finding[] = [];
+  const findings: Finding[] = unreferenced(config).map(({ setting: subject, remark: found }) => ({
+    subject,
+    state: 'note',
+    found,
+  }));
   const sources = chooseSources(config, names);
   for (const source of sources) {
     findings.push(...(await examineSource(source.connection, context, needsOf([...source.jobs.values()]))));

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { PgarkError } from '../common/errors.ts';
 import type { Config } from '../config/model.ts';
+import { whyUnheard } from '../config/unreferenced.ts';
 import { testChannels } from '../service/tell.ts';
 import { action, type CliWorld } from './command.ts';
 import { addExamples } from './help.ts';
@@ -49,15 +50,26 @@ function typeOf(config: Config, { channel }: Delivery): string {
   return config.notifications.get(channel)?.type ?? '';
 }
 
+/** What is wrong with a channel although the message has arrived. */
+function caveatOf(
+  config: Config,
+  { channel, caveat }: Extract<Delivery, { outcome: 'delivered' }>,
+): string | undefined {
+  const unheard = whyUnheard(config, channel);
+  const caveats = [caveat, unheard && `the notification ${unheard}`].filter((each) => each !== undefined);
+  return caveats.length === 0 ? undefined : caveats.join('; ');
+}
+
 function deliveryJson(config: Config, delivery: Delivery): Record<string, unknown> {
   const base = { name: delivery.channel, type: typeOf(config, delivery), outcome: delivery.outcome };
   if (delivery.outcome === 'failed') return { ...base, error: delivery.error };
-  return { ...base, delivered_at: delivery.deliveredAt.toISOString(), caveat: delivery.caveat };
+  return { ...base, delivered_at: delivery.deliveredAt.toISOString(), caveat: caveatOf(config, delivery) };
 }
 
 function describe(config: Config, delivery: Delivery): string {
   const name = `${delivery.channel} (${typeOf(config, delivery)})`;
   if (delivery.outcome === 'failed') return `✖ ${name}: ${delivery.error.message}\n    ${delivery.error.hint}\n`;
-  if (delivery.caveat !== undefined) return `! ${name}: delivered, but ${delivery.caveat}\n`;
+  const caveat = caveatOf(config, delivery);
+  if (caveat !== undefined) return `! ${name}: delivered, but ${caveat}\n`;
   return `✓ ${name}: delivered\n`;
 }

@@ -118,7 +118,9 @@ function buildJob(
     const why = 'leaves nothing out of a physical backup, which is of whole files';
     context.problem([...path, 'exclude_table_data'], 'config-invalid', why);
   }
-  if (job.encryption === undefined) context.origins.copy([...path, 'encryption'], [...sourcePath, 'encryption']);
+  if (job.encryption === undefined && source.encryption !== undefined) {
+    context.origins.copy([...path, 'encryption'], [...sourcePath, 'encryption']);
+  }
   const encryption = job.encryption ?? source.encryption;
   return defined({
     name,

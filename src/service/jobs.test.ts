@@ -19,6 +19,7 @@ test('what a source is configured with and this version does not carry out is wa
     version: 1,
     server: { listen: '0.0.0.0:8080', auth: { mode: 'password' } },
     storages: { near: { type: 'file', path: 'near' } },
+    notifications: { ops: { type: 'slack', url: 'https://hooks.slack.com/services/x' } },
     databases: { shop: source },
   };
   await writeFile(folder.join('pgark.yaml'), JSON.stringify(config));
@@ -30,7 +31,7 @@ test('what a source is configured with and this version does not carry out is wa
       void settings.push(fields?.['setting']),
   };
   planJobs(loaded, { sources: [...loaded.databases.values()], prunes: true }, logger);
-  expect(settings).toEqual(['hooks.after_restore', 'expect.min_size', 'server.auth']);
+  expect(settings).toEqual(['hooks.after_restore', 'expect.min_size', 'notifications.ops', 'server.auth']);
 });
 
 async function compressionOf(format: 'plain' | 'directory', env: Readonly<Record<string, string>>): Promise<unknown> {

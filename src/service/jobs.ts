@@ -3,6 +3,7 @@ import type { Logger } from '../common/log.ts';
 import { arePrunedTogether, sameRetention } from '../config/check-retention.ts';
 import { defaultCompression } from '../config/default-compression.ts';
 import type { Config, JobConfig, SourceConfig, StorageConfig } from '../config/model.ts';
+import { unreferenced } from '../config/unreferenced.ts';
 import { checkPlainNameTemplate, PLAIN_NAME_TEMPLATE } from '../repository/plain-name.ts';
 
 /** What a job of the configuration says, for its source, with the storages that it writes to. */
@@ -142,6 +143,7 @@ function warnOfUnused(config: Config, sources: readonly SourceConfig[], logger: 
       warn(`the setting ${setting} of ${name} is not carried out by this version`, setting, name);
     }
   }
+  for (const { setting, remark } of unreferenced(config)) warn(`${setting} ${remark}`, setting);
   if (config.bandwidthBytesPerSecond !== undefined) {
     warn('the setting bandwidth is not carried out by this version', 'bandwidth');
   }

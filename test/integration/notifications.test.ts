@@ -278,4 +278,24 @@ describe('notify test', () => {
     expectExit(await place.run(['notify', 'test', 'nobody']), 2);
     expectExit(await runPgark(['notify', 'test'], { env: {} }), 1);
   });
+
+  test('says of a channel that no database names that nobody is told through it', async () => {
+    await using receiver = await startReceiver([status(200)]);
+    await using folder = await makeTempDirectory();
+    await writeFile(
+      folder.join('pgark.yaml'),
+      `
+version: 1
+storages: { near: { type: file, path: backups } }
+notifications: { ops: { type: webhook, url: "${receiver.origin}/hook" } }
+databases: { shop: { url: "postgres://u@127.0.0.1:1/shop", jobs: { nightly: { format: plain } } } }
+`,
+    );
+    const tried = await runPgark(['notify', 'test', '--config', 'pgark.yaml'], { cwd: folder.path });
+    expectExit(tried, 0);
+    expect(tried.stdout).toBe(
+      '! ops (webhook): delivered, but the notification is named by no database: nobody is told through it\n',
+    );
+    expect(receiver.requests).toHaveLength(1);
+  });
 });
