@@ -18,19 +18,28 @@ const loading = { goesOn: true, hungUp: false };
 for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, () => end(name));
 // Under nohup a hangup is to be ignored; a handler of ours would undo that.
 if (!ignoresHangup()) process.on('SIGHUP', hangUp);
-// A reader that goes away (`pgark list | head`, a log's collector that dies) neither ends the work nor decides its exit
-// status: a backup goes on, and a failure stays one.
-for (const stream of [process.stdout, process.stderr]) {
-  stream.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error;
-  });
-}
+// A log that nobody takes (a collector that died, a full disk, a terminal that is gone) never ends the work.
+process.stderr.on('error', () => {});
+/** Exit status if the results could not be written, by no fault of whoever was to read them; undefined if they could. */
+let unwritten: number | undefined;
+process.stdout.on('error', outputFailed);
 
 /** A service takes it for its own purpose; everything else ends with its terminal. */
 function hangUp(): void {
   if (loading.goesOn) loading.hungUp = true;
   else if (hangupListeners.size === 0) end('SIGHUP');
   else for (const listener of hangupListeners) listener();
+}
+
+/**
+ * A reader that goes away (`pgark list | head`) neither ends the work nor decides its exit status. What could not be written
+ * for another reason is a failure, of the output alone: a backup goes on.
+ */
+function outputFailed(error: NodeJS.ErrnoException): void {
+  if (error.code === 'EPIPE') return;
+  if (unwritten === undefined) process.stderr.write(`error  the output could not be written: ${error.message}\n`);
+  unwritten = isRestoreCommand(argv) ? RESTORE_COMMAND_FAILED : errorTable.internal.exit;
+  process.exitCode ||= unwritten;
 }
 
 function end(name: NodeJS.Signals): void {
@@ -85,4 +94,5 @@ const running = runCommand(argv, world, await loadCommands(argv));
 // A command that takes hangups has said so by now: it does that first of all.
 loading.goesOn = false;
 if (loading.hungUp) hangUp();
-process.exitCode = await running;
+const status = await running;
+process.exitCode = status === 0 ? (unwritten ?? 0) : status;
