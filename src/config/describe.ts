@@ -16,11 +16,14 @@ const FILE_WORDS: Readonly<Record<string, { readonly word: string; readonly form
   maxTotalBytes: { word: 'max_total_size', format: formatSizeSetting },
 };
 
+/** Where backups lie is to be seen in any case. Any other text is shown with its references to variables, which may be secret. */
+const PLACES = /^storages\..*\.(bucket|prefix|endpoint|region|path)$/;
+
 /** One setting as people see it. */
 export interface ConfigRow {
   /** In the file's words: `databases.shop.jobs.full.schedule`. */
   readonly path: string;
-  /** `[redacted]` for a secret. */
+  /** `[redacted]` for a secret. Of a program only how many arguments it gets, since they may be secret. */
   readonly value: string;
   /** `environment: S3_BUCKET`, `file: pgark.yaml:12`, `flag: --log-level` or `default`. */
   readonly origin: string;
@@ -42,16 +45,23 @@ export function describeConfig(config: Config): readonly ConfigRow[] {
   const add = (path: Path, value: string): void => {
     rows.push({ path: pathText(path), value, origin: origins.originOf(path) });
   };
+  const textOf = (path: Path, value: unknown): string => {
+    const reference = PLACES.test(pathText(path)) ? undefined : origins.referenceAt(path);
+    return withoutQuery(reference ?? String(value));
+  };
   const visit = (path: Path, key: string, value: unknown): void => {
     if (typeof value === 'number') {
       const [suffix, format] = UNITS.find(([unit]) => key.endsWith(unit)) ?? ['', String];
       const word = FILE_WORDS[key];
       const text = (word?.format ?? format)(value);
       add([...path, word?.word ?? snake(key.slice(0, key.length - suffix.length))], text);
-    } else if (typeof value === 'string' || typeof value === 'boolean' || value instanceof Secret) {
+    } else if (typeof value === 'boolean' || value instanceof Secret) {
       add([...path, snake(key)], String(value));
+    } else if (typeof value === 'string') {
+      add([...path, snake(key)], textOf([...path, snake(key)], value));
     } else if (Array.isArray(value) && value.every((item) => typeof item !== 'object')) {
-      add([...path, snake(key)], value.join(', '));
+      const texts = value.map((item, index) => textOf([...path, snake(key), index], item));
+      add([...path, snake(key)], key === 'run' ? programText(texts) : texts.join(', '));
     } else if (typeof value === 'object' && value !== null) {
       visitObject([...path, snake(key)], key, value);
     }
@@ -87,6 +97,15 @@ export function describeConfig(config: Config): readonly ConfigRow[] {
 
 function snake(name: string): string {
   return FILE_WORDS[name]?.word ?? name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
+
+function programText([program = '', ...args]: readonly string[]): string {
+  return args.length === 0 ? program : `${program} with ${args.length} argument${args.length === 1 ? '' : 's'}`;
+}
+
+/** The query of an address may hold a key. */
+function withoutQuery(text: string): string {
+  return text.replace(/^(https?:\/\/[^?#]*\?).+$/, '$1[redacted]');
 }
 
 function scheduleText(value: object): string | undefined {

@@ -18,9 +18,21 @@ export function pathText(path: Path): string {
 /** Where each value of the configuration was written. A value that is not here is a default. */
 export class Origins {
   readonly #places = new Map<string, Place>();
+  readonly #references = new Map<string, string>();
 
   set(path: Path, place: Place): void {
     this.#places.set(pathText(path), place);
+    this.#references.delete(pathText(path));
+  }
+
+  /** Says that the text at `path` was made from this one, which has references to variables. */
+  setReference(path: Path, text: string): void {
+    this.#references.set(pathText(path), text);
+  }
+
+  /** The text at `path` with its references to variables; undefined if it has none. */
+  referenceAt(path: Path): string | undefined {
+    return this.#references.get(pathText(path));
   }
 
   setVariable(path: Path, variable: string): void {

@@ -161,6 +161,39 @@ describe('secrets of the file', () => {
     expect(text).not.toContain(MARK);
   });
 
+  test('are not shown where they are arguments of a program, or in an address’s query, whoever writes them there', async () => {
+    const hook = (...run: string[]): string => `{ run: ${JSON.stringify(run)} }`;
+    const hooked = (secret: string): string => `version: 1
+storages: { s: { type: file, path: "/backups/\${SITE}" } }
+traces: { url: "https://traces.lan/v1?key=${secret}" }
+databases:
+  a:
+    host: "\${HOST}"
+    user: u
+    database: d
+    jobs: { n: { format: plain } }
+    hooks:
+      before_backup: [${hook('true')}, ${hook('curl', '-H', `Authorization: Bearer ${secret}`)}]
+    drill: { schedule: "@daily", assertions: [{ sql: "select \${MARK}" }] }
+`;
+    const env = { MARK, SITE: 'lab', HOST: 'db.lan' };
+    for (const secret of [MARK, '${MARK}']) {
+      await writeFile(join(dir, 'pgark.yaml'), hooked(secret));
+      const config = await loadConfig({ env, cwd: dir, file: 'pgark.yaml' });
+      const rows = Object.fromEntries(describeConfig(config).map(({ path, value }) => [path, value]));
+      expect(JSON.stringify(rows)).not.toContain(MARK);
+      expect(rows).toMatchObject({
+        'databases.a.hooks.before_backup.0.run': 'true',
+        'databases.a.hooks.before_backup.1.run': 'curl with 2 arguments',
+        'databases.a.drill.assertions.0.sql': 'select ${MARK}',
+        'traces.url': 'https://traces.lan/v1?[redacted]',
+        // Where to look for backups, and of which server.
+        'storages.s.path': '/backups/lab',
+        'databases.a.connection.host': 'db.lan',
+      });
+    }
+  });
+
   test('are in no error, wherever the file is cut off', async () => {
     for (let end = 0; end < yaml.length; end += 3) expect(await printed(yaml.slice(0, end))).not.toContain(MARK);
   });

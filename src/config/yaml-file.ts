@@ -72,6 +72,7 @@ export function readYaml(
   return interpolate(
     tree,
     [],
+    (path, text) => origins.setReference(path, text),
     (path, variable) => {
       problems.add({
         code: 'config-missing',
@@ -123,10 +124,14 @@ function notePlaces(
 
 const REFERENCE = /\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\{/g;
 
-/** The value with its references replaced. `complain` hears of a variable that is not set, or of a broken reference. */
+/**
+ * The value with its references replaced. `note` hears of each text that has any, `complain` of a variable that is not set, or
+ * of a broken reference.
+ */
 function interpolate(
   value: unknown,
   path: Path,
+  note: (path: Path, text: string) => void,
   complain: (path: Path, variable: string | undefined) => void,
   env: Readonly<Record<string, string | undefined>>,
 ): unknown {
@@ -137,16 +142,17 @@ function interpolate(
         complain(path, undefined);
         return match;
       }
+      note(path, value);
       const found = env[name];
       if (found !== undefined && found !== '') return found;
       if (fallback === undefined) complain(path, name);
       return fallback ?? '';
     });
   }
-  if (Array.isArray(value)) return value.map((item, index) => interpolate(item, [...path, index], complain, env));
+  if (Array.isArray(value)) return value.map((item, index) => interpolate(item, [...path, index], note, complain, env));
   if (typeof value === 'object' && value !== null) {
     return Object.fromEntries(
-      Object.entries(value).map(([key, inner]) => [key, interpolate(inner, [...path, key], complain, env)]),
+      Object.entries(value).map(([key, inner]) => [key, interpolate(inner, [...path, key], note, complain, env)]),
     );
   }
   return value;
