@@ -45,7 +45,7 @@ export async function runDue(job: Job, fired: Fired, options: DueRunOptions): Pr
 }
 
 /** What of a job an attempt is about. */
-type Part = Required<Pick<JobRequest, 'storages'>> & Pick<JobRequest, 'retried'>;
+type Part = Required<Pick<JobRequest, 'storages'>> & Pick<JobRequest, 'retried' | 'standing'>;
 
 class DueRun {
   readonly #job: Job;
@@ -78,8 +78,12 @@ class DueRun {
       }
       await clock.sleep(Math.max(0, report.nextTryAt.getTime() - clock.now().getTime()), stopping);
       const retried = report.results.filter((result) => this.#isAgain(result));
-      const again = new Set(retried.map(({ storage }) => storage));
-      part = { storages: this.#job.storages.filter(({ name }) => again.has(name)), retried };
+      const storages = new Set(retried.map(({ storage }) => storage));
+      part = {
+        storages: this.#job.storages.filter(({ name }) => storages.has(name)),
+        retried,
+        standing: [...report.standing, ...report.results.filter((result) => !retried.includes(result))],
+      };
     }
   }
 
@@ -165,8 +169,9 @@ export function logReport(report: JobReport, run: number, world: JobWorld): void
       return;
     case 'partial':
     case 'failed': {
-      const failed = results.filter(({ error }) => error !== undefined).length;
-      logger.error(`job.${state}`, `run ${run}: ${job.id} failed, ${failed} of ${results.length}${tries}`, fields);
+      const all = [...results, ...report.standing];
+      const failed = all.filter(({ error }) => error !== undefined).length;
+      logger.error(`job.${state}`, `run ${run}: ${job.id} failed, ${failed} of ${all.length}${tries}`, fields);
       return;
     }
     default:

@@ -44,6 +44,8 @@ export interface JobReport {
   readonly results: readonly JobResult[];
   /** The storages that were given the source's globals. */
   readonly globalsIn: readonly string[];
+  /** What earlier attempts at the same due time came to, where this one did not try again. */
+  readonly standing: readonly JobResult[];
   /** When the same will be tried again before its next due time, if it will. */
   readonly nextTryAt: Date | undefined;
 }
@@ -51,12 +53,18 @@ export interface JobReport {
 /** `locked`: nothing was done, since another run is at work on the same. */
 export type JobState = 'succeeded' | 'partial' | 'failed' | 'locked';
 
-export function stateOf({ results, globalsIn }: Pick<JobReport, 'results' | 'globalsIn'>): JobState {
+/** Of all that was to be done at the due time. */
+export function stateOf({
+  results,
+  standing,
+  globalsIn,
+}: Pick<JobReport, 'results' | 'standing' | 'globalsIn'>): JobState {
   // Where nothing was done, nothing has succeeded.
   if (results.length === 0 && globalsIn.length === 0) return 'failed';
-  const failed = results.filter(({ error }) => error !== undefined);
+  const all = [...results, ...standing];
+  const failed = all.filter(({ error }) => error !== undefined);
   if (failed.length === 0) return 'succeeded';
-  if (failed.length < results.length) return 'partial';
+  if (failed.length < all.length) return 'partial';
   return failed.every(({ error }) => error?.code === 'locked') ? 'locked' : 'failed';
 }
 

@@ -25,6 +25,8 @@ export interface JobRequest {
   readonly storages?: readonly StorageConfig[];
   /** Only what failed before, of these. Default: everything. */
   readonly retried?: readonly JobResult[];
+  /** What came of the rest, which is not tried again. Default: there is none. */
+  readonly standing?: readonly JobResult[];
   /** What is pruned by afterwards; undefined deletes nothing. */
   readonly retention: RetentionPolicy | undefined;
   /** Read each stored object back before the commit. */
@@ -79,30 +81,31 @@ export async function runJob(request: JobRequest, world: JobWorld): Promise<JobR
   };
   const heard = { ...world, context: { ...context, onProgress, logger: excerpt.wrap(context.logger) } };
   if (!dryRun) await tellStarted(listener, job, context.logger);
-  const { results, globalsIn } = await workOf(request, heard);
+  const { results, standing, globalsIn } = await workOf(request, heard);
   world.progress?.end(excerpt);
   for (const { error } of results)
     if (error !== undefined) excerpt.wrap(silentLogger).error('backup.failed', `${error.message}; ${error.hint}`);
   const endedAt = context.clock.now();
   const nextTryAt = context.signal.aborted ? undefined : request.nextTryAt?.(results, endedAt);
   const ended = { endedAt, runId: runIdOf(results) ?? excerpt.runId, log: excerpt.text() };
-  const report = { job, startedAt, ...ended, results, globalsIn, nextTryAt };
+  const report = { job, startedAt, ...ended, results, standing, globalsIn, nextTryAt };
   if (!dryRun) await tellEnded(listener, report, context.logger);
   // Whoever is told of runs is told of one that was cut off too; whoever asked for it wanted its end.
   context.signal.throwIfAborted();
   return report;
 }
 
-type Work = Pick<JobReport, 'results' | 'globalsIn'>;
+type Attempted = Pick<JobReport, 'results' | 'globalsIn'>;
+type Work = Attempted & Pick<JobReport, 'standing'>;
 
 async function workOf(request: JobRequest, world: JobWorld): Promise<Work> {
   const { dryRun } = request;
   try {
     if (!dryRun) await callHooks('before_backup', request, world);
   } catch (error) {
-    return failedBefore(request, error, world);
+    return withStanding(request, await failedBefore(request, error, world));
   }
-  const work = await backUp(request, world);
+  const work = withStanding(request, await backUp(request, world));
   if (dryRun) return work;
   try {
     await callHooks('after_backup', request, world, work);
@@ -112,6 +115,14 @@ async function workOf(request: JobRequest, world: JobWorld): Promise<Work> {
       world.context.logger.error('hook.failed', `${messageOf(error)}; the backups are not touched by that`);
   }
   return work;
+}
+
+/** What came of a database or of the globals now takes the place of what came of them before. */
+function withStanding({ standing = [] }: JobRequest, { results, globalsIn }: Attempted): Work {
+  const isReplaced = ({ database, storage }: JobResult): boolean =>
+    results.some((result) => result.storage === storage && result.database === database) ||
+    (database === GLOBALS && globalsIn.includes(storage));
+  return { results, standing: standing.filter((result) => !isReplaced(result)), globalsIn };
 }
 
 async function callHooks(
@@ -140,7 +151,7 @@ function resultFacts(source: SourceConfig, work: Work): Partial<HookFacts> {
   const manifests = results.flatMap(({ outcome }) => (outcome?.kind === 'committed' ? [outcome.manifest] : []));
   // Of several databases each has a run and a backup of its own.
   const [manifest] = source.databases === undefined ? manifests : [];
-  const error = results.find((each) => each.error !== undefined)?.error;
+  const error = [...results, ...work.standing].find((each) => each.error !== undefined)?.error;
   const state = stateOf(work);
   return {
     result: error?.code === 'interrupted' ? 'interrupted' : state === 'locked' ? 'failed' : state,
@@ -164,7 +175,7 @@ function databaseOf({ databases, connection }: SourceConfig): string | undefined
   return databases === undefined ? connection.database : undefined;
 }
 
-async function backUp(request: JobRequest, world: JobWorld): Promise<Work> {
+async function backUp(request: JobRequest, world: JobWorld): Promise<Attempted> {
   const { job, storages = job.storages, retried } = request;
   let sealer: Sealer | undefined;
   let databases: readonly ResolvedDatabase[];
@@ -227,7 +238,7 @@ async function backUpGlobals(
   sealer: Sealer | undefined,
   { job, retention, owed }: JobRequest & { readonly owed: ReadonlySet<string> },
   { config, context }: JobWorld,
-): Promise<Work> {
+): Promise<Attempted> {
   const how = { leaseTermMs: config.leaseTermMs, prune: retention !== undefined };
   const seal = { compression: job.settings.compression, sealer };
   const results: JobResult[] = [];
@@ -248,7 +259,7 @@ async function backUpGlobals(
 }
 
 /** Whatever kept the whole job from beginning, and the record of it. */
-async function failedBefore(request: JobRequest, thrown: unknown, world: JobWorld): Promise<Work> {
+async function failedBefore(request: JobRequest, thrown: unknown, world: JobWorld): Promise<Attempted> {
   const { job, storages = job.storages, dryRun } = request;
   const error = world.context.signal.aborted ? interrupted(thrown) : asPgarkError(thrown);
   if (!dryRun) await recordEarlyFailure(job, storages, error, world);

@@ -15,9 +15,9 @@ let place: TellingPlace | undefined;
 
 afterEach(() => place?.[Symbol.asyncDispose]());
 
-/** A job of two databases and a watchdog. The function returned makes up what came of a run, by what failed, and says what was pinged. */
-async function watched(on: string) {
-  const self = await TellingPlace.open({ type: 'healthchecks', on });
+/** A job of two databases and a watchdog, or who else is told. The function returned makes up what came of a run, by what failed, and says what was pinged. */
+async function watched(on: string, type = 'healthchecks') {
+  const self = await TellingPlace.open({ type, on });
   place = self;
   const sources = [...self.config.databases.values()].filter(({ name }) => name === 'shop');
   const [job] = planJobs(self.config, { sources, prunes: true }, silentLogger);
@@ -35,10 +35,10 @@ async function watched(on: string) {
       ];
     });
   const listener = runTeller(self.config, self.teller(), () => start);
-  return async (...failed: string[]): Promise<readonly string[]> => {
+  const run = async (failed: readonly string[], standing: readonly string[]): Promise<readonly string[]> => {
     const before = self.receiver.requests.length;
     await listener.onRunStarted?.(job);
-    const results = resultsOf(failed);
+    const results = resultsOf(failed).filter(({ database }) => !standing.includes(database ?? ''));
     const runId = makeRunId(start, systemRandom);
     await listener.onRunEnded?.({
       job,
@@ -47,12 +47,17 @@ async function watched(on: string) {
       runId,
       log: '',
       results,
+      standing: resultsOf(standing).filter(({ database }) => standing.includes(database ?? '')),
       globalsIn: failed.includes(GLOBALS) ? [] : ['r2'],
       nextTryAt: undefined,
     });
     const told = self.receiver.requests.slice(before).map(({ url }) => url.replace(/\?.*/, ''));
     return told.map((path) => path.replace(`/${HOOK_SECRET}`, ''));
   };
+  return Object.assign((...failed: string[]) => run(failed, []), {
+    /** A further attempt that is not about these, which failed before. */
+    besides: (standing: readonly string[], ...failed: string[]) => run(failed, standing),
+  });
 }
 
 test('a run whose globals are stored again, and of whose databases one fails, leaves a watchdog at failed', async () => {
@@ -69,4 +74,18 @@ test('a watchdog that wants recoveries alone hears of the end of whichever part 
     expect(await run()).toEqual(['']);
     expect(await run()).toEqual([]);
   }
+});
+
+test('an attempt that is not about what failed before leaves a watchdog at failed', async () => {
+  const run = await watched('["*"]');
+  expect(await run('db1', 'db2')).toEqual(['/start', '/fail']);
+  expect(await run.besides(['db1'])).toEqual(['/start', '/fail']);
+  expect(await run()).toEqual(['/start', '']);
+});
+
+test.each(['slack', 'webhook'])('nobody is told through %s a second time of what failed before', async (type) => {
+  const run = await watched('[failure]', type);
+  expect(await run('db1', 'db2')).toHaveLength(2);
+  expect(await run.besides(['db1', 'db2'])).toEqual([]);
+  expect(await run.besides(['db1'], 'db2')).toEqual([]);
 });

@@ -32,8 +32,12 @@ export function runTeller(config: Config, teller: Teller, now: () => Date): RunL
   };
 }
 
-function reportsOf({ job, startedAt, endedAt, results, nextTryAt, runId, log }: JobReport): readonly BackupReport[] {
-  return results.map(({ database, storage, outcome, error, pruned }) => {
+function reportsOf(report: JobReport): readonly BackupReport[] {
+  const { job, startedAt, endedAt, results, standing, nextTryAt, runId, log } = report;
+  // Whoever was told of them is not told again; but the run as a whole is one that failed.
+  const failures = standing.filter(({ error }) => error !== undefined);
+  return [...results, ...failures].map((result) => {
+    const { database, storage, outcome, error, pruned } = result;
     const manifest = outcome?.kind === 'committed' ? outcome.manifest : undefined;
     return {
       source: job.source.name,
@@ -46,7 +50,7 @@ function reportsOf({ job, startedAt, endedAt, results, nextTryAt, runId, log }: 
       pruned,
       log,
       runId: error?.runId ?? manifest?.runId ?? runId,
-      nextTryAt,
+      nextTryAt: failures.includes(result) ? undefined : nextTryAt,
       backupId: manifest?.id,
       storedBytes: manifest && sizesOf(manifest).storedBytes,
     };
