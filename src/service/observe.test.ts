@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { status } from '../../test/support/http-receiver.ts';
 import { ManualClock } from '../../test/support/manual-clock.ts';
@@ -105,6 +107,33 @@ describe('the watch over backups', () => {
     await r2.backup(new Date('2026-11-20T12:00:30Z'));
     await clock.advance(2 * MINUTE_MS);
     await until(() => count() === 2);
+  });
+
+  test('holds nothing of what it has done when runs end again and again', async () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const made: WeakRef<AbortSignal>[] = [];
+    const { any } = AbortSignal;
+    vi.spyOn(AbortSignal, 'any').mockImplementation((signals) => {
+      const signal = any.call(AbortSignal, signals);
+      made.push(new WeakRef(signal));
+      return signal;
+    });
+    const { state, observed } = await watch();
+    await until(() => state() !== undefined);
+    for (let round = 0; round < 100; round += 1) {
+      const before = made.length;
+      observed.refresh();
+      await until(() => made.length >= before + 4);
+    }
+    vi.restoreAllMocks();
+    // What waits on a signal lets go of it a moment later.
+    for (let round = 0; round < 5; round += 1) {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      collect();
+    }
+    expect(made.length).toBeGreaterThan(400);
+    expect(made.filter((signal) => signal.deref() !== undefined).length).toBeLessThan(20);
   });
 
   test('keeps what it knew of a storage that is away', async () => {

@@ -84,8 +84,9 @@ class Observer {
   #probes: readonly Probe[] = [];
   /** Of each source with patterns, by its name, what they chose when its server answered last. */
   readonly #chosen = new Map<string, DatabaseChoice>();
-  /** Resolved by `refresh`; a new one takes its place. */
-  #wanted = Promise.withResolvers<void>();
+  /** How often `refresh` was called, and what it wakes. */
+  #refreshes = 0;
+  readonly #asleep = new Set<AbortController>();
   readonly #loops: Promise<unknown>;
 
   constructor(options: ObserveOptions) {
@@ -121,8 +122,8 @@ class Observer {
   }
 
   refresh(): void {
-    this.#wanted.resolve();
-    this.#wanted = Promise.withResolvers();
+    this.#refreshes += 1;
+    for (const sleeper of this.#asleep) sleeper.abort();
   }
 
   async close(): Promise<void> {
@@ -136,19 +137,17 @@ class Observer {
     const { signal } = this.#closing;
     while (!signal.aborted) {
       // Taken before the work: what is wanted while it goes on is wanted after it.
-      const wanted = this.#wanted.promise;
+      const refreshes = this.#refreshes;
       try {
         await work();
       } catch (error) {
         if (!signal.aborted) logger.error('observe.failed', `the watch over backups failed: ${messageOf(error)}`);
       }
-      const waiting = timeLimit(clock, ms, 'time to work again', signal);
-      const passed = new Promise<void>((resolve) => {
-        if (waiting.signal.aborted) resolve();
-        waiting.signal.addEventListener('abort', () => resolve(), { once: true });
-      });
-      await Promise.race(wakes ? [passed, wanted] : [passed]);
-      waiting.end();
+      if (wakes && refreshes !== this.#refreshes) continue;
+      const sleeper = new AbortController();
+      if (wakes) this.#asleep.add(sleeper);
+      await clock.sleep(ms, AbortSignal.any([signal, sleeper.signal])).catch(() => undefined);
+      this.#asleep.delete(sleeper);
     }
   }
 

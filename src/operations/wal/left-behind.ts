@@ -57,6 +57,7 @@ export class LeftBehind {
 
   async end(): Promise<void> {
     this.#end.abort(new Error('it is not left behind any more'));
+    this.#woken.resolve();
     await this.#running;
   }
 
@@ -67,7 +68,6 @@ export class LeftBehind {
       this.#woken = Promise.withResolvers();
       try {
         this.#levelWith = await this.#copyMissing(signal);
-        signal.addEventListener('abort', () => this.#woken.resolve(), { once: true });
         if (!signal.aborted) await this.#woken.promise;
       } catch (error) {
         if (signal.aborted) return;
