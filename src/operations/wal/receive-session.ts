@@ -16,7 +16,7 @@ import { Archives } from './archives.ts';
 import { alarm, gapError, type ReceiverWorld } from './receiver-world.ts';
 import { ServerEnd } from './server-end.ts';
 import { ServerMonitor } from './server-monitor.ts';
-import { dropSlot, ensureSlot, type Slot } from './slot.ts';
+import { ensureSlot, remakeSlot, type Slot } from './slot.ts';
 import { SlotWatch } from './slot-watch.ts';
 import { archiveEnd, firstMissing, segmentTimeline, type StartPosition } from './start-position.ts';
 import { storeStream } from './store-stream.ts';
@@ -25,8 +25,10 @@ import { storeStream } from './store-stream.ts';
 const STATUS_MS_MAX = 10_000;
 /** A synchronous standby whose storage takes nothing for so long says so by its silence: a server that stops does not wait. */
 const SYNCHRONOUS_PATIENCE_MS = 2_000;
-/** `requested WAL segment … has already been removed`; and of a slot that was invalidated. */
-const REMOVED = new Set(['58P01', '55000']);
+/** `requested WAL segment … has already been removed`. */
+const REMOVED = '58P01';
+/** `can no longer access replication slot`: it was invalidated, which says nothing of the WAL that it kept. */
+const SLOT_INVALIDATED = '55000';
 const REMOVED_FROM_SERVER = 'the server does not have it any more';
 
 /**
@@ -84,7 +86,7 @@ class ReceiveSession {
 
   async run(): Promise<void> {
     const { state } = this.#world;
-    const { systemIdentifier, timeline } = await identifySystem(this.#session);
+    const { systemIdentifier } = await identifySystem(this.#session);
     const segmentBytes = parseSegmentBytes(await showSetting(this.#session, 'wal_segment_size'));
     const identity: WalIdentity = { systemIdentifier, segmentBytes, magic: magicOf(this.#session.major) };
     state.begin(systemIdentifier);
@@ -98,13 +100,13 @@ class ReceiveSession {
     try {
       // Whatever comes of the storages, the slot must not fill the server's disk.
       await watch?.looked;
-      await this.#withArchives(identity, timeline);
+      await this.#withArchives(identity);
     } finally {
       await watch?.end();
     }
   }
 
-  async #withArchives(identity: WalIdentity, timeline: number): Promise<void> {
+  async #withArchives(identity: WalIdentity): Promise<void> {
     const { request, context, stop } = this.#world;
     const { source, sealer, keys } = request;
     const { systemIdentifier, segmentBytes } = identity;
@@ -119,16 +121,20 @@ class ReceiveSession {
       },
     );
     try {
-      await this.#withSlot(identity, archives, timeline);
+      await this.#withSlot(identity, archives);
     } finally {
       await archives.close();
     }
   }
 
-  async #withSlot(identity: WalIdentity, archives: Archives, timeline: number): Promise<void> {
-    const slot = await ensureSlot(this.#session, this.#monitor, this.#world.request.slot);
+  async #withSlot(identity: WalIdentity, archives: Archives): Promise<void> {
+    const { slot: name } = this.#world.request;
+    let slot = await ensureSlot(this.#session, this.#monitor, name);
     try {
-      await this.#receive(identity, archives, slot, timeline);
+      // What an invalidated slot kept need not be gone: everything begins anew, at the end of what is archived.
+      while ((await this.#receive(identity, archives, slot)) === 'slot-lost') {
+        slot = await remakeSlot(this.#session, this.#monitor, name);
+      }
     } catch (error) {
       // The server is another one than the archive's, and keeps nothing for it.
       if (slot.origin === 'made' && isPgarkError(error, 'wal-conflict')) await this.#dropUnused();
@@ -152,7 +158,9 @@ class ReceiveSession {
     }
   }
 
-  async #receive(identity: WalIdentity, archives: Archives, slot: Slot, timeline: number): Promise<void> {
+  /** `slot-lost`: the server keeps nothing for it, as turned out when it was to be used. */
+  async #receive(identity: WalIdentity, archives: Archives, slot: Slot): Promise<'slot-lost' | undefined> {
+    const { timeline } = await identifySystem(this.#session);
     const history = await this.#history(timeline);
     let candidates = await this.#candidates(archives, history, slot);
     let lost: Lsn | undefined;
@@ -160,8 +168,7 @@ class ReceiveSession {
       const [start, ...others] = candidates;
       if (start === undefined) {
         // Not even what the slot was to keep is there.
-        await dropSlot(this.#session, this.#world.request.slot);
-        const made = await ensureSlot(this.#session, this.#monitor, this.#world.request.slot);
+        const made = await remakeSlot(this.#session, this.#monitor, this.#world.request.slot);
         const next = await this.#earliestMissing(archives, history, made.restartLsn);
         if (lost !== undefined && lost < next.lsn) this.#gap(lost, next.lsn, REMOVED_FROM_SERVER);
         // Since its last checkpoint it may have lost some too: what it is writing now it has.
@@ -172,6 +179,7 @@ class ReceiveSession {
         continue;
       }
       const end = await this.#tryFrom(start, identity, archives, remade && others.length === 0);
+      if (end === 'slot-lost') return end;
       if (end === 'removed') {
         const next = others[0];
         if (start.isArchived === true) this.#isUnproven(start.lsn, slot);
@@ -180,7 +188,7 @@ class ReceiveSession {
         candidates = others;
         continue;
       }
-      if (end.kind !== 'next-timeline') return;
+      if (end.kind !== 'next-timeline') return undefined;
       candidates = [{ timeline: end.timeline, lsn: segmentStartAt(end.begin, identity.segmentBytes) }];
     }
   }
@@ -283,7 +291,7 @@ class ReceiveSession {
     identity: WalIdentity,
     archives: Archives,
     isLast: boolean,
-  ): Promise<WalStreamEnd | 'removed'> {
+  ): Promise<WalStreamEnd | 'removed' | 'slot-lost'> {
     const { request, context, state, giveUp } = this.#world;
     const { timeline, lsn } = start;
     try {
@@ -327,8 +335,10 @@ class ReceiveSession {
       }
       return await storeStream(this.#world, { stream, start, identity, archives });
     } catch (error) {
-      const isRemoved = REMOVED.has(sqlStateOf(error) ?? '') && stream.received === lsn;
-      if (isRemoved && !isLast) return 'removed';
+      if (stream.received > lsn) throw error;
+      const sqlState = sqlStateOf(error);
+      if (sqlState === SLOT_INVALIDATED) return 'slot-lost';
+      if (sqlState === REMOVED && !isLast) return 'removed';
       throw error;
     } finally {
       if (start.isArchived === true && (state.archived ?? 0n) > lsn) state.isProven = true;

@@ -4,7 +4,7 @@ import { sqlStateOf } from '../../postgres/client/server-error.ts';
 import { readReplicationSlot } from '../../postgres/replication/replication-commands.ts';
 import type { ReplicationSession } from '../../postgres/replication/replication-session.ts';
 import { type Lsn, parseLsn } from '../../postgres/wal/lsn.ts';
-import type { ServerMonitor } from './server-monitor.ts';
+import type { ServerMonitor, SlotStatus } from './server-monitor.ts';
 
 /** READ_REPLICATION_SLOT is there from this version on. */
 const READS_SLOTS_SINCE = 15;
@@ -36,8 +36,19 @@ export async function ensureSlot(
   throw new PgarkError('postgres-failed', `the replication slot ${name} was made, but the server keeps nothing for it`);
 }
 
+/** The slot keeps nothing any more: makes another one of its name. */
+export async function remakeSlot(
+  session: ReplicationSession,
+  monitor: ServerMonitor | undefined,
+  name: string,
+): Promise<Slot> {
+  await dropSlot(session, name);
+  const { restartLsn } = await ensureSlot(session, monitor, name);
+  return { restartLsn, origin: 'lost' };
+}
+
 /** Idempotent. */
-export async function dropSlot(session: ReplicationSession, name: string): Promise<void> {
+async function dropSlot(session: ReplicationSession, name: string): Promise<void> {
   try {
     await session.query(`DROP_REPLICATION_SLOT ${quoteIdentifier(name)}`);
   } catch (error) {
@@ -54,7 +65,9 @@ async function position(
   if (session.major >= READS_SLOTS_SINCE) {
     const slot = await readReplicationSlot(session, name);
     if (slot === undefined) return undefined;
-    return slot.restartLsn === undefined ? 'nothing' : parseLsn(slot.restartLsn);
+    const restartLsn = slot.restartLsn === undefined ? undefined : parseLsn(slot.restartLsn);
+    const status = await monitor?.slot(name);
+    return keptFrom({ restartLsn, state: status?.state });
   }
   if (monitor === undefined) {
     throw new PgarkError(
@@ -64,7 +77,12 @@ async function position(
     );
   }
   const slot = await monitor.slot(name);
-  return slot && (slot.restartLsn ?? 'nothing');
+  return slot && keptFrom(slot);
+}
+
+/** One that was not used for too long (`idle_replication_slot_timeout`) still says where it stood, and keeps nothing. */
+export function keptFrom({ restartLsn, state }: Pick<SlotStatus, 'restartLsn' | 'state'>): Lsn | 'nothing' {
+  return state === 'lost' || restartLsn === undefined ? 'nothing' : restartLsn;
 }
 
 async function makeSlot(session: ReplicationSession, name: string): Promise<void> {

@@ -27,8 +27,8 @@ export interface WalStreamOptions {
 /** A stream of WAL while it goes on. */
 export interface WalStream {
   /**
-   * Resolves with the end. Rejects with the server's error (SQLSTATE 58P01 or 55000: it does not have that WAL any more;
-   * 55006: the slot is in use), that of a connection that broke, the reason of `destroy`, or what the handler threw.
+   * Resolves with the end. Rejects with the server's error (SQLSTATE 58P01: it does not have that WAL any more; 55000: the
+   * slot was invalidated; 55006: it is in use), that of a connection that broke, the reason of `destroy`, or what the handler threw.
    */
   readonly ended: Promise<WalStreamEnd>;
   /** Says how far we are, also while paused. */
