@@ -99,3 +99,8 @@ function replaceAt(value: unknown, path: Path, how: (old: unknown) => unknown): 
     Object.entries(value as object).map(([name, each]) => [name, name === key ? replaceAt(each, rest, how) : each]),
   );
 }
+
+/** In place. */
+export function flipBit(bytes: Uint8Array, offset: number): void {
+  bytes[offset] = (bytes[offset] ?? 0) ^ 0x10;
+}

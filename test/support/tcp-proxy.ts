@@ -35,6 +35,10 @@ export interface TcpProxy extends AsyncDisposable {
   takeNew(): void;
   /** Whether that has happened. */
   readonly hasCut: boolean;
+  /** Hands over what the server sends, to be changed in place, until that was done: `true`. */
+  damage(how: (chunk: Buffer) => boolean): void;
+  /** Whether that has happened. */
+  readonly hasDamaged: boolean;
   /** Resets every connection. */
   cutAll(): void;
 }
@@ -50,6 +54,8 @@ export interface Speed {
 }
 
 interface Listener {
+  /** Before anybody else sees them. */
+  onChunk(chunk: Buffer): void;
   onBytes(connection: Connection): void;
   /** What the connection is to be cut for if the client says it. */
   readonly cutsAt: string | undefined;
@@ -121,6 +127,7 @@ class Connection implements ProxiedConnection {
   #onServerData(chunk: Buffer): void {
     if (this.#muted) return;
     if (this.#cutsAtAnswer) return this.cut();
+    this.#told.onChunk(chunk);
     this.bytesFromServer += chunk.length;
     if (this.#holding) this.#held.push(chunk);
     else this.#passOn(chunk);
@@ -202,6 +209,8 @@ export async function startTcpProxy(
   let hasCut = false;
   let cutting: { readonly said: string; readonly when: Cut; readonly refusesNew: boolean } | undefined;
   let refusing = false;
+  let damaging: ((chunk: Buffer) => boolean) | undefined;
+  let hasDamaged = false;
   const server = createServer((client) => {
     if (refusing) {
       client.on('error', () => {});
@@ -210,6 +219,11 @@ export async function startTcpProxy(
     }
     const upstream = connect({ host: target.host, port: target.port });
     const connection = new Connection(client, upstream, speed, {
+      onChunk(chunk) {
+        if (damaging?.(chunk) !== true) return;
+        damaging = undefined;
+        hasDamaged = true;
+      },
       onBytes(each) {
         mostFromServer = Math.max(mostFromServer, each.bytesFromServer);
         if (holder !== undefined || each.bytesFromServer < limit) return;
@@ -271,6 +285,12 @@ export async function startTcpProxy(
     },
     takeNew() {
       refusing = false;
+    },
+    damage(how) {
+      damaging = how;
+    },
+    get hasDamaged() {
+      return hasDamaged;
     },
     cutAll,
     async [Symbol.asyncDispose]() {

@@ -33,7 +33,7 @@ export class SegmentContent {
   readonly #identity: WalIdentity;
   readonly #start: Lsn;
   readonly #blocks: Uint8Array[] = [];
-  #filledBytes = 0;
+  #copiedBytes = 0;
   /** Where the next page begins whose head was not seen yet. */
   #nextPage = 0;
   #pageBytes = 0;
@@ -59,8 +59,9 @@ export class SegmentContent {
     return segmentName(this.segment, this.#identity.segmentBytes);
   }
 
+  /** Up to the page whose head is damaged, or has not come in full: what was not checked must not be archived. */
   get filledBytes(): number {
-    return this.#filledBytes;
+    return Math.min(this.#copiedBytes, this.#nextPage);
   }
 
   /** Where the first page begins that is empty, or an older segment's; none behind it is this one's. */
@@ -73,27 +74,27 @@ export class SegmentContent {
     return this.#isRecycled;
   }
 
-  /** The position behind the last byte. */
+  /** The position behind the last byte that was checked. */
   get end(): Lsn {
-    return this.#start + BigInt(this.#filledBytes);
+    return this.#start + BigInt(this.filledBytes);
   }
 
   get isFull(): boolean {
-    return this.#filledBytes === this.#identity.segmentBytes;
+    return this.filledBytes === this.#identity.segmentBytes;
   }
 
   /**
    * Copies what comes next, as far as it belongs to this segment, and returns how many bytes that were. Error: `corrupt` if
-   * a page is not what it has to be; the content is useless then.
+   * a page is not what it has to be; what came before it is good, and nothing can follow.
    */
   append(bytes: Uint8Array): number {
-    const takenBytes = Math.min(bytes.length, this.#identity.segmentBytes - this.#filledBytes);
+    const takenBytes = Math.min(bytes.length, this.#identity.segmentBytes - this.#copiedBytes);
     for (let at = 0; at < takenBytes; ) {
-      const offset = this.#filledBytes % BLOCK_BYTES;
+      const offset = this.#copiedBytes % BLOCK_BYTES;
       if (offset === 0) this.#blocks.push(allocateBlock(BLOCK_BYTES));
       const piece = bytes.subarray(at, Math.min(takenBytes, at + BLOCK_BYTES - offset));
       this.#blocks.at(-1)?.set(piece, offset);
-      this.#filledBytes += piece.length;
+      this.#copiedBytes += piece.length;
       at += piece.length;
     }
     this.#checkPages();
@@ -102,7 +103,7 @@ export class SegmentContent {
 
   /** The bytes from an offset up to another one, in views of the blocks: to be read or copied before `release`. */
   *views(from: number, to: number): Generator<Uint8Array> {
-    assert(from <= to && to <= this.#filledBytes, 'only bytes that have come are read');
+    assert(from <= to && to <= this.filledBytes, 'only bytes that were checked are read');
     for (let at = from; at < to; ) {
       const block = this.#blocks[Math.floor(at / BLOCK_BYTES)];
       assert(block !== undefined, 'the block is there');
@@ -116,13 +117,13 @@ export class SegmentContent {
   /** Gives the memory back; nothing can be read any more. */
   release(): void {
     for (const block of this.#blocks.splice(0)) releaseBlock(block);
-    this.#filledBytes = 0;
+    this.#copiedBytes = 0;
   }
 
   #checkPages(): void {
     for (;;) {
       const headerBytes = this.#nextPage === 0 ? LONG_HEADER_BYTES : SHORT_HEADER_BYTES;
-      if (this.#nextPage >= this.#identity.segmentBytes || this.#nextPage + headerBytes > this.#filledBytes) return;
+      if (this.#nextPage >= this.#identity.segmentBytes || this.#nextPage + headerBytes > this.#copiedBytes) return;
       const block = this.#blocks[Math.floor(this.#nextPage / BLOCK_BYTES)];
       assert(block !== undefined, 'a page lies within one block');
       const view = new DataView(block.buffer, block.byteOffset, block.byteLength);
