@@ -16,7 +16,16 @@ export function sampleBytes(major: SampleMajor, format: 'custom' | 'directory'):
 }
 
 export function customSample(major: SampleMajor): CustomToc {
-  const { toc } = readToc(sampleBytes(major, 'custom'));
+  return customTocIn(sampleBytes(major, 'custom'));
+}
+
+/** Of a database with partitioned tables, by pg_dump 13. */
+export function partitionedSample(): CustomToc {
+  return customTocIn(readFileSync(path.join(folder, 'partitioned-13.dump')));
+}
+
+function customTocIn(bytes: Buffer): CustomToc {
+  const { toc } = readToc(bytes);
   if (toc.format !== 'custom') throw new Error('the sample is of another format');
   return toc;
 }

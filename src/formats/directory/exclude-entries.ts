@@ -1,7 +1,8 @@
 import { PgarkError } from '../../common/errors.ts';
 import type { TocEntry } from '../../postgres/toc/toc.ts';
 import type { Exclusion } from '../load-source.ts';
-import { addPartitions, describeEntry, entriesOfSchema, RELATIONS, tablesNamed } from './find-entries.ts';
+import { describeEntry, entriesOfSchema, RELATIONS, tablesNamed } from './find-entries.ts';
+import { addPartitions } from './partitions.ts';
 import { COMPANIONS, PARTS } from './select-entries.ts';
 
 export interface Remaining {

@@ -53,23 +53,3 @@ export function notThere(what: string, name: string, names: readonly string[]): 
     close.length === 0 ? 'pg_restore -l of the downloaded backup lists them' : `did you mean ${close.join(' or ')}?`;
   return new PgarkError('restore-failed', `the backup has no ${what} ${name}`, { hint });
 }
-
-/** Adds the partitions of tables that are in the set, and theirs. */
-export function addPartitions(
-  wanted: Set<TocEntry>,
-  entries: readonly TocEntry[],
-  byId: ReadonlyMap<number, TocEntry>,
-): void {
-  for (let before = -1; before < wanted.size; ) {
-    before = wanted.size;
-    for (const { description, dependencies, tag, namespace } of entries) {
-      if (description !== 'TABLE ATTACH') continue;
-      // The entry bears the name of the partition; the other table is the one that it is a part of.
-      const joined = dependencies.flatMap((dumpId) => byId.get(dumpId) ?? []);
-      const relations = joined.filter((each) => RELATIONS.has(each.description));
-      const partition = relations.find((each) => each.tag === tag && each.namespace === namespace);
-      const whole = relations.find((each) => each !== partition);
-      if (partition !== undefined && whole !== undefined && wanted.has(whole)) wanted.add(partition);
-    }
-  }
-}

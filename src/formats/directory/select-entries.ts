@@ -1,6 +1,7 @@
 import { TABLE_DATA, type TocEntry } from '../../postgres/toc/toc.ts';
 import type { Selection } from '../load-source.ts';
-import { addPartitions, entriesOfSchema, tablesNamed } from './find-entries.ts';
+import { entriesOfSchema, tablesNamed } from './find-entries.ts';
+import { addPartitions } from './partitions.ts';
 
 /** What belongs to the object that it depends on, and is nothing without it. */
 export const PARTS: ReadonlySet<string> = new Set([
