@@ -52,6 +52,7 @@ export function selectEntries(
   for (const name of schemas) for (const entry of entriesOfSchema(name, entries)) wanted.add(entry);
   addPartitions(wanted, entries, byId);
 
+  const queries = queriesOfViews(entries, byId);
   const selected = new Set<TocEntry>();
   const addWithNeeds = (entry: TocEntry): void => {
     const waiting = [entry];
@@ -62,6 +63,8 @@ export function selectEntries(
         const needed = byId.get(dumpId);
         if (needed !== undefined) waiting.push(needed);
       }
+      const query = queries.get(next);
+      if (query !== undefined) waiting.push(query);
     }
   };
   for (const entry of wanted) if (!COMPANIONS.has(entry.description)) addWithNeeds(entry);
@@ -83,6 +86,26 @@ export function selectEntries(
     }
   }
   return selected;
+}
+
+/**
+ * Of views whose definition is one row of nulls: what they are in truth comes as a rule, once what that needs is there, such
+ * as the primary key that a view is grouped by (`createDummyViewAsClause` and `dumpRule` in pg_dump.c).
+ */
+function queriesOfViews(
+  entries: readonly TocEntry[],
+  byId: ReadonlyMap<number, TocEntry>,
+): ReadonlyMap<TocEntry, TocEntry> {
+  const queries = new Map<TocEntry, TocEntry>();
+  for (const entry of entries) {
+    if (entry.description !== 'RULE') continue;
+    for (const dumpId of entry.dependencies) {
+      const view = byId.get(dumpId);
+      const isOfView = view?.description === 'VIEW' && view.namespace === entry.namespace;
+      if (isOfView && entry.tag === `${view.tag} _RETURN`) queries.set(view, entry);
+    }
+  }
+  return queries;
 }
 
 /** Of something else that it depends on, such as a trigger's function, it is no part. */
