@@ -9,8 +9,13 @@ export function selectionOptions(): readonly Option[] {
   const repeatable = (flags: string, what: string): Option =>
     new Option(flags, `${what} (repeatable; format directory)`);
   return [
-    repeatable('--table <name>', 'only this table, with what belongs to it').argParser(several),
-    repeatable('--schema <name>', 'only what lies in this schema').argParser(several),
+    repeatable(
+      '--table <name>',
+      'only this table, with what belongs to it; tables that it needs come without rows, foreign keys to others not at all',
+    ).argParser(several),
+    repeatable('--schema <name>', 'only what lies in this schema, in the same way; no large objects').argParser(
+      several,
+    ),
     repeatable('--section <name>', 'only pre-data, data or post-data').argParser(sections),
     repeatable('--exclude-table <name>', 'without this table, and what cannot be without it').argParser(several),
     repeatable('--exclude-schema <name>', 'without this schema, and what cannot be without it').argParser(several),

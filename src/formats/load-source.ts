@@ -66,6 +66,10 @@ export interface LoadSource {
   readonly recorded: { readonly tables: number; readonly rows: number } | undefined;
   /** What nobody left out, and what cannot be without what was: for people, `VIEW public.totals`. */
   readonly alsoLeftOut: readonly string[];
+  /** Of a part: tables that it needs, which are made and have no rows; for people, `public.customer`. */
+  readonly withoutRows: readonly string[];
+  /** Of a part: what says something of it and of what does not come along, `FK CONSTRAINT public.invoice invoice_customer_fkey`. */
+  readonly leftBehind: readonly string[];
   /** A part of it. Error: `restore-failed` for a format that is loaded whole, and for what is not there. */
   only(selection: Selection): LoadSource;
   /**

@@ -67,7 +67,7 @@ export async function restore(request: RestoreRequest, context: OperationContext
     const startedMs = context.clock.monotonicMs();
     const { found, source } = await run.span.span('checks', {}, () => findReadable(request, context));
     run.span.note({ 'pgark.format': source.format });
-    if (source.alsoLeftOut.length > 0) warnOfLeftOut(source, run);
+    warnOfGaps(source, run);
     if (found.kind !== 'foreign') warnOfUnread(found.manifest, run);
     if (request.verifyRows === true) checkEvidence(source, run);
     const verifyFirst = request.verifyFirst ?? source.storedBytes < VERIFY_FIRST_BYTES_MAX;
@@ -192,12 +192,21 @@ function checkEvidence({ name, evidence }: LoadSource, run: Run): void {
 
 const NAMES_SHOWN_MAX = 10;
 
-function warnOfLeftOut({ alsoLeftOut }: LoadSource, run: Run): void {
-  const shown = alsoLeftOut.slice(0, NAMES_SHOWN_MAX).join(', ');
-  const more = alsoLeftOut.length > NAMES_SHOWN_MAX ? ` and ${alsoLeftOut.length - NAMES_SHOWN_MAX} more` : '';
-  run.logger.warning('restore.left_out', `left out as well, since they need what is left out: ${shown}${more}`, {
-    objects: alsoLeftOut,
-  });
+/** What is not restored as it was although nobody said so. */
+function warnOfGaps({ alsoLeftOut, withoutRows, leftBehind }: LoadSource, run: Run): void {
+  const warn = (event: string, why: string, objects: readonly string[]): void => {
+    if (objects.length === 0) return;
+    const shown = objects.slice(0, NAMES_SHOWN_MAX).join(', ');
+    const more = objects.length > NAMES_SHOWN_MAX ? ` and ${objects.length - NAMES_SHOWN_MAX} more` : '';
+    run.logger.warning(event, `${why}: ${shown}${more}`, { objects });
+  };
+  warn('restore.left_out', 'left out as well, since they need what is left out', alsoLeftOut);
+  warn(
+    'restore.without_rows',
+    'made without rows, since they are only needed by what was chosen; views and materialized views show none of theirs',
+    withoutRows,
+  );
+  warn('restore.left_behind', 'not restored, since they belong to what was not chosen as well', leftBehind);
 }
 
 function report(outcome: RestoreOutcome, run: Run, source: LoadSource): void {

@@ -40,11 +40,19 @@ afterAll(async () => {
 async function restoreOnly(
   database: TestDatabase,
   selection: Partial<Selection>,
-): Promise<{ readonly plan: readonly string[]; readonly leftOut: readonly unknown[] }> {
+): Promise<{
+  readonly plan: readonly string[];
+  readonly leftOut: readonly unknown[];
+  readonly gaps: Readonly<Record<string, unknown>>;
+}> {
   const leftOut: unknown[] = [];
+  const gaps: Record<string, unknown> = {};
   const logger: Logger = {
     ...silentLogger,
-    warning: (event, _message, fields) => void (event === 'restore.left_out' && leftOut.push(fields?.objects)),
+    warning: (event, _message, fields) => {
+      if (event === 'restore.left_out') leftOut.push(fields?.objects);
+      else gaps[event] = fields?.objects;
+    },
     child: () => logger,
   };
   const whole = { tables: [], schemas: [], sections: [] };
@@ -52,7 +60,7 @@ async function restoreOnly(
     selection: { ...whole, ...selection },
     context: { logger },
   });
-  return { plan, leftOut };
+  return { plan, leftOut, gaps };
 }
 
 const RELATIONS_SQL = `SELECT oid::regclass::text AS name FROM pg_class
@@ -100,6 +108,18 @@ describe('a restore without a part', () => {
     });
     expect(await databaseNames(restored.name.slice(0, 15))).toEqual([]);
   });
+});
+
+test('a restore of a part says which tables came empty, and which foreign keys not at all', async () => {
+  await using restored = futureDatabase();
+  const { gaps } = await restoreOnly(restored, { schemas: ['shop'] });
+  expect(gaps).toEqual({
+    'restore.without_rows': ['crm.person'],
+    'restore.left_behind': ['FK CONSTRAINT shop.orders orders_person_id_fkey'],
+  });
+  const counts =
+    'SELECT (SELECT count(*)::int FROM crm.person) AS p, (SELECT count(*)::int FROM shop.kept_totals) AS k';
+  expect(await restored.query(counts)).toEqual([{ p: 0, k: 0 }]);
 });
 
 test('a view that another one reads is what it was, not what pg_dump writes in its place before its query can be', async () => {

@@ -66,6 +66,8 @@ function sourceOf(archive: OpenedArchive, name: string, storedBytes: number, sig
       rows: archive.contents.tables.reduce((sum, { rows }) => sum + rows, 0),
     },
     alsoLeftOut: archive.phases.alsoLeftOut.map(describeEntry),
+    withoutRows: archive.phases.gaps.withoutRows.map(qualifiedName),
+    leftBehind: archive.phases.gaps.leftBehind.map(describeEntry),
     only: (selection) => {
       const part = partOf(archive, selection);
       const bytes = part.files.reduce((sum, file) => sum + file.storedBytes, 0);

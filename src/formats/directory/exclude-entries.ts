@@ -1,14 +1,18 @@
 import { PgarkError } from '../../common/errors.ts';
 import type { TocEntry } from '../../postgres/toc/toc.ts';
 import type { Exclusion } from '../load-source.ts';
-import { describeEntry, entriesOfSchema, RELATIONS, tablesNamed } from './find-entries.ts';
-import { addPartitions } from './partitions.ts';
-import { COMPANIONS, PARTS } from './select-entries.ts';
+import { describeEntry, entriesOfSchema, tablesNamed } from './find-entries.ts';
+import { addPartitions, partitionsIn } from './partitions.ts';
+import { COMPANIONS, PARTS, wholeOf } from './parts.ts';
 
 export interface Remaining {
   readonly kept: ReadonlySet<TocEntry>;
   /** What nobody named, and what cannot be without what was left out: views, functions, foreign keys of other tables. */
   readonly alsoLeftOut: readonly TocEntry[];
+  /** What was named, and what goes with it. */
+  readonly excluded: ReadonlySet<TocEntry>;
+  /** Tables whose rows are left out. */
+  readonly emptied: ReadonlySet<TocEntry>;
 }
 
 /** Rows lie in these, or come out of them: they are never left out without being named. */
@@ -25,20 +29,21 @@ export function excludeEntries(
   { tables, schemas, tableData }: Exclusion,
 ): Remaining {
   const byId = new Map(entries.map((entry) => [entry.dumpId, entry]));
+  const partitions = partitionsIn(entries, byId);
   const excluded = new Set<TocEntry>();
   for (const name of tables) for (const entry of tablesNamed(name, entries)) excluded.add(entry);
   for (const name of schemas) for (const entry of entriesOfSchema(name, entries)) excluded.add(entry);
-  addPartitions(excluded, entries, byId);
+  addPartitions(excluded, partitions);
   const alsoLeftOut = addDependents(excluded, selected, byId);
 
   const emptied = new Set<TocEntry>();
   for (const name of tableData) for (const entry of tablesNamed(name, entries)) emptied.add(entry);
-  addPartitions(emptied, entries, byId);
+  addPartitions(emptied, partitions);
   const isOfEmptied = (entry: TocEntry): boolean =>
     entry.description.endsWith(' DATA') && isIn(emptied, wholeOf(entry, byId));
 
   const kept = [...selected].filter((entry) => !excluded.has(entry) && !isOfEmptied(entry));
-  return { kept: new Set(kept), alsoLeftOut };
+  return { kept: new Set(kept), alsoLeftOut, excluded, emptied };
 }
 
 /** Until nothing that is left needs what is left out. Returns what a person would want to be told of. */
@@ -80,24 +85,6 @@ function isView(entry: TocEntry | undefined): entry is TocEntry {
 /** Whether it only says something of another object. */
 function isSaidOf({ description }: TocEntry): boolean {
   return COMPANIONS.has(description) && description !== 'FK CONSTRAINT';
-}
-
-/**
- * What an entry is a part of: the only relation that it depends on; of several, the one whose name its own begins with, as
- * those of constraints, policies, rules, triggers and defaults do.
- */
-function wholeOf(
-  { description, dependencies, tag, namespace }: TocEntry,
-  byId: ReadonlyMap<number, TocEntry>,
-): TocEntry | undefined {
-  if (!PARTS.has(description) && description !== 'FK CONSTRAINT') return undefined;
-  const needed = dependencies.flatMap((dumpId) => byId.get(dumpId) ?? []);
-  const relations = needed.filter((each) => RELATIONS.has(each.description));
-  const candidates = [...new Set(relations.length === 0 ? needed : relations)];
-  if (candidates.length === 1) return candidates[0];
-  return candidates
-    .filter((each) => each.namespace === namespace && (tag === each.tag || tag.startsWith(`${each.tag} `)))
-    .toSorted((a, b) => b.tag.length - a.tag.length)[0];
 }
 
 function isIn(set: ReadonlySet<TocEntry>, entry: TocEntry | undefined): boolean {

@@ -3,16 +3,17 @@ import { RELATIONS } from './find-entries.ts';
 
 type EntriesById = ReadonlyMap<number, TocEntry>;
 
+/** Partitioned tables, each with its partitions; these may have partitions of their own. */
+export type Partitions = ReadonlyMap<TocEntry, readonly TocEntry[]>;
+
+export function partitionsIn(entries: readonly TocEntry[], byId: EntriesById): Partitions {
+  const joined = entries.flatMap((entry) => attachedBy(entry, byId) ?? attachedInside(entry, byId) ?? []);
+  const groups = Map.groupBy(joined, ({ whole }) => whole);
+  return new Map([...groups].map(([whole, group]) => [whole, group.map(({ partition }) => partition)]));
+}
+
 /** Adds the partitions of tables that are in the set, and theirs. */
-export function addPartitions(wanted: Set<TocEntry>, entries: readonly TocEntry[], byId: EntriesById): void {
-  const partitions = new Map<TocEntry, TocEntry[]>();
-  for (const entry of entries) {
-    const joined = attachedBy(entry, byId) ?? attachedInside(entry, byId);
-    if (joined === undefined) continue;
-    const others = partitions.get(joined.whole);
-    if (others === undefined) partitions.set(joined.whole, [joined.partition]);
-    else others.push(joined.partition);
-  }
+export function addPartitions(wanted: Set<TocEntry>, partitions: Partitions): void {
   // What is added while a set is iterated has its turn too.
   for (const whole of wanted) for (const partition of partitions.get(whole) ?? []) wanted.add(partition);
 }
@@ -48,8 +49,8 @@ function relationsNeeded({ dependencies }: TocEntry, byId: EntriesById): readonl
   return needed.filter(({ description }) => RELATIONS.has(description));
 }
 
-/** How pg_dump may write it: each part in quotes, or without. */
-function namesInSql({ namespace, tag }: TocEntry): readonly string[] {
+/** How pg_dump may write its name: each part in quotes, or without. */
+export function namesInSql({ namespace, tag }: TocEntry): readonly string[] {
   return spellings(namespace ?? '').flatMap((schema) => spellings(tag).map((name) => `${schema}.${name}`));
 }
 

@@ -4,6 +4,7 @@ import { LARGE_OBJECTS, SECTION, TABLE_DATA, type TocEntry } from '../../postgre
 import type { Exclusion, SectionName, Selection } from '../load-source.ts';
 import { excludeEntries } from './exclude-entries.ts';
 import { selectEntries } from './select-entries.ts';
+import { gapsIn, NO_GAPS, type SelectionGaps } from './selection-gaps.ts';
 
 /** Which entries of a TOC are restored when, each in the order of the TOC. */
 export interface RestorePhases {
@@ -17,6 +18,7 @@ export interface RestorePhases {
   readonly after: readonly TocEntry[];
   /** What is not restored since it needs what was left out. */
   readonly alsoLeftOut: readonly TocEntry[];
+  readonly gaps: SelectionGaps;
 }
 
 /** Of PostgreSQL 17 and newer: makes many large objects, with their owner; it counts as data, and has none. */
@@ -47,7 +49,9 @@ export function phasesOf(
   selection: Selection = { tables: [], schemas: [], sections: [] },
 ): RestorePhases {
   const { sections, excluding = NOTHING } = selection;
-  const { kept: selected, alsoLeftOut } = excludeEntries(entries, selectEntries(entries, selection), excluding);
+  const chosen = selectEntries(entries, selection);
+  const remaining = excludeEntries(entries, chosen.selected, excluding);
+  const { kept, alsoLeftOut } = remaining;
   const before: TocEntry[] = [];
   const tables: TocEntry[] = [];
   const largeObjects: TocEntry[] = [];
@@ -57,13 +61,24 @@ export function phasesOf(
   for (const entry of entries) {
     if (entry.section !== SECTION.none) section = entry.section;
     const name = SECTION_NAMES.get(section);
-    if (!selected.has(entry) || (sections.length > 0 && (name === undefined || !sections.includes(name)))) continue;
+    if (!kept.has(entry) || (sections.length > 0 && (name === undefined || !sections.includes(name)))) continue;
     if (entry.hasData) dataOf(entry, tables, largeObjects).push(entry);
     else if (entry.description === LARGE_OBJECTS_MADE) before.push(entry);
     else if (section === SECTION.preData && !LATE.has(entry.description)) before.push(entry);
     else after.push(entry);
   }
-  return { before, tables, largeObjects, after, alsoLeftOut };
+  const isPart = selection.tables.length + selection.schemas.length > 0;
+  const gaps = isPart ? withinSections(gapsIn(entries, chosen, remaining), sections) : NO_GAPS;
+  return { before, tables, largeObjects, after, alsoLeftOut, gaps };
+}
+
+/** Who wants a section alone knows that all others are missing. */
+function withinSections({ withoutRows, leftBehind }: SelectionGaps, sections: readonly SectionName[]): SelectionGaps {
+  const isMeant = sections.length === 0;
+  return {
+    withoutRows: isMeant || sections.includes('data') ? withoutRows : [],
+    leftBehind: isMeant || sections.includes('post-data') ? leftBehind : [],
+  };
 }
 
 function dataOf(entry: TocEntry, tables: TocEntry[], largeObjects: TocEntry[]): TocEntry[] {

@@ -1,40 +1,15 @@
-import { TABLE_DATA, type TocEntry } from '../../postgres/toc/toc.ts';
+import type { TocEntry } from '../../postgres/toc/toc.ts';
 import type { Selection } from '../load-source.ts';
 import { entriesOfSchema, tablesNamed } from './find-entries.ts';
-import { addPartitions } from './partitions.ts';
+import { addPartitions, partitionsIn } from './partitions.ts';
+import { COMPANIONS, PARTS } from './parts.ts';
 
-/** What belongs to the object that it depends on, and is nothing without it. */
-export const PARTS: ReadonlySet<string> = new Set([
-  TABLE_DATA,
-  'CHECK CONSTRAINT',
-  'CONSTRAINT',
-  'DEFAULT',
-  'INDEX',
-  'MATERIALIZED VIEW DATA',
-  'POLICY',
-  'ROW SECURITY',
-  'RULE',
-  // Of an identity column it is a part of the table; so it is of a serial one.
-  'SEQUENCE',
-  'STATISTICS',
-  'STATISTICS DATA',
-  'TRIGGER',
-]);
-
-/**
- * What comes along only if all that it depends on does: what joins two objects, and what is said of one, which counts for
- * those too that others need: without its rights a function is everybody's.
- */
-export const COMPANIONS: ReadonlySet<string> = new Set([
-  'ACL',
-  'COMMENT',
-  'FK CONSTRAINT',
-  'INDEX ATTACH',
-  'SECURITY LABEL',
-  'SEQUENCE OWNED BY',
-  'SEQUENCE SET',
-  'TABLE ATTACH',
-]);
+/** The entries of a part of an archive. */
+export interface Selected {
+  readonly selected: ReadonlySet<TocEntry>;
+  /** What was asked for, with what is a part of it; the rest of `selected` is there for it. */
+  readonly wanted: ReadonlySet<TocEntry>;
+}
 
 /**
  * The entries of some tables or schemas: they themselves, with what is a part of them and, of partitioned tables, their
@@ -44,13 +19,16 @@ export const COMPANIONS: ReadonlySet<string> = new Set([
 export function selectEntries(
   entries: readonly TocEntry[],
   { tables, schemas }: Pick<Selection, 'tables' | 'schemas'>,
-): ReadonlySet<TocEntry> {
-  if (tables.length === 0 && schemas.length === 0) return new Set(entries);
+): Selected {
+  if (tables.length === 0 && schemas.length === 0) {
+    const all = new Set(entries);
+    return { selected: all, wanted: all };
+  }
   const byId = new Map(entries.map((entry) => [entry.dumpId, entry]));
   const wanted = new Set<TocEntry>();
   for (const name of tables) for (const entry of tablesNamed(name, entries)) wanted.add(entry);
   for (const name of schemas) for (const entry of entriesOfSchema(name, entries)) wanted.add(entry);
-  addPartitions(wanted, entries, byId);
+  addPartitions(wanted, partitionsIn(entries, byId));
 
   const queries = queriesOfViews(entries, byId);
   const selected = new Set<TocEntry>();
@@ -85,7 +63,7 @@ export function selectEntries(
       selected.add(entry);
     }
   }
-  return selected;
+  return { selected, wanted };
 }
 
 /**

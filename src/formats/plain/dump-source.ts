@@ -83,6 +83,8 @@ async function describe(
     evidence: undefined,
     recorded: undefined,
     alsoLeftOut: [],
+    withoutRows: [],
+    leftBehind: [],
     only: () => {
       throw new PgarkError('restore-failed', `${known.name} can only be restored whole`, {
         hint: 'restore it into a new database and copy from there; backups of format directory can be restored in part',
