@@ -1,7 +1,8 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, type TestContext } from 'vitest';
 import { type Logger, silentLogger } from '../../src/common/log.ts';
 import type { RestoreRequest } from '../../src/operations/restore.ts';
 import { filePlace, linesOf, restoreInto } from '../support/archive-restoring.ts';
+import { makeConfigExtension } from '../support/config-extension.ts';
 import { createDatabase, type TestDatabase } from '../support/postgres.ts';
 import { databaseNames, futureDatabase } from '../support/restoring.ts';
 import { makeStockArchive } from '../support/stock-archive.ts';
@@ -40,6 +41,7 @@ afterAll(async () => {
 async function restoreOnly(
   database: TestDatabase,
   selection: Partial<Selection>,
+  store = place.store,
 ): Promise<{
   readonly plan: readonly string[];
   readonly leftOut: readonly unknown[];
@@ -56,7 +58,7 @@ async function restoreOnly(
     child: () => logger,
   };
   const whole = { tables: [], schemas: [], sections: [] };
-  const { plan } = await restoreInto(database, place.store, {
+  const { plan } = await restoreInto(database, store, {
     selection: { ...whole, ...selection },
     context: { logger },
   });
@@ -142,6 +144,60 @@ test('a view that another one reads is what it was, not what pg_dump writes in i
     // Nobody asked for the rows of the table.
     expect(await restored.query('SELECT * FROM rep.big')).toEqual([]);
   }
+});
+
+describe('a part of a database with extensions', () => {
+  const SEQUENCE = `CREATE SEQUENCE parent_ids; SELECT pg_extension_config_dump('parent_ids', '')`;
+
+  async function restorePart(
+    context: TestContext,
+    selection: Partial<Selection>,
+    look: (restored: TestDatabase) => Promise<void>,
+  ): Promise<Readonly<Record<string, unknown>>> {
+    await using extension = await makeConfigExtension(context, SEQUENCE);
+    await using other = await filePlace();
+    await using extended = await createDatabase({
+      name: 'src',
+      sql: `CREATE EXTENSION ${extension.name}; CREATE SCHEMA apart; CREATE EXTENSION pg_trgm SCHEMA apart;
+        CREATE TABLE t AS SELECT 1 AS a; CREATE TABLE apart.u AS SELECT 1 AS a;
+        INSERT INTO parent VALUES (1, 'one'); SELECT setval('parent_ids', 77);
+        REVOKE ALL ON FUNCTION apart.similarity(text, text) FROM PUBLIC; REVOKE ALL ON SCHEMA public FROM PUBLIC`,
+    });
+    await makeStockArchive(extended, other.store);
+    await using restored = futureDatabase();
+    const { gaps } = await restoreOnly(restored, selection, other.store);
+    await look(restored);
+    return gaps;
+  }
+
+  const EXTENSIONS = `SELECT count(*)::int AS n FROM pg_extension WHERE extname <> 'plpgsql'`;
+
+  test('has no rights to, and no sequences of, extensions that it has not', async (context) => {
+    const gaps = await restorePart(context, { tables: ['t'] }, async (restored) => {
+      expect(await restored.query('SELECT a FROM t')).toEqual([{ a: 1 }]);
+      expect(await restored.query(EXTENSIONS)).toEqual([{ n: 0 }]);
+      // What every database has is as it was.
+      const isEverybodys = `SELECT EXISTS (SELECT FROM pg_namespace, aclexplode(nspacl) WHERE nspname = 'public' AND grantee = 0) AS may`;
+      expect(await restored.query(isEverybodys)).toEqual([{ may: false }]);
+    });
+    expect(gaps).toEqual({});
+  });
+
+  test('says what rights in a chosen schema it lacks for that', async (context) => {
+    const gaps = await restorePart(context, { schemas: ['apart'] }, async (restored) => {
+      expect(await restored.query('SELECT a FROM apart.u')).toEqual([{ a: 1 }]);
+    });
+    expect(gaps).toEqual({ 'restore.left_behind': ['ACL apart.FUNCTION similarity(text, text)'] });
+  });
+
+  test('has the extension whose tables hold rows in a chosen schema, with all of that', async (context) => {
+    const gaps = await restorePart(context, { schemas: ['public'] }, async (restored) => {
+      expect(await restored.query('SELECT label FROM parent WHERE id > 0')).toEqual([{ label: 'one' }]);
+      expect(await restored.query(`SELECT nextval('parent_ids')::int AS n`)).toEqual([{ n: 78 }]);
+      expect(await restored.query(EXTENSIONS)).toEqual([{ n: 1 }]);
+    });
+    expect(gaps).toEqual({});
+  });
 });
 
 describe('a restore under other names', () => {

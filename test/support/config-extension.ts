@@ -14,9 +14,9 @@ export interface ConfigExtension extends AsyncDisposable {
  * Makes an extension known to the server whose tables hold rows of users, as those of pg_cron, pg_partman and PostGIS do:
  * `parent (id, label)`, and `child (id, parent_id, filler)` with a foreign key to it, whose name comes first in the
  * alphabet. Rows of parents below 1 are the extension's own. The tables are in the schema that the extension is created
- * in. Where the server's folder of extensions cannot be written the test is skipped, and says why.
+ * in; `moreSql` makes more. Where the server's folder of extensions cannot be written the test is skipped, and says why.
  */
-export async function makeConfigExtension(context: TestContext): Promise<ConfigExtension> {
+export async function makeConfigExtension(context: TestContext, moreSql = ''): Promise<ConfigExtension> {
   const name = `pgark_test_${randomBytes(5).toString('hex')}`;
   const [shared] = await runAsSuperuser<{ folder: string }>(
     `SELECT setting AS folder FROM pg_config WHERE name = 'SHAREDIR'`,
@@ -24,7 +24,7 @@ export async function makeConfigExtension(context: TestContext): Promise<ConfigE
   const folder = path.join(shared?.folder ?? '', 'extension');
   const contents = new Map([
     [path.join(folder, `${name}.control`), `default_version = '1'\nrelocatable = true\n`],
-    [path.join(folder, `${name}--1.sql`), EXTENSION_SQL],
+    [path.join(folder, `${name}--1.sql`), EXTENSION_SQL + moreSql],
   ]);
   const dispose = async (): Promise<void> => {
     for (const file of contents.keys()) await rm(file, { force: true });

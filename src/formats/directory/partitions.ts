@@ -54,6 +54,7 @@ export function namesInSql({ namespace, tag }: TocEntry): readonly string[] {
   return spellings(namespace ?? '').flatMap((schema) => spellings(tag).map((name) => `${schema}.${name}`));
 }
 
-function spellings(name: string): readonly string[] {
+/** In quotes and without. */
+export function spellings(name: string): readonly string[] {
   return [name, `"${name.replaceAll('"', '""')}"`];
 }

@@ -1,6 +1,7 @@
 import type { TocEntry } from '../../postgres/toc/toc.ts';
 import type { Selection } from '../load-source.ts';
 import { entriesOfSchema, tablesNamed } from './find-entries.ts';
+import { isOfAbsent, isOfMember, isOfServer, makersOf } from './extension-members.ts';
 import { addPartitions, partitionsIn } from './partitions.ts';
 import { COMPANIONS, PARTS } from './parts.ts';
 
@@ -30,6 +31,7 @@ export function selectEntries(
   for (const name of schemas) for (const entry of entriesOfSchema(name, entries)) wanted.add(entry);
   addPartitions(wanted, partitionsIn(entries, byId));
 
+  const extensions = entries.filter(({ description }) => description === 'EXTENSION');
   const queries = queriesOfViews(entries, byId);
   const selected = new Set<TocEntry>();
   const addWithNeeds = (entry: TocEntry): void => {
@@ -45,7 +47,11 @@ export function selectEntries(
       if (query !== undefined) waiting.push(query);
     }
   };
-  for (const entry of wanted) if (!COMPANIONS.has(entry.description)) addWithNeeds(entry);
+  for (const entry of wanted) {
+    if (COMPANIONS.has(entry.description)) continue;
+    if (!isOfMember(entry, byId)) addWithNeeds(entry);
+    else for (const maker of makersOf(entry, extensions)) addWithNeeds(maker);
+  }
   // A part may itself have parts, such as the comment on an index; the TOC has them in this order.
   for (const entry of entries) {
     if (PARTS.has(entry.description) && isPartOf(entry, wanted, byId)) {
@@ -55,13 +61,9 @@ export function selectEntries(
   }
   for (const entry of entries) {
     const { description, dependencies } = entry;
-    if (
-      COMPANIONS.has(description) &&
-      dependencies.length > 0 &&
-      dependencies.every((id) => isIn(selected, byId.get(id)))
-    ) {
-      selected.add(entry);
-    }
+    if (!COMPANIONS.has(description) && !(wanted.has(entry) && isOfMember(entry, byId))) continue;
+    if (dependencies.length === 0 || !dependencies.every((id) => isIn(selected, byId.get(id)))) continue;
+    if (!isOfAbsent(entry, byId) || hasItsMakers(entry, selected, extensions)) selected.add(entry);
   }
   return { selected, wanted };
 }
@@ -98,7 +100,14 @@ function isPartOf(
   });
 }
 
-/** What the TOC does not have is there anyway. */
+/** Whether the target will have what the TOC does not: with the server, or by an extension that is restored. */
+function hasItsMakers(entry: TocEntry, selected: ReadonlySet<TocEntry>, extensions: readonly TocEntry[]): boolean {
+  if (isOfServer(entry)) return true;
+  const makers = makersOf(entry, extensions);
+  return makers.length > 0 && makers.every((maker) => selected.has(maker));
+}
+
+/** What the TOC does not have, such as an object of the server, is there where the rest is. */
 function isIn(selected: ReadonlySet<TocEntry>, entry: TocEntry | undefined): boolean {
   return entry === undefined || selected.has(entry);
 }

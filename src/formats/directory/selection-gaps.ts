@@ -1,5 +1,6 @@
 import { TABLE_DATA, type TocEntry } from '../../postgres/toc/toc.ts';
 import type { Remaining } from './exclude-entries.ts';
+import { isOfAbsent } from './extension-members.ts';
 import { addPartitions, namesInSql, partitionsIn } from './partitions.ts';
 import { wholeOf } from './parts.ts';
 import type { Selected } from './select-entries.ts';
@@ -8,7 +9,10 @@ import type { Selected } from './select-entries.ts';
 export interface SelectionGaps {
   /** Tables that others need: they are made, and have no rows, so that views show none of them. */
   readonly withoutRows: readonly TocEntry[];
-  /** What says something of tables that were chosen, and of others that were not: foreign keys, tables that inherit from them. */
+  /**
+   * What is of something chosen and of something else that was not: foreign keys, tables that inherit from chosen ones, rights to
+   * what an extension has made in a chosen schema.
+   */
   readonly leftBehind: readonly TocEntry[];
 }
 
@@ -33,6 +37,7 @@ export function gapsIn(
     entry !== undefined && wanted.has(entry) && kept.has(entry);
   const isLeftBehind = (entry: TocEntry): boolean => {
     if (kept.has(entry) || excluded.has(entry) || alsoLeftOut.includes(entry)) return false;
+    if (wanted.has(entry) && isOfAbsent(entry, byId)) return true;
     if (entry.description === 'FK CONSTRAINT') return isChosen(wholeOf(entry, byId));
     return entry.dependencies.some((dumpId) => {
       const other = byId.get(dumpId);
