@@ -20,10 +20,13 @@ test('the roles of owners, grants, policies and default privileges are needed, a
     'CREATE POLICY p ON public.t FOR SELECT TO one, "two 2" USING (true);',
     'CREATE SCHEMA s AUTHORIZATION keeper;',
     'CREATE USER MAPPING FOR mapped SERVER s;',
+    'CREATE USER MAPPING FOR public SERVER s;',
+    `CREATE POLICY "a TO b" ON public."c TO d" AS RESTRICTIVE FOR UPDATE TO three USING ((note = 'give TO bob'::text));`,
+    `CREATE POLICY p ON public.t USING ((note = 'give TO bob'::text));`,
     'a row\tOWNER TO nobody;',
   );
   expect(roles).toEqual(
-    ['former', 'granted', 'keeper', 'maker', 'mapped', 'one', 'reader', 'role "Ü" 1', 'taker', 'two 2'].sort(),
+    ['former', 'granted', 'keeper', 'maker', 'mapped', 'one', 'reader', 'role "Ü" 1', 'taker', 'three', 'two 2'].sort(),
   );
 });
 

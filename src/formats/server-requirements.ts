@@ -14,13 +14,19 @@ const ROLE_AFTER = new RegExp(
   String.raw`\b(?:OWNER TO|FOR ROLE|AUTHORIZATION|USER MAPPING FOR|(?:GRANT|REVOKE)\b.* (?:TO|FROM)) ${NAME}`,
   'gu',
 );
-/** `CREATE POLICY p ON t TO a, b USING …` */
-const POLICY = new RegExp(String.raw`^CREATE POLICY .* TO (${NAME}(?:, ${NAME})*)`, 'u');
+/** `CREATE POLICY p ON t FOR SELECT TO a, b USING …`: names may hold all of it, and so may what follows. */
+const POLICY = new RegExp(
+  String.raw`^CREATE POLICY (?:"(?:[^"]|"")*"|[^" ])+ ON (?:"(?:[^"]|"")*"|[^" ])+(?: [A-Z]+)*? TO (${NAME}(?:, ${NAME})*)`,
+  'u',
+);
 const EXTENSION = new RegExp(String.raw`^CREATE EXTENSION (?:IF NOT EXISTS )?${NAME}`, 'u');
 const TABLESPACE = new RegExp(String.raw`^SET default_tablespace = ${NAME}`, 'u');
 const NAMES = new RegExp(NAME, 'gu');
 /** What the lines of such statements begin with: most of a dump is rows. */
 const CANDIDATE = /^(ALTER|GRANT|REVOKE|CREATE|SET) /;
+
+/** Words of SQL, and names that no role may have (`check_rolespec_name` and `CreateRole` in PostgreSQL). */
+const NO_ROLES: ReadonlySet<string> = new Set(['public', 'none']);
 
 /** Gathers what statements of pg_dump need, line by line. */
 export class RequirementsReader {
@@ -30,8 +36,8 @@ export class RequirementsReader {
 
   read(line: string): void {
     if (!CANDIDATE.test(line)) return;
-    for (const [, name] of line.matchAll(ROLE_AFTER)) this.addRole(unquoted(name));
-    for (const [name] of (POLICY.exec(line)?.[1] ?? '').matchAll(NAMES)) this.addRole(unquoted(name));
+    for (const [, name = ''] of line.matchAll(ROLE_AFTER)) this.#addNamed(name);
+    for (const [name] of (POLICY.exec(line)?.[1] ?? '').matchAll(NAMES)) this.#addNamed(name);
     const extension = EXTENSION.exec(line)?.[1];
     if (extension !== undefined) add(this.extensions, unquoted(extension));
     const tablespace = TABLESPACE.exec(line)?.[1];
@@ -40,7 +46,12 @@ export class RequirementsReader {
 
   /** Those that every server has are left out. */
   addRole(name: string): void {
-    if (name !== '' && name !== 'PUBLIC' && !name.startsWith('pg_')) add(this.roles, name);
+    if (name !== '' && !name.startsWith('pg_')) add(this.roles, name);
+  }
+
+  /** As SQL has it. */
+  #addNamed(name: string): void {
+    if (!NO_ROLES.has(name.toLowerCase())) this.addRole(unquoted(name));
   }
 
   addTablespace(name: string): void {

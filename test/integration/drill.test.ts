@@ -85,6 +85,27 @@ describe('a drill', () => {
     await work.expectEmpty();
   });
 
+  test('makes no role of a user mapping for everybody, and says of a backup that does not load that it does not', async () => {
+    await using storage = await fileStorage();
+    await using work = await workFolder();
+    await using source = await createDatabase({
+      sql: `CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w; CREATE USER MAPPING FOR PUBLIC SERVER s`,
+    });
+    const env = { ...storage.env, DATABASE_URL: source.url };
+    const drill = ['drill', '--work-dir', work.path];
+    for (const format of ['directory', 'plain']) {
+      await succeed(['backup', '--format', format], env);
+      expect(await pgarkJson(drill, env)).toMatchObject({ state: 'passed' });
+    }
+    // A dump's own search_path does not find it.
+    await source.query(`CREATE TABLE other (a int);
+      CREATE FUNCTION fits() RETURNS bool LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT count(*) = 0 FROM other); END';
+      CREATE TABLE t (a int CHECK (fits())); INSERT INTO t VALUES (1)`);
+    await succeed(['backup', '--format', 'plain'], env);
+    const failed = await runPgark(drill, { env });
+    expectFailure(failed, { exit: 20, message: /relation "other" does not exist/, hint: /correct the cause/ });
+  });
+
   test('takes assertions that hold in every row', async () => {
     await using source = await createDatabase({ name: 'src', sql: 'CREATE TABLE t AS SELECT 42 AS secret' });
     const fits = [

@@ -128,8 +128,9 @@ async function makeRoles(
       await session.query(statements.join('; '));
       made.push(name);
     } catch (error) {
-      // Another drill on this server, or anybody else, has made it since then.
-      if (!MADE_MEANWHILE.has(sqlStateOf(error) ?? '')) throw error;
+      const sqlState = sqlStateOf(error) ?? '';
+      // Another drill on this server, or anybody else, has made it since then. A name that no role can have is none's.
+      if (!MADE_MEANWHILE.has(sqlState) && sqlState !== RESERVED_NAME) throw error;
     }
   }
   return made;
@@ -137,6 +138,9 @@ async function makeRoles(
 
 /** duplicate_object; unique_violation where it was made at the very moment. */
 const MADE_MEANWHILE: ReadonlySet<string> = new Set(['42710', '23505']);
+
+/** reserved_name */
+const RESERVED_NAME = '42939';
 
 /** By which what a drill made on a server that is not ours is found again. */
 export function drillMark(runId: string): string {
