@@ -39,6 +39,11 @@ const groups = {
     programs: ['prometheus', 'promtool'],
     packages: ['prometheus'],
   },
+  systemd: {
+    what: 'systemd, which the tests have look at the units of pgark; it is not started',
+    programs: ['systemd-analyze', 'systemd-sysusers'],
+    packages: ['systemd'],
+  },
   pgbouncer: {
     what: 'PgBouncer, the pooler that the tests let pgark meet',
     programs: ['pgbouncer'],
@@ -242,7 +247,7 @@ export function missingPrograms(names) {
 }
 
 /**
- * @param {{ programs: readonly ('postgres' | 'ceph' | 'prometheus' | 'pgbouncer' | 'pgbackrest' | 'barman' | 'tools')[] }} needs
+ * @param {{ programs: readonly ('postgres' | 'ceph' | 'prometheus' | 'systemd' | 'pgbouncer' | 'pgbackrest' | 'barman' | 'tools')[] }} needs
  */
 export function setUp({ programs }) {
   ensurePackages();
@@ -270,7 +275,7 @@ if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   await runScript(() => {
     setUp({
       programs: process.argv.includes('--tests')
-        ? ['postgres', 'ceph', 'prometheus', 'pgbouncer', 'tools']
+        ? ['postgres', 'ceph', 'prometheus', 'systemd', 'pgbouncer', 'tools']
         : ['postgres'],
     });
     say('everything is in place');

@@ -25,7 +25,7 @@ await runScript(async () => {
   }
   const needsCeph = !process.env.S3_TEST_ENDPOINT;
   const servers = needsCeph ? ['postgres', 'ceph'] : ['postgres'];
-  const others = ['prometheus', 'pgbouncer', 'tools'];
+  const others = ['prometheus', 'systemd', 'pgbouncer', 'tools'];
   const wantsCompose = process.env.TEST_SERVERS === 'compose';
   if (!wantsCompose && canProvide(servers)) {
     setUp({ programs: [...servers, ...others] });
