@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
 import { z } from 'zod';
 import { systemClock } from '../../src/common/clock.ts';
 import { silentLogger } from '../../src/common/log.ts';
@@ -13,6 +14,7 @@ import { readStorageHistory } from '../../src/observability/storage-history.ts';
 import { Repository } from '../../src/repository/repository.ts';
 import { FileStore } from '../../src/storage/file/file-store.ts';
 import { runPgark, runProgram } from '../support/cli.ts';
+import { readPage } from '../support/markdown.ts';
 import { createDatabase } from '../support/postgres.ts';
 import { query, startPrometheus } from '../support/prometheus.ts';
 import { HistoryPlace, plan } from '../support/protection.ts';
@@ -26,7 +28,15 @@ const dashboardSchema = z.object({
     z.object({
       title: z.string(),
       gridPos: z.object({ x: z.number(), y: z.number(), w: z.number(), h: z.number() }),
-      targets: z.array(z.object({ expr: z.string() })),
+      targets: z.array(z.object({ expr: z.string(), legendFormat: z.string().optional() })),
+    }),
+  ),
+});
+
+const rulesSchema = z.object({
+  groups: z.array(
+    z.object({
+      rules: z.array(z.object({ alert: z.string(), expr: z.string(), annotations: z.record(z.string(), z.string()) })),
     }),
   ),
 });
@@ -55,6 +65,18 @@ async function fullState(): Promise<ProtectionState> {
       plans: [plan(), plan({ database: 'we"ird/na me-Ü\\', maxAgeMs: 1_000 })],
       progressRatios: new Map([[running.id as string, 0.5]]),
       watchedSince: ago(1),
+      wal: [
+        {
+          source: 'shop',
+          earliest: ago(48),
+          latest: now,
+          lagMs: 1_500,
+          lagBytes: 300,
+          storedBytes: 5_000,
+          gaps: 1,
+          slotRetainedBytes: 16_777_216,
+        },
+      ],
     }),
   );
 }
@@ -66,6 +88,40 @@ function metricNames(scrape: string): Set<string> {
     if (type === 'histogram') for (const suffix of ['bucket', 'sum', 'count']) names.add(`${name}_${suffix}`);
   }
   return names;
+}
+
+/** All labels that a metric's series have, by its name; Prometheus adds those of the target. */
+function labelsByMetric(scrape: string): Map<string, Set<string>> {
+  const labels = new Map<string, Set<string>>();
+  for (const [, name = '', text = ''] of scrape.matchAll(/^(pgark_\w+)(?:\{(.*)\})? \S+$/gm)) {
+    const known = labels.get(name) ?? new Set();
+    for (const [, label = ''] of text.matchAll(/(?:^|,)(\w+)="(?:\\.|[^"\\])*"/g)) known.add(label);
+    labels.set(name, known);
+  }
+  return labels;
+}
+
+const TARGET_LABELS = ['instance', 'job'];
+
+/** Labels that an expression, or what is made of its result, names and none of its metrics has. */
+function unknownLabels(labels: ReadonlyMap<string, ReadonlySet<string>>, expression: string, shown: string): string[] {
+  const metrics = expression.match(/\bpgark_\w+/g) ?? [];
+  const wrong: string[] = [];
+  for (const [, metric = '', text = ''] of expression.matchAll(/(pgark_\w+)\{([^}]*)\}/g)) {
+    for (const [, label = ''] of text.matchAll(/(\w+)\s*[!=]~?/g))
+      if (!labels.get(metric)?.has(label)) wrong.push(`${metric}{${label}}`);
+  }
+  const grouped = [...expression.matchAll(/\bby \(([^)]*)\)/g)].flatMap(([, names = '']) => names.split(/,\s*/));
+  const last = [...shown.matchAll(/\$labels\.(\w+)|\{\{(\w+)\}\}/g)].map(
+    ([, ofAlert, ofLegend]) => ofAlert ?? ofLegend ?? '',
+  );
+  for (const label of [...grouped, ...last]) {
+    const has = TARGET_LABELS.includes(label) || metrics.some((metric) => labels.get(metric)?.has(label));
+    if (!has && metrics.length > 0) wrong.push(`${label} of ${expression}`);
+  }
+  if (grouped.length > 0)
+    wrong.push(...last.filter((label) => !grouped.includes(label)).map((label) => `${label} beside by`));
+  return wrong;
 }
 
 function serve(state: () => ProtectionState) {
@@ -106,6 +162,52 @@ describe('what is shipped for Prometheus and Grafana', () => {
     const named = new Set(expressions.flatMap((expression) => expression.match(/\bpgark_\w+/g) ?? []));
     expect([...named].filter((name) => !names.has(name))).toEqual([]);
     expect(named.size).toBeGreaterThan(10);
+  });
+
+  test('names only labels that these metrics have', async () => {
+    const labels = labelsByMetric(await renderMetrics(await fullState(), '1.2.3'));
+    const { panels, templating } = await dashboard();
+    const rulesText = await readFile(path.join(deploy, 'prometheus/pgark.rules.yaml'), 'utf8');
+    const { groups } = rulesSchema.parse(parse(rulesText));
+    const asked: [string, string][] = [
+      ...panels.flatMap(({ targets }) =>
+        targets.map(({ expr, legendFormat = '' }): [string, string] => [expr, legendFormat]),
+      ),
+      ...groups.flatMap(({ rules }) =>
+        rules.map(({ expr, annotations }): [string, string] => [expr, Object.values(annotations).join('\n')]),
+      ),
+    ];
+    expect(asked.flatMap(([expression, shown]) => unknownLabels(labels, expression, shown))).toEqual([]);
+    expect(asked.length).toBeGreaterThan(25);
+    for (const { query: asks } of templating.list) {
+      const [, metric, label] =
+        /^label_values\((\w+), (\w+)\)$/.exec(typeof asks === 'string' ? asks : asks.query) ?? [];
+      if (metric !== undefined) expect(labels.get(metric)).toContain(label);
+    }
+  });
+
+  test('docs/monitoring.md names every metric, and its labels', async () => {
+    const scrape = await renderMetrics(await fullState(), '1.2.3');
+    const labels = labelsByMetric(scrape);
+    const names = [...scrape.matchAll(/^# TYPE (\S+)/gm)].map(([, name = '']) => name);
+    const page = await readPage('docs/monitoring.md');
+    const told = new Set(page.text.match(/\bpgark_[a-z_]+\b/g));
+    expect([...told].filter((name) => !names.includes(name))).toEqual([]);
+    expect(names.filter((name) => !told.has(name))).toEqual([]);
+    let cell = '';
+    let rows = 0;
+    for (const line of page.prose) {
+      const [, metrics, said = ''] = /^\| (`pgark_.*?`) \| (.*?) ?\|/.exec(line) ?? [];
+      if (metrics === undefined) continue;
+      if (said !== 'the same') cell = said;
+      const wanted = [...cell.matchAll(/`(\w+)`/g)].map(([, label]) => label);
+      for (const [, name = ''] of metrics.matchAll(/`(\w+)`/g)) {
+        const known = labels.get(name) ?? labels.get(`${name}_count`);
+        expect({ name, labels: new Set(known) }).toEqual({ name, labels: new Set(wanted) });
+        rows += 1;
+      }
+    }
+    expect(rows).toBeGreaterThan(12);
   });
 
   test('has an alert test for each alert', async () => {
