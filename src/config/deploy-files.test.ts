@@ -1,4 +1,4 @@
-import { access, readFile } from 'node:fs/promises';
+import { access, readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
@@ -77,6 +77,59 @@ describe('deploy/compose', async () => {
     expect(Object.keys(services['backup']?.environment ?? {}).filter((name) => !known.has(name))).toEqual([]);
   });
 });
+
+describe('deploy/helm/pgark', async () => {
+  const values: unknown = parse(await read('deploy/helm/pgark/values.yaml'));
+  const schema = JSON.parse(await read('deploy/helm/pgark/values.schema.json')) as ValuesSchema;
+
+  test('has values that its schema knows, and no other', () => {
+    expect(keysOf(values)).toEqual(expect.arrayContaining(schemaKeys(schema)));
+    expect(schemaKeys(schema)).toEqual(expect.arrayContaining(keysOf(values).filter((key) => !isFree(schema, key))));
+  });
+
+  test('uses every value, and values that there are', async () => {
+    const folder = 'deploy/helm/pgark/templates';
+    const templates: string[] = [];
+    for (const name of await readdir(path.join(projectRoot, folder))) templates.push(await read(`${folder}/${name}`));
+    const used = new Set(
+      [...templates.join('\n').matchAll(/\.Values((?:\.\w+)+)/g)].map(([, key = '']) => key.slice(1)),
+    );
+    const there = keysOf(values);
+    expect([...used].filter((key) => !there.includes(key))).toEqual([]);
+    const parents = there.filter((key) => there.some((other) => other.startsWith(`${key}.`)));
+    expect(there.filter((key) => !parents.includes(key) && ![...used].some((each) => isWithin(key, each)))).toEqual([]);
+  });
+});
+
+interface ValuesSchema {
+  readonly additionalProperties?: unknown;
+  readonly properties?: Readonly<Record<string, ValuesSchema>>;
+}
+
+/** Dotted, of maps and what is in them. */
+function keysOf(value: unknown, at = ''): string[] {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return [];
+  return Object.entries(value).flatMap(([key, inner]) => [`${at}${key}`, ...keysOf(inner, `${at}${key}.`)]);
+}
+
+/** But for `global`, which Helm itself gives to every chart. */
+function schemaKeys({ properties = {} }: ValuesSchema, at = ''): string[] {
+  return Object.entries(properties).flatMap(([key, inner]) =>
+    key === 'global' ? [] : [`${at}${key}`, ...schemaKeys(inner, `${at}${key}.`)],
+  );
+}
+
+/** In a map of which the schema says no keys, such as `resources`. */
+function isFree(schema: ValuesSchema, key: string): boolean {
+  const known = schemaKeys(schema);
+  return known.some(
+    (other) => isWithin(key, other) && key !== other && !known.some((each) => each.startsWith(`${other}.`)),
+  );
+}
+
+function isWithin(key: string, of: string): boolean {
+  return key === of || key.startsWith(`${of}.`);
+}
 
 describe('docs/adr', () => {
   test('README.md lists every record by its title', async () => {

@@ -1,3 +1,4 @@
+import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { parseAllDocuments } from 'yaml';
@@ -113,6 +114,43 @@ describe('the Helm chart', () => {
       annotations: { 'eks.amazonaws.com/role-arn': 'arn:aws:iam::1:role/pgark' },
     });
     expect(resources.has('PersistentVolumeClaim')).toBe(true);
+  });
+
+  test('takes a configuration file as it is, and numbers, tags and secrets of any form', async () => {
+    await using directory = await makeTempDirectory();
+    const text = 'version: 1\nnotifications:\n  room: { type: slack, url_file: /run/secrets/a.b/url, on: [failure] }\n';
+    await writeFile(directory.join('pgark.yaml'), text);
+    const settings = 'env: { BYTES: 8388608, IS_ON: true }\ncronjob: { ttlSecondsAfterFinished: 0 }\n';
+    await writeFile(directory.join('values.yaml'), settings);
+    const options = ['--values', directory.join('values.yaml'), '--set-file', `config=${directory.join('pgark.yaml')}`];
+    for (const value of ['image.tag=16', 'stopGrace=45', 'existingSecrets.files[0]=a.b', 'mode=cronjob'])
+      options.push('--set', value);
+    const { stdout, stderr, exitCode } = await helm('template', 'x', chart, ...IMAGE, ...options);
+    expect({ stderr, exitCode }).toMatchObject({ exitCode: 0 });
+    const found = parseAllDocuments(stdout).map((document) => document.toJS() as Resource | null);
+    expect(found.find((each) => each?.kind === 'ConfigMap')?.data).toEqual({ 'pgark.yaml': text });
+    expect(found.find((each) => each?.kind === 'CronJob')?.spec).toMatchObject({
+      jobTemplate: {
+        spec: {
+          ttlSecondsAfterFinished: 0,
+          template: {
+            spec: {
+              containers: [
+                {
+                  image: 'registry.example.com/pgark:16',
+                  env: expect.arrayContaining([
+                    { name: 'PGARK_STOP_GRACE', value: '45' },
+                    { name: 'BYTES', value: '8388608' },
+                    { name: 'IS_ON', value: 'true' },
+                  ]),
+                },
+              ],
+              volumes: expect.arrayContaining([expect.objectContaining({ name: 'secret-a-b' })]),
+            },
+          },
+        },
+      },
+    });
   });
 
   test('is watched, and kept apart from what has no business with it', async () => {

@@ -1,3 +1,13 @@
+{{- /* A number as YAML has it: of a large one, Go's own text is 1e+06. */ -}}
+{{- define "pgark.text" -}}
+{{- if kindIs "string" . }}{{ . }}{{ else }}{{ toJson . }}{{ end -}}
+{{- end -}}
+
+{{- /* The name of a secret's volume: without the dots that the name of a secret may have. */ -}}
+{{- define "pgark.secretVolume" -}}
+{{ printf "secret-%s" . | replace "." "-" | trunc 63 | trimSuffix "-" }}
+{{- end -}}
+
 {{- /* The pod of both modes; command is daemon or once. */ -}}
 {{- define "pgark.pod" -}}
 {{- $root := .root -}}
@@ -33,7 +43,7 @@ spec:
     {{- toYaml . | nindent 4 }}
   {{- end }}
   {{- with $root.Values.priorityClassName }}
-  priorityClassName: {{ . }}
+  priorityClassName: {{ . | quote }}
   {{- end }}
   containers:
     - name: pgark
@@ -45,7 +55,7 @@ spec:
         readOnlyRootFilesystem: true
         capabilities: { drop: [ALL] }
       env:
-        - { name: PGARK_STOP_GRACE, value: {{ $root.Values.stopGrace | quote }} }
+        - { name: PGARK_STOP_GRACE, value: {{ include "pgark.text" $root.Values.stopGrace | quote }} }
         {{- if $root.Values.config }}
         - { name: PGARK_CONFIG, value: /etc/pgark/pgark.yaml }
         {{- else if eq .command "daemon" }}
@@ -53,12 +63,12 @@ spec:
         - { name: TZ, value: {{ $root.Values.timeZone | quote }} }
         {{- end }}
         {{- range $name, $value := $root.Values.env }}
-        - { name: {{ $name }}, value: {{ $value | toString | quote }} }
+        - { name: {{ $name | quote }}, value: {{ include "pgark.text" $value | quote }} }
         {{- end }}
       {{- with $root.Values.existingSecrets.env }}
       envFrom:
         {{- range . }}
-        - secretRef: { name: {{ . }} }
+        - secretRef: { name: {{ . | quote }} }
         {{- end }}
       {{- end }}
       {{- if eq .command "daemon" }}
@@ -92,7 +102,7 @@ spec:
         - { name: config, mountPath: /etc/pgark, readOnly: true }
         {{- end }}
         {{- range $root.Values.existingSecrets.files }}
-        - { name: {{ printf "secret-%s" . | trunc 63 | trimSuffix "-" }}, mountPath: /run/secrets/{{ . }}, readOnly: true }
+        - { name: {{ include "pgark.secretVolume" . }}, mountPath: /run/secrets/{{ . }}, readOnly: true }
         {{- end }}
         {{- with $root.Values.extraVolumeMounts }}
         {{- toYaml . | nindent 8 }}
@@ -110,8 +120,8 @@ spec:
       configMap: { name: {{ include "pgark.name" $root }} }
     {{- end }}
     {{- range $root.Values.existingSecrets.files }}
-    - name: {{ printf "secret-%s" . | trunc 63 | trimSuffix "-" }}
-      secret: { secretName: {{ . }}, defaultMode: 0440 }
+    - name: {{ include "pgark.secretVolume" . }}
+      secret: { secretName: {{ . | quote }}, defaultMode: 0440 }
     {{- end }}
     {{- with $root.Values.extraVolumes }}
     {{- toYaml . | nindent 4 }}
