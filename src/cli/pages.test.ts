@@ -67,6 +67,34 @@ describe('every page', () => {
   });
 });
 
+/** Options of other programs that the pages name in their text. */
+const OTHERS_OPTIONS = new Set(
+  [
+    '--read-only --stop-timeout --no-healthcheck --set-file --from-file --delta --type',
+    '--data-only --no-data-for-failed-tables --exit-on-error --single-transaction',
+    '--optimize-for-size --max-semi-space-size --help --version',
+  ].flatMap((names) => names.split(' ')),
+);
+
+test('the text of every page names options that some command has', () => {
+  const program = buildProgram(cliWorld(recordingTerminal()), commands);
+  const known = new Set(OTHERS_OPTIONS);
+  const collect = (command: Command): void => {
+    for (const { long } of command.options) if (long !== null && long !== undefined) known.add(long);
+    for (const each of command.commands) collect(each);
+  };
+  collect(program);
+  const wrong: string[] = [];
+  for (const page of pages.values()) {
+    // Of decisions that were made, and of the benchmark's programs.
+    if (/^(?:docs\/adr|test)\/|^docs\/performance\.md$/.test(page.name)) continue;
+    for (const [index, text] of page.prose.entries())
+      for (const [, option = ''] of text.matchAll(/`(--[a-z][a-z-]*)[^`]*`/g))
+        if (!known.has(option)) wrong.push(`${page.name}:${index + 1}: ${option}`);
+  }
+  expect(wrong).toEqual([]);
+});
+
 /** Why a block of a page whose commands are run is not among them. */
 const REASONS: Readonly<Record<string, string>> = {
   client: 'it wants the store’s own client, which pgark does without',
@@ -130,8 +158,9 @@ function callsIn(page: MarkdownPage): readonly Call[] {
     callsOf('pgark', text.replace(/^\$ /gm, '')).map((args) => ({ args, line, isSpan: false })),
   );
   const spans = page.prose.flatMap((text, index) =>
-    [...text.matchAll(/`(pgark [^`…]+)`/g)].flatMap(([, span = '']) =>
-      callsOf('pgark', span).map((args) => ({ args, line: index + 1, isSpan: true })),
+    [...text.matchAll(/`(pgark [^`]+)`/g)].flatMap(([, span = '']) =>
+      // What may be left out, and what a reader puts there, say nothing of the command.
+      callsOf('pgark', span.replace(/\[[^\]]*…\]|…/g, '')).map((args) => ({ args, line: index + 1, isSpan: true })),
     ),
   );
   // docs/cli.md is made of the help itself.

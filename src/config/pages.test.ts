@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { type MarkdownPage, pageNames, readPage } from '../../test/support/markdown.ts';
 import { environmentNames } from './environment-names.ts';
-import { isForeignName } from './foreign-variables.ts';
+import { foreignVariables, isForeignName } from './foreign-variables.ts';
 import { configJsonSchemaText } from './json-schema.ts';
 
 interface Schema {
@@ -91,6 +91,40 @@ describe('every page', () => {
       }
     }
     expect(wrong).toEqual([]);
+  });
+
+  test('names pieces of configuration files in its text with keys that there are', () => {
+    const wrong: string[] = [];
+    let found = 0;
+    for (const page of pages) {
+      // Those of the chart, and of what lies in a storage, are others.
+      if (['docs/kubernetes.md', 'docs/format.md'].includes(page.name)) continue;
+      for (const [index, text] of page.prose.entries()) {
+        for (const [, span = ''] of text.matchAll(/`([a-z_]+: [^`]+)`/g)) {
+          found += 1;
+          wrong.push(...unknownKeys(parse(span), everywhere, '').map((key) => `${page.name}:${index + 1}: ${key}`));
+        }
+      }
+    }
+    expect(wrong).toEqual([]);
+    expect(found).toBeGreaterThan(10);
+  });
+
+  test('calls variables of other images what pgark doctor calls them', () => {
+    const page = pages.find(({ name }) => name === 'docs/migration.md');
+    const own = new Set(environmentNames.map(({ name }) => name));
+    const wrong: string[] = [];
+    let found = 0;
+    for (const line of page?.prose ?? []) {
+      const [, same = '', renamed = ''] = /^\| postgres-\S+ [^|]*\| ([^|]*) \| ([^|]*) \|$/.exec(line) ?? [];
+      for (const [, name = ''] of same.matchAll(/`(\w+)`/g)) if (!own.has(name)) wrong.push(name);
+      for (const [, theirs = '', ours = ''] of renamed.matchAll(/`(\w+)` → `(\w+)/g)) {
+        found += 1;
+        if (foreignVariables({ [theirs]: 'x' })[0]?.own !== ours) wrong.push(`${theirs} → ${ours}`);
+      }
+    }
+    expect(wrong).toEqual([]);
+    expect(found).toBeGreaterThan(12);
   });
 
   test('names variables that pgark reads, or that are known to be others’', () => {
