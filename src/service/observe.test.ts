@@ -113,9 +113,9 @@ describe('the watch over backups', () => {
     setFlagsFromString('--expose-gc');
     const collect = runInNewContext('gc') as () => void;
     const made: WeakRef<AbortSignal>[] = [];
-    const { any } = AbortSignal;
+    const any = AbortSignal.any.bind(AbortSignal);
     vi.spyOn(AbortSignal, 'any').mockImplementation((signals) => {
-      const signal = any.call(AbortSignal, signals);
+      const signal = any(signals);
       made.push(new WeakRef(signal));
       return signal;
     });
