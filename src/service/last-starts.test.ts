@@ -18,11 +18,11 @@ const ago = (hours: number): Date => new Date(now.getTime() - hours * HOUR_MS);
 /** Backups of the source `shop` were attempted so many hours ago each: when its job is said to have begun last. */
 async function lastStartOf(
   patterns: readonly string[] | undefined,
-  attempts: readonly (readonly [database: string | undefined, hoursAgo: number])[],
+  attempts: readonly (readonly [database: string | undefined, hoursAgo: number, format?: string | undefined])[],
 ): Promise<Date | undefined> {
   const place = new HistoryPlace(now);
-  for (const [database, hours] of attempts) {
-    await place.run('succeeded', ago(hours), ago(hours - 0.1), { source: 'shop', database });
+  for (const [database, hours, format] of attempts) {
+    await place.run('succeeded', ago(hours), ago(hours - 0.1), { source: 'shop', database, format });
   }
   const { generation } = await serviceWorld({}, { store: place.store });
   const jobs = generation.jobs.map((job) => ({
@@ -57,6 +57,14 @@ test('a source that is one database began last when that did', async () => {
     ['orders', 7],
   ] as const;
   expect(await lastStartOf(undefined, attempts)).toEqual(ago(30));
+});
+
+test.each([
+  ['of another format says nothing of the job', 'physical', undefined],
+  ['of its own format is its own', 'plain', ago(2)],
+  ['that earlier versions recorded may be of any', undefined, ago(2)],
+])('an attempt %s', async (_, format, expected) => {
+  expect(await lastStartOf(undefined, [['shop', 2, format]])).toEqual(expected);
 });
 
 test('nothing is known of databases that the patterns do not choose', async () => {

@@ -1,6 +1,6 @@
 import type { Clock } from '../common/clock.ts';
 import { messageOf } from '../common/errors.ts';
-import type { SourceConfig, StorageConfig } from '../config/model.ts';
+import type { StorageConfig } from '../config/model.ts';
 import { listRunRecords } from '../runs/list-run-records.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { type LastStart, lastClaimed } from './claims.ts';
@@ -30,7 +30,7 @@ type World = Pick<Generation, 'stores' | 'context' | 'logger'>;
 
 /**
  * When each job was due or begun the last time, as the storages know it: the newest due time that was claimed; for a job that
- * no daemon has run yet, the newest attempt to back up a database of its source. Never rejects; ends early when it is time
+ * no daemon has run yet, the newest attempt to back up a database of its source in its format. Never rejects; ends early when it is time
  * to stop.
  */
 export async function lastStarts(jobs: readonly Job[], world: World, stopping: AbortSignal): Promise<LastStarts> {
@@ -54,10 +54,10 @@ export async function lastStarts(jobs: readonly Job[], world: World, stopping: A
         );
         const unknown = here.filter(({ id }) => !told.knows(id));
         if (unknown.length === 0) return;
-        const attempts = await newestAttempts(store, context.clock.now(), signal);
-        for (const { id, source } of unknown) {
-          const at = newestOf(source, attempts);
-          told.note(id, at && { at, isOpen: false });
+        const attempts = await attemptsIn(store, context.clock.now(), signal);
+        for (const job of unknown) {
+          const at = newestOf(job, attempts);
+          told.note(job.id, at && { at, isOpen: false });
         }
       } catch (error) {
         for (const { id } of here) told.miss(id);
@@ -129,27 +129,36 @@ function warnOfSilence({ name }: StorageConfig, error: unknown, { logger }: Worl
   logger.warning('schedule.history_unknown', sentence, { storage: name });
 }
 
-/** Of each source, by its name: when the newest attempt started to back up each database, or all (`undefined`) at once. */
-type Attempts = ReadonlyMap<string, ReadonlyMap<string | undefined, Date>>;
+/** An attempt to back something up. */
+interface Attempt {
+  readonly source: string;
+  /** Missing: of all at once. */
+  readonly database: string | undefined;
+  /** Missing: as earlier versions recorded it, of any. */
+  readonly format: string | undefined;
+  readonly at: Date;
+}
 
-async function newestAttempts(store: ObjectStore, now: Date, signal: AbortSignal): Promise<Attempts> {
-  const attempts = new Map<string, Map<string | undefined, Date>>();
+async function attemptsIn(store: ObjectStore, now: Date, signal: AbortSignal): Promise<readonly Attempt[]> {
   const since = new Date(now.getTime() - HISTORY_MS);
-  for (const record of await listRunRecords(store, { since, recordsMax: RECORDS_MAX, signal })) {
-    const { kind, source, database, startedAt, error } = record;
+  const records = await listRunRecords(store, { since, recordsMax: RECORDS_MAX, signal });
+  return records.flatMap(({ kind, source, database, format, startedAt, error }) =>
     // A run that met another one at work was no attempt.
-    if (kind !== 'backup' || source === undefined || error?.code === 'locked') continue;
-    const ofSource = attempts.get(source) ?? new Map<string | undefined, Date>();
-    attempts.set(source, ofSource.set(database, new Date(startedAt)));
-  }
-  return attempts;
+    kind !== 'backup' || source === undefined || error?.code === 'locked'
+      ? []
+      : [{ source, database, format, at: new Date(startedAt) }],
+  );
 }
 
 /** Of all databases that the source's patterns choose; one that was left out since then says nothing of the job. */
-function newestOf({ name, connection, databases: patterns }: SourceConfig, attempts: Attempts): Date | undefined {
-  const known = attempts.get(name) ?? new Map<string | undefined, Date>();
-  if (patterns === undefined) return known.get(connection.database);
-  const names = [...known.keys()].filter((database) => database !== undefined);
-  const times = [undefined, ...selectNames(patterns, names)].flatMap((database) => known.get(database) ?? []);
+function newestOf({ source, settings }: Job, attempts: readonly Attempt[]): Date | undefined {
+  const { name, connection, databases: patterns } = source;
+  const own = attempts.filter(
+    (each) => each.source === name && (each.format === undefined || each.format === settings.format),
+  );
+  const names = own.flatMap(({ database }) => database ?? []);
+  const isOfOne = patterns === undefined || settings.format === 'physical';
+  const chosen = new Set([undefined, ...(isOfOne ? [connection.database] : selectNames(patterns, names))]);
+  const times = own.flatMap(({ database, at }) => (chosen.has(database) ? [at] : []));
   return times.reduce<Date | undefined>((newest, at) => (newest !== undefined && newest > at ? newest : at), undefined);
 }
