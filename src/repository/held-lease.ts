@@ -2,9 +2,10 @@ import type { Clock } from '../common/clock.ts';
 import { isPgarkError, messageOf, PgarkError } from '../common/errors.ts';
 import { allOf } from '../common/in-parallel.ts';
 import type { Logger } from '../common/log.ts';
-import type { ObjectKey, ObjectStore } from '../storage/object-store.ts';
-import { leaseRecordSchema, type LeaseRecord } from './lease-record.ts';
-import { readState, writeState } from './state-object.ts';
+import type { CallOptions, ObjectKey, ObjectStore } from '../storage/object-store.ts';
+import type { LeaseRecord } from './lease-record.ts';
+import { readLease, type LeaseMode } from './read-lease.ts';
+import { type StateObject, writeState } from './state-object.ts';
 
 /** Renewals are due at this part of the term. */
 const RENEW_AT = 1 / 3;
@@ -26,12 +27,6 @@ export const systemTimers: Timers = {
     return () => clearTimeout(timer);
   },
 };
-
-/**
- * `conditional`: the store's conditional writes decide who holds it. `advisory`: the store has none that work, so two
- * that acquire within the same moment may both believe in it; one pruner and one scheduler must then be enough.
- */
-export type LeaseMode = 'conditional' | 'advisory';
 
 /** The right to work on something alone, for a term that is renewed in the background until it is released. */
 export interface Lease {
@@ -130,11 +125,11 @@ export class HeldLease implements Lease {
     }
     this.#stop(new PgarkError('internal', `the lease ${this.name} has been released`));
     await this.#exclusively(async () => {
-      const { store, logger } = this.#context;
+      const { logger } = this.#context;
       try {
         if (await this.#releaseLatest()) return;
         // Read again: the answer to a renewal may have been cut off just now.
-        const seen = await readState(store, this.#key, leaseRecordSchema);
+        const seen = await this.#read();
         if (seen?.value.token !== this.token) return;
         const released = { ...seen.value, released: true, renewals: seen.value.renewals + 1 };
         await this.#replace(released, seen.etag);
@@ -164,10 +159,15 @@ export class HeldLease implements Lease {
     }
   }
 
+  #read(call: CallOptions = {}): Promise<StateObject<LeaseRecord> | undefined> {
+    const { store, clock } = this.#context;
+    return readLease(store, this.#key, { mode: this.mode, clock }, call);
+  }
+
   /** Rejects unless the store's record is this lease. */
   async #look(): Promise<void> {
     this.#throwIfOver();
-    const seen = await readState(this.#context.store, this.#key, leaseRecordSchema, { signal: this.#ended.signal });
+    const seen = await this.#read({ signal: this.#ended.signal });
     if (seen?.value.token !== this.token) throw this.#lose(describeOwner(seen?.value));
     this.#etag = seen.etag;
   }

@@ -354,21 +354,3 @@ describe('renewing', () => {
     await lease.confirm();
   });
 });
-
-describe('without conditional writes', () => {
-  test('a lease is advisory: it keeps later ones out, and of two at once at most one believes in it', async () => {
-    const { a, b, clock } = setUp({ conditionalWrites: false });
-    const racing = Promise.allSettled([a.acquire('shop'), b.acquire('shop')]);
-    await clock.advance(1_000);
-    const outcomes = await racing;
-    const winners = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
-    expect(winners.map((lease) => lease.mode)).toEqual(['advisory']);
-    await clock.advance(5 * TERM_MS);
-    await Promise.all(winners.map((lease) => lease.confirm()));
-    await expect(b.acquire('shop')).rejects.toMatchObject({ code: 'locked' });
-    await Promise.all(winners.map((lease) => lease.release()));
-    const again = b.acquire('shop');
-    await clock.advance(1_000);
-    await expect(again).resolves.toMatchObject({ mode: 'advisory' });
-  });
-});

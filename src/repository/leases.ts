@@ -4,7 +4,7 @@ import { allOf } from '../common/in-parallel.ts';
 import type { Logger } from '../common/log.ts';
 import type { Random } from '../common/random.ts';
 import type { CallOptions, ObjectStore } from '../storage/object-store.ts';
-import { HeldLease, systemTimers, termFromNow, type Lease, type LeaseMode, type Timers } from './held-lease.ts';
+import { HeldLease, systemTimers, termFromNow, type Lease, type Timers } from './held-lease.ts';
 import { keys } from './keys.ts';
 import {
   isAlive,
@@ -15,14 +15,13 @@ import {
   type LeaseRecord,
 } from './lease-record.ts';
 import { LAYOUT } from './manifest.ts';
+import { ADVISORY_SETTLE_MS, readLease, type LeaseMode } from './read-lease.ts';
 import { readState, writeState, type StateObject } from './state-object.ts';
 
 /** Shorter terms than this would be lost to an ordinary hiccup of the network. */
 const TERM_MS_MIN = 1_000;
 /** Others that come first, one after the other, before it is given up. */
 const LOST_RACES_MAX = 20;
-/** How long an advisory lease waits before it looks whether another one was written over it. */
-const ADVISORY_SETTLE_MS = 500;
 
 export interface LeasesOptions {
   readonly clock: Clock;
@@ -83,7 +82,7 @@ export class Leases {
       const end = termFromNow(clock, termMs);
       const [now, seen] = await allOf([
         this.#store.now(call),
-        readState(this.#store, keys.lease(name), leaseRecordSchema, call),
+        readLease(this.#store, keys.lease(name), { mode, clock }, call),
       ]);
       if (seen && isAlive(seen.value, now)) {
         const locked = lockedError(seen.value);
@@ -143,8 +142,9 @@ export class Leases {
     const key = keys.lease(record.name);
     if (mode === 'advisory') {
       await writeState(this.#store, key, record, call);
-      await this.#options.clock.sleep(ADVISORY_SETTLE_MS, call.signal);
-      const settled = await readState(this.#store, key, leaseRecordSchema, call);
+      const { clock } = this.#options;
+      await clock.sleep(ADVISORY_SETTLE_MS, call.signal);
+      const settled = await readLease(this.#store, key, { mode, clock }, call);
       return settled?.value.token === record.token ? settled.etag : undefined;
     }
     try {
