@@ -4,7 +4,7 @@ import { checkOf } from '../formats/check-backup.ts';
 import { isOfKeys } from '../formats/key-failure.ts';
 import type { DecryptionKeys } from '../pipeline/encryption/sealer.ts';
 import { keys } from '../repository/keys.ts';
-import { type Manifest, seriesOf, sizesOf } from '../repository/manifest.ts';
+import { byStoreTime, type Manifest, seriesOf, sizesOf } from '../repository/manifest.ts';
 import { type BackupFilter, type DamagedManifest, Repository } from '../repository/repository.ts';
 import { runEnveloped } from '../runs/run.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
@@ -123,17 +123,12 @@ async function choose(
   const { manifests, damaged } = await repository.backups(request.filter, options);
   const newest = new Set<Manifest>();
   for (const group of Map.groupBy(manifests, seriesOf).values()) {
-    const last = group.reduce((latest, each) => (isStoredBefore(each, latest) ? latest : each));
-    newest.add(last);
+    const last = group.toSorted(byStoreTime).at(-1);
+    if (last) newest.add(last);
   }
   const sampled = request.deep ? newest : await sampleOf(repository, manifests, newest, request, context);
   const chosen = manifests.map((manifest) => ({ manifest, whole: request.deep || sampled.has(manifest) }));
   return { chosen, damaged };
-}
-
-/** By the store's clock, as retention goes: the machine that made it may have had one that was ahead. */
-function isStoredBefore(one: Manifest, other: Manifest): boolean {
-  return Date.parse(one.storeTime) < Date.parse(other.storeTime);
 }
 
 /** The newest ones, and as many others as the share of bytes asks for. */

@@ -159,6 +159,15 @@ export function seriesOf(manifest: Pick<Manifest, 'id' | 'source' | 'database'>)
   return JSON.stringify([manifest.source, manifest.database.name, kindOfId(manifest.id)]);
 }
 
+/** Oldest first, by the store's clock as retention goes: a machine that makes backups may have one that is ahead. */
+export function byStoreTime(one: Manifest, other: Manifest): number {
+  return (
+    Date.parse(one.storeTime) - Date.parse(other.storeTime) ||
+    Date.parse(one.endedAt) - Date.parse(other.endedAt) ||
+    (one.id < other.id ? -1 : 1)
+  );
+}
+
 /** What a backup takes and what it holds, all objects together. */
 export function sizesOf(manifest: Manifest): { readonly storedBytes: number; readonly plainBytes: number } {
   if (manifest.totals !== undefined) return manifest.totals;

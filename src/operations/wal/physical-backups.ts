@@ -1,10 +1,10 @@
 import { type Lsn, parseLsn } from '../../postgres/wal/lsn.ts';
-import type { Manifest } from '../../repository/manifest.ts';
+import { byStoreTime, type Manifest } from '../../repository/manifest.ts';
 import { Repository } from '../../repository/repository.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import type { OperationContext } from '../context.ts';
 
-/** Oldest first. Manifests of other formats are not even read. */
+/** Oldest first by the store's clock. Manifests of other formats are not even read. */
 export async function physicalBackups(
   { store, source }: { readonly store: ObjectStore; readonly source: string },
   context: Pick<OperationContext, 'clock' | 'random' | 'signal'>,
@@ -20,7 +20,7 @@ export async function physicalBackups(
   // One that needs another, which is gone, restores no server.
   const ids = new Set<string>(found.map(({ id }) => id));
   const whole = found.filter(({ parents }) => parents.every((id) => ids.has(id)));
-  return whole.sort((a, b) => (a.endedAt < b.endedAt ? -1 : 1));
+  return whole.sort(byStoreTime);
 }
 
 /** A base backup of one server, and the part of the log without which it is none. */
