@@ -99,14 +99,22 @@ type Attempted = Pick<JobReport, 'results' | 'globalsIn'>;
 type Work = Attempted & Pick<JobReport, 'standing'>;
 
 async function workOf(request: JobRequest, world: JobWorld): Promise<Work> {
-  const { dryRun } = request;
+  if (request.dryRun) return withStanding(request, await backUp(request, world));
+  const isTooLate = world.context.signal.aborted;
   try {
-    if (!dryRun) await callHooks('before_backup', request, world);
+    await callHooks('before_backup', request, world);
   } catch (error) {
-    return withStanding(request, await failedBefore(request, error, world));
+    const failed = withStanding(request, await failedBefore(request, error, world));
+    // One that has begun may have switched off what is to be switched on again.
+    if (!isTooLate) await callHooksAfter(request, world, failed);
+    return failed;
   }
   const work = withStanding(request, await backUp(request, world));
-  if (dryRun) return work;
+  await callHooksAfter(request, world, work);
+  return work;
+}
+
+async function callHooksAfter(request: JobRequest, world: JobWorld, work: Work): Promise<void> {
   try {
     await callHooks('after_backup', request, world, work);
   } catch (error) {
@@ -114,7 +122,6 @@ async function workOf(request: JobRequest, world: JobWorld): Promise<Work> {
     if (!world.context.signal.aborted)
       world.context.logger.error('hook.failed', `${messageOf(error)}; the backups are not touched by that`);
   }
-  return work;
 }
 
 /** What came of a database or of the globals now takes the place of what came of them before. */

@@ -45,7 +45,8 @@ async function once(
     cwd: folder.path,
     ownProcess: true,
   });
-  const { results } = JSON.parse(result.stdout) as Pick<Awaited<ReturnType<typeof once>>, 'results'>;
+  // One that is interrupted prints none.
+  const { results = [] } = JSON.parse(result.stdout || '{}') as Partial<Awaited<ReturnType<typeof once>>>;
   return { ...result, results };
 }
 
@@ -103,6 +104,36 @@ describe.concurrent('the hooks of a job', () => {
     expect(result.stderr).toContain('the shop is closed');
     expect(await substance(storage).catch(() => [])).toEqual([]);
     await expect(notes(folder, 'next')).rejects.toThrow('ENOENT');
+  });
+
+  test('are called after it although one before it fails: what another one has paused goes on', async () => {
+    await using database = await createDatabase();
+    await using place = await stage();
+    const { folder } = place;
+    const result = await once(folder, database, {
+      before_backup: [{ run: ['touch', 'paused'] }, { run: ['false'] }],
+      after_backup: [{ run: ['rm', 'paused'] }, { run: NOTES('after') }],
+    });
+    expectExit(result, errorTable['hook-failed'].exit);
+    await expect(readFile(folder.join('paused'))).rejects.toThrow('ENOENT');
+    expect(await notes(folder, 'after')).toMatchObject({
+      PGARK_RESULT: 'failed',
+      PGARK_ERROR_CODE: 'hook-failed',
+      BACKUPS: '0',
+    });
+  });
+
+  test('are called after it although it is interrupted while one before it runs', async () => {
+    await using database = await createDatabase();
+    await using place = await stage();
+    const { folder } = place;
+    const interrupted = await once(folder, database, {
+      before_backup: [{ run: ['sh', '-c', 'touch paused; kill -TERM $PPID; sleep 60'] }],
+      after_backup: [{ run: ['rm', 'paused'] }, { run: NOTES('after') }],
+    });
+    expectExit(interrupted, errorTable.interrupted.exit);
+    await expect(readFile(folder.join('paused'))).rejects.toThrow('ENOENT');
+    expect(await notes(folder, 'after')).toMatchObject({ PGARK_RESULT: 'interrupted' });
   });
 
   test('do not prevent it where their failure is to be a warning', async () => {
