@@ -9,13 +9,20 @@ export interface Clock {
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
 }
 
+/** A timer of Node.js that is to wait longer, 24.8 days, does not wait at all. */
+const TIMER_MS_MAX = 2 ** 31 - 1;
+
 export const systemClock: Clock = {
   now: () => new Date(),
   monotonicMs: () => performance.now(),
   async sleep(ms, signal) {
     signal?.throwIfAborted();
+    const endMs = performance.now() + ms;
     try {
-      await delay(ms, undefined, signal ? { signal } : {});
+      for (let leftMs = ms; ; leftMs = endMs - performance.now()) {
+        await delay(Math.min(leftMs, TIMER_MS_MAX), undefined, signal ? { signal } : {});
+        if (leftMs <= TIMER_MS_MAX) return;
+      }
     } catch (error) {
       signal?.throwIfAborted();
       throw error;
