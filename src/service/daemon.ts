@@ -134,9 +134,13 @@ class Daemon {
     void logConnectivity(this.#generation);
     scheduler.start();
     this.#askAgain(this.#generation);
-    const isIdle = (): boolean => scheduler.runningCount === 0;
+    const isIdle = (): boolean => this.#runningCount === 0;
     void tidyMemoryWhenIdle({ clock: context.clock, isIdle, signal: this.#options.signal });
     this.#started.resolve();
+  }
+
+  get #runningCount(): number {
+    return (this.#scheduler?.runningCount ?? 0) + this.#bases.runningCount;
   }
 
   /** Reads the configuration again, after the start and after an earlier reload. */
@@ -148,7 +152,7 @@ class Daemon {
   async stop(): Promise<void> {
     await this.#reloading;
     const { logger, config, context } = this.#generation;
-    const running = this.#scheduler?.runningCount ?? 0;
+    const running = this.#runningCount;
     const { stopGraceMs } = config.server;
     const what = running === 0 ? 'nothing is running' : `${running} running, with ${stopGraceMs / 1_000} s to end`;
     logger.info('daemon.stopping', `stopping: ${what}`, { running, stopGraceMs });
@@ -267,7 +271,7 @@ class Daemon {
 
   #receivers(generation: Generation): WalReceivers {
     return new WalReceivers(generation, this.#options.adapters, this.#teller, ({ name }) =>
-      this.#bases.want(name, generation.jobs, this.#worldOf(generation)),
+      this.#bases.want(name, generation, this.#worldOf(generation)),
     );
   }
 

@@ -1,4 +1,5 @@
 import type { Clock } from '../common/clock.ts';
+import type { Generation } from './generation.ts';
 import type { Job } from './jobs.ts';
 import { logReport } from './due-run.ts';
 import { type JobWorld, runJob } from './run-job.ts';
@@ -30,15 +31,24 @@ export class WantedBases {
     this.#options = options;
   }
 
-  /** Runs the source's first job of physical backups, one of full ones if there is any, unless that goes on already, or was only just tried. */
-  want(source: string, jobs: readonly Job[], world: JobWorld): void {
+  get runningCount(): number {
+    return this.#running.size;
+  }
+
+  /**
+   * Runs the source's first job of physical backups, one of full ones if there is any, unless that goes on already, or was only
+   * just tried. The configuration stays in use until it has ended.
+   */
+  want(source: string, generation: Pick<Generation, 'jobs' | 'use'>, world: JobWorld): void {
     const { stopping, clock } = this.#options;
     const { logger } = world.context;
     const nowMs = clock.monotonicMs();
     const lastMs = this.#lastBegunMs.get(source) ?? -Infinity;
     if (stopping.aborted || this.#running.has(source) || nowMs - lastMs < AGAIN_MS) return;
     this.#lastBegunMs.set(source, nowMs);
-    const physical = jobs.filter((each) => each.source.name === source && each.settings.format === 'physical');
+    const physical = generation.jobs.filter(
+      (each) => each.source.name === source && each.settings.format === 'physical',
+    );
     const job = physical.find(({ settings }) => !settings.incremental) ?? physical[0];
     if (job === undefined) {
       const message = `WAL of ${source} is missing, and no base backup follows: there is no job of physical backups`;
@@ -49,7 +59,8 @@ export class WantedBases {
       source,
       job: job.id,
     });
-    const running = this.#run(job, world)
+    const running = generation
+      .use(() => this.#run(job, world))
       .catch(() => undefined)
       .finally(() => this.#running.delete(source));
     this.#running.set(source, running);
