@@ -9,6 +9,7 @@ import { silentTracing } from '../common/tracer.ts';
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/model.ts';
 import { operationContext } from '../operations/context.ts';
+import { freePort } from '../postgres/server/free-port.ts';
 import { claimDue, endClaim } from './claims.ts';
 import { runDaemon } from './daemon.ts';
 
@@ -31,9 +32,9 @@ class Opened {
 }
 
 /** A port that somebody listens on. */
-async function takenPort(): Promise<{ readonly port: number } & AsyncDisposable> {
+async function takenPort(host = '127.0.0.1'): Promise<{ readonly port: number } & AsyncDisposable> {
   const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  await new Promise<void>((resolve) => server.listen(0, host, resolve));
   const address = server.address();
   if (address === null || typeof address === 'string') throw new Error('it listens on a port');
   return {
@@ -99,6 +100,79 @@ describe('a reload that fails', () => {
     const { tracings } = await failedReload((config) => ({ ...config, server: { ...config.server, listen } }));
     expect(tracings.count).toBe(2);
     expect(tracings.open.size).toBe(0);
+  });
+});
+
+describe('a reload that moves what listens to another address', () => {
+  /** A daemon at a port of 127.0.0.1 that is to move to another host. Gives what became of that, and who answers there and here. */
+  async function move(host: string, options: { readonly isTaken?: boolean; readonly timezone?: string } = {}) {
+    const taken = options.isTaken === true ? await takenPort(host) : undefined;
+    const port = taken?.port ?? (await freePort());
+    const config = await loadConfig({
+      env: {
+        DATABASE_URL: 'postgres://u:p@127.0.0.1:1/shop',
+        BACKUP_STORAGE: 'file:///nowhere',
+        BACKUP_SCHEDULE: '0 0 29 2 *',
+        PGARK_LISTEN: `127.0.0.1:${port}`,
+      },
+      cwd: '/',
+    });
+    const { timezone = config.timezone } = options;
+    const configs = [config, { ...config, timezone, server: { ...config.server, listen: { host, port } } }];
+    const stop = new AbortController();
+    const over = Promise.withResolvers<{ readonly event: string; readonly message: string }>();
+    const note = (event: string, message: string): void => {
+      if (event === 'daemon.reloaded' || event === 'daemon.reload_failed') over.resolve({ event, message });
+    };
+    const logger: Logger = { ...silentLogger, info: note, error: note, child: () => logger };
+    const running = runDaemon({
+      readConfig: () => Promise.resolve(configs.shift() ?? config),
+      adapters: {
+        openStore: () => Promise.resolve(new MemoryStore()),
+        sealerOf: () => Promise.resolve(undefined),
+        openTracing: () => silentTracing,
+      },
+      contextOf: (_, signal) => operationContext({ logger, signal }),
+      signal: stop.signal,
+      onReload: (listener) => {
+        listener();
+        return () => {};
+      },
+      environment: {},
+    });
+    const outcome = await over.promise;
+    const answers = async (at: string): Promise<boolean> =>
+      fetch(`http://${at}:${port}/healthz`).then(
+        ({ ok }) => ok,
+        () => false,
+      );
+    const answering = { here: await answers('127.0.0.1'), there: options.isTaken !== true && (await answers(host)) };
+    stop.abort();
+    await running;
+    await taken?.[Symbol.asyncDispose]();
+    return { ...outcome, answering };
+  }
+
+  test('of the same port is applied', async () => {
+    expect(await move('0.0.0.0')).toMatchObject({ event: 'daemon.reloaded', answering: { here: true, there: true } });
+    expect(await move('127.0.0.2')).toMatchObject({
+      event: 'daemon.reloaded',
+      answering: { here: false, there: true },
+    });
+  });
+
+  test('goes back where it was if the rest cannot be applied', async () => {
+    expect(await move('127.0.0.2', { timezone: 'Nowhere/At_All' })).toMatchObject({
+      event: 'daemon.reload_failed',
+      answering: { here: true, there: false },
+    });
+  });
+
+  test('stays where it was if the same port is another program’s there', async () => {
+    const { event, message, answering } = await move('127.0.0.2', { isTaken: true });
+    expect(event).toBe('daemon.reload_failed');
+    expect(message).toContain('another program listens there');
+    expect(answering.here).toBe(true);
   });
 });
 

@@ -232,22 +232,47 @@ class Daemon {
   /** Puts what is configured now in the place of what was; or nothing of it, and whatever it has opened is closed. */
   async #replace(before: Generation, after: Generation): Promise<void> {
     const { config } = after;
-    const isMoved = JSON.stringify(config.server.listen) !== JSON.stringify(before.config.server.listen);
-    let server: HttpServer | undefined;
+    let isMoved = false;
     try {
-      server = isMoved ? await this.#listen(config) : undefined;
-      this.#scheduler?.replace(await scheduledJobs(after, this.#options.signal), config.timezone);
+      const jobs = await scheduledJobs(after, this.#options.signal);
+      isMoved = await this.#move(before.config, config);
+      this.#scheduler?.replace(jobs, config.timezone);
     } catch (error) {
-      await server?.close();
+      if (isMoved) await this.#move(config, before.config);
       this.#retire(after);
       throw error;
     }
     this.#generation = after;
     this.#askAgain(after);
     this.#turns.resize(config.concurrency);
-    if (server === undefined) return;
-    await this.#server?.close();
-    this.#server = server;
+  }
+
+  /** Listens where it is wanted now; or, if that cannot be, where it was. Whether anything was to be done. */
+  async #move(from: Config, to: Config): Promise<boolean> {
+    const [old, wanted] = [from.server.listen, to.server.listen];
+    if (old.host === wanted.host && old.port === wanted.port) return false;
+    const server = this.#server;
+    // At another address of this host, or at all of them, the same port is taken: by this daemon itself.
+    const isInTheWay = old.port === wanted.port && wanted.port !== 0;
+    if (isInTheWay) await server?.close();
+    try {
+      this.#server = await this.#listen(to);
+    } catch (error) {
+      if (isInTheWay) this.#server = await this.#listenAgain(from);
+      throw error;
+    }
+    await server?.close();
+    return true;
+  }
+
+  async #listenAgain(config: Config): Promise<HttpServer | undefined> {
+    try {
+      return await this.#listen(config);
+    } catch (error) {
+      const { message, hint, code } = asPgarkError(error);
+      this.#generation.logger.error('http.failed', `health and metrics are not served: ${message}; ${hint}`, { code });
+      return undefined;
+    }
   }
 
   /** Not waited for: what runs under a configuration must hold up neither the next reload nor the end. */
