@@ -6,7 +6,7 @@ import type { CommandRun } from './command.ts';
 import { describeError, reportError } from './errors.ts';
 import { manifestJson } from './json.ts';
 import { formatFacts } from './table.ts';
-import { sizesOf } from '../repository/manifest.ts';
+import { describeSuspicions, sizesOf } from '../repository/manifest.ts';
 import { dataFolderOf } from '../repository/repository.ts';
 
 interface Line {
@@ -69,6 +69,7 @@ function describeResult({ storage, location, outcome }: JobResult): string {
       folder === undefined ? ['  file', manifest.objects[0]?.key] : ['  folder', folder],
       ['  id', manifest.id],
       ['  changes since', manifest.parents[0]],
+      ['  suspicious', describeSuspicions(manifest)],
       ['  size', `${formatBytes(plain)} of ${isText ? 'SQL' : 'data'}, ${formatBytes(stored)} stored (${ratio}:1)`],
     ])
   );

@@ -36,7 +36,6 @@ ${sections.join('')}`;
 describe('what is configured and not carried out', () => {
   test.each([
     ['hooks', `${PLAIN}\nhooks: { after_restore: [{ run: ["true"] }] }`, /the setting hooks.after_restore of shop/],
-    ['sizes expected', `${PLAIN}\nexpect: { max_age: 30h, min_size: 1MiB }`, /the setting expect.min_size of shop/],
   ])('is said in one warning: %s', async (_title, database, words) => {
     const { err } = await runBackup({ shop: database });
     expect(err).toMatch(words);
@@ -50,8 +49,9 @@ describe('what is configured and not carried out', () => {
   });
 
   test('is not said of what is carried out, nor of databases that were not asked for', async () => {
-    const other = `${PLAIN}\nexpect: { min_size: 1MiB }`;
-    const carriedOut = 'globals: none\nverify: { schedule: "@weekly" }\ndrill: { schedule: "@weekly" }';
+    const other = `${PLAIN}\nhooks: { after_restore: [{ run: ["true"] }] }`;
+    const carriedOut =
+      'globals: none\nexpect: { min_size: 1MiB, size_change: 40% }\nverify: { schedule: "@weekly" }\ndrill: { schedule: "@weekly" }';
     const { err } = await runBackup({ shop: `${PLAIN}\n${carriedOut}`, other }, { argv: ['shop'] });
     expect(err).not.toContain('carried out');
   });

@@ -75,13 +75,14 @@ async function tellFreshness(run: CommandRun, config: Config, state: ProtectionS
 }
 
 function backupJson(backup: BackupProtection, now: Date): Record<string, unknown> {
-  const { source, database, format, storage, lastSuccess, lastAttempt, expectation, nextRunAt } = backup;
+  const { source, database, format, storage, lastSuccess, suspicion, lastAttempt, expectation, nextRunAt } = backup;
   return {
     source,
     database,
     format,
     storage,
     overdue: expectation.kind === 'expected' ? isOverdue(backup, now) : undefined,
+    suspicious: suspicion === undefined ? null : { id: suspicion.id, message: suspicion.why },
     last_success:
       lastSuccess === undefined
         ? null

@@ -31,6 +31,7 @@ export function manifestJson(manifest: Manifest): Record<string, unknown> {
     objects: manifest.objects.map(objectJson),
     excluded: manifest.excluded,
     unreadable: manifest.unreadable,
+    suspicions: manifest.suspicions ?? [],
     unreadable_count: manifest.unreadableCount ?? manifest.unreadable.length,
     run_id: manifest.runId,
     pgark_version: manifest.pgarkVersion,

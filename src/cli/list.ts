@@ -71,9 +71,10 @@ function listingJson({ storage, location, listing }: StorageListing): Record<str
   return {
     storage: storage.name,
     location,
-    backups: listing.backups.map(({ manifest, pinned, proofs }) => ({
+    backups: listing.backups.map(({ manifest, pinned, isSuspicious, proofs }) => ({
       ...manifestJson(manifest),
       pinned,
+      suspicious: isSuspicious,
       proofs: proofsJson(proofs),
     })),
     globals: listing.globals.map(globalsJson),
@@ -135,13 +136,13 @@ function describeBackups({ backups, foreign }: Listing, location: string, { name
       { title: 'TOOK', align: 'right', yields: true },
       { title: 'FILE', yields: true },
     ],
-    backups.map(({ manifest, pinned, proofs }) => [
+    backups.map(({ manifest, pinned, isSuspicious, proofs }) => [
       manifest.id,
       manifest.source === manifest.database.name ? manifest.source : `${manifest.source}/${manifest.database.name}`,
       ...(severalServers
         ? [`${manifest.server.host}:${manifest.server.port}`, manifest.server.systemIdentifier ?? 'unknown']
         : []),
-      `${formatTime(manifest.startedAt)}${pinned ? ' (pinned)' : ''}`,
+      `${formatTime(manifest.startedAt)}${pinned ? ' (pinned)' : ''}${isSuspicious ? ' (suspicious)' : ''}`,
       ...(severalFormats ? [manifest.format] : []),
       ...(hasChains ? [manifest.parents[0] ?? ''] : []),
       formatBytes(sizesOf(manifest).storedBytes),

@@ -125,7 +125,7 @@ test('the quick start, the pages on restores and on operations run, but for what
   expect(silent).toEqual([]);
   expect(counts).toEqual({
     run: 21,
-    each: 3,
+    each: 4,
     'run-physical': 1,
     client: 3,
     docker: 2,

@@ -21,6 +21,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Register>>> = {
   download: async () => (await import('./download.ts')).registerDownload,
   verify: async () => (await import('./verify.ts')).registerVerify,
   drill: async () => (await import('./drill.ts')).registerDrill,
+  accept: async () => (await import('./accept.ts')).registerAccept,
   prune: async () => (await import('./prune.ts')).registerPrune,
   wal: async () => (await import('./wal.ts')).registerWal,
   timeline: async () => (await import('./timeline.ts')).registerTimeline,

@@ -171,7 +171,10 @@ function what({ kind, source, database }: RunSummary): string {
 
 function outcome({ state, result, error }: RunOutcomeIn): string {
   if (error !== undefined) return error.code;
-  if (typeof result?.['storedBytes'] === 'number') return formatBytes(result['storedBytes']);
+  const isSuspicious = result?.['suspicious'] !== undefined;
+  if (typeof result?.['storedBytes'] === 'number') {
+    return `${formatBytes(result['storedBytes'])}${isSuspicious ? ', suspicious' : ''}`;
+  }
   if (typeof result?.['removed'] === 'number') return `${result['removed']} removed`;
   return state === 'succeeded' ? 'ok' : state;
 }

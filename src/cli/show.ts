@@ -4,7 +4,8 @@ import { PgarkError } from '../common/errors.ts';
 import { newestProofs, type Proof, type Proofs } from '../operations/proofs.ts';
 import { globalsOf, showBackup } from '../operations/show.ts';
 import type { GlobalsRecord } from '../repository/globals.ts';
-import type { Manifest } from '../repository/manifest.ts';
+import { readAcceptedSizes } from '../repository/accepted-sizes.ts';
+import { describeSuspicions, type Manifest } from '../repository/manifest.ts';
 import { describeUnread } from '../repository/unread-tables.ts';
 import { commandsByHand, stockCommand } from './by-hand.ts';
 import { action, chooseStorage, type CliWorld } from './command.ts';
@@ -30,18 +31,32 @@ export function registerShow(program: Command, world: CliWorld): void {
     const filter = filterFor(config, typeof options.database === 'string' ? options.database : undefined);
     const manifest = await showBackup({ store, selector, filter }, run.context(config));
     const globals = await globalsOf(store, manifest, { signal: world.signal });
+    const accepted = manifest.suspicions && (await readAcceptedSizes(store, { signal: world.signal })).has(manifest.id);
     const proofs = (await newestProofs(store, [manifest], run.context(config))).get(manifest.id) ?? {};
     run.result(
       {
-        backup: { ...manifestJson(manifest), proofs: proofsJson(proofs) },
+        backup: {
+          ...manifestJson(manifest),
+          ...(accepted === undefined ? {} : { suspicious: !accepted }),
+          proofs: proofsJson(proofs),
+        },
         ...(globals && { globals: globalsJson(globals) }),
       },
-      () => describe(manifest, proofs, store.location) + (globals === undefined ? '' : describeGlobals(globals)),
+      () =>
+        describe(manifest, { proofs, accepted }, store.location) +
+        (globals === undefined ? '' : describeGlobals(globals)),
     );
   });
 }
 
-function describe(manifest: Manifest, proofs: Proofs, location: string): string {
+/** What was found out of a backup since it was made. */
+interface Found {
+  readonly proofs: Proofs;
+  /** Undefined for one that was never suspicious. */
+  readonly accepted: boolean | undefined;
+}
+
+function describe(manifest: Manifest, { proofs, accepted }: Found, location: string): string {
   const { database, server, encryption, compression } = manifest;
   const unread = describeUnread(manifest);
   const facts = formatFacts([
@@ -79,6 +94,7 @@ function describe(manifest: Manifest, proofs: Proofs, location: string): string 
       'tablespaces',
       manifest.tablespaces?.map(({ oid, location: place }) => `${oid} at ${place}`).join(', ') || undefined,
     ],
+    ['suspicious', describeSize(manifest, accepted)],
     ['verified', describeProof(proofs.verify)],
     ['drilled', describeProof(proofs.drill)],
     ['left out', manifest.excluded.length > 0 ? manifest.excluded.join(', ') : undefined],
@@ -103,6 +119,12 @@ function describe(manifest: Manifest, proofs: Proofs, location: string): string 
   const sequence =
     byHand === undefined ? '' : `\nby hand, with stock tools\n${byHand.map((line) => `  ${line}\n`).join('')}`;
   return facts + objects.join('') + sequence;
+}
+
+function describeSize(manifest: Manifest, accepted: boolean | undefined): string | undefined {
+  const why = describeSuspicions(manifest);
+  if (why === undefined) return undefined;
+  return accepted === true ? `no longer: its size was accepted (${why})` : why;
 }
 
 function describeProof(proof: Proof | undefined): string | undefined {

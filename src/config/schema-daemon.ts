@@ -227,8 +227,14 @@ export const expectSection = strict({
     .describe(
       'The newest backup may be this old, of whatever format; older is overdue. Jobs that run more rarely keep to their schedules.',
     ),
-  min_size: sizeBytes.optional().describe('A smaller backup is suspicious.'),
-  size_change: percentRatio.optional().describe('A larger change against the last backup is suspicious.'),
+  min_size: sizeBytes
+    .optional()
+    .describe(
+      'A full backup of fewer bytes before compression and encryption is suspicious: it is kept, and nothing is pruned.',
+    ),
+  size_change: percentRatio
+    .optional()
+    .describe('So is one that differs by more than this from the last good one of its format in the same storage.'),
 }).transform((expected) =>
   defined({
     maxAgeMs: expected.max_age,

@@ -44,6 +44,7 @@ function signalOf(message: NotificationMessage): '' | '/start' | '/fail' | '/log
     case 'verify_failed':
     case 'drill_failed':
     case 'prune_refused':
+    case 'suspicious':
     case 'wal_gap':
       return '/fail';
     default:

@@ -70,6 +70,13 @@ interface PruneRefused extends About {
   readonly error: EventError;
 }
 
+/** A backup was committed that is smaller than it may be, or differs too much from the last good one: nothing was pruned. */
+interface Suspicious extends About {
+  readonly event: 'suspicious';
+  readonly error: EventError;
+  readonly backupId?: string;
+}
+
 /** WAL is missing for good: what was committed in it, and the moments until the next base backup, cannot be recovered to. */
 interface WalGap extends About {
   readonly event: 'wal_gap';
@@ -97,7 +104,7 @@ interface Test {
   readonly channel: string;
 }
 
-export type Problem = Failure | Overdue | ProofFailed | PruneRefused | WalGap;
+export type Problem = Failure | Overdue | ProofFailed | PruneRefused | Suspicious | WalGap;
 export type ProblemEvent = Problem['event'];
 
 /** Everything that can be sent. */
@@ -105,7 +112,7 @@ export type NotificationMessage = Start | Success | Problem | Recovery | Test;
 export type MessageEvent = NotificationMessage['event'];
 
 /**
- * A verification or drill passed, a prune was carried out, or a backup that somebody has made is fresh: never sent as such, it
+ * A verification or drill passed, a prune was carried out, a backup was as large as it should be, or a backup that somebody has made is fresh: never sent as such, it
  * ends the problem of that kind.
  */
 export interface Resolved extends About {

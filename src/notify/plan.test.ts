@@ -94,7 +94,7 @@ describe('a ping', () => {
   test('is set to up by backups alone: whatever else passes, the last backup may have failed', async () => {
     await using desk = await Desk.open();
     const channels = [desk.channel('healthchecks')];
-    for (const of of ['drill_failed', 'verify_failed', 'prune_refused', 'overdue'] as const) {
+    for (const of of ['drill_failed', 'verify_failed', 'prune_refused', 'suspicious', 'overdue'] as const) {
       expect(await desk.tell(channels, { ...sampleMessages[of], at: hours(0) })).toEqual(['/healthchecks/fail']);
       expect(await desk.tell(channels, failureAt(hours(1)))).toEqual(['/healthchecks/fail']);
       const { event: _, ...about } = sampleMessages[of];

@@ -92,7 +92,8 @@ function toldOfEnd(
 
 function wants(channel: Channel, message: NotificationMessage): boolean {
   if (message.event === 'test') return true;
-  const subscription: Subscription = message.event === 'prune_refused' ? 'failure' : message.event;
+  const isLikeFailure = message.event === 'prune_refused' || message.event === 'suspicious';
+  const subscription: Subscription = isLikeFailure ? 'failure' : message.event;
   return channel.on.includes(subscription);
 }
 

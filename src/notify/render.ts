@@ -73,6 +73,13 @@ export function render(message: NotificationMessage): Rendering {
         reasonOf(message.storage, message.error.message),
         fixOf(message.error),
       );
+    case 'suspicious':
+      return rendering(
+        'warning',
+        `${subjectOf(message)}: backup suspicious`,
+        reasonOf(message.storage, message.error.message),
+        ['It is kept, and nothing was pruned.', ...fixOf(message.error)],
+      );
     case 'wal_gap':
       return rendering('bad', `${subjectOf(message)}: WAL is lost`, reasonOf(message.storage, message.error.message), [
         ...fixOf(message.error),
@@ -120,6 +127,7 @@ const againWords: Readonly<Record<ProblemEvent, string>> = {
   verify_failed: 'verification passes again',
   drill_failed: 'drill passes again',
   prune_refused: 'prune works again',
+  suspicious: 'backup has the expected size again',
   wal_gap: 'recovery works again from here on',
 };
 
@@ -129,6 +137,7 @@ const seenWords: Readonly<Record<ProblemEvent, string>> = {
   verify_failed: 'Failed',
   drill_failed: 'Failed',
   prune_refused: 'Refused',
+  suspicious: 'Suspicious',
   wal_gap: 'Lost',
 };
 

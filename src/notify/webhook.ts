@@ -33,6 +33,7 @@ const problemTypes: Readonly<Record<ProblemEvent, string>> = {
   verify_failed: 'verify.failed',
   drill_failed: 'drill.failed',
   prune_refused: 'prune.refused',
+  suspicious: 'backup.suspected',
   wal_gap: 'wal.lost',
 };
 
@@ -52,6 +53,7 @@ function typeOf(message: NotificationMessage): string {
     case 'verify_failed':
     case 'drill_failed':
     case 'prune_refused':
+    case 'suspicious':
     case 'wal_gap':
       return problemTypes[message.event];
     default:
@@ -102,6 +104,8 @@ function particularsOf(message: Exclude<NotificationMessage, { event: 'test' }>)
         backup_id: message.backupId,
         last_passed_at: timeOrNull(message.lastPassedAt),
       };
+    case 'suspicious':
+      return { error: errorOf(message.error), backup_id: message.backupId };
     case 'prune_refused':
     case 'wal_gap':
       return { error: errorOf(message.error) };

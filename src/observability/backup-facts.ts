@@ -1,5 +1,5 @@
-import type { BackupId } from '../repository/ids.ts';
-import { type Manifest, sizesOf } from '../repository/manifest.ts';
+import { type BackupId, isIncrementalId } from '../repository/ids.ts';
+import { describeSuspicions, type Manifest, sizesOf } from '../repository/manifest.ts';
 
 /** Clocks that differ by less agree: a store may tell whole seconds, and requests take their time. */
 const SKEW_MS_MIN = 60_000;
@@ -14,6 +14,27 @@ export interface BackupFacts {
   readonly startedAt: Date;
   readonly endedAt: Date;
   readonly storedBytes: number;
+  /** Why it was suspicious when it was made; undefined if it was not. */
+  readonly suspicion: string | undefined;
+}
+
+/** A backup that is suspicious, and why. */
+export interface SuspicionFacts {
+  readonly id: BackupId;
+  readonly why: string;
+}
+
+/** Whether the newest full one of these is suspicious and nobody has called its size right: later ones tell more than earlier. */
+export function suspicionOf(
+  backups: readonly BackupFacts[],
+  accepted: ReadonlySet<string> = new Set(),
+): SuspicionFacts | undefined {
+  let newest: BackupFacts | undefined;
+  for (const backup of backups) {
+    if (!isIncrementalId(backup.id) && (newest === undefined || backup.startedAt > newest.startedAt)) newest = backup;
+  }
+  if (newest?.suspicion === undefined || accepted.has(newest.id)) return undefined;
+  return { id: newest.id, why: newest.suspicion };
 }
 
 /**
@@ -32,5 +53,6 @@ export function backupFacts(manifest: Manifest): BackupFacts {
     startedAt: new Date(Date.parse(manifest.startedAt) - shiftMs),
     endedAt: new Date(endedMs - shiftMs),
     storedBytes: sizesOf(manifest).storedBytes,
+    suspicion: describeSuspicions(manifest),
   };
 }

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { at, HistoryPlace, plan } from '../../test/support/protection.ts';
+import { acceptSize } from '../repository/accepted-sizes.ts';
 import { healthcheckReport, healthVerdict, nagiosReport } from './health.ts';
 import { buildProtectionState, type ProtectionInputs } from './protection-state.ts';
 
@@ -53,6 +54,22 @@ describe('health', () => {
     expect(healthcheck.exit).toBe(0);
     expect(healthcheck.text).toContain('! shop on r2: no backup yet; overdue from 2026-11-22T02:15:00Z on');
     expect(nagios.exit).toBe(1);
+  });
+
+  test('is good but warned of when the newest full backup is suspicious, until its size is accepted or another one is not', async () => {
+    const place = await placeWithBackup('2026-11-20T02:00:00Z');
+    const suspicions = [{ rule: 'size_change', message: '1 B is 99% less' }];
+    const { id } = await place.backup(at('2026-11-21T02:00:00Z'), { suspicions });
+    const { healthcheck, nagios } = await reports(place);
+    const sentence = `shop on r2: the newest backup, ${id}, is suspicious: 1 B is 99% less; nothing is pruned after it`;
+    expect(healthcheck).toMatchObject({ exit: 0, text: expect.stringContaining(`! ${sentence}`) as unknown });
+    expect(nagios).toMatchObject({ exit: 1, text: expect.stringContaining(`WARNING - ${sentence}`) as unknown });
+    await acceptSize(place.store, id, { acceptedAt: now });
+    expect((await reports(place)).nagios.exit).toBe(0);
+    const later = await place.backup(at('2026-11-21T03:00:00Z'), { suspicions });
+    expect((await reports(place)).nagios.text).toContain(later.id);
+    await place.backup(at('2026-11-21T04:00:00Z'));
+    expect((await reports(place)).nagios.exit).toBe(0);
   });
 
   test('is good but warned of when an attempt failed and the last good backup is fresh', async () => {

@@ -42,6 +42,7 @@ export function healthVerdict(state: ProtectionState, now: Date): HealthVerdict 
   ];
   const notes = [
     ...state.backups.filter((backup) => !isOverdue(backup, now)).flatMap((backup) => describeUnease(backup)),
+    ...state.backups.flatMap(describeSuspicion),
     ...state.storages.flatMap(({ storage, damagedManifests }) =>
       damagedManifests === 0
         ? []
@@ -172,6 +173,13 @@ function describeUnease(backup: BackupProtection): string[] {
       : `the newest backup is of ${time(backup.lastSuccess.startedAt)}`;
   const by = backup.expectation.kind === 'none' ? '' : `; overdue from ${time(backup.expectation.by)} on`;
   return [`${nameOf(backup)}: ${has}${by}${failure}`];
+}
+
+function describeSuspicion(backup: BackupProtection): string[] {
+  const { suspicion } = backup;
+  if (suspicion === undefined) return [];
+  const end = `nothing is pruned after it; if its size is right: pgark accept ${suspicion.id}`;
+  return [`${nameOf(backup)}: the newest backup, ${suspicion.id}, is suspicious: ${suspicion.why}; ${end}`];
 }
 
 function describeProbe({ kind, name, at, failure }: Probe, now: Date): string[] {

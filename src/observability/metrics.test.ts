@@ -35,6 +35,7 @@ describe('metrics', () => {
       `pgark_backup_last_duration_seconds{${shop}} 600`,
       `pgark_backup_last_size_bytes{${shop}} 100`,
       `pgark_backup_overdue{${shop}} 1`,
+      `pgark_backup_suspicious{${shop}} 0`,
       `pgark_backup_next_run_timestamp_seconds{${shop}} ${at('2026-11-22T02:00:00Z').getTime() / 1000}`,
       `pgark_storage_bytes{${shop}} 123`,
       `pgark_storage_backups{${shop}} 2`,

@@ -79,6 +79,11 @@ function families(state: ProtectionState, version: string): Family[] {
       (backup) => (backup.expectation.kind === 'none' ? undefined : Number(isOverdue(backup, now))),
     ),
     ofBackups(
+      'pgark_backup_suspicious',
+      '1 if the newest full backup has a suspicious size that nobody has accepted; else 0.',
+      ({ lastSuccess, suspicion }) => lastSuccess && Number(suspicion !== undefined),
+    ),
+    ofBackups(
       'pgark_backup_next_run_timestamp_seconds',
       'When the next backup is scheduled.',
       ({ nextRunAt }) => nextRunAt && seconds(nextRunAt.getTime()),

@@ -2,7 +2,7 @@ import { AHEAD_MS_MAX } from '../common/clock.ts';
 import type { BackupId } from '../repository/ids.ts';
 import { isStillRunning } from '../runs/is-still-running.ts';
 import type { RunKind, RunRecord } from '../runs/run-record.ts';
-import type { BackupFacts } from './backup-facts.ts';
+import { type BackupFacts, type SuspicionFacts, suspicionOf } from './backup-facts.ts';
 import { type DrillFacts, drillKey } from './drill-history.ts';
 import {
   ANY_DATABASE,
@@ -57,6 +57,8 @@ export interface BackupProtection extends BackupSeries {
   readonly lastSuccess: LastSuccess | undefined;
   /** The newest attempt that is over, however it ended. */
   readonly lastAttempt: LastAttempt | undefined;
+  /** Of the newest full backup, if it is suspicious and was not accepted. */
+  readonly suspicion: SuspicionFacts | undefined;
   readonly expectation: Expectation;
   /** As scheduled, without the jitter. */
   readonly nextRunAt: Date | undefined;
@@ -223,6 +225,7 @@ function protectionsIn(
         plan,
         backups,
         lastSuccess: lastSuccessOf(backups, inputs.now),
+        suspicion: suspicionOf(ofThePast(backups, inputs.now), history?.acceptedSizes),
         wantedSince: wantedSince({ source, failures, newestOfSource: newest.get(source), isDatabaseKnown, inputs }),
         failures,
         running: running.find((run) => isRunOf(run, series)),
@@ -239,6 +242,7 @@ function protectionsIn(
 interface Line extends ExpectedLine {
   readonly backups: readonly BackupFacts[];
   readonly lastSuccess: LastSuccess | undefined;
+  readonly suspicion: SuspicionFacts | undefined;
   readonly failures: Failures;
   readonly running: RunningRun | undefined;
   readonly lastDrill: DrillFacts | undefined;
@@ -313,11 +317,12 @@ function wantedSince(known: {
 }
 
 function protectionOf(line: Line, expectation: Expectation, now: Date, dueTimes: DueTimes): BackupProtection {
-  const { series, plan, backups, lastSuccess, failures, running, lastDrill } = line;
+  const { series, plan, backups, lastSuccess, suspicion, failures, running, lastDrill } = line;
   return {
     ...series,
     lastSuccess,
     lastAttempt: lastAttemptOf(lastSuccess, failures),
+    suspicion,
     expectation,
     nextRunAt: plan && nextRunOf(plan, lastSuccess, failures, now, dueTimes),
     running,

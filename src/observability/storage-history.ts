@@ -1,4 +1,5 @@
 import { isPgarkError } from '../common/errors.ts';
+import { readAcceptedSizes } from '../repository/accepted-sizes.ts';
 import type { RunId } from '../repository/ids.ts';
 import { type LeaseFact, leaseFacts } from '../repository/lease-facts.ts';
 import type { Repository } from '../repository/repository.ts';
@@ -32,6 +33,8 @@ export interface StorageHistory {
   /** By the manifest's key and etag: a manifest that did not change is not read again. */
   readonly backups: ReadonlyMap<string, BackupFacts>;
   readonly damagedManifests: number;
+  /** Ids of backups that were suspicious, and whose size somebody has called right. */
+  readonly acceptedSizes: ReadonlySet<string>;
   readonly tally: RunTally;
   /** The last drills that passed. */
   readonly drills: DrillHistory;
@@ -64,7 +67,9 @@ export async function readStorageHistory(repository: Repository, options: ReadHi
     oldestOpen === undefined
       ? []
       : await leaseFacts(repository.store, { ...call, since: new Date(oldestOpen), storeNow });
-  return { readAt: now, storeNow, backups, damagedManifests, ...runs, leases };
+  const isAnySuspicious = [...backups.values()].some(({ suspicion }) => suspicion !== undefined);
+  const acceptedSizes = isAnySuspicious ? await readAcceptedSizes(repository.store, call) : new Set<string>();
+  return { readAt: now, storeNow, backups, damagedManifests, acceptedSizes, ...runs, leases };
 }
 
 async function readBackups(

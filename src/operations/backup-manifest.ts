@@ -2,7 +2,13 @@ import type { Seal } from '../formats/sealed-object.ts';
 import type { ConnectionParameters } from '../postgres/client/connection-parameters.ts';
 import type { OwnProperties } from '../postgres/client/database-properties.ts';
 import type { RunId } from '../repository/ids.ts';
-import type { Manifest, ManifestObject, ManifestProperties } from '../repository/manifest.ts';
+import {
+  type Manifest,
+  type ManifestObject,
+  type ManifestProperties,
+  sizesOf,
+  type Suspicion,
+} from '../repository/manifest.ts';
 import { unreadFields } from '../repository/unread-tables.ts';
 import type { Preparation } from './backup-checks.ts';
 import type { BackupName, Dumped } from './backup-format.ts';
@@ -19,6 +25,8 @@ export interface ManifestFacts {
   readonly excludeTableData: readonly string[];
   readonly runId: RunId;
   readonly pgarkVersion: string;
+  /** Why a backup of so many bytes is suspicious where the manifest is to lie. */
+  readonly judgeSize: (plainBytes: number) => readonly Suspicion[];
 }
 
 /** What each destination has of its own. */
@@ -34,7 +42,7 @@ export interface DestinationFacts {
 export function makeManifest(facts: ManifestFacts, own: DestinationFacts): Manifest {
   const { server, database, properties, client } = facts.preparation;
   const { compression, sealer } = facts.seal;
-  return {
+  const manifest: Manifest = {
     layout: 1,
     id: facts.name.id,
     format: facts.format,
@@ -80,6 +88,8 @@ export function makeManifest(facts: ManifestFacts, own: DestinationFacts): Manif
     ...unreadFields(facts.preparation.unread ?? [], sealer !== undefined),
     pgarkVersion: facts.pgarkVersion,
   };
+  const suspicions = facts.judgeSize(sizesOf(manifest).plainBytes);
+  return suspicions.length === 0 ? manifest : { ...manifest, suspicions: [...suspicions] };
 }
 
 /** Settings and comment are free text of the user's: not for the open part of an encrypted backup. */

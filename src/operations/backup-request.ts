@@ -6,6 +6,7 @@ import type { Preparation } from './backup-checks.ts';
 import type { BackupDestination, DestinationOutcome } from './backup-destination.ts';
 import type { CheckedDestination } from './backup-group.ts';
 import type { IncrementalRequest } from './incremental-base.ts';
+import type { SizeExpectation } from './size-judge.ts';
 
 export interface BackupRequest {
   /** Name of the configured source; the folder of its manifests. */
@@ -32,6 +33,8 @@ export interface BackupRequest {
   readonly rateBytesPerSecondMax?: number | undefined;
   /** Only what was changed since an earlier one, where that is possible. For format physical. Default: all. */
   readonly incremental?: IncrementalRequest | undefined;
+  /** What size it is to have; a full backup of another one is committed as suspicious. Default: any. */
+  readonly sizeExpected?: SizeExpectation | undefined;
   readonly leaseTermMs: number;
   /** Read each stored object back and compare its digest before the commit. */
   readonly readBack: boolean;

@@ -5,7 +5,7 @@ import type { Span, SpanFacts } from '../common/tracer.ts';
 import type { DatabaseLock } from '../postgres/client/advisory-lock.ts';
 import { describeConnection } from '../postgres/client/connection-parameters.ts';
 import { makeBackupId } from '../repository/ids.ts';
-import { type Manifest, sizesOf } from '../repository/manifest.ts';
+import { describeSuspicions, type Manifest, sizesOf } from '../repository/manifest.ts';
 import type { RunResult } from '../runs/record-keeper.ts';
 import { asRunError, runSpread, type SpreadRun } from '../runs/run.ts';
 import type { BackupDestination, DestinationOutcome, DestinationRun } from './backup-destination.ts';
@@ -20,6 +20,7 @@ import type { BackupOutcome, BackupRequest } from './backup-request.ts';
 import { GroupSink } from './backup-sink.ts';
 import type { OperationContext } from './context.ts';
 import { OtherLogError, warnOfFull } from './incremental-base.ts';
+import { SizeJudge } from './size-judge.ts';
 import { STALL_MS, StallWatch } from './stall-watch.ts';
 import { withinStall } from './within-stall.ts';
 
@@ -167,19 +168,22 @@ async function backUp(work: Work, prepared: PreparedBackup): Promise<{ value: Ba
     lock.lost.addEventListener('abort', () => void stop().catch(() => undefined), { once: true });
     const { host, port } = connection;
     const { systemIdentifier } = prepared.preparation.server;
-    const now = { source, database: connection.database, server: { host, port, systemIdentifier } };
+    const { database } = connection;
+    const judge = new SizeJudge(request.sizeExpected ?? {}, { source, database, format: work.format.name });
+    const now = { source, database, server: { host, port, systemIdentifier } };
     // None of them depends on another: what a distant store takes for them is waiting.
     const [name] = await allOf([
       chooseName(work, prepared.preparation),
       run.span.span('sweep', {}, () => group.each((destination) => destination.sweep())),
       group.each((destination) => destination.warnOfOtherServer(now)),
+      group.each((destination) => recallSize(destination, judge, context)),
     ]);
     await group.each((destination) => destination.begin(name, { source, connection }));
     run.logger.info('dump.started', `dumping ${connection.database} to ${name.key}`, {
       backupId: name.id,
       key: name.key,
     });
-    await run.span.span('dump', {}, (span) => dumpInto(work, { name, prepared, lock, span }));
+    await run.span.span('dump', {}, (span) => dumpInto(work, { name, prepared, lock, judge, span }));
   } finally {
     over.abort();
     await group.settled();
@@ -232,6 +236,7 @@ interface DumpFacts {
   readonly name: BackupName;
   readonly prepared: PreparedBackup;
   readonly lock: DatabaseLock;
+  readonly judge: SizeJudge;
   readonly span: Span;
 }
 
@@ -240,7 +245,7 @@ async function commitIn(
   destination: DestinationRun,
   put: () => Promise<StoredFile>,
   { request, format, context, run, group }: Work,
-  { name, prepared, lock, span }: DumpFacts,
+  { name, prepared, lock, judge, span }: DumpFacts,
   recorded: Dumped['recorded'],
 ): Promise<void> {
   const { source, connection, seal, excludeTableData } = request;
@@ -255,6 +260,7 @@ async function commitIn(
     excludeTableData,
     runId: run.id,
     pgarkVersion: context.pgarkVersion,
+    judgeSize: (plainBytes) => judge.judge(destination.name, name.id, plainBytes),
   };
   const place = placeOf(destination);
   await span.span('upload', place, async (upload) => {
@@ -273,7 +279,23 @@ async function commitIn(
     plainBytes,
     confirmedBy: manifest.objects[0]?.confirmedBy,
   });
+  warnOfSize(run, destination, manifest);
   group.succeed(destination, manifest, resultOf(manifest));
+}
+
+function recallSize(destination: DestinationRun, judge: SizeJudge, { clock }: OperationContext): Promise<void> {
+  const { name, repository } = destination;
+  return destination.work((_store, signal) => judge.recall(name, repository, { clock, signal }));
+}
+
+function warnOfSize({ logger }: SpreadRun, { name, store }: DestinationRun, manifest: Manifest): void {
+  const why = describeSuspicions(manifest);
+  if (why === undefined) return;
+  logger.warning(
+    'backup.suspicious',
+    `the backup ${manifest.id} in ${store.location} is suspicious: ${why}. It is kept, and nothing is pruned after it; if its size is right, say so: pgark accept ${manifest.id}`,
+    { backupId: manifest.id, storage: name },
+  );
 }
 
 function placeOf({ name, store }: DestinationRun): SpanFacts {
@@ -282,7 +304,9 @@ function placeOf({ name, store }: DestinationRun): SpanFacts {
 
 function resultOf(manifest: Manifest): RunResult {
   const { storedBytes, plainBytes } = sizesOf(manifest);
-  return { backupId: manifest.id, storedBytes, plainBytes, durationMs: durationOf(manifest) };
+  const suspicious = describeSuspicions(manifest);
+  const durationMs = durationOf(manifest);
+  return { backupId: manifest.id, storedBytes, plainBytes, durationMs, ...(suspicious && { suspicious }) };
 }
 
 function durationOf(manifest: Manifest): number {

@@ -1,4 +1,5 @@
 import { type ForeignName, looksLikeDump, readForeignName } from '../formats/plain/foreign-names.ts';
+import { suspiciousAmong } from '../repository/accepted-sizes.ts';
 import { type GlobalsRecord, listGlobals } from '../repository/globals.ts';
 import { IntentLog } from '../repository/intents.ts';
 import type { Manifest } from '../repository/manifest.ts';
@@ -21,6 +22,8 @@ export type ForeignDump = ForeignObject & ForeignName;
 interface ListedBackup {
   readonly manifest: Manifest;
   readonly pinned: boolean;
+  /** Suspicious, and not accepted. */
+  readonly isSuspicious: boolean;
   /** What came of the last verification and the last drill of it. */
   readonly proofs: Proofs;
 }
@@ -76,11 +79,13 @@ export async function list(
   const backups = all.manifests.filter(matches);
   const sources = new Set(backups.map(({ source }) => source));
   const proofs = await newestProofs(store, backups, context);
+  const suspicious = await suspiciousAmong(store, backups, options);
   const everything = filter.source === undefined && filter.database === undefined;
   return {
     backups: backups.map((manifest) => ({
       manifest,
       pinned: pins.has(manifest.id),
+      isSuspicious: suspicious.has(manifest.id),
       proofs: proofs.get(manifest.id) ?? {},
     })),
     globals: globals.records.filter(({ source }) => everything || sources.has(source)),

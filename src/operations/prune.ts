@@ -1,5 +1,6 @@
 import { messageOf } from '../common/errors.ts';
 import { allOf } from '../common/in-parallel.ts';
+import { suspiciousAmong } from '../repository/accepted-sizes.ts';
 import { type GlobalsRecord, removeGlobals } from '../repository/globals.ts';
 import { type BackupKind, kindOfId } from '../repository/ids.ts';
 import { Leases } from '../repository/leases.ts';
@@ -220,9 +221,15 @@ async function planFor(
     if (first === undefined) continue;
     const policy = request.policyOf(first.source, first.database.name, kindOfId(first.id));
     if (policy === undefined) continue;
-    const proofs = await newestProofs(repository.store, group, context);
+    const [proofs, suspicious] = await allOf([
+      newestProofs(repository.store, group, context),
+      suspiciousAmong(repository.store, group, { signal }),
+    ]);
     const plan = planRetention(
-      group.map((manifest) => retainable(manifest, pins, proofs.get(manifest.id) ?? {})),
+      group.map((manifest) => ({
+        ...retainable(manifest, pins, proofs.get(manifest.id) ?? {}),
+        isSuspicious: suspicious.has(manifest.id),
+      })),
       policy,
       now,
       { timezone: request.timezone },

@@ -48,6 +48,8 @@ export const keys = {
     `${keys.proofsOf(source, database, id)}${at.toISOString()}${kind === 'drill' ? DRILL : ''}.json`,
   pinsPrefix: `${STATE_PREFIX}pins/`,
   pin: (id: BackupId): ObjectKey => `${STATE_PREFIX}pins/${id}.json`,
+  acceptedSizesPrefix: `${STATE_PREFIX}accepted/`,
+  acceptedSize: (id: BackupId): ObjectKey => `${STATE_PREFIX}accepted/${id}.json`,
   archivePrefix: (source: string, id: BackupId): string => `${encodeName(source)}/archive/${id}/`,
   basePrefix: (source: string, id: BackupId): string => `${encodeName(source)}/base/${id}/`,
   /** Without the endings of compression and encryption. */

@@ -143,6 +143,8 @@ const manifestSchema = z.object({
   unreadableCount: bytesCount.optional(),
   /** The encrypted object that holds whatever names tables, where encryption is on. */
   companion: storedObject.optional(),
+  /** Why its size is suspicious, if it was when it was made: by which rule of the configuration, in words. */
+  suspicions: z.array(z.object({ rule: z.string(), message: z.string() })).optional(),
   evidence: z
     .object({ tables: z.array(z.object({ table: z.string(), rows: bytesCount, hash: z.string().optional() })) })
     .optional(),
@@ -153,6 +155,7 @@ const manifestSchema = z.object({
 export type Manifest = z.infer<typeof manifestSchema>;
 export type ManifestProperties = z.infer<typeof properties>;
 export type ManifestObject = z.infer<typeof storedObject>;
+export type Suspicion = NonNullable<Manifest['suspicions']>[number];
 
 /** Backups that follow one another have the same: those of one kind, of one database of a source. */
 export function seriesOf(manifest: Pick<Manifest, 'id' | 'source' | 'database'>): string {
@@ -176,6 +179,11 @@ export function sizesOf(manifest: Manifest): { readonly storedBytes: number; rea
     storedBytes: objects.reduce((sum, object) => sum + object.storedBytes, 0),
     plainBytes: objects.reduce((sum, object) => sum + object.plainBytes, 0),
   };
+}
+
+/** Why it is suspicious, in one sentence; undefined for one that is not. */
+export function describeSuspicions({ suspicions = [] }: Pick<Manifest, 'suspicions'>): string | undefined {
+  return suspicions.length === 0 ? undefined : suspicions.map(({ message }) => message).join('; ');
 }
 
 export function serialiseManifest(manifest: Manifest): Uint8Array {

@@ -62,6 +62,7 @@ export async function finishRemoval(
     }
   }
   await removeProofs(repository, manifest, call);
+  if (manifest.suspicions !== undefined) await store.delete(keys.acceptedSize(id), call);
   await store.delete(keys.deleted(id), call);
   return { objectsDeleted, bytesDeleted, foreign };
 }

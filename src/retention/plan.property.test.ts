@@ -88,6 +88,46 @@ function expectSound(backups: readonly RetainableBackup[], policy: RetentionPoli
   expect(mustStay.filter((id) => removed.has(id))).toEqual([]);
 }
 
+/** Some of the rows called suspicious. */
+const doubtfulArbitrary = fc
+  .tuple(backupsArbitrary, fc.array(fc.boolean(), { minLength: 40, maxLength: 40 }))
+  .map(([backups, marks]) => backups.map((backup, index) => ({ ...backup, isSuspicious: marks[index] === true })));
+
+describe('every plan over some that are suspicious', () => {
+  test('removes nothing that would stay if these were not there, nor anything that would stay if they were not suspicious', () => {
+    fc.assert(
+      fc.property(doubtfulArbitrary, policyArbitrary, (backups, policy) => {
+        const removed = planRetention(backups, policy, now).remove.map(({ id }) => id);
+        const doubtful = new Set(backups.filter(({ isSuspicious }) => isSuspicious).map(({ id }) => id));
+        for (let before = -1; before < doubtful.size; ) {
+          before = doubtful.size;
+          for (const { id, parents } of backups) if (parents.some((parent) => doubtful.has(parent))) doubtful.add(id);
+        }
+        const trusted = backups.filter(({ id }) => !doubtful.has(id));
+        const stays = planRetention(trusted, policy, now).keep.map(({ id }) => id);
+        const unmarked = backups.map((backup) => ({ ...backup, isSuspicious: false }));
+        stays.push(...planRetention(unmarked, policy, now).keep.map(({ id }) => id));
+        expect(stays.filter((id) => removed.includes(id))).toEqual([]);
+        // And no more than that stays.
+        expect(removed).toHaveLength(backups.length - new Set(stays).size);
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  test('is sound, and leaves what loses nothing more when it is planned again', () => {
+    fc.assert(
+      fc.property(doubtfulArbitrary, policyArbitrary, (backups, policy) => {
+        const plan = planRetention(backups, policy, now);
+        expectSound(backups, policy, plan);
+        const left = backups.filter((backup) => plan.keep.some((entry) => entry.id === backup.id));
+        expect(planRetention(left, policy, now).remove).toEqual([]);
+      }),
+      { numRuns: 500 },
+    );
+  });
+});
+
 describe('every plan', () => {
   test('keeps the newest, the minimum, the last proven and drilled, pinned and needed ones, whatever the policy', () => {
     fc.assert(

@@ -55,6 +55,19 @@ describe('planning retention', () => {
     expect(keptIds(old, { keep: { withinMs: 7 * DAY_MS } })).toEqual(['d3', 'd2', 'd1']);
   });
 
+  test('suspicious ones push out none, nor do those that were built on them, and they go when their time has come', () => {
+    const keepTwo = { keep: { last: 2 }, minBackups: 1 };
+    const [first, second, third, fourth, ...rest] = daily(7);
+    if (first === undefined || second === undefined || third === undefined || fourth === undefined) throw new Error();
+    const suspicious = { ...third, isSuspicious: true };
+    const built = { ...second, parents: [third.id] };
+    const oldSuspicious = rest.map((row, index) => ({ ...row, isSuspicious: index === 0 }));
+    const rows = [first, built, suspicious, fourth, ...oldSuspicious];
+    // d3 is needed by d2; of what is trusted the two newest are d1 and d4; d5 was suspicious, and is older than both.
+    expect(keptIds(rows, keepTwo)).toEqual(['d4', 'd3', 'd2', 'd1']);
+    expect(keptIds([first, built, third, fourth, ...rest], keepTwo)).toEqual(['d3', 'd2', 'd1']);
+  });
+
   test('the newest stays even with a minimum of 0', () => {
     expect(keptIds(daily(5), { keep: { withinMs: 1 }, minBackups: 0 })).toEqual(['d1']);
   });

@@ -29,6 +29,8 @@ export interface RetainableBackup {
   readonly takenAt: Date;
   readonly bytes: number;
   readonly pinned: boolean;
+  /** It may hold less than it should: it takes no other one's place. So does what depends on it. Default: false. */
+  readonly isSuspicious?: boolean;
   /** Ids of the backups without which this one cannot be restored. */
   readonly parents: readonly string[];
   /** When a verification or drill last proved that it restores. */
@@ -92,6 +94,9 @@ type Reasons = Map<RetainableBackup, Set<KeepReason>>;
  * Decides which of the committed backups given may go. Pure: the same rows, in any order, give the same plan; what a
  * plan leaves, planned again at the same `now`, loses nothing more. `timezone` (IANA, default UTC) is the calendar of the
  * hourly to yearly rules. Errors: `config-invalid` for a policy or time zone that makes no sense.
+ *
+ * Where some are suspicious, what stays is what the policy keeps of all, and what it would keep if these were not there: they
+ * push out none, and go when their time has come. `maxTotalBytes` holds for each of the two by itself.
  */
 export function planRetention(
   backups: readonly RetainableBackup[],
@@ -101,6 +106,32 @@ export function planRetention(
 ): RetentionPlan {
   checkPolicy(policy);
   const periodOf = periodsIn(options.timezone ?? 'UTC');
+  const { reasons, overTotal } = reasonsToKeep(backups, policy, now, periodOf);
+  const trusted = withoutSuspicious(backups);
+  if (trusted.length < backups.length) {
+    const alone = reasonsToKeep(trusted, policy, now, periodOf);
+    for (const [backup, rules] of alone.reasons) addReasons(reasons, backup, rules);
+  }
+  const ordered = [...backups].sort((a, b) => newestFirst(b, a));
+  const removed = ordered.filter((backup) => !reasons.has(backup));
+  return {
+    keep: ordered
+      .filter((backup) => reasons.has(backup))
+      .map((backup) => ({ ...plannedOf(backup), reasons: [...(reasons.get(backup) ?? [])] })),
+    remove: dependentsFirst(removed).map((backup) => ({
+      ...plannedOf(backup),
+      reason: overTotal.has(backup) ? 'over-total-bytes' : 'expired',
+    })),
+  };
+}
+
+/** Why those stay that do, and which ones only `maxTotalBytes` lets go. */
+function reasonsToKeep(
+  backups: readonly RetainableBackup[],
+  policy: RetentionPolicy,
+  now: Date,
+  periodOf: PeriodOf,
+): { readonly reasons: Reasons; readonly overTotal: ReadonlySet<RetainableBackup> } {
   const byId = Map.groupBy(backups, (backup) => backup.id);
   const reasons: Reasons = new Map();
   const overTotal = new Set<RetainableBackup>();
@@ -127,17 +158,17 @@ export function planRetention(
   for (const backup of withAncestors(reasons.keys(), byId)) {
     if (!reasons.has(backup)) addReasons(reasons, backup, ['needed']);
   }
-  const ordered = [...backups].sort((a, b) => newestFirst(b, a));
-  const removed = ordered.filter((backup) => !reasons.has(backup));
-  return {
-    keep: ordered
-      .filter((backup) => reasons.has(backup))
-      .map((backup) => ({ ...plannedOf(backup), reasons: [...(reasons.get(backup) ?? [])] })),
-    remove: dependentsFirst(removed).map((backup) => ({
-      ...plannedOf(backup),
-      reason: overTotal.has(backup) ? 'over-total-bytes' : 'expired',
-    })),
-  };
+  return { reasons, overTotal };
+}
+
+/** What depends on a suspicious one is left out with it. */
+function withoutSuspicious(backups: readonly RetainableBackup[]): readonly RetainableBackup[] {
+  const doubtful = new Set(backups.filter(({ isSuspicious }) => isSuspicious === true).map(({ id }) => id));
+  for (let before = -1; before < doubtful.size; ) {
+    before = doubtful.size;
+    for (const { id, parents } of backups) if (parents.some((parent) => doubtful.has(parent))) doubtful.add(id);
+  }
+  return backups.filter(({ id }) => !doubtful.has(id));
 }
 
 /** A database of which a plan removes more than half of what is there. */

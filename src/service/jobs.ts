@@ -165,8 +165,6 @@ function unusedSettings(source: SourceConfig): readonly string[] {
   const isSet = {
     'hooks.before_restore': (source.hooks?.beforeRestore.length ?? 0) > 0,
     'hooks.after_restore': (source.hooks?.afterRestore.length ?? 0) > 0,
-    'expect.min_size': source.expect?.minSizeBytes !== undefined,
-    'expect.size_change': source.expect?.sizeChangeRatio !== undefined,
   };
   return Object.entries(isSet).flatMap(([setting, set]) => (set ? [setting] : []));
 }

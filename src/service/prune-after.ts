@@ -1,9 +1,27 @@
 import { formatBytes } from '../common/bytes.ts';
 import { asPgarkError } from '../common/errors.ts';
+import type { Logger } from '../common/log.ts';
+import type { BackupOutcome } from '../operations/backup.ts';
 import { prune } from '../operations/prune.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { JobResult } from './job-report.ts';
 import type { DatabaseRequest, JobWorld } from './run-job.ts';
+
+/**
+ * Whether backups may be deleted now that there is this new one. If it is suspicious in any of its storages, none are in any of
+ * them: all of them hold the same, and the one may know better than another.
+ */
+export function mayPruneAfter(outcome: BackupOutcome, { job, retention }: DatabaseRequest, logger: Logger): boolean {
+  if (outcome.kind !== 'committed') return false;
+  const suspicious = outcome.destinations.find(({ manifest }) => manifest?.suspicions !== undefined)?.manifest;
+  if (suspicious === undefined) return true;
+  const { id, database } = suspicious;
+  if (retention !== undefined) {
+    const filter = { source: job.source.name, database: database.name };
+    logger.info('prune.skipped', `old backups are left as they are: the new one, ${id}, is suspicious`, filter);
+  }
+  return false;
+}
 
 /** Retention never makes a good backup a failed one: what goes wrong here is a warning. */
 export async function pruneAfter(

@@ -18,6 +18,8 @@ export interface BackupReport {
   /** Of the backup that was committed. */
   readonly backupId?: string | undefined;
   readonly storedBytes?: number | undefined;
+  /** Of a full backup that was committed: why it is suspicious, empty if it is not. */
+  readonly suspicions?: readonly string[] | undefined;
   /** Why there is no backup at this destination. */
   readonly error?: PgarkError | undefined;
   /** When the newest backup that is there was made. Absent: it is looked for in the storage, if it matters. */
@@ -94,7 +96,29 @@ export function backupEvents(config: Config, reports: readonly BackupReport[]): 
   const prunes = told.flatMap(({ pruned, ...report }) =>
     pruned === undefined ? [] : [{ ...report, error: pruned.error }],
   );
-  return [...[...runs.values()].flatMap((run) => eventsOfRun(config, run)), ...pruneEvents(prunes)];
+  return [
+    ...[...runs.values()].flatMap((run) => eventsOfRun(config, run)),
+    ...told.flatMap(sizeEvents),
+    ...pruneEvents(prunes),
+  ];
+}
+
+/** A suspicious backup is a problem until there is one of the same job that is not. */
+function sizeEvents(report: BackupReport): readonly NotificationEvent[] {
+  const { source, database, job, storage, runId, endedAt: at, backupId, suspicions } = report;
+  if (suspicions === undefined || backupId === undefined) return [];
+  const about = {
+    at,
+    source,
+    ...(database === undefined ? {} : { database }),
+    job,
+    storage,
+    ...(runId === undefined ? {} : { runId }),
+  };
+  if (suspicions.length === 0) return [{ ...about, event: 'resolved', of: 'suspicious' }];
+  const hint = `look at what it holds: pgark show ${backupId}. If its size is right, say so: pgark accept ${backupId}`;
+  const error = { code: 'suspicious-size', message: suspicions.join('; '), hint };
+  return [{ ...about, event: 'suspicious', error, backupId }];
 }
 
 function eventsOfRun(config: Config, reports: readonly BackupReport[]): readonly NotificationEvent[] {

@@ -13,7 +13,7 @@ import { type HookFacts, type HookMoment, runHooks } from './hooks.ts';
 import { type JobOutcome, type JobReport, type JobResult, stateOf } from './job-report.ts';
 import { type Job, templateOf } from './jobs.ts';
 import { LogExcerpt } from './log-excerpt.ts';
-import { pruneAfter } from './prune-after.ts';
+import { mayPruneAfter, pruneAfter } from './prune-after.ts';
 import { type RunListener, tellEnded, tellStarted } from './run-listener.ts';
 import type { RunProgress } from './run-progress.ts';
 import type { Adapters, Stores } from './stores.ts';
@@ -325,6 +325,7 @@ async function backUpTo(
         incremental: settings.incremental
           ? { from: request.from, fullEvery: settings.fullEvery, keys: world.config.decryptionKeys }
           : undefined,
+        sizeExpected: { minBytes: source.expect?.minSizeBytes, changeRatioMax: source.expect?.sizeChangeRatio },
         leaseTermMs: world.config.leaseTermMs,
         readBack: request.readBack,
         dryRun: request.dryRun,
@@ -338,12 +339,13 @@ async function backUpTo(
     return destinations.map((destination) => failed(destination, errors.get(destination.name) ?? asPgarkError(error)));
   }
   const results: JobResult[] = [];
+  const isTrusted = mayPruneAfter(outcome, request, world.context.logger);
   for (const destination of destinations) {
     const { name, store } = destination;
     const done = outcomeIn(name, outcome);
     if (done instanceof PgarkError) results.push(failed(destination, done));
     else {
-      const pruned = done.kind === 'committed' ? await pruneAfter(store, request, world) : undefined;
+      const pruned = isTrusted && done.kind === 'committed' ? await pruneAfter(store, request, world) : undefined;
       results.push({ ...resultIn(name, store, request), outcome: done, error: undefined, pruned });
     }
   }

@@ -7,7 +7,8 @@ import type { BackupReport } from './reports.ts';
 import { GLOBALS } from './run-job.ts';
 import type { RunListener } from './run-listener.ts';
 import type { Teller } from './tell.ts';
-import { sizesOf } from '../repository/manifest.ts';
+import { isIncrementalId } from '../repository/ids.ts';
+import { type Manifest, sizesOf } from '../repository/manifest.ts';
 
 /** Tells the channels of the configuration of each run of a job, whoever started it. */
 export function runTeller(config: Config, teller: Teller, now: () => Date): RunListener {
@@ -53,8 +54,14 @@ function reportsOf(report: JobReport): readonly BackupReport[] {
       nextTryAt: failures.includes(result) ? undefined : nextTryAt,
       backupId: manifest?.id,
       storedBytes: manifest && sizesOf(manifest).storedBytes,
+      suspicions: manifest && suspicionsIn(manifest),
     };
   });
+}
+
+/** An incremental backup says nothing of the size that full ones have. */
+function suspicionsIn({ id, suspicions = [] }: Manifest): readonly string[] | undefined {
+  return isIncrementalId(id) ? undefined : suspicions.map(({ message }) => message);
 }
 
 /** Globals that were stored are told of only where their failure was. */

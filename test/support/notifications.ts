@@ -93,6 +93,17 @@ export const sampleMessages = {
     event: 'prune_refused',
     error: refusalOf({ source: 'shop', database: 'shop', removeCount: 12, totalCount: 14 }),
   },
+  suspicious: {
+    ...about,
+    event: 'suspicious',
+    backupId: '20261120T015700Z-pp7k2m4',
+    error: {
+      code: 'suspicious-size',
+      message:
+        '3.0 MiB before compression and encryption is 75% less than the 12.0 MiB of 20261119T015700Z-pabcdef, and expect.size_change allows 40%',
+      hint: 'look at what it holds: pgark show 20261120T015700Z-pp7k2m4. If its size is right, say so: pgark accept 20261120T015700Z-pp7k2m4',
+    },
+  },
   wal_gap: {
     at,
     source: 'shop',

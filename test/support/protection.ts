@@ -56,13 +56,16 @@ export class HistoryPlace {
       database?: string;
       format?: Manifest['format'];
       storeTime?: Date;
+      suspicions?: Manifest['suspicions'];
     } = {},
   ): Promise<Manifest> {
     const { minutes = 10, bytes = 1_000, source = 'shop', database = 'shop', format = 'plain' } = said;
     const endedAt = new Date(startedAt.getTime() + minutes * 60_000);
     const record = await this.run('succeeded', startedAt, endedAt, { source, database, format });
     const manifest = manifestOf({ startedAt, endedAt, bytes, source, database, format, runId: record.id });
-    const made = { ...manifest, storeTime: (said.storeTime ?? endedAt).toISOString() };
+    const { suspicions } = said;
+    const storeTime = (said.storeTime ?? endedAt).toISOString();
+    const made = { ...manifest, storeTime, ...(suspicions && { suspicions }) };
     await this.repository.commit(made);
     return made;
   }
