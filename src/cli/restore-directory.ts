@@ -28,6 +28,7 @@ const FITTING: ReadonlySet<string> = new Set([
   'identity',
   'passphraseFile',
   'storage',
+  'hooks',
   'plan',
 ]);
 
@@ -55,7 +56,7 @@ export function refuseOptionsOfDirectories(options: Options): void {
 export async function restoreIntoDirectory(
   run: CommandRun,
   config: Config,
-  found: Pick<DirectoryRestoreRequest, 'store' | 'filter' | 'selector' | 'keys'>,
+  found: Pick<DirectoryRestoreRequest, 'store' | 'filter' | 'selector' | 'keys' | 'around'>,
   directory: string,
   options: Options,
 ): Promise<void> {

@@ -6,10 +6,12 @@ import { Secret } from '../common/secret.ts';
 import type { Config, SourceConfig } from '../config/model.ts';
 import type { BackupSelector } from '../operations/find-backup.ts';
 import { describeServer } from '../operations/other-server.ts';
+import type { AroundRestore } from '../operations/restore-around.ts';
 import type { RestoreOutcome } from '../operations/restore.ts';
 import type { DecryptionKeys } from '../pipeline/encryption/sealer.ts';
 import type { BackupFilter } from '../repository/repository.ts';
-import { action, chooseStorage, type CliWorld, findSource } from './command.ts';
+import { restoreHooks } from '../service/restore-hooks.ts';
+import { action, chooseStorage, type CliWorld, type CommandRun, findSource } from './command.ts';
 import { addExamples } from './help.ts';
 import { manifestJson } from './json.ts';
 import { filterFor, filterOfSource } from './list.ts';
@@ -79,6 +81,7 @@ export function registerRestore(program: Command, world: CliWorld): void {
     .option('--no-analyze', 'do not gather statistics at the end')
     .option('--storage <name>', 'the storage to restore from')
     .option('--foreign', 'latest and --at mean dumps that other tools left in the storage')
+    .option('--no-hooks', 'do not run the hooks that the configuration has for restores')
     .option('--plan', 'say what would be done, then stop');
   addExamples(command, [
     ['pgark restore latest --to-db shop_copy', 'into a new database beside the configured one'],
@@ -97,9 +100,10 @@ export function registerRestore(program: Command, world: CliWorld): void {
     const config = await run.config(needsDatabase ? ['database', 'storage'] : ['storage']);
     const storage = chooseStorage(config, text(options.storage));
     const { source, isNamed, filter, selector } = choose(config, args, options);
+    const around = options.hooks === false ? undefined : hooksOf(run, config, storage.name, source, options);
     if (typeof options.toDir === 'string') {
       const keys = await keysOf(config, options);
-      const found = { store: await run.open(storage, config), filter, selector, keys };
+      const found = { store: await run.open(storage, config), filter, selector, keys, around };
       const verifyFirst = explicitVerifyFirst(command, options);
       return restoreIntoDirectory(run, config, found, options.toDir, {
         ...options,
@@ -117,6 +121,7 @@ export function registerRestore(program: Command, world: CliWorld): void {
       verifyRows: options.verify === true,
       analyse: options.analyze !== false,
       planOnly: options.plan === true,
+      around,
     };
     const from = { store: await run.open(storage, config), filter, selector, keys: await keysOf(config, options) };
     if (typeof options.database === 'string') {
@@ -174,6 +179,20 @@ function checkUsage(args: readonly string[], options: Options): void {
   if (options.dropOld === true && options.clean === true) {
     throw new PgarkError('usage', '--clean empties the database itself, so there is no old one for --drop-old to drop');
   }
+}
+
+/** A dump of another tool is of the source on whose server it is loaded, unless a URL leads elsewhere. */
+function hooksOf(
+  run: CommandRun,
+  config: Config,
+  storage: string,
+  source: SourceConfig | undefined,
+  { toUrl }: Options,
+): AroundRestore {
+  const { clock, logger, signal } = run.context(config);
+  const sourceOfForeign = toUrl === undefined ? source : undefined;
+  const { environment } = run.world;
+  return restoreHooks({ config, storage, sourceOfForeign }, { clock, logger, signal, environment });
 }
 
 interface Choice {

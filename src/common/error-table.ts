@@ -276,7 +276,7 @@ export const errorTable = {
   },
   'hook-failed': {
     exit: 1,
-    meaning: 'A program that is configured to run before or after a backup failed, or took too long.',
+    meaning: 'A program that is configured to run before or after a backup or a restore failed, or took too long.',
     remedy: 'run the program by hand; with on_error: warn its failure stops nothing',
   },
   'archive-unsupported': {

@@ -212,8 +212,8 @@ const hooks = z.array(hook).optional();
 export const hooksSection = strict({
   before_backup: hooks.describe('Run before a backup.'),
   after_backup: hooks.describe('Run after a backup, whatever came of it.'),
-  before_restore: hooks.describe('Run before a restore.'),
-  after_restore: hooks.describe('Run after a restore.'),
+  before_restore: hooks.describe('Run right before a restore touches its target.'),
+  after_restore: hooks.describe('Run after a restore that had begun, whatever came of it.'),
 }).transform((all) => ({
   beforeBackup: all.before_backup ?? [],
   afterBackup: all.after_backup ?? [],

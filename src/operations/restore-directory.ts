@@ -22,6 +22,7 @@ import type { ObjectStore } from '../storage/object-store.ts';
 import type { OperationContext } from './context.ts';
 import { type BackupSelector, findBackup } from './find-backup.ts';
 import { describeStop } from './recovery/describe-plan.ts';
+import { type AroundRestore, type RestoreFacts, surrounded } from './restore-around.ts';
 import { goesBeyondBase, planRecovery, type RecoveryPlan } from './recovery/plan-recovery.ts';
 import { checkWal, prepareFetching, type TablespacePaths } from './recovery/recover-directory.ts';
 import { findServerToStart, startRecovered, type StartRequest } from './recovery/start-recovered.ts';
@@ -40,6 +41,8 @@ export interface DirectoryRestoreRequest extends TablespacePaths {
   readonly mappings: readonly TablespaceMapping[];
   /** What a restore that was killed has left in the directory, or where a tablespace goes, is removed. Default: it is refused. */
   readonly replacesUnfinished?: boolean | undefined;
+  /** Asked before the directory is touched, and told after. Default: nobody. */
+  readonly around?: AroundRestore | undefined;
   /** Find, check, say what would be done, and stop. */
   readonly planOnly: boolean;
   /** Up to where the server recovers, by WAL that is archived. Default: to the end of the backup. */
@@ -103,11 +106,11 @@ export async function restoreDirectoryWithin(
   context: OperationContext,
 ): Promise<{ readonly value: DirectoryRestoreOutcome; readonly result: RunResult }> {
   const { store, keys, planOnly } = request;
-  const { signal, onProgress } = context;
+  const { signal } = context;
   const startedMs = context.clock.monotonicMs();
   const access = { store, keys, signal };
   const checked = await run.span.span('checks', {}, () => check(request, access, context));
-  const { manifest, objects, parents, target, span, recovery, binDir } = checked;
+  const { manifest, target, recovery } = checked;
   const { directory } = target;
   const warnings = [...(recovery?.warnings ?? [])];
   for (const words of warnings) run.logger.warning('restore.timeline', words);
@@ -122,8 +125,44 @@ export async function restoreDirectoryWithin(
   });
   if (planOnly) return { value: outcome({ done: false, isOfRoot: false }), result: {} };
   await run.open();
-  const { allowsTablespacePaths = false } = request;
   const changes = await run.span.span('check WAL', {}, () => checkWalFirst(request, checked, access));
+  const facts: RestoreFacts = {
+    runId: run.id,
+    source: manifest.source,
+    backupId: manifest.id,
+    database: undefined,
+    target: { kind: 'directory', directory },
+  };
+  const { isOfRoot, started } = await surrounded(request.around, facts, signal, async (begin) => {
+    await begin();
+    return makeDirectory(request, { ...checked, changes }, run, context);
+  });
+  // One that nobody else reaches is gone before anybody could turn them on.
+  if (request.start?.privateIn === undefined && (await mayHaveSubscriptions(directory))) {
+    warnings.push(SUBSCRIPTIONS_WAIT);
+    run.logger.warning('restore.subscriptions_wait', SUBSCRIPTIONS_WAIT);
+  }
+  const done = outcome({ done: true, isOfRoot: isOfRoot && started === undefined, started });
+  run.logger.success('restore.done', `restored ${manifest.id} into ${directory}`, {
+    backup: manifest.id,
+    directory,
+    durationMs: done.durationMs,
+  });
+  return { value: done, result: { backup: manifest.id, durationMs: done.durationMs } };
+}
+
+/** Unpacks what was checked, makes it ready to recover, and starts a server on it where one is wanted. */
+async function makeDirectory(
+  request: DirectoryRestoreRequest,
+  checked: Awaited<ReturnType<typeof check>> & { readonly changes: readonly ServerParameters[] },
+  run: Run,
+  context: OperationContext,
+): Promise<Pick<DirectoryRestoreOutcome, 'isOfRoot' | 'started'>> {
+  const { store, keys, allowsTablespacePaths = false } = request;
+  const { signal, onProgress } = context;
+  const access = { store, keys, signal };
+  const { manifest, objects, parents, target, span, recovery, binDir, changes } = checked;
+  const { directory } = target;
   const chain = [objects, ...parents];
   const bytesTotal = chain.reduce((sum, each) => sum + sizesOf(each.manifest).storedBytes, 0);
   const onStoredBytes = (bytes: number): void =>
@@ -173,18 +212,7 @@ export async function restoreDirectoryWithin(
             context,
           ),
         );
-  // One that nobody else reaches is gone before anybody could turn them on.
-  if (request.start?.privateIn === undefined && (await mayHaveSubscriptions(directory))) {
-    warnings.push(SUBSCRIPTIONS_WAIT);
-    run.logger.warning('restore.subscriptions_wait', SUBSCRIPTIONS_WAIT);
-  }
-  const done = outcome({ done: true, isOfRoot: base.isOfRoot && started === undefined, started });
-  run.logger.success('restore.done', `restored ${manifest.id} into ${directory}`, {
-    backup: manifest.id,
-    directory,
-    durationMs: done.durationMs,
-  });
-  return { value: done, result: { backup: manifest.id, durationMs: done.durationMs } };
+  return { isOfRoot: base.isOfRoot, started };
 }
 
 /** Indexes on text are in the order of the library that the server was linked to: with another one they find too little. */

@@ -14,6 +14,7 @@ import type { ObjectStore } from '../storage/object-store.ts';
 import type { OperationContext } from './context.ts';
 import { explainMissingRoles } from './missing-roles.ts';
 import { type BackupSelector, findBackup, type FoundBackup } from './find-backup.ts';
+import { type AroundRestore, type RestoreFacts, surrounded } from './restore-around.ts';
 import { loadIntoTarget, type RestoreTarget } from './restore-into.ts';
 
 export type { NewName, SectionName } from '../formats/load-source.ts';
@@ -40,6 +41,8 @@ export interface RestoreRequest {
    */
   readonly verifyRows?: boolean;
   readonly analyse: boolean;
+  /** Asked before the target is touched, and told after. Default: nobody. */
+  readonly around?: AroundRestore | undefined;
   /** Find, check, say what would be done, and stop. */
   readonly planOnly: boolean;
 }
@@ -71,30 +74,36 @@ export async function restore(request: RestoreRequest, context: OperationContext
     if (found.kind !== 'foreign') warnOfUnread(found.manifest, run);
     if (request.verifyRows === true) checkEvidence(source, run);
     const verifyFirst = request.verifyFirst ?? source.storedBytes < VERIFY_FIRST_BYTES_MAX;
-    const loaded = await loadIntoTarget(
-      {
-        source,
-        target,
-        leaveOut: request.leaveOut,
-        jobs: request.jobs,
-        verifyRows: request.verifyRows === true,
-        analyse: request.analyse,
-        planOnly: request.planOnly,
-        beforeTouching: async (isUndone) => {
-          await run.open();
-          if (!verifyFirst) return;
-          // Damage is found before the first statement runs; where nothing undoes what was loaded, that of the content too.
-          await run.span.span('verify', {}, () =>
-            source.readThrough({
-              unpacks: !isUndone,
-              onStoredBytes: (bytes) =>
-                context.onProgress({ phase: 'verifying', subject: source.name, bytes, bytesTotal: source.storedBytes }),
-            }),
-          );
+    const verify = async (isUndone: boolean): Promise<void> => {
+      if (!verifyFirst) return;
+      // Damage is found before the first statement runs; where nothing undoes what was loaded, that of the content too.
+      await run.span.span('verify', {}, () =>
+        source.readThrough({
+          unpacks: !isUndone,
+          onStoredBytes: (bytes) =>
+            context.onProgress({ phase: 'verifying', subject: source.name, bytes, bytesTotal: source.storedBytes }),
+        }),
+      );
+    };
+    const loaded = await surrounded(request.around, factsOf(found, request, run), context.signal, (begin) =>
+      loadIntoTarget(
+        {
+          source,
+          target,
+          leaveOut: request.leaveOut,
+          jobs: request.jobs,
+          verifyRows: request.verifyRows === true,
+          analyse: request.analyse,
+          planOnly: request.planOnly,
+          beforeTouching: async (isUndone) => {
+            await run.open();
+            await verify(isUndone);
+            await begin();
+          },
         },
-      },
-      run,
-      context,
+        run,
+        context,
+      ),
     ).catch(async (error: unknown) => {
       const { keys } = request;
       if (found.kind === 'foreign') throw error;
@@ -119,6 +128,18 @@ export async function restore(request: RestoreRequest, context: OperationContext
     if (loaded.done) report(outcome, run, source);
     return { value: outcome, result: { backup: source.name, database: loaded.database, durationMs } };
   });
+}
+
+function factsOf(found: FoundBackup, { target }: RestoreRequest, { id }: Run): RestoreFacts {
+  const { host, port, database } = target.connection;
+  const manifest = found.kind === 'own' ? found.manifest : undefined;
+  return {
+    runId: id,
+    source: manifest?.source,
+    backupId: manifest?.id,
+    database: manifest?.database.name,
+    target: { kind: target.kind, host, port, database },
+  };
 }
 
 async function findReadable(

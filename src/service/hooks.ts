@@ -5,6 +5,7 @@ import { messageOf, PgarkError } from '../common/errors.ts';
 import { formatDuration } from '../common/bytes.ts';
 import type { Logger } from '../common/log.ts';
 import type { SourceConfig } from '../config/model.ts';
+import type { RestoreFacts } from '../operations/restore-around.ts';
 
 type HooksConfig = NonNullable<SourceConfig['hooks']>;
 export type HookConfig = HooksConfig['beforeBackup'][number];
@@ -14,7 +15,7 @@ export type HookMoment = 'before_backup' | 'after_backup' | 'before_restore' | '
 /** What a hook is told, in variables of its environment; what is not known is not set. */
 export interface HookFacts {
   readonly source: string;
-  /** Of a source that is one database. */
+  /** Of a source that is one database; of a restore, the one that the backup is of. */
   readonly database?: string | undefined;
   /** Those that have a new backup. After the run only. */
   readonly databases?: readonly string[] | undefined;
@@ -25,6 +26,8 @@ export interface HookFacts {
   readonly result?: 'succeeded' | 'partial' | 'failed' | 'interrupted' | undefined;
   readonly backupId?: string | undefined;
   readonly storedBytes?: number | undefined;
+  /** Of a restore. */
+  readonly target?: RestoreFacts['target'] | undefined;
   /** Of the run, if it failed. */
   readonly error?: PgarkError | undefined;
 }
@@ -54,7 +57,7 @@ const PASSED_ON = ['PATH', 'HOME', 'USER', 'LOGNAME', 'SHELL', 'TMPDIR', 'TZ', '
 /**
  * Runs hooks one after the other, each a program with arguments, without a shell. One that fails, cannot be started or takes
  * too long is a warning (`on_error: warn`), or ends the row: then this rejects with `hook-failed`. Before a backup that
- * means that none is made; after one it takes nothing back. Aborted, it rejects with the signal's reason; but what is to
+ * means that none is made, before a restore that nothing is touched; after one it takes nothing back. Aborted, it rejects with the signal's reason; but what is to
  * run after a run also runs after one that was cut off, within a few seconds: something may have to be switched on again.
  */
 export async function runHooks(
@@ -125,7 +128,7 @@ function hookFailed(name: string, how: string, lastLines: readonly string[]): Pg
 }
 
 function hookEnvironment(when: HookMoment, facts: HookFacts): Record<string, string> {
-  const { source, database, databases, job, storages, runId, result, backupId, storedBytes, error } = facts;
+  const { source, database, databases, job, storages, runId, result, backupId, storedBytes, target, error } = facts;
   const variables = {
     PGARK_HOOK: when,
     PGARK_SOURCE: source,
@@ -137,6 +140,7 @@ function hookEnvironment(when: HookMoment, facts: HookFacts): Record<string, str
     PGARK_RESULT: result,
     PGARK_BACKUP_ID: backupId,
     PGARK_STORED_BYTES: storedBytes?.toString(),
+    ...targetVariables(target),
     PGARK_ERROR_CODE: error?.code,
     PGARK_ERROR: error?.message,
   };
@@ -146,6 +150,17 @@ function hookEnvironment(when: HookMoment, facts: HookFacts): Record<string, str
       value === undefined ? [] : [[name, value.replaceAll('\0', '')]],
     ),
   );
+}
+
+function targetVariables(target: HookFacts['target']): Record<string, string | undefined> {
+  if (target === undefined) return {};
+  if (target.kind === 'directory') return { PGARK_TARGET: target.kind, PGARK_TARGET_DIRECTORY: target.directory };
+  return {
+    PGARK_TARGET: target.kind,
+    PGARK_TARGET_HOST: target.host,
+    PGARK_TARGET_PORT: String(target.port),
+    PGARK_TARGET_DATABASE: target.database,
+  };
 }
 
 /** A name with a line break would read as two others, and is left out. A part of the list would read as all of it. */

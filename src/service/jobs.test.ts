@@ -31,7 +31,7 @@ test('what a source is configured with and this version does not carry out is wa
       void settings.push(fields?.['setting']),
   };
   planJobs(loaded, { sources: [...loaded.databases.values()], prunes: true }, logger);
-  expect(settings).toEqual(['hooks.after_restore', 'notifications.ops', 'server.auth']);
+  expect(settings).toEqual(['notifications.ops', 'server.auth']);
 });
 
 async function compressionOf(format: 'plain' | 'directory', env: Readonly<Record<string, string>>): Promise<unknown> {

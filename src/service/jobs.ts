@@ -139,9 +139,6 @@ function warnOfUnused(config: Config, sources: readonly SourceConfig[], logger: 
   for (const source of sources) {
     const { name } = source;
     if (source.jobs.size === 0) warn(`${name} has no jobs: no backup of it is made`, 'jobs', name);
-    for (const setting of unusedSettings(source)) {
-      warn(`the setting ${setting} of ${name} is not carried out by this version`, setting, name);
-    }
   }
   for (const { setting, remark } of unreferenced(config)) warn(`${setting} ${remark}`, setting);
   if (config.bandwidthBytesPerSecond !== undefined) {
@@ -159,12 +156,4 @@ function warnOfUnused(config: Config, sources: readonly SourceConfig[], logger: 
     const setting = `notifications.${channel.name}.digest`;
     warn(`the setting ${setting} is not carried out by this version`, setting);
   }
-}
-
-function unusedSettings(source: SourceConfig): readonly string[] {
-  const isSet = {
-    'hooks.before_restore': (source.hooks?.beforeRestore.length ?? 0) > 0,
-    'hooks.after_restore': (source.hooks?.afterRestore.length ?? 0) > 0,
-  };
-  return Object.entries(isSet).flatMap(([setting, set]) => (set ? [setting] : []));
 }

@@ -1,10 +1,12 @@
 import path from 'node:path';
 import { silentLogger } from '../../common/log.ts';
 import { stopRecovered } from '../../postgres/server/recovering-server.ts';
+import type { Manifest } from '../../repository/manifest.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import { backup } from '../backup.ts';
 import type { OperationContext } from '../context.ts';
 import { type DirectoryRestoreOutcome, type DirectoryRestoreRequest, restoreDirectory } from '../restore-directory.ts';
+import type { AroundRestore, RestoreFacts } from '../restore-around.ts';
 import { restore, type RestoreOutcome, type RestoreRequest } from '../restore.ts';
 import { removeLeftFolders, type WorkFolder, withWorkFolder } from '../work-folder.ts';
 import { connectionWithin, PRIVATE_PORT } from './private-connection.ts';
@@ -74,7 +76,7 @@ async function restoreWithin(
     binDir = await findServerToStart(request, planned.manifest.server.versionNum);
     if (load.planOnly) return { recovered: planned, loaded: undefined };
     const recovered = await recover({ planOnly: false, start: { binDir, privateIn: folder } });
-    return { recovered, loaded: await passOn(request, folder, context) };
+    return { recovered, loaded: await passOn(request, recovered.manifest, folder, context) };
   } finally {
     if (binDir !== undefined) await stopRecovered({ dataDirectory: data, binDir, account }).catch(() => undefined);
   }
@@ -83,6 +85,7 @@ async function restoreWithin(
 /** From the server in the folder into the target. */
 async function passOn(
   { openWork, load, ...request }: OutOfBaseRequest,
+  { source, id: backupId }: Manifest,
   folder: string,
   context: OperationContext,
 ): Promise<RestoreOutcome> {
@@ -106,8 +109,17 @@ async function passOn(
     const [failure] = outcome.destinations.flatMap(({ error }) => error ?? []);
     if (failure !== undefined) throw failure;
     const keys = { identities: [], passphrases: [] };
-    return await restore({ ...load, store, filter: {}, selector: { kind: 'latest' }, keys }, context);
+    // What lies between the two is nobody's backup.
+    const around = load.around && toldOf(load.around, { source, backupId });
+    return await restore({ ...load, around, store, filter: {}, selector: { kind: 'latest' }, keys }, context);
   } finally {
     await store.close();
   }
+}
+
+function toldOf(around: AroundRestore, of: Pick<RestoreFacts, 'source' | 'backupId'>): AroundRestore {
+  return {
+    before: (facts) => around.before({ ...facts, ...of }),
+    after: (facts, error) => around.after({ ...facts, ...of }, error),
+  };
 }
