@@ -5,6 +5,8 @@ import { systemRandom } from './common/random.ts';
 import { silentTracing, type Tracing } from './common/tracer.ts';
 import type { EncryptionConfig, StorageConfig, TracesConfig } from './config/model.ts';
 import type { Sealer } from './pipeline/encryption/sealer.ts';
+import type { Throttle } from './pipeline/throttle.ts';
+import { resendingBy, throttledStore } from './service/throttled-store.ts';
 import type { ObjectStore } from './storage/object-store.ts';
 import { lazyTracing } from './tracing/lazy-tracing.ts';
 import { pgarkVersion } from './version.ts';
@@ -13,7 +15,21 @@ import { pgarkVersion } from './version.ts';
  * The composition root: the only place where adapters are constructed from settings. The store's client library is
  * loaded when a store is opened, so that commands that need none start fast.
  */
-export async function openStore(config: StorageConfig, logger: Logger = silentLogger): Promise<ObjectStore> {
+export async function openStore(
+  config: StorageConfig,
+  logger: Logger = silentLogger,
+  throttle?: Throttle,
+): Promise<ObjectStore> {
+  const store = await openAdapter(config, logger, throttle);
+  if (throttle === undefined) return store;
+  return throttledStore(store, throttle);
+}
+
+async function openAdapter(
+  config: StorageConfig,
+  logger: Logger,
+  throttle: Throttle | undefined,
+): Promise<ObjectStore> {
   const world = { clock: systemClock, random: systemRandom };
   for (const setting of unusedSettings(config)) {
     logger.warning('config.unused', `storage ${config.name}: ${setting} is not carried out by this version`, {
@@ -38,6 +54,7 @@ export async function openStore(config: StorageConfig, logger: Logger = silentLo
         ...(config.caFile === undefined ? {} : { caFile: config.caFile }),
         ...(config.partBytes === undefined ? {} : { partBytes: config.partBytes }),
         retry: config.retry,
+        ...(throttle === undefined ? {} : { beforeResending: resendingBy(throttle) }),
         logger,
         ...world,
       });

@@ -82,9 +82,11 @@ export {
   type RunState,
   type RunSummary,
 } from './operations/list-runs.ts';
+export { acceptBackup } from './operations/accept-size.ts';
 export { prune, type PruneOutcome, type PruneRequest } from './operations/prune.ts';
 export { PruneRefused } from './operations/prune-refusal.ts';
 export { restore, type RestoreOutcome, type RestoreRequest } from './operations/restore.ts';
+export type { AroundRestore, RestoreFacts } from './operations/restore-around.ts';
 export type { RestoreTarget } from './operations/restore-into.ts';
 export {
   type DirectoryRestoreOutcome,
@@ -93,6 +95,7 @@ export {
   restoreDirectory,
 } from './operations/restore-directory.ts';
 export { type RecoveryTarget, targetAt, targetAtLsn } from './operations/recovery/recovery-target.ts';
+export type { SizeExpectation } from './operations/size-judge.ts';
 export { followRunLog, type RunLogPart, type RunLogRequest, showRunLog } from './operations/run-logs.ts';
 export { globalsOf, showBackup } from './operations/show.ts';
 export type { LeftOut } from './formats/plain/left-out.ts';
@@ -104,6 +107,7 @@ export {
   type VerifyRequest,
 } from './operations/verify.ts';
 export type { Compression } from './pipeline/compression.ts';
+export { Throttle } from './pipeline/throttle.ts';
 export type { DecryptionKeys, EncryptionRecord, Sealer } from './pipeline/encryption/sealer.ts';
 export type { ConnectionParameters, SslMode } from './postgres/client/connection-parameters.ts';
 export type { GlobalsRecord } from './repository/globals.ts';

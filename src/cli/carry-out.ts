@@ -17,7 +17,7 @@ export async function carryOut(
 ): Promise<readonly JobReport[]> {
   const { adapters } = run.world;
   const context = run.context(config);
-  const stores = new Stores(adapters, context.logger);
+  const stores = new Stores(adapters, context.logger, run.throttle(config));
   const { environment } = run.world;
   const teller = new Teller(tellWorld(run, config));
   const listener = runTeller(config, teller, () => context.clock.now());

@@ -8,6 +8,7 @@ import { loadConfig } from '../config/load.ts';
 import type { Config, SourceConfig, StorageConfig } from '../config/model.ts';
 import type { Need } from '../config/problems.ts';
 import { type OperationContext, operationContext } from '../operations/context.ts';
+import { Throttle } from '../pipeline/throttle.ts';
 import type { Adapters } from '../service/stores.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { formatJson } from './json.ts';
@@ -44,6 +45,7 @@ export class CommandRun {
   readonly #progress: ProgressLine;
   readonly #stores: ObjectStore[] = [];
   #tracing: Tracing | undefined;
+  #throttle: Throttle | undefined;
 
   constructor(world: CliWorld, options: GlobalOptions) {
     this.world = world;
@@ -106,8 +108,15 @@ export class CommandRun {
     });
   }
 
+  /** What all stores of the command share; undefined without a limit. */
+  throttle({ bandwidthBytesPerSecond: limit }: Config): Throttle | undefined {
+    if (limit === undefined) return undefined;
+    this.#throttle ??= new Throttle(limit, systemClock);
+    return this.#throttle;
+  }
+
   async open(storage: StorageConfig, config: Config): Promise<ObjectStore> {
-    const store = await this.world.adapters.openStore(storage, this.logger(config));
+    const store = await this.world.adapters.openStore(storage, this.logger(config), this.throttle(config));
     this.#stores.push(store);
     return store;
   }

@@ -12,7 +12,7 @@ import { tellWorld } from './telling.ts';
 /** Carries out every verification and drill of a configuration, whatever its schedule. Resolves with the gravest failure. */
 export async function proveAll(run: CommandRun, config: Config): Promise<PgarkError | undefined> {
   const context = run.context(config);
-  const stores = new Stores(run.world.adapters, context.logger);
+  const stores = new Stores(run.world.adapters, context.logger, run.throttle(config));
   const teller = new Teller(tellWorld(run, config));
   const failures: PgarkError[] = [];
   try {

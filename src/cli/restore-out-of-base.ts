@@ -58,6 +58,8 @@ export async function outOfBase(
 ): Promise<OutOfBaseOutcome> {
   const { restoreOutOfBase } = await import('../operations/recovery/restore-out-of-base.ts');
   const { cwd, environment } = run.world;
+  // What lies there goes over no network.
+  const { bandwidthBytesPerSecond: _, ...ofThisMachine } = config;
   const given = typeof options['workDir'] === 'string' ? resolve(cwd, options['workDir']) : undefined;
   return restoreOutOfBase(
     {
@@ -65,7 +67,7 @@ export async function outOfBase(
       database: String(options['database']),
       users: ['postgres', load.target.connection.user, environment['PGUSER'] ?? 'postgres'],
       workFolder: given ?? environment['TMPDIR'] ?? '/tmp',
-      openWork: (path) => run.open({ type: 'file', name: 'work', path, retry: config.retry }, config),
+      openWork: (path) => run.open({ type: 'file', name: 'work', path, retry: config.retry }, ofThisMachine),
       load,
     },
     run.context(config),

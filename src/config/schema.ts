@@ -213,7 +213,9 @@ const defaultsSection = strict({
   notify: texts.optional().describe('Names of notifications for every database.'),
   retry: retrySection.optional().describe('Retries of storage requests, and of scheduled runs that failed.'),
   compression: compressionSection.optional().describe('For every job.'),
-  bandwidth: rateBytesPerSecond.optional().describe('Limit of uploads and downloads. Default: none.'),
+  bandwidth: rateBytesPerSecond
+    .optional()
+    .describe('Limit of what all runs of a process together send to storages and get from them. Default: none.'),
   concurrency: integer(1, 64).optional().describe('Jobs that may run at once. Default: 2.'),
   lease_term: durationMs
     .refine((ms) => ms >= LEASE_TERM_MS_MIN, 'must be at least 2s')

@@ -215,6 +215,7 @@ export class DestinationRun {
             bytesStored = bytes;
             onProgress();
           },
+          onHeldBack: () => this.#watch.moved(),
           signal,
         }),
       );

@@ -42,7 +42,7 @@ export async function putGlobals(
   try {
     const [outlet] = stream.outlets;
     assert(outlet !== undefined, 'the stream has its outlet');
-    return await outlet.put(store, { metadata, onUploadOpened, onBytesStored: moved, signal });
+    return await outlet.put(store, { metadata, onUploadOpened, onBytesStored: moved, onHeldBack: moved, signal });
   } finally {
     await stream.close();
   }

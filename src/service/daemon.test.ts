@@ -11,6 +11,7 @@ import type { Config } from '../config/model.ts';
 import { operationContext } from '../operations/context.ts';
 import { freePort } from '../postgres/server/free-port.ts';
 import { claimDue, endClaim } from './claims.ts';
+import type { Throttle } from '../pipeline/throttle.ts';
 import { runDaemon } from './daemon.ts';
 
 /** What was opened and is still to be closed. */
@@ -247,4 +248,70 @@ describe('a storage that comes back after the start', () => {
     expect(late?.fields).toMatchObject({ job: 'shop/backup', dueAt: '2026-11-20T02:00:00.000Z' });
     expect(late?.at.getTime()).toBeLessThanOrEqual(Date.UTC(2026, 10, 20, 2, 13, 10));
   });
+});
+
+test('a limit of bandwidth is one for the process: configurations that follow one another share it, and it changes with them', async () => {
+  const config = await loadConfig({
+    env: {
+      DATABASE_URL: 'postgres://u:p@127.0.0.1:1/shop',
+      BACKUP_STORAGE: 'file:///nowhere',
+      BACKUP_SCHEDULE: '0 0 29 2 *',
+      PGARK_LISTEN: '127.0.0.1:0',
+    },
+    cwd: '/',
+  });
+  const rates = [1_000, 2_000, undefined];
+  const throttles: (Throttle | undefined)[] = [];
+  const stop = new AbortController();
+  const clock = new ManualClock(new Date('2026-11-20T02:00:00Z'));
+  let heard = Promise.withResolvers<void>();
+  const note = (event: string): void => {
+    if (event === 'daemon.reloaded' || event === 'schedule.next') heard.resolve();
+  };
+  const logger: Logger = { ...silentLogger, info: note, child: () => logger };
+  let reload = (): void => undefined;
+  const running = runDaemon({
+    readConfig: () => {
+      const rate = rates.shift();
+      return Promise.resolve({ ...config, ...(rate === undefined ? {} : { bandwidthBytesPerSecond: rate }) });
+    },
+    adapters: {
+      openStore: (_storage, _logger, throttle) => {
+        if (throttles.at(-1) !== throttle || throttles.length === 0) throttles.push(throttle);
+        return Promise.resolve(new MemoryStore({ clock }));
+      },
+      sealerOf: () => Promise.resolve(undefined),
+      openTracing: () => ({ ...silentTracing }),
+    },
+    contextOf: (_, signal) => operationContext({ logger, signal, clock }),
+    signal: stop.signal,
+    onReload: (listener) => {
+      reload = listener;
+      return () => {};
+    },
+    environment: {},
+  });
+  const reloaded = async (): Promise<void> => {
+    heard = Promise.withResolvers();
+    reload();
+    await heard.promise;
+    await clock.advance(1_000);
+  };
+  await heard.promise;
+  await clock.advance(1_000);
+  const [throttle] = throttles;
+  let hasPassed = false;
+  const passing = throttle?.pass(4_000).then(() => (hasPassed = true));
+  await clock.advance(1_000);
+  await reloaded();
+  expect(hasPassed).toBe(false);
+  await clock.advance(500);
+  await passing;
+  expect(throttles).toEqual([throttle]);
+  const another = throttle?.pass(1_000_000);
+  await reloaded();
+  await another;
+  expect(throttles).toEqual([throttle, undefined]);
+  stop.abort();
+  await running;
 });

@@ -5,6 +5,7 @@ import { asPgarkError, messageOf, type PgarkError } from '../common/errors.ts';
 import type { Logger } from '../common/log.ts';
 import { type HttpServer, startHttpServer } from '../http/server.ts';
 import type { OperationContext } from '../operations/context.ts';
+import { Throttle } from '../pipeline/throttle.ts';
 import { logConnectivity } from './connectivity.ts';
 import { runDue } from './due-run.ts';
 import { type ProofWorld, runDueProof } from './proof-run.ts';
@@ -81,6 +82,8 @@ class Daemon {
   readonly #teller: Teller;
   readonly #progress = new RunProgress();
   #wal: WalReceivers | undefined;
+  /** Of all runs, also those that go on under a configuration that was replaced. */
+  #throttle: Throttle | undefined;
   readonly #watched = new WatchedSources();
   readonly #started = Promise.withResolvers<void>();
   #reloading: Promise<void> = this.#started.promise;
@@ -216,6 +219,7 @@ class Daemon {
       return;
     }
     const { logger, config } = this.#generation;
+    this.#throttle?.limitTo(config.bandwidthBytesPerSecond);
     await this.#observation?.close();
     if (this.#observation?.state() !== undefined) this.#observed = this.#observation;
     // One after the other: a slot is used by one at a time.
@@ -287,10 +291,15 @@ class Daemon {
   }
 
   #generationOf(config: Config): Generation {
+    const context = this.#options.contextOf(config, this.#abort.signal);
+    const { adapters, environment } = this.#options;
+    const limit = config.bandwidthBytesPerSecond;
+    if (limit !== undefined) this.#throttle ??= new Throttle(limit, context.clock);
     return new Generation(config, {
-      adapters: this.#options.adapters,
-      context: this.#options.contextOf(config, this.#abort.signal),
-      environment: this.#options.environment,
+      adapters,
+      context,
+      environment,
+      throttle: limit === undefined ? undefined : this.#throttle,
     });
   }
 

@@ -2,6 +2,7 @@ import type { Logger } from '../common/log.ts';
 import type { Tracing } from '../common/tracer.ts';
 import type { Config } from '../config/model.ts';
 import type { OperationContext } from '../operations/context.ts';
+import type { Throttle } from '../pipeline/throttle.ts';
 import { type Job, planJobs } from './jobs.ts';
 import { planProofs, type ProofJob } from './proof-jobs.ts';
 import type { JobWorld } from './run-job.ts';
@@ -30,8 +31,11 @@ export class Generation {
       adapters,
       context,
       environment,
+      throttle,
     }: {
       readonly adapters: Adapters;
+      /** Of the process: configurations that follow one another share it. */
+      readonly throttle?: Throttle | undefined;
       readonly context: OperationContext;
       readonly environment: JobWorld['environment'];
     },
@@ -49,7 +53,7 @@ export class Generation {
     this.context = { ...context, tracer: this.#tracing.tracer };
     this.#adapters = adapters;
     this.#environment = environment;
-    this.stores = new Stores(adapters, context.logger);
+    this.stores = new Stores(adapters, context.logger, throttle);
   }
 
   get logger(): Logger {

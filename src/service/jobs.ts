@@ -141,9 +141,6 @@ function warnOfUnused(config: Config, sources: readonly SourceConfig[], logger: 
     if (source.jobs.size === 0) warn(`${name} has no jobs: no backup of it is made`, 'jobs', name);
   }
   for (const { setting, remark } of unreferenced(config)) warn(`${setting} ${remark}`, setting);
-  if (config.bandwidthBytesPerSecond !== undefined) {
-    warn('the setting bandwidth is not carried out by this version', 'bandwidth');
-  }
   if (config.server.publicUrl !== undefined) {
     warn('the setting server.public_url is not carried out by this version', 'server.public_url');
   }

@@ -2,12 +2,14 @@ import type { Logger } from '../common/log.ts';
 import type { Tracing } from '../common/tracer.ts';
 import type { EncryptionConfig, StorageConfig, TracesConfig } from '../config/model.ts';
 import type { Sealer } from '../pipeline/encryption/sealer.ts';
+import type { Throttle } from '../pipeline/throttle.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { Slots } from './slots.ts';
 
 /** What makes adapters of settings: the composition root, handed in so that nobody above it knows an adapter by name. */
 export interface Adapters {
-  openStore(config: StorageConfig, logger: Logger): Promise<ObjectStore>;
+  /** All bodies of the store pass the throttle, if one is given. */
+  openStore(config: StorageConfig, logger: Logger, throttle?: Throttle): Promise<ObjectStore>;
   sealerOf(config: EncryptionConfig | undefined): Promise<Sealer | undefined>;
   openTracing(config: TracesConfig | undefined, logger: Logger): Tracing;
 }
@@ -16,19 +18,21 @@ export interface Adapters {
 export class Stores {
   readonly #adapters: Pick<Adapters, 'openStore'>;
   readonly #logger: Logger;
+  readonly #throttle: Throttle | undefined;
   readonly #open = new Map<string, Promise<ObjectStore>>();
   readonly #pruning = new Map<ObjectStore, Slots>();
 
-  constructor(adapters: Pick<Adapters, 'openStore'>, logger: Logger) {
+  constructor(adapters: Pick<Adapters, 'openStore'>, logger: Logger, throttle?: Throttle) {
     this.#adapters = adapters;
     this.#logger = logger;
+    this.#throttle = throttle;
   }
 
   /** Rejects with the adapter's error; the next call tries again. */
   async open(storage: StorageConfig): Promise<ObjectStore> {
     const known = this.#open.get(storage.name);
     if (known !== undefined) return known;
-    const opening = this.#adapters.openStore(storage, this.#logger);
+    const opening = this.#adapters.openStore(storage, this.#logger, this.#throttle);
     this.#open.set(storage.name, opening);
     try {
       return await opening;

@@ -70,6 +70,8 @@ export interface PutStreamOptions extends CallOptions {
   readonly onUploadOpened?: (upload: UploadInfo) => Promise<void>;
   /** Bytes that the store has accepted so far, for progress. */
   readonly onBytesStored?: (bytesTotal: number) => void;
+  /** Called while bytes wait, or have waited, for a limit of our own: that the store has not taken them is none of its fault. */
+  readonly onHeldBack?: () => void;
 }
 
 export interface UploadInfo {

@@ -48,6 +48,11 @@ export class ManualClock implements Clock {
     };
   }
 
+  /** How many pauses are going on. */
+  get waiting(): number {
+    return this.#waiters.length;
+  }
+
   /** Time passes, with everything that is due on the way. */
   async advance(ms: number): Promise<void> {
     const endMs = this.#monotonicMs + ms;

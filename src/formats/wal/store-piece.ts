@@ -41,7 +41,7 @@ export type PutOutcome = 'stored' | 'present';
 export async function putWalFile(
   place: WalPlace,
   piece: WalPiece | SealedPiece,
-  options: CallOptions & Pick<PutStreamOptions, 'onBytesStored'> = {},
+  options: CallOptions & Pick<PutStreamOptions, 'onBytesStored' | 'onHeldBack'> = {},
 ): Promise<PutOutcome> {
   const { store, folder, sealer } = place;
   const { facts, wal } = piece;

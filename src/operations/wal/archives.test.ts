@@ -225,7 +225,10 @@ describe('of two storages', { timeout: 120_000 }, () => {
   });
 });
 
-test('a large segment on a slow line is not begun anew as long as it moves', async () => {
+test.each([
+  ['on a slow line is not begun anew as long as it moves', 'onBytesStored'],
+  ['is not begun anew while it waits for a limit of our own', 'onHeldBack'],
+] as const)('a large segment %s', async (_, moves) => {
   const scene = new Scene();
   let puts = 0;
   const begun = Promise.withResolvers<void>();
@@ -235,7 +238,7 @@ test('a large segment on a slow line is not begun anew as long as it moves', asy
       begun.resolve();
       for (const part of [1, 2]) {
         await scene.clock.sleep(120_000, options?.signal);
-        options?.onBytesStored?.(part);
+        options?.[moves]?.(part);
       }
       return super.putStream(key, body, options);
     }

@@ -47,6 +47,8 @@ interface Attempt {
   readonly signal: AbortSignal;
   /** Told how much of it is stored by now, where the storage can tell. */
   readonly onBytesStored: (bytesTotal: number) => void;
+  /** Called while it waits for a limit of our own. */
+  readonly onHeldBack: () => void;
 }
 
 interface Archive {
@@ -314,7 +316,8 @@ export class Archives {
         storedBytes = bytesTotal;
       };
       try {
-        await work(archive, { signal: AbortSignal.any([signal, watch.signal]), onBytesStored });
+        const onHeldBack = (): void => watch.moved();
+        await work(archive, { signal: AbortSignal.any([signal, watch.signal]), onBytesStored, onHeldBack });
         this.#works(archive);
         return;
       } catch (error) {

@@ -5,6 +5,7 @@ import type { Random } from '../../common/random.ts';
 import { type RetryPolicy, withRetries } from '../../common/retry.ts';
 import type { S3Connection } from './client.ts';
 import { failureOf, isTransient, type S3Action, storeError } from './failures.ts';
+import type { S3StoreOptions } from './options.ts';
 
 export interface S3Request {
   readonly action: S3Action;
@@ -66,6 +67,7 @@ export class S3Calls {
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
+  readonly beforeResending: S3StoreOptions['beforeResending'];
   readonly #connection: S3Connection;
 
   constructor(
@@ -76,6 +78,7 @@ export class S3Calls {
       readonly clock: Clock;
       readonly random: Random;
       readonly logger: Logger;
+      readonly beforeResending?: S3StoreOptions['beforeResending'];
     },
   ) {
     this.#connection = connection;
@@ -84,6 +87,7 @@ export class S3Calls {
     this.clock = options.clock;
     this.random = options.random;
     this.logger = options.logger;
+    this.beforeResending = options.beforeResending;
   }
 
   /** The same connection with another policy and logger, for requests whose failure is expected. */

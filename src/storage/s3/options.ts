@@ -44,6 +44,8 @@ export interface S3StoreOptions {
   readonly inactivityTimeoutMs?: number;
   /** Age from which on what a probe left counts as left by a killed process. Default: an hour. */
   readonly probeStaleMs?: number;
+  /** Waited for before a body, or a part of one, is sent once more. Default: nothing. */
+  readonly beforeResending?: (bytes: number, signal?: AbortSignal) => Promise<void>;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;

@@ -47,7 +47,8 @@ export async function sendPart(
   // Buckets with Object Lock take nothing without one or the other.
   const checksum = crc32 === undefined ? { ContentMD5: md5Base64(bytes) } : { ChecksumCRC32: crc32 };
 
-  const attempt = async (): Promise<SentPart> => {
+  const attempt = async (count: number): Promise<SentPart> => {
+    if (count > 1) await calls.beforeResending?.(bytes.byteLength, signal);
     const output = await calls.once(request, (client, options) =>
       client.send(
         withBodyDigest(

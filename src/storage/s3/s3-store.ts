@@ -68,9 +68,9 @@ export class S3Store implements ObjectStore {
     this.#facts = providerFacts(this.#connection.endpointHost, options.provider);
     this.#bufferBytesMax = options.bufferBytesMax ?? BUFFER_BYTES_MAX_DEFAULT;
     this.#sharedBuffers = new BufferPool(this.#bufferBytesMax * SHARED_SHARE, SHARED_KEEP_MS);
-    const { bucket, clock, random, logger } = options;
+    const { bucket, clock, random, logger, beforeResending } = options;
     const policy = { ...defaultRetryPolicy, ...options.retry };
-    this.#calls = new S3Calls(this.#connection, { bucket, policy, clock, random, logger });
+    this.#calls = new S3Calls(this.#connection, { bucket, policy, clock, random, logger, beforeResending });
   }
 
   async putSmall(key: ObjectKey, body: Uint8Array, options: PutSmallOptions = {}): Promise<ObjectInfo> {

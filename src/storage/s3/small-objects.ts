@@ -54,7 +54,8 @@ export async function putObject(calls: S3Calls, put: SmallPut): Promise<StoredPu
   const request = { action: 's3:PutObject', key: put.key, signal: put.signal } as const;
   const writeId = put.writeId ?? newWriteId(calls.random);
   let doubtful = false;
-  const attempt = async (): Promise<StoredPut> => {
+  const attempt = async (count: number): Promise<StoredPut> => {
+    if (count > 1) await calls.beforeResending?.(put.body.byteLength, put.signal);
     try {
       const output = await calls.once(request, (client, options) =>
         client.send(new PutObjectCommand(putInput(calls.bucket, put, writeId)), options),
