@@ -23,7 +23,7 @@ export interface RestoreFacts {
 export interface AroundRestore {
   /** Called when all checks have passed, before anything is touched. Its rejection ends the restore. */
   before(facts: RestoreFacts): Promise<void>;
-  /** Called after a restore that it was called before, whatever came of it: `error` undefined if all went well. Never rejects. */
+  /** Called after a restore that it was called before, whatever came of it, also where that rejected: `error` undefined if all went well. Never rejects. */
   after(facts: RestoreFacts, error: PgarkError | undefined): Promise<void>;
 }
 
@@ -36,8 +36,9 @@ export async function surrounded<T>(
 ): Promise<T> {
   let hasBegun = false;
   const begin = async (): Promise<void> => {
-    await around?.before(facts);
+    // One of several that has begun may have switched off what is to be switched on again.
     hasBegun = true;
+    await around?.before(facts);
   };
   const end = async (error?: PgarkError): Promise<void> => {
     if (hasBegun) await around?.after(facts, error);

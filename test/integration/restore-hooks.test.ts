@@ -1,4 +1,4 @@
-import { chmod, readdir, readFile, writeFile } from 'node:fs/promises';
+import { chmod, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
 import { errorTable } from '../../src/common/error-table.ts';
@@ -122,7 +122,7 @@ describe.concurrent('the hooks around a restore', () => {
     expect(await isThere(restored.name)).toBe(true);
   });
 
-  test('stop it before anything is touched where one before it fails, and none is called after it', async () => {
+  test('stop it before anything is touched where one before it fails, and are told so', async () => {
     await using database = await createDatabase({ sql: 'create table t as select 1 as n' });
     await using restored = futureDatabase();
     const hooks = { ...BOTH, before_restore: [{ run: ['sh', '-c', 'echo somebody still writes >&2; exit 3'] }] };
@@ -132,7 +132,8 @@ describe.concurrent('the hooks around a restore', () => {
     expectExit(result, errorTable['hook-failed'].exit);
     expect(result.stderr).toContain('somebody still writes');
     expect(await isThere(restored.name)).toBe(false);
-    expect(await place.called()).toEqual([]);
+    expect(await place.told('after')).toMatchObject({ PGARK_RESULT: 'failed', PGARK_ERROR_CODE: 'hook-failed' });
+    await rm(place.folder.join('after'));
     const args = ['runs', '--state', 'failed', '--config', place.folder.join('pgark.yaml')];
     const { runs } = await pgarkJson<{ runs: readonly { kind: string }[] }>(args, {});
     expect(runs).toMatchObject([{ kind: 'restore', storages: [{ error: { code: 'hook-failed' } }] }]);
