@@ -3,7 +3,10 @@ import { type Command, Option } from 'commander';
 import { formatBytes } from '../common/bytes.ts';
 import type { CompressionAlgorithm } from '../common/compression-levels.ts';
 import { PgarkError } from '../common/errors.ts';
-import { action, chooseStorage, type CliWorld } from './command.ts';
+import { finding, ruleOf } from '../operations/find-across.ts';
+import type { BackupSelector } from '../operations/find-backup.ts';
+import { action, type CliWorld } from './command.ts';
+import { storageWith } from './find-storage.ts';
 import { addExamples } from './help.ts';
 import { manifestJson } from './json.ts';
 import { filterFor } from './list.ts';
@@ -29,20 +32,25 @@ export function registerDownload(program: Command, world: CliWorld): void {
     )
     .option('--identity <file>', 'age identity file to decrypt with')
     .option('--passphrase-file <file>', 'file that holds the passphrase to decrypt with')
-    .option('--storage <name>', 'the storage to look in (needed if there are several)');
+    .option('--storage <name>', 'the storage to look in (default: the one of all that has it, or the newest)');
   addExamples(command, [['pgark download latest ./shop', 'and then: pg_restore -j 4 -d NEW_DATABASE ./shop']]);
   action(command, world, async (run, [name, given], options) => {
     if (name === undefined || given === undefined) {
       throw new PgarkError('usage', 'download needs to know which backup and which folder');
     }
     const config = await run.config(['storage']);
-    const storage = chooseStorage(config, typeof options.storage === 'string' ? options.storage : undefined);
+    const selector: BackupSelector = name === 'latest' ? { kind: 'latest' } : { kind: 'name', name };
+    const filter = filterFor(config, typeof options.database === 'string' ? options.database : undefined);
+    const { storage, store } = await storageWith(run, config, options, {
+      find: finding(selector, filter),
+      rule: ruleOf(selector),
+    });
     const { download } = await import('../operations/download.ts');
     const outcome = await download(
       {
-        store: await run.open(storage, config),
-        selector: name === 'latest' ? { kind: 'latest' } : { kind: 'name', name },
-        filter: filterFor(config, typeof options.database === 'string' ? options.database : undefined),
+        store,
+        selector,
+        filter,
         keys: await keysOf(config, options),
         compression: COMPRESSIONS.find((each) => each === options.compression),
         folder: resolve(world.cwd, given),
@@ -51,7 +59,7 @@ export function registerDownload(program: Command, world: CliWorld): void {
     );
     const { manifest, folder, files, bytes, command: restoreCommand } = outcome;
     run.result(
-      { backup: manifestJson(manifest), folder, files, bytes, command: restoreCommand },
+      { storage: storage.name, backup: manifestJson(manifest), folder, files, bytes, command: restoreCommand },
       () =>
         `downloaded ${manifest.id} into ${folder}: ${files} files, ${formatBytes(bytes)}\n` +
         `  restore  ${manifest.format === 'physical' ? '' : 'createdb -T template0 NEW_DATABASE && '}${restoreCommand}\n`,

@@ -9,9 +9,11 @@ import { recoveryJson } from '../operations/recovery/describe-plan.ts';
 import { sizesOf } from '../repository/manifest.ts';
 import type { BackupFilter } from '../repository/repository.ts';
 import { Teller } from '../service/tell.ts';
-import { action, chooseStorage, type CliWorld, type CommandRun, findSource } from './command.ts';
+import { ruleOf } from '../operations/find-across.ts';
+import { action, type CliWorld, type CommandRun, findSource } from './command.ts';
 import { connectionFromUrl } from './connection-url.ts';
 import { fetchProgramOf } from './fetch-program.ts';
+import { storageWith } from './find-storage.ts';
 import { addExamples } from './help.ts';
 import { manifestJson } from './json.ts';
 import { filterFor, filterOfSource } from './list.ts';
@@ -51,7 +53,10 @@ export function registerDrill(program: Command, world: CliWorld): void {
     .option('--jobs <number>', 'connections to load by (format directory)')
     .option('--identity <file>', 'age identity file to decrypt with')
     .option('--passphrase-file <file>', 'file that holds the passphrase to decrypt with')
-    .option('--storage <name>', 'the storage to restore from (needed if there are several)');
+    .option(
+      '--storage <name>',
+      'the storage to restore from (default: the one of all that has the newest, or the one named)',
+    );
   addExamples(command, [
     ['pgark drill', 'the newest backup, as a restore would bring it back'],
     ['pgark drill shop --random --budget 45m', 'the server at some point of what is archived'],
@@ -59,10 +64,19 @@ export function registerDrill(program: Command, world: CliWorld): void {
   ]);
   action(command, world, async (run, args, options) => {
     const { config, source, filter, selector } = await choose(run, args, options);
-    const storage = chooseStorage(config, text(options.storage));
+    // Which one is picked at random, is picked where the newest is.
+    const sought: DrillSelector = selector.kind === 'random' ? { kind: 'latest' } : selector;
+    const { chooseBackup } = await import('../operations/drill/choose-backup.ts');
+    const { storage, store } = await storageWith(run, config, options, {
+      find: async (each, context) => ({
+        kind: 'own',
+        manifest: await chooseBackup({ store: each, filter, selector: sought }, context),
+      }),
+      rule: ruleOf(selector),
+    });
     const { runDrill } = await import('../service/drill-run.ts');
     const order = {
-      store: await run.open(storage, config),
+      store,
       storage: storage.name,
       filter,
       selector,
@@ -76,7 +90,7 @@ export function registerDrill(program: Command, world: CliWorld): void {
     const { outcome, error, report } = await runDrill(source, order, run.context(config));
     if (report !== undefined) await new Teller(tellWorld(run, config)).drill(config, report);
     if (outcome === undefined) throw error ?? new PgarkError('internal', 'a drill has neither an outcome nor an error');
-    run.result(outcomeJson(outcome), () => describe(outcome));
+    run.result({ ...outcomeJson(outcome), storage: storage.name }, () => describe(outcome));
   });
 }
 

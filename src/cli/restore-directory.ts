@@ -74,7 +74,7 @@ export async function restoreIntoDirectory(
     ...serverOptionsOf(options),
   };
   const outcome = await restoreDirectory(request, run.context(config));
-  run.result(directoryJson(outcome), () => describeDirectory(outcome));
+  run.result(directoryJson(outcome, String(options['storage'])), () => describeDirectory(outcome));
 }
 
 function mappingsOf({ tablespaceMapping = [] }: Options): readonly TablespaceMapping[] {
@@ -86,11 +86,12 @@ function mappingsOf({ tablespaceMapping = [] }: Options): readonly TablespaceMap
   });
 }
 
-export function directoryJson(outcome: DirectoryRestoreOutcome): Record<string, unknown> {
+export function directoryJson(outcome: DirectoryRestoreOutcome, storage: string): Record<string, unknown> {
   const { manifest, directory, plan, warnings, done, durationMs, recovery, started } = outcome;
   return {
     state: done ? 'restored' : 'planned',
     backup: manifestJson(manifest),
+    storage,
     directory,
     ...(recovery && { recovery: recoveryJson(recovery) }),
     ...(started && { server: startedJson(started) }),

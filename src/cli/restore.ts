@@ -11,12 +11,16 @@ import type { RestoreOutcome } from '../operations/restore.ts';
 import type { DecryptionKeys } from '../pipeline/encryption/sealer.ts';
 import type { BackupFilter } from '../repository/repository.ts';
 import { restoreHooks } from '../service/restore-hooks.ts';
-import { action, chooseStorage, type CliWorld, type CommandRun, findSource } from './command.ts';
+import { finding, ruleOf } from '../operations/find-across.ts';
+import { findingRecovery, type SoughtRecovery } from '../operations/recovery/find-recovery.ts';
+import { action, type CliWorld, type CommandRun, findSource } from './command.ts';
+import { fetchProgramOf } from './fetch-program.ts';
+import { storageWith } from './find-storage.ts';
 import { addExamples } from './help.ts';
 import { manifestJson } from './json.ts';
 import { filterFor, filterOfSource } from './list.ts';
 import { parallelOf } from './parallel.ts';
-import { recoveryOptions } from './recovery-options.ts';
+import { recoveryOf, recoveryOptions } from './recovery-options.ts';
 import {
   describeDirectory,
   directoryJson,
@@ -79,7 +83,7 @@ export function registerRestore(program: Command, world: CliWorld): void {
       'read every row once more when it is loaded, and compare it with what was recorded (format directory)',
     )
     .option('--no-analyze', 'do not gather statistics at the end')
-    .option('--storage <name>', 'the storage to restore from')
+    .option('--storage <name>', 'the storage to restore from (default: the one of all that has it, or the newest)')
     .option('--foreign', 'latest and --at mean dumps that other tools left in the storage')
     .option('--no-hooks', 'do not run the hooks that the configuration has for restores')
     .option('--plan', 'say what would be done, then stop');
@@ -98,18 +102,16 @@ export function registerRestore(program: Command, world: CliWorld): void {
     const jobs = parallelOf(options.jobs);
     const needsDatabase = options.toUrl === undefined && options.toDir === undefined;
     const config = await run.config(needsDatabase ? ['database', 'storage'] : ['storage']);
-    const storage = chooseStorage(config, text(options.storage));
     const { source, isNamed, filter, selector } = choose(config, args, options);
-    const around = options.hooks === false ? undefined : hooksOf(run, config, storage.name, source, options);
+    const sought = { selector, filter, keys: await keysOf(config, options) };
+    const aroundFrom = (storage: string): AroundRestore | undefined =>
+      options.hooks === false ? undefined : hooksOf(run, config, storage, source, options);
     if (typeof options.toDir === 'string') {
-      const keys = await keysOf(config, options);
-      const found = { store: await run.open(storage, config), filter, selector, keys, around };
       const verifyFirst = explicitVerifyFirst(command, options);
-      return restoreIntoDirectory(run, config, found, options.toDir, {
-        ...options,
-        verifyFirst,
-        storage: storage.name,
-      });
+      const { storage, store } = await storageWith(run, config, options, recoverySought(sought, run, options));
+      const chosen = { ...options, verifyFirst, storage: storage.name };
+      const from = { ...sought, store, around: aroundFrom(storage.name) };
+      return restoreIntoDirectory(run, config, from, options.toDir, chosen);
     }
     const target = restoreTarget(source, config, options, world.environment);
     const how = {
@@ -121,21 +123,37 @@ export function registerRestore(program: Command, world: CliWorld): void {
       verifyRows: options.verify === true,
       analyse: options.analyze !== false,
       planOnly: options.plan === true,
-      around,
     };
-    const from = { store: await run.open(storage, config), filter, selector, keys: await keysOf(config, options) };
     if (typeof options.database === 'string') {
-      const { recovered, loaded } = await outOfBase(run, config, from, how, { ...options, storage: storage.name });
-      if (loaded !== undefined) run.result(outcomeJson(loaded), () => describeOutcome(loaded));
-      else run.result(directoryJson(recovered), () => describeDirectory(recovered));
+      const { storage, store } = await storageWith(run, config, options, recoverySought(sought, run, options));
+      const chosen = { ...options, storage: storage.name };
+      const load = { ...how, around: aroundFrom(storage.name) };
+      const { recovered, loaded } = await outOfBase(run, config, { ...sought, store }, load, chosen);
+      if (loaded !== undefined) run.result(outcomeJson(loaded, storage.name), () => describeOutcome(loaded));
+      else run.result(directoryJson(recovered, storage.name), () => describeDirectory(recovered));
       return;
     }
+    const of = selector.kind === 'name' ? filter : { ...filter, kind: 'logical' as const };
+    const { storage, store } = await storageWith(run, config, options, {
+      find: finding(selector, of),
+      rule: ruleOf(selector),
+    });
     // Loaded for this command only: the others start without it, and a daemon keeps its memory.
     const { restore } = await import('../operations/restore.ts');
     const expected = target.kind === 'in-place' && !isNamed ? { expectedDatabase: target.connection.database } : {};
+    const from = { ...sought, store, around: aroundFrom(storage.name) };
     const outcome = await restore({ ...from, ...how, ...expected }, run.context(config));
-    run.result(outcomeJson(outcome), () => describeOutcome(outcome));
+    run.result(outcomeJson(outcome, storage.name), () => describeOutcome(outcome));
   });
+}
+
+/** How the storage is found from which a server is brought back. */
+function recoverySought(
+  sought: Omit<SoughtRecovery, 'recovery'>,
+  run: CommandRun,
+  options: Options,
+): ReturnType<typeof findingRecovery> {
+  return findingRecovery({ ...sought, recovery: recoveryOf(options, fetchProgramOf(run, options)) });
 }
 
 /** What is certainly no database: latest, an id, or a file as backups are called. */
@@ -264,11 +282,12 @@ function explicitVerifyFirst(command: Command, options: Options): boolean | unde
   return command.getOptionValueSource('verifyFirst') === 'cli' ? options.verifyFirst === true : undefined;
 }
 
-function outcomeJson(outcome: RestoreOutcome): Record<string, unknown> {
+function outcomeJson(outcome: RestoreOutcome, storage: string): Record<string, unknown> {
   const { backup } = outcome;
   return {
     state: outcome.done ? 'restored' : 'planned',
     backup: backup.kind === 'own' ? manifestJson(backup.manifest) : { key: backup.key, stored_bytes: backup.bytes },
+    storage,
     database: outcome.database,
     kept_as: outcome.keptAs,
     duration_ms: outcome.durationMs,

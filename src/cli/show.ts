@@ -8,7 +8,9 @@ import { readAcceptedSizes } from '../repository/accepted-sizes.ts';
 import { describeSuspicions, type Manifest } from '../repository/manifest.ts';
 import { describeUnread } from '../repository/unread-tables.ts';
 import { commandsByHand, stockCommand } from './by-hand.ts';
-import { action, chooseStorage, type CliWorld } from './command.ts';
+import { finding, ruleOf } from '../operations/find-across.ts';
+import { action, type CliWorld } from './command.ts';
+import { storageWith } from './find-storage.ts';
 import { globalsJson, manifestJson, proofsJson } from './json.ts';
 import { filterFor } from './list.ts';
 import { formatFacts, formatTime } from './table.ts';
@@ -20,21 +22,24 @@ export function registerShow(program: Command, world: CliWorld): void {
     .description('Shows what is known of a backup, and how to restore it with stock tools alone.')
     .argument('<backup>', 'latest, an id or a file name')
     .option('--database <name>', 'of this source or database, where the storage holds several')
-    .option('--storage <name>', 'the storage to look in (needed if there are several)');
+    .option('--storage <name>', 'the storage to look in (default: the one of all that has it, or the newest)');
   action(command, world, async (run, [name], options) => {
     if (name === undefined)
       throw new PgarkError('usage', 'show needs to know which backup: latest, an id or a file name');
     const config = await run.config(['storage']);
-    const storage = chooseStorage(config, typeof options.storage === 'string' ? options.storage : undefined);
-    const store = await run.open(storage, config);
     const selector = name === 'latest' ? ({ kind: 'latest' } as const) : ({ kind: 'name', name } as const);
     const filter = filterFor(config, typeof options.database === 'string' ? options.database : undefined);
+    const { storage, store } = await storageWith(run, config, options, {
+      find: finding(selector, filter),
+      rule: ruleOf(selector),
+    });
     const manifest = await showBackup({ store, selector, filter }, run.context(config));
     const globals = await globalsOf(store, manifest, { signal: world.signal });
     const accepted = manifest.suspicions && (await readAcceptedSizes(store, { signal: world.signal })).has(manifest.id);
     const proofs = (await newestProofs(store, [manifest], run.context(config))).get(manifest.id) ?? {};
     run.result(
       {
+        storage: storage.name,
         backup: {
           ...manifestJson(manifest),
           ...(accepted === undefined ? {} : { suspicious: !accepted }),

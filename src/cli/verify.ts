@@ -1,14 +1,17 @@
 import type { Command } from 'commander';
 import { formatBytes } from '../common/bytes.ts';
 import { systemClock } from '../common/clock.ts';
-import { PgarkError } from '../common/errors.ts';
-import type { Verification, VerifiedBackup, VerifyDepth } from '../operations/verify.ts';
+import { asPgarkError, PgarkError } from '../common/errors.ts';
+import type { Config, StorageConfig } from '../config/model.ts';
+import type { BackupSelector } from '../operations/find-backup.ts';
+import type { Verification, VerifiedBackup, VerifyDepth, VerifyRequest } from '../operations/verify.ts';
 import { Teller } from '../service/tell.ts';
-import { action, chooseStorage, type CliWorld } from './command.ts';
+import { action, chooseStorage, type CliWorld, type CommandRun } from './command.ts';
 import { reportError } from './errors.ts';
 import { addExamples } from './help.ts';
 import { filterFor } from './list.ts';
 import { keysOf } from './restore.ts';
+import { text } from './option-text.ts';
 import { formatTable } from './table.ts';
 import { tellWorld } from './telling.ts';
 import { sizesOf } from '../repository/manifest.ts';
@@ -18,63 +21,132 @@ export function registerVerify(program: Command, world: CliWorld): void {
     .command('verify')
     .summary('check that backups are whole')
     .description(
-      'Checks that the data of every backup is there with its size, and reads the newest of each database to the end: checksum of what is stored, decryption, decompression, checksum of the SQL text. With BACKUP it reads that one.',
+      'Checks that the data of every backup is there with its size, and reads the newest of each database to the end: checksum of what is stored, decryption, decompression, checksum of the SQL text. With BACKUP it reads that one, wherever it lies.',
     )
     .argument('[backup]', 'latest, an id or a file name (default: all)')
     .option('--deep', 'read every backup to the end')
     .option('--database <name>', 'only backups of this source or database')
     .option('--identity <file>', 'age identity file to decrypt with')
     .option('--passphrase-file <file>', 'file that holds the passphrase to decrypt with')
-    .option('--storage <name>', 'the storage to look in (needed if there are several)');
+    .option('--storage <name>', 'only this storage (default: all)');
   addExamples(command, [
     ['pgark verify', 'the newest of each database to the end, the others by size'],
     ['pgark verify latest --identity key.txt', 'one backup, with a key that is kept elsewhere'],
   ]);
   action(command, world, async (run, [name], options) => {
     const config = await run.config(['storage']);
-    const storage = chooseStorage(config, typeof options.storage === 'string' ? options.storage : undefined);
-    const selector =
-      name === undefined
-        ? undefined
-        : name === 'latest'
-          ? ({ kind: 'latest' } as const)
-          : ({ kind: 'name', name } as const);
-    const { isOfKeys, verify } = await import('../operations/verify.ts');
-    const { backups: verified, damaged } = await verify(
+    const named = text(options['storage']);
+    const storages = named === undefined ? [...config.storages.values()] : [chooseStorage(config, named)];
+    const request = await requestOf(config, name, options);
+    const looks: Look[] = [];
+    for (const storage of storages) looks.push(await verifyIn(storage, request, run, config));
+    const { isOfKeys } = await import('../operations/verify.ts');
+    const failure = failureOf(looks, isOfKeys);
+    if (failure !== undefined && looks.every(({ verification }) => verification === undefined)) throw failure;
+    run.result(
       {
-        store: await run.open(storage, config),
-        filter: filterFor(config, typeof options.database === 'string' ? options.database : undefined),
-        selector,
-        deep: options.deep === true,
-        keys: await keysOf(config, options),
-        mustOpen: options.identity !== undefined || options.passphraseFile !== undefined,
+        storages: looks.map(lookJson),
+        backups: looks.flatMap(({ storage, verification }) =>
+          (verification?.backups ?? []).map((each) => ({ ...verifiedJson(each), storage: storage.name })),
+        ),
+        damaged: looks.flatMap(({ storage, verification }) =>
+          (verification?.damaged ?? []).map(({ key, error }) => ({
+            key,
+            storage: storage.name,
+            error: reportError(error),
+          })),
+        ),
       },
-      run.context(config),
+      () => looks.map((look) => describe(look, looks.length > 1)).join('\n'),
     );
+    if (failure !== undefined) throw failure;
+  });
+}
+
+type Request = Omit<VerifyRequest, 'store'>;
+
+/** What came of one storage. */
+interface Look {
+  readonly storage: StorageConfig;
+  readonly location: string | undefined;
+  readonly verification: Verification | undefined;
+  /** Why there is no verification. */
+  readonly error: PgarkError | undefined;
+}
+
+async function requestOf(
+  config: Config,
+  name: string | undefined,
+  options: Readonly<Record<string, unknown>>,
+): Promise<Request> {
+  const selector: BackupSelector | undefined =
+    name === undefined ? undefined : name === 'latest' ? { kind: 'latest' } : { kind: 'name', name };
+  return {
+    filter: filterFor(config, text(options['database'])),
+    selector,
+    deep: options['deep'] === true,
+    keys: await keysOf(config, options),
+    mustOpen: options['identity'] !== undefined || options['passphraseFile'] !== undefined,
+  };
+}
+
+/** A storage that is away does not keep the others from being verified. */
+async function verifyIn(storage: StorageConfig, request: Request, run: CommandRun, config: Config): Promise<Look> {
+  const { verify } = await import('../operations/verify.ts');
+  let location: string | undefined;
+  try {
+    const store = await run.open(storage, config);
+    location = store.location;
+    const verification = await verify({ store, ...request }, run.context(config));
     await new Teller(tellWorld(run, config)).verification(config, {
       storage: storage.name,
       endedAt: systemClock.now(),
-      backups: verified,
-      damaged,
-      complete: selector === undefined,
+      ...verification,
+      complete: request.selector === undefined,
     });
-    run.result(
-      {
-        backups: verified.map(verifiedJson),
-        damaged: damaged.map(({ key, error }) => ({ key, error: reportError(error) })),
-      },
-      () => describe(verified, damaged),
-    );
-    const failed = verified.filter((each) => each.failure !== undefined);
-    const failures = [...failed.flatMap((each) => each.failure ?? []), ...damaged.map((each) => each.error)];
-    const [first] = failures;
-    const total = verified.length + damaged.length;
-    if (first === undefined) return;
-    if (total === 1 || failures.every(isOfKeys)) throw first;
-    throw new PgarkError('corrupt', `${failures.length} of ${total} backups are damaged or cannot be read`, {
+    return { storage, location, verification, error: undefined };
+  } catch (thrown) {
+    run.world.signal.throwIfAborted();
+    const error = asPgarkError(thrown);
+    if (error.code === 'usage') throw error;
+    return { storage, location, verification: undefined, error };
+  }
+}
+
+/** What says of damage comes before what says that a storage was not looked at. */
+function failureOf(looks: readonly Look[], isOfKeys: (error: PgarkError) => boolean): PgarkError | undefined {
+  const verifications = looks.flatMap(({ verification }) => verification ?? []);
+  const failures = verifications.flatMap(({ backups, damaged }) => [
+    ...backups.flatMap(({ failure }) => failure ?? []),
+    ...damaged.map(({ error }) => error),
+  ]);
+  const total = verifications.reduce((sum, { backups, damaged }) => sum + backups.length + damaged.length, 0);
+  const [first] = failures;
+  if (first !== undefined) {
+    if (total === 1 || failures.every(isOfKeys)) return first;
+    return new PgarkError('corrupt', `${failures.length} of ${total} backups are damaged or cannot be read`, {
       hint: 'make a new backup now; the table says which ones are still whole, and what is wrong with the others',
     });
+  }
+  // A backup that is asked for need not lie in every storage.
+  const absent = looks.flatMap(({ error }) => (error?.code === 'backup-not-found' ? [error] : []));
+  const errors = looks.flatMap(({ storage, error }) =>
+    error === undefined || error.code === 'backup-not-found' ? [] : [{ name: storage.name, error }],
+  );
+  const [only, another] = errors;
+  if (only === undefined) return absent.length === looks.length ? absent[0] : undefined;
+  if (looks.length === 1) return only.error;
+  const words = errors.map(({ name, error }) => `${name}: ${error.message}`).join('; ');
+  const code = errors.length === looks.length ? only.error.code : 'partial';
+  return new PgarkError(code, `${errors.length} of ${looks.length} storages could not be verified: ${words}`, {
+    ...(another === undefined ? { hint: only.error.hint } : {}),
+    cause: only.error,
   });
+}
+
+function lookJson({ storage, location, verification, error }: Look): Record<string, unknown> {
+  const state = verification !== undefined ? 'verified' : error?.code === 'backup-not-found' ? 'without' : 'failed';
+  return { storage: storage.name, location, state, ...(state === 'failed' && error && { error: reportError(error) }) };
 }
 
 function verifiedJson({ manifest, depth, failure }: VerifiedBackup): Record<string, unknown> {
@@ -94,7 +166,12 @@ const CHECKED: Readonly<Record<VerifyDepth, string>> = {
   read: 'every byte',
 };
 
-function describe(verified: readonly VerifiedBackup[], damaged: Verification['damaged']): string {
+function describe({ storage, location, verification, error }: Look, several: boolean): string {
+  const head = several ? `${storage.name}${location === undefined ? '' : `: ${location}`}\n` : '';
+  return head + (verification === undefined ? `${error?.message ?? ''}\n` : describeVerification(verification));
+}
+
+function describeVerification({ backups: verified, damaged }: Verification): string {
   const unreadable = damaged.map(({ error }) => `${error.message}\n`).join('');
   if (verified.length === 0)
     return unreadable !== '' ? unreadable : 'there is no backup to verify; make the first one: pgark backup\n';

@@ -23,7 +23,13 @@ export type BackupSelector =
 /** What a selector found: a backup of pgark's own, or an object that some other tool wrote. */
 export type FoundBackup =
   | { readonly kind: 'own'; readonly manifest: Manifest }
-  | { readonly kind: 'foreign'; readonly key: string; readonly bytes: number };
+  | {
+      readonly kind: 'foreign';
+      readonly key: string;
+      readonly bytes: number;
+      /** When it was made, as far as its name or the store tell. */
+      readonly at: Date;
+    };
 
 const SUGGESTIONS_MAX = 3;
 
@@ -161,7 +167,7 @@ async function findForeign(
   }
   const inTime = candidates.filter(({ at }) => notAfter === undefined || at.getTime() <= notAfter.getTime());
   const newest = inTime.toSorted((a, b) => a.at.getTime() - b.at.getTime() || (a.key < b.key ? -1 : 1)).at(-1);
-  if (newest !== undefined) return { kind: 'foreign', key: newest.key, bytes: newest.bytes };
+  if (newest !== undefined) return { kind: 'foreign', key: newest.key, bytes: newest.bytes, at: newest.at };
   const when = notAfter === undefined ? '' : ` that is as old as ${notAfter.toISOString()}`;
   throw new PgarkError(
     'backup-not-found',
@@ -204,17 +210,21 @@ async function findByName(
   if (!keys.some((key) => key.startsWith(STATE_PREFIX))) {
     for (const key of keys) {
       const info = await headIfPossible(repository, key, options);
-      if (info) return { kind: 'foreign', key: info.key, bytes: info.bytes };
+      if (info) return foreignOf(info);
     }
     const unseen: string[] = [];
     const looking = { ...options, onUnseen: (path: string) => void unseen.push(path) };
     for await (const object of repository.unclaimedObjects(manifests, looking)) {
-      if (baseName(object.key) === name) return { kind: 'foreign', key: object.key, bytes: object.bytes };
+      if (baseName(object.key) === name) return foreignOf(object);
       names.push(object.key);
     }
     warnOfUnseen(unseen, repository.store.location, options.logger);
   }
   throw notFound(given, name, manifests, names, damaged.length);
+}
+
+function foreignOf({ key, bytes, modified }: ObjectInfo): FoundBackup {
+  return { kind: 'foreign', key, bytes, at: readForeignName(key).takenAt ?? modified };
 }
 
 /** One LIST and one GET, however many backups there are. */

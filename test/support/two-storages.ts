@@ -1,0 +1,44 @@
+import { writeFile } from 'node:fs/promises';
+import { s3Storage, type Storage } from './backups.ts';
+import { s3Facts } from './facts.ts';
+import type { TestBucket } from './s3.ts';
+import { makeTempDirectory } from './temp.ts';
+
+/** Two buckets, `near` and `far` in this order, and settings by which both answer, or one does not. */
+export interface TwoStorages extends AsyncDisposable {
+  readonly near: Storage & { readonly bucket: TestBucket };
+  readonly far: Storage & { readonly bucket: TestBucket };
+  /** Settings for a command; `away`: that storage is at an address where nobody listens. */
+  env(away?: 'near' | 'far' | 'both'): Promise<Record<string, string>>;
+}
+
+/** `databases` as they stand in a configuration file. */
+export async function twoStorages(databases: Readonly<Record<string, unknown>>): Promise<TwoStorages> {
+  const stack = new AsyncDisposableStack();
+  const near = stack.use(await s3Storage());
+  const far = stack.use(await s3Storage());
+  const directory = stack.use(await makeTempDirectory());
+  const storageOf = ({ bucket }: { readonly bucket: TestBucket }, isAway: boolean) => ({
+    type: 's3',
+    endpoint: isAway ? 'http://127.0.0.1:1' : s3Facts().endpoint,
+    bucket: bucket.name,
+    region: s3Facts().region,
+    access_key_id: s3Facts().accessKey,
+    secret_access_key: s3Facts().secretKey,
+    retry: { attempts: 2, delay: '10ms' },
+  });
+  return {
+    near,
+    far,
+    async env(away) {
+      const file = directory.join(`${away ?? 'all'}.yaml`);
+      const storages = {
+        near: storageOf(near, away === 'near' || away === 'both'),
+        far: storageOf(far, away === 'far' || away === 'both'),
+      };
+      await writeFile(file, JSON.stringify({ version: 1, storages, databases }), { mode: 0o600 });
+      return { PGARK_CONFIG: file };
+    },
+    [Symbol.asyncDispose]: () => stack.disposeAsync(),
+  };
+}
