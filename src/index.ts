@@ -83,6 +83,7 @@ export {
   type RunSummary,
 } from './operations/list-runs.ts';
 export { acceptBackup } from './operations/accept-size.ts';
+export { pinBackup, type PinOutcome, type PinRequest, unpinBackup, type UnpinRequest } from './operations/pin.ts';
 export { prune, type PruneOutcome, type PruneRequest } from './operations/prune.ts';
 export { PruneRefused } from './operations/prune-refusal.ts';
 export { restore, type RestoreOutcome, type RestoreRequest } from './operations/restore.ts';
@@ -113,6 +114,7 @@ export type { ConnectionParameters, SslMode } from './postgres/client/connection
 export type { GlobalsRecord } from './repository/globals.ts';
 export type { BackupId } from './repository/ids.ts';
 export type { Manifest, ManifestObject } from './repository/manifest.ts';
+export type { Pin } from './repository/pins.ts';
 export { PLAIN_NAME_TEMPLATE } from './repository/plain-name.ts';
 export type { BackupFilter, DamagedManifest } from './repository/repository.ts';
 export type { KeepRules, RetentionPolicy } from './retention/policy.ts';

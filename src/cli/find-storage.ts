@@ -40,7 +40,11 @@ export async function storageWith(
 }
 
 /** All storages, or the one that is named; each is opened when it is first asked for. Errors: `usage`, `config-missing`. */
-function placesOf(run: CommandRun, config: Config, options: Readonly<Record<string, unknown>>): readonly Place[] {
+export function placesOf(
+  run: CommandRun,
+  config: Config,
+  options: Readonly<Record<string, unknown>>,
+): readonly Place[] {
   const name = text(options['storage']);
   const isAny = name === undefined && config.storages.size > 0;
   const storages = isAny ? [...config.storages.values()] : [chooseStorage(config, name)];
@@ -51,7 +55,7 @@ function placesOf(run: CommandRun, config: Config, options: Readonly<Record<stri
 }
 
 /** Says on stderr which storage it is, and what of the others matters. */
-function reportChoice(
+export function reportChoice(
   { chosen, others, passedOver }: FoundAcross,
   { takes }: FindRule,
   run: CommandRun,

@@ -1,6 +1,7 @@
 import type { Proof, Proofs } from '../operations/proofs.ts';
 import type { GlobalsRecord } from '../repository/globals.ts';
 import { type Manifest, type ManifestObject, sizesOf } from '../repository/manifest.ts';
+import type { Pin } from '../repository/pins.ts';
 
 /** One object of output, with the version of its schema. */
 export function formatJson(json: Readonly<Record<string, unknown>>, output: 'json' | 'ndjson'): string {
@@ -36,6 +37,11 @@ export function manifestJson(manifest: Manifest): Record<string, unknown> {
     run_id: manifest.runId,
     pgark_version: manifest.pgarkVersion,
   };
+}
+
+/** Who holds a backup, as `--output json` shows it. */
+export function pinJson({ pinnedAt, by, reason, runId }: Pin): Record<string, unknown> {
+  return { pinned_at: pinnedAt, user: by.user, host: by.host, reason, run_id: runId };
 }
 
 /** What was found out of a backup as `--output json` shows it. */

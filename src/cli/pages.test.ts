@@ -124,7 +124,7 @@ test('the quick start, the pages on restores and on operations run, but for what
   }
   expect(silent).toEqual([]);
   expect(counts).toEqual({
-    run: 21,
+    run: 22,
     each: 4,
     'run-physical': 1,
     client: 3,

@@ -23,6 +23,8 @@ const COMMANDS: Readonly<Record<string, () => Promise<Register>>> = {
   drill: async () => (await import('./drill.ts')).registerDrill,
   accept: async () => (await import('./accept.ts')).registerAccept,
   prune: async () => (await import('./prune.ts')).registerPrune,
+  pin: async () => (await import('./pin.ts')).registerPin,
+  unpin: async () => (await import('./pin.ts')).registerUnpin,
   wal: async () => (await import('./wal.ts')).registerWal,
   timeline: async () => (await import('./timeline.ts')).registerTimeline,
   runs: async () => (await import('./runs.ts')).registerRuns,

@@ -105,7 +105,7 @@ function describe(outcome: PruneOutcome, dryRun: boolean, prefix: string): strin
     )
     .join('');
   const wal = outcome.wal.map((each) => describeWalPrune(each, dryRun, prefix)).join('');
-  const rest = `${held}${describeOtherServers(outcome)}${alsoGlobals}${wal}`;
+  const rest = `${held}${describePinned(plan)}${describeOtherServers(outcome)}${alsoGlobals}${wal}`;
   const gone = dryRun ? planned : removed;
   const keptCount = plan.keep.length + plan.remove.length - gone.length;
   if (gone.length === 0) {
@@ -133,6 +133,12 @@ function describe(outcome: PruneOutcome, dryRun: boolean, prefix: string): strin
       rows,
     ) + `${prefix}${verb} ${formatCount(gone.length, 'backup')}, ${formatBytes(bytes)}; ${keptCount} kept\n${rest}`
   );
+}
+
+function describePinned({ keep }: PruneOutcome['plan']): string {
+  const pinned = keep.filter(({ reasons }) => reasons.includes('pinned')).map(({ id }) => id);
+  if (pinned.length === 0) return '';
+  return `of these, ${formatCount(pinned.length, 'backup')} kept by a pin: ${pinned.join(', ')}; pgark show says why, pgark unpin lets go\n`;
 }
 
 /** A server that is gone for good leaves its last backups behind; only people know that it is. */

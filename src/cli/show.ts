@@ -11,7 +11,8 @@ import { commandsByHand, stockCommand } from './by-hand.ts';
 import { finding, ruleOf } from '../operations/find-across.ts';
 import { action, type CliWorld } from './command.ts';
 import { storageWith } from './find-storage.ts';
-import { globalsJson, manifestJson, proofsJson } from './json.ts';
+import { describeHolder, type Pinned, pinOf } from '../operations/pin.ts';
+import { globalsJson, manifestJson, pinJson, proofsJson } from './json.ts';
 import { filterFor } from './list.ts';
 import { formatFacts, formatTime } from './table.ts';
 
@@ -37,18 +38,21 @@ export function registerShow(program: Command, world: CliWorld): void {
     const globals = await globalsOf(store, manifest, { signal: world.signal });
     const accepted = manifest.suspicions && (await readAcceptedSizes(store, { signal: world.signal })).has(manifest.id);
     const proofs = (await newestProofs(store, [manifest], run.context(config))).get(manifest.id) ?? {};
+    const pinned = await pinOf(store, manifest.id, run.context(config));
     run.result(
       {
         storage: storage.name,
         backup: {
           ...manifestJson(manifest),
           ...(accepted === undefined ? {} : { suspicious: !accepted }),
+          pinned: pinned.isPinned,
+          ...(pinned.pin && { pin: pinJson(pinned.pin) }),
           proofs: proofsJson(proofs),
         },
         ...(globals && { globals: globalsJson(globals) }),
       },
       () =>
-        describe(manifest, { proofs, accepted }, store.location) +
+        describe(manifest, { proofs, accepted, pinned }, store.location) +
         (globals === undefined ? '' : describeGlobals(globals)),
     );
   });
@@ -59,9 +63,10 @@ interface Found {
   readonly proofs: Proofs;
   /** Undefined for one that was never suspicious. */
   readonly accepted: boolean | undefined;
+  readonly pinned: Pinned;
 }
 
-function describe(manifest: Manifest, { proofs, accepted }: Found, location: string): string {
+function describe(manifest: Manifest, { proofs, accepted, pinned }: Found, location: string): string {
   const { database, server, encryption, compression } = manifest;
   const unread = describeUnread(manifest);
   const facts = formatFacts([
@@ -100,6 +105,7 @@ function describe(manifest: Manifest, { proofs, accepted }: Found, location: str
       manifest.tablespaces?.map(({ oid, location: place }) => `${oid} at ${place}`).join(', ') || undefined,
     ],
     ['suspicious', describeSize(manifest, accepted)],
+    ['pinned', describePinned(pinned)],
     ['verified', describeProof(proofs.verify)],
     ['drilled', describeProof(proofs.drill)],
     ['left out', manifest.excluded.length > 0 ? manifest.excluded.join(', ') : undefined],
@@ -130,6 +136,11 @@ function describeSize(manifest: Manifest, accepted: boolean | undefined): string
   const why = describeSuspicions(manifest);
   if (why === undefined) return undefined;
   return accepted === true ? `no longer: its size was accepted (${why})` : why;
+}
+
+function describePinned({ isPinned, pin }: Pinned): string | undefined {
+  if (pin === undefined) return isPinned ? 'yes' : undefined;
+  return `${formatTime(pin.pinnedAt)} by ${describeHolder(pin)}${pin.reason === undefined ? '' : `: ${pin.reason}`}`;
 }
 
 function describeProof(proof: Proof | undefined): string | undefined {

@@ -42,6 +42,11 @@ export class ParentGuard {
     return false;
   }
 
+  /** One of the plan that stays after all: what it may need stays too. */
+  stays({ id, source }: Manifest): void {
+    if (kindOfId(id) === 'physical') this.#kept.add(source);
+  }
+
   async #childOf({ id, source, database }: Manifest, options: CallOptions): Promise<string | undefined> {
     const underWay = await physicalUnderWay(this.#repository.store, source, options);
     const begun = underWay.find(isIncrementalId);

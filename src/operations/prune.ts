@@ -6,7 +6,7 @@ import { type BackupKind, kindOfId } from '../repository/ids.ts';
 import { Leases } from '../repository/leases.ts';
 import { type Manifest, seriesOf, sizesOf } from '../repository/manifest.ts';
 import { OwnedObjects } from '../repository/owned-objects.ts';
-import { removeBackup } from '../repository/remove-backup.ts';
+import { PRUNE_LEASE, removeUnpinned } from '../repository/remove-backup.ts';
 import { type BackupFilter, Repository } from '../repository/repository.ts';
 import { mayHaveChanged, sweep, type SweepReport } from '../repository/sweep.ts';
 import {
@@ -73,11 +73,8 @@ const nothingPruned: PruneOutcome = {
   wal: [],
 };
 
-/** The one who prunes: two prunes of the same storage never overlap. */
-const PRUNE_LEASE = 'prune';
-
 /**
- * Removes what retention lets go: plan → for each lease looked at again, and for incremental backups that need it → manifest first, then data. Only committed backups are
+ * Removes what retention lets go: plan → for each lease looked at again, and for incremental backups that need it, and for a pin → manifest first, then data. Only committed backups are
  * planned over; what is not pgark's is never looked at. Globals go with the last backup that needs them, and WAL with the
  * last base backup. What dead runs left is swept on the way. Errors: `prune-refused` (`PruneRefused`, with what was done) where more than half of a
  * database's would go, of which then none goes, while the other databases are pruned; `locked`, `repository-damaged` where a
@@ -119,26 +116,34 @@ export async function prune(request: PruneRequest, context: OperationContext): P
           run.span.span('sweep', {}, () => sweep({ repository, leases, logger: run.logger, held: [lease], signal })),
         () => run.span.span('plan', {}, () => planFor(repository, request, context)),
       );
-      const { plan, refused, globals } = planned;
+      const { plan, refused } = planned;
+      const goes = withoutRefused(planned.planned, refused);
       const owned = new OwnedObjects(repository);
       const guard = new ParentGuard(repository, plan, run.logger);
       const removed: Manifest[] = [];
+      const globals: GlobalsRecord[] = [];
       let removedBytes = 0;
       await run.span.span('remove', {}, async () => {
-        for (const manifest of withoutRefused(planned.planned, refused)) {
+        for (const manifest of goes) {
           await lease.confirm();
           if (!(await guard.mayGo(manifest, { signal }))) continue;
-          const { foreign, bytesDeleted } = await removeBackup(repository, manifest, { owned, signal }).catch(
-            explained,
-          );
+          const removal = await removeUnpinned(repository, manifest, { owned, signal }).catch(explained);
+          if (removal === undefined) {
+            guard.stays(manifest);
+            logPinned(run, manifest);
+            continue;
+          }
+          const { foreign, bytesDeleted } = removal;
           removed.push(manifest);
           removedBytes += bytesDeleted;
           logRemoval(run, manifest, plan, bytesDeleted);
           for (const key of foreign) logForeign(run, manifest, key);
         }
-        for (const record of globals) {
+        // What was planned to go with backups that stay after all may go with them the next time.
+        for (const record of removed.length < goes.length ? [] : planned.globals) {
           await lease.confirm();
           await removeGlobals(store, record, { signal });
+          globals.push(record);
           logGlobalsRemoval(run, record);
         }
       });
@@ -146,7 +151,7 @@ export async function prune(request: PruneRequest, context: OperationContext): P
       const wal = await run.span.span('wal', {}, () =>
         pruneArchives(repository, request, { removing: removed, run, signal, confirm }),
       );
-      const outcome = { ...planned, removed, removedBytes, wal };
+      const outcome = { ...planned, globals, removed, removedBytes, wal };
       if (isRefused(outcome)) throw new PruneRefused(outcome);
       return {
         value: outcome,
@@ -281,6 +286,11 @@ function logRemoval(run: Run, manifest: Manifest, plan: RetentionPlan, storedByt
     reason: row?.reason,
     storedBytes,
   });
+}
+
+function logPinned(run: Run, { id, database }: Manifest): void {
+  const what = `backup ${id} of ${database.name} was pinned while this prune went on, and stays`;
+  run.logger.info('prune.pinned', what, { backupId: id });
 }
 
 function logForeign(run: Run, { id }: Manifest, key: ObjectKey): void {

@@ -4,6 +4,9 @@ import { type Manifest, serialiseManifest } from './manifest.ts';
 import { OwnedObjects } from './owned-objects.ts';
 import { dataFolderOf, type Repository } from './repository.ts';
 
+/** The one who prunes: two never remove backups of the same storage at the same time. */
+export const PRUNE_LEASE = 'prune';
+
 interface RemovalOptions extends CallOptions {
   /** Shared where many are removed, so that what it has to read is read once. */
   readonly owned?: OwnedObjects;
@@ -26,11 +29,39 @@ export async function removeBackup(
   manifest: Manifest,
   options: RemovalOptions = {},
 ): Promise<Removal> {
-  await repository.store.putSmall(keys.deleted(manifest.id), serialiseManifest(manifest), {
-    ...options,
-    contentType: 'application/json',
-  });
+  await announceRemoval(repository, manifest, options);
   return finishRemoval(repository, manifest, options);
+}
+
+/**
+ * The same, unless the backup is pinned: then it stays as it is, and this resolves with undefined. Looked for is the pin when
+ * the copy in `deleted/` is there, and whoever pins looks for that copy when the pin is there: one of the two sees the other.
+ * To be called under the lease `PRUNE_LEASE`.
+ */
+export async function removeUnpinned(
+  repository: Repository,
+  manifest: Manifest,
+  options: RemovalOptions = {},
+): Promise<Removal | undefined> {
+  await announceRemoval(repository, manifest, options);
+  if (await withdrawIfPinned(repository, manifest, options)) return undefined;
+  return finishRemoval(repository, manifest, options);
+}
+
+/**
+ * Whether a backup whose removal was begun is pinned and still there. Then it stays, and the copy of its manifest in
+ * `deleted/` is gone. To be called under the lease `PRUNE_LEASE`.
+ */
+export async function withdrawIfPinned(
+  { store }: Repository,
+  { id, source, database }: Manifest,
+  { signal }: CallOptions,
+): Promise<boolean> {
+  const call = signal ? { signal } : {};
+  if ((await store.head(keys.pin(id), call)) === undefined) return false;
+  if ((await store.head(keys.manifest(source, database.name, id), call)) === undefined) return false;
+  await store.delete(keys.deleted(id), call);
+  return true;
 }
 
 /** All that follows the copy of the manifest, from wherever an earlier removal got to. */
@@ -65,6 +96,13 @@ export async function finishRemoval(
   if (manifest.suspicions !== undefined) await store.delete(keys.acceptedSize(id), call);
   await store.delete(keys.deleted(id), call);
   return { objectsDeleted, bytesDeleted, foreign };
+}
+
+async function announceRemoval({ store }: Repository, manifest: Manifest, { signal }: CallOptions): Promise<void> {
+  await store.putSmall(keys.deleted(manifest.id), serialiseManifest(manifest), {
+    ...(signal ? { signal } : {}),
+    contentType: 'application/json',
+  });
 }
 
 /** What verifications have said of a backup goes with it. */

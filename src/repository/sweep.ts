@@ -10,7 +10,7 @@ import { keys } from './keys.ts';
 import type { Leases } from './leases.ts';
 import { parseManifest } from './manifest.ts';
 import { OwnedObjects } from './owned-objects.ts';
-import { finishRemoval } from './remove-backup.ts';
+import { finishRemoval, PRUNE_LEASE, withdrawIfPinned } from './remove-backup.ts';
 import type { Repository } from './repository.ts';
 import { readStateBytes } from './state-object.ts';
 
@@ -89,8 +89,24 @@ class Sweep {
 
   async run(): Promise<SweepReport> {
     const [, deletions] = await allOf([this.#sweepIntents(), this.#listDeletions()]);
-    for (const key of deletions) await this.#guarded(key, () => this.#finishDeletion(key));
+    if (deletions.length > 0) await this.#guarded(keys.lease(PRUNE_LEASE), () => this.#finishDeletions(deletions));
     return this.#report;
+  }
+
+  /** By the right to prune, which whoever prunes now has: who removes backups decides alone whether a pin came in time. */
+  async #finishDeletions(deletions: readonly ObjectKey[]): Promise<void> {
+    const { held = [] } = this.#options;
+    const own = held.find(({ name }) => name === PRUNE_LEASE);
+    const lease = own ?? (await this.#tryAcquire(PRUNE_LEASE));
+    if (lease === undefined) return;
+    try {
+      for (const key of deletions) {
+        await lease.confirm();
+        await this.#guarded(key, () => this.#finishDeletion(key));
+      }
+    } finally {
+      if (own === undefined) await lease.release();
+    }
   }
 
   async #sweepIntents(): Promise<void> {
@@ -226,6 +242,11 @@ class Sweep {
     const manifest = parseManifest(found.bytes, key);
     const { id, source } = manifest;
     if (keys.deleted(id) !== key) throw new PgarkError('repository-damaged', `${key} is the manifest of ${id}`);
+    if (await withdrawIfPinned(this.#options.repository, manifest, this.#call)) {
+      const what = `the deletion of ${id} is not finished: it is pinned, and stays`;
+      this.#options.logger.info('sweep.deletion-withdrawn', what, { backupId: id, source });
+      return;
+    }
     const options = { ...this.#call, owned: this.#owned };
     const { objectsDeleted, foreign } = await finishRemoval(this.#options.repository, manifest, options);
     this.#report.objectsDeleted += objectsDeleted;

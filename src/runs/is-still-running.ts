@@ -25,6 +25,8 @@ function patienceMs({ kind }: RunRecord): number {
     case 'backup':
     case 'globals':
     case 'prune':
+    case 'pin':
+    case 'unpin':
       return SETTLE_MS;
     case 'restore':
     case 'verify':
