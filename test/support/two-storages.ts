@@ -12,8 +12,11 @@ export interface TwoStorages extends AsyncDisposable {
   env(away?: 'near' | 'far' | 'both'): Promise<Record<string, string>>;
 }
 
-/** `databases` as they stand in a configuration file. */
-export async function twoStorages(databases: Readonly<Record<string, unknown>>): Promise<TwoStorages> {
+/** `databases` as they stand in a configuration file, and other sections. */
+export async function twoStorages(
+  databases: Readonly<Record<string, unknown>>,
+  sections: Readonly<Record<string, unknown>> = {},
+): Promise<TwoStorages> {
   const stack = new AsyncDisposableStack();
   const near = stack.use(await s3Storage());
   const far = stack.use(await s3Storage());
@@ -36,7 +39,7 @@ export async function twoStorages(databases: Readonly<Record<string, unknown>>):
         near: storageOf(near, away === 'near' || away === 'both'),
         far: storageOf(far, away === 'far' || away === 'both'),
       };
-      await writeFile(file, JSON.stringify({ version: 1, storages, databases }), { mode: 0o600 });
+      await writeFile(file, JSON.stringify({ version: 1, storages, databases, ...sections }), { mode: 0o600 });
       return { PGARK_CONFIG: file };
     },
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
