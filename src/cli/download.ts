@@ -41,7 +41,7 @@ export function registerDownload(program: Command, world: CliWorld): void {
     const config = await run.config(['storage']);
     const selector: BackupSelector = name === 'latest' ? { kind: 'latest' } : { kind: 'name', name };
     const filter = filterFor(config, typeof options.database === 'string' ? options.database : undefined);
-    const { storage, store } = await storageWith(run, config, options, {
+    const { store, json } = await storageWith(run, config, options, {
       find: finding(selector, filter),
       rule: ruleOf(selector),
     });
@@ -59,7 +59,7 @@ export function registerDownload(program: Command, world: CliWorld): void {
     );
     const { manifest, folder, files, bytes, command: restoreCommand } = outcome;
     run.result(
-      { storage: storage.name, backup: manifestJson(manifest), folder, files, bytes, command: restoreCommand },
+      { ...json, backup: manifestJson(manifest), folder, files, bytes, command: restoreCommand },
       () =>
         `downloaded ${manifest.id} into ${folder}: ${files} files, ${formatBytes(bytes)}\n` +
         `  restore  ${manifest.format === 'physical' ? '' : 'createdb -T template0 NEW_DATABASE && '}${restoreCommand}\n`,

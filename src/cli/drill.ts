@@ -67,7 +67,7 @@ export function registerDrill(program: Command, world: CliWorld): void {
     // Which one is picked at random, is picked where the newest is.
     const sought: DrillSelector = selector.kind === 'random' ? { kind: 'latest' } : selector;
     const { chooseBackup } = await import('../operations/drill/choose-backup.ts');
-    const { storage, store } = await storageWith(run, config, options, {
+    const { storage, store, json } = await storageWith(run, config, options, {
       find: async (each, context) => ({
         kind: 'own',
         manifest: await chooseBackup({ store: each, filter, selector: sought }, context),
@@ -90,7 +90,7 @@ export function registerDrill(program: Command, world: CliWorld): void {
     const { outcome, error, report } = await runDrill(source, order, run.context(config));
     if (report !== undefined) await new Teller(tellWorld(run, config)).drill(config, report);
     if (outcome === undefined) throw error ?? new PgarkError('internal', 'a drill has neither an outcome nor an error');
-    run.result({ ...outcomeJson(outcome), storage: storage.name }, () => describe(outcome));
+    run.result({ ...outcomeJson(outcome), ...json }, () => describe(outcome));
   });
 }
 

@@ -10,12 +10,15 @@ import {
 } from '../operations/find-across.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { chooseStorage, type CommandRun } from './command.ts';
+import { reportError } from './errors.ts';
 import { text } from './option-text.ts';
 
 /** Where a backup is taken from. */
 interface ChosenStorage {
   readonly storage: StorageConfig;
   readonly store: ObjectStore;
+  /** For results: its name, and which others may have held something better. */
+  readonly json: Readonly<Record<string, unknown>>;
 }
 
 /**
@@ -31,12 +34,16 @@ export async function storageWith(
   const name = text(options['storage']);
   if (name !== undefined || config.storages.size < 2) {
     const storage = chooseStorage(config, name);
-    return { storage, store: await run.open(storage, config) };
+    return { storage, store: await run.open(storage, config), json: { storage: storage.name } };
   }
   const across = await findAcross(placesOf(run, config, options), find, rule, run.context(config));
   reportChoice(across, rule, run, config);
-  const { chosen } = across;
-  return { storage: chooseStorage(config, chosen.name), store: chosen.store };
+  const { chosen, passedOver } = across;
+  const json = {
+    storage: chosen.name,
+    passed_over: passedOver.map(({ name: storage, error }) => ({ storage, error: reportError(error) })),
+  };
+  return { storage: chooseStorage(config, chosen.name), store: chosen.store, json };
 }
 
 /** All storages, or the one that is named; each is opened when it is first asked for. Errors: `usage`, `config-missing`. */
@@ -64,20 +71,21 @@ export function reportChoice(
   const logger = run.logger(config);
   const isNewest = takes !== 'first';
   for (const { name, error } of passedOver) {
-    const risk = isNewest ? `; it may hold something newer than what ${chosen.name} has` : '';
+    const risk = isNewest
+      ? `; it may hold something newer than what ${chosen.name} has`
+      : chosen.found.reach === undefined
+        ? ''
+        : '; the server may have gone on there on a newer timeline';
     const words = `storage ${name} is passed over: ${error.message}${risk}`;
     logger.warning('storage.passed_over', words, { storage: name, code: error.code });
   }
-  run.note(`${isNewest ? describeNewest(chosen, others) : describeFirst(chosen, others)}\n`);
+  run.note(`${describeChoice(chosen, others, isNewest)}\n`);
 }
 
-/** What the others have is told, so that nobody takes an old backup for the newest. */
-function describeNewest({ name, found }: FoundIn, others: readonly FoundIn[]): string {
-  const rest = others.map((each) => `${describeFound(each.found)} in ${each.name}`);
-  return `taking from ${name}, which has the newest: ${describeFound(found)}${rest.length === 0 ? '' : `; ${rest.join(', ')}`}`;
-}
-
-function describeFirst({ name, found }: FoundIn, others: readonly FoundIn[]): string {
-  const names = others.map((each) => each.name).join(', ');
-  return `taking from ${name}: ${describeFound(found)}${names === '' ? '' : `; ${names} would do as well, and comes later in the configuration`}`;
+/** What the others have is told, so that nobody takes an old backup for the newest, or a timeline that was left for the one that goes on. */
+function describeChoice({ name, found }: FoundIn, others: readonly FoundIn[], isNewest: boolean): string {
+  const why = isNewest ? ', which has the newest' : '';
+  const isSame = !isNewest && found.reach === undefined;
+  const rest = others.map((each) => (isSame ? `also in ${each.name}` : `${describeFound(each.found)} in ${each.name}`));
+  return `taking from ${name}${why}: ${[describeFound(found), ...rest].join('; ')}`;
 }

@@ -59,7 +59,7 @@ export async function restoreIntoDirectory(
   found: Pick<DirectoryRestoreRequest, 'store' | 'filter' | 'selector' | 'keys' | 'around'>,
   directory: string,
   options: Options,
-): Promise<void> {
+): Promise<DirectoryRestoreOutcome> {
   if (directory === '') {
     throw new PgarkError('usage', '--to-dir needs the path of a directory, and was given an empty one');
   }
@@ -73,8 +73,7 @@ export async function restoreIntoDirectory(
     recovery,
     ...serverOptionsOf(options),
   };
-  const outcome = await restoreDirectory(request, run.context(config));
-  run.result(directoryJson(outcome, String(options['storage'])), () => describeDirectory(outcome));
+  return restoreDirectory(request, run.context(config));
 }
 
 function mappingsOf({ tablespaceMapping = [] }: Options): readonly TablespaceMapping[] {
@@ -86,12 +85,11 @@ function mappingsOf({ tablespaceMapping = [] }: Options): readonly TablespaceMap
   });
 }
 
-export function directoryJson(outcome: DirectoryRestoreOutcome, storage: string): Record<string, unknown> {
+export function directoryJson(outcome: DirectoryRestoreOutcome): Record<string, unknown> {
   const { manifest, directory, plan, warnings, done, durationMs, recovery, started } = outcome;
   return {
     state: done ? 'restored' : 'planned',
     backup: manifestJson(manifest),
-    storage,
     directory,
     ...(recovery && { recovery: recoveryJson(recovery) }),
     ...(started && { server: startedJson(started) }),

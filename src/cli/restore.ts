@@ -108,10 +108,12 @@ export function registerRestore(program: Command, world: CliWorld): void {
       options.hooks === false ? undefined : hooksOf(run, config, storage, source, options);
     if (typeof options.toDir === 'string') {
       const verifyFirst = explicitVerifyFirst(command, options);
-      const { storage, store } = await storageWith(run, config, options, recoverySought(sought, run, options));
+      const { storage, store, json } = await storageWith(run, config, options, recoverySought(sought, run, options));
       const chosen = { ...options, verifyFirst, storage: storage.name };
       const from = { ...sought, store, around: aroundFrom(storage.name) };
-      return restoreIntoDirectory(run, config, from, options.toDir, chosen);
+      const outcome = await restoreIntoDirectory(run, config, from, options.toDir, chosen);
+      run.result({ ...directoryJson(outcome), ...json }, () => describeDirectory(outcome));
+      return;
     }
     const target = restoreTarget(source, config, options, world.environment);
     const how = {
@@ -125,16 +127,16 @@ export function registerRestore(program: Command, world: CliWorld): void {
       planOnly: options.plan === true,
     };
     if (typeof options.database === 'string') {
-      const { storage, store } = await storageWith(run, config, options, recoverySought(sought, run, options));
+      const { storage, store, json } = await storageWith(run, config, options, recoverySought(sought, run, options));
       const chosen = { ...options, storage: storage.name };
       const load = { ...how, around: aroundFrom(storage.name) };
       const { recovered, loaded } = await outOfBase(run, config, { ...sought, store }, load, chosen);
-      if (loaded !== undefined) run.result(outcomeJson(loaded, storage.name), () => describeOutcome(loaded));
-      else run.result(directoryJson(recovered, storage.name), () => describeDirectory(recovered));
+      if (loaded !== undefined) run.result({ ...outcomeJson(loaded), ...json }, () => describeOutcome(loaded));
+      else run.result({ ...directoryJson(recovered), ...json }, () => describeDirectory(recovered));
       return;
     }
     const of = selector.kind === 'name' ? filter : { ...filter, kind: 'logical' as const };
-    const { storage, store } = await storageWith(run, config, options, {
+    const { store, json } = await storageWith(run, config, options, {
       find: finding(selector, of),
       rule: ruleOf(selector),
     });
@@ -143,7 +145,7 @@ export function registerRestore(program: Command, world: CliWorld): void {
     const expected = target.kind === 'in-place' && !isNamed ? { expectedDatabase: target.connection.database } : {};
     const from = { ...sought, store, around: aroundFrom(storage.name) };
     const outcome = await restore({ ...from, ...how, ...expected }, run.context(config));
-    run.result(outcomeJson(outcome, storage.name), () => describeOutcome(outcome));
+    run.result({ ...outcomeJson(outcome), ...json }, () => describeOutcome(outcome));
   });
 }
 
@@ -282,12 +284,11 @@ function explicitVerifyFirst(command: Command, options: Options): boolean | unde
   return command.getOptionValueSource('verifyFirst') === 'cli' ? options.verifyFirst === true : undefined;
 }
 
-function outcomeJson(outcome: RestoreOutcome, storage: string): Record<string, unknown> {
+function outcomeJson(outcome: RestoreOutcome): Record<string, unknown> {
   const { backup } = outcome;
   return {
     state: outcome.done ? 'restored' : 'planned',
     backup: backup.kind === 'own' ? manifestJson(backup.manifest) : { key: backup.key, stored_bytes: backup.bytes },
-    storage,
     database: outcome.database,
     kept_as: outcome.keptAs,
     duration_ms: outcome.durationMs,

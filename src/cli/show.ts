@@ -30,7 +30,7 @@ export function registerShow(program: Command, world: CliWorld): void {
     const config = await run.config(['storage']);
     const selector = name === 'latest' ? ({ kind: 'latest' } as const) : ({ kind: 'name', name } as const);
     const filter = filterFor(config, typeof options.database === 'string' ? options.database : undefined);
-    const { storage, store } = await storageWith(run, config, options, {
+    const { store, json } = await storageWith(run, config, options, {
       find: finding(selector, filter),
       rule: ruleOf(selector),
     });
@@ -41,7 +41,7 @@ export function registerShow(program: Command, world: CliWorld): void {
     const pinned = await pinOf(store, manifest.id, run.context(config));
     run.result(
       {
-        storage: storage.name,
+        ...json,
         backup: {
           ...manifestJson(manifest),
           ...(accepted === undefined ? {} : { suspicious: !accepted }),

@@ -25,7 +25,10 @@ export type FindIn = (store: ObjectStore, context: OperationContext) => Promise<
 export interface FindRule {
   /** Whether it is one and the same backup that is meant, wherever it lies. */
   readonly isNamed: boolean;
-  /** The first in the order of the places; that which began last; or that which leads furthest, of the server which was backed up last. */
+  /**
+   * The first in the order of the places, on the newest timeline; that which began last; or that which leads furthest. Timelines
+   * and positions are those of the server that was backed up last.
+   */
   readonly takes: 'first' | 'newest' | 'furthest';
 }
 
@@ -100,7 +103,14 @@ function choose(found: readonly FoundIn[], { takes }: FindRule, context: Operati
   if (takes === 'newest' || newest === undefined) return newest;
   // Moments and positions are those of one server.
   const ofServer = found.filter((each) => serverOf(each) === serverOf(newest));
-  return takes === 'first' ? ofServer[0] : ofServer.toSorted(compareReach)[0];
+  if (takes === 'furthest') return ofServer.toSorted(compareReach)[0];
+  // As in one storage: a moment is one of the newest timeline, if nothing else was said.
+  const timeline = Math.max(...ofServer.map(timelineOf));
+  return ofServer.find((each) => timelineOf(each) === timeline);
+}
+
+function timelineOf({ found }: FoundIn): number {
+  return found.reach?.timeline ?? 0;
 }
 
 function serverOf({ found }: FoundIn): string | undefined {
