@@ -3,10 +3,12 @@ import { storeChain } from '../../test/support/base-chain.ts';
 import { FaultyStore, type StoreCall } from '../../test/support/faulty-store.ts';
 import { MemoryStore } from '../../test/support/memory-store.ts';
 import { errorOf } from '../../test/support/destinations.ts';
+import { globalsRecord, makeGlobalsId } from '../../test/support/globals.ts';
 import { seedBackups } from '../../test/support/seed.ts';
 import { systemClock } from '../common/clock.ts';
 import { silentLogger } from '../common/log.ts';
 import { systemRandom } from '../common/random.ts';
+import { commitGlobals } from '../repository/globals.ts';
 import { keys } from '../repository/keys.ts';
 import { Leases } from '../repository/leases.ts';
 import { type Manifest, serialiseManifest } from '../repository/manifest.ts';
@@ -112,6 +114,26 @@ describe('a pin', () => {
     expect(await pruneAll(store)).toEqual([]);
     expect(await pruneAll(memory)).toEqual([]);
   });
+});
+
+test('roles and settings that go with a backup stay with it, where it is pinned while a prune goes on', async () => {
+  const { memory, store, old } = await scene();
+  const records = [9, 0].map((days) =>
+    globalsRecord(makeGlobalsId(), { source: 'shop', storeTime: new Date(Date.now() - days * DAY_MS) }),
+  );
+  for (const record of records) await commitGlobals(memory, record);
+  const left = () => records.filter(({ id }) => memory.objects.has(keys.globalsRecord('shop', id))).length;
+  store.faults = {
+    before: async ({ method, key }) => {
+      if (method === 'putSmall' && key === keys.deleted(old.id))
+        await memory.putSmall(keys.pin(old.id), Buffer.from('{}'));
+    },
+  };
+  expect(await pruneAll(store)).toEqual([]);
+  expect(left()).toBe(2);
+  await memory.delete(keys.pin(old.id));
+  expect(await pruneAll(memory)).toEqual([old.id]);
+  expect(left()).toBe(1);
 });
 
 /** Enough for all calls of a prune with one backup to remove. */
