@@ -136,7 +136,7 @@ export function registerRestore(program: Command, world: CliWorld): void {
       return;
     }
     const of = selector.kind === 'name' ? filter : { ...filter, kind: 'logical' as const };
-    const { store, json } = await storageWith(run, config, options, {
+    const { storage, store, json } = await storageWith(run, config, options, {
       find: finding(selector, of),
       rule: ruleOf(selector),
     });
