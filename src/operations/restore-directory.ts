@@ -82,6 +82,9 @@ export interface DirectoryRestoreOutcome {
 const SUBSCRIPTIONS_WAIT =
   'subscriptions of the restored server do not run (max_logical_replication_workers = 0): they would take from their slots at the publisher what the old server still needs; where the old one is gone for good, or they are dropped or have slots of their own, ALTER SYSTEM RESET max_logical_replication_workers and a restart let them run';
 
+const workersRun = (libraries: readonly string[]): string =>
+  `the restored server loads ${libraries.join(', ')} (shared_preload_libraries), which may work by themselves as soon as it starts: carry out jobs a second time, or take from a server that they replicate from what the old server still needs; where the old one is not gone for good, start it with pg_ctl -o '-c max_worker_processes=0' until that is turned off`;
+
 /** Below it all WAL of a recovery is read once before the target is touched, unless told otherwise. */
 const VERIFY_FIRST_BYTES_MAX = GIB;
 
@@ -133,10 +136,11 @@ export async function restoreDirectoryWithin(
     database: undefined,
     target: { kind: 'directory', directory },
   };
-  const { isOfRoot, started } = await surrounded(request.around, facts, signal, async (begin) => {
+  const { isOfRoot, started, libraries } = await surrounded(request.around, facts, signal, async (begin) => {
     await begin();
     return makeDirectory(request, { ...checked, changes }, run, context);
   });
+  if (libraries.length > 0) warnings.push(workersRun(libraries));
   // One that nobody else reaches is gone before anybody could turn them on.
   if (request.start?.privateIn === undefined && (await mayHaveSubscriptions(directory))) {
     warnings.push(SUBSCRIPTIONS_WAIT);
@@ -157,19 +161,22 @@ async function makeDirectory(
   checked: Awaited<ReturnType<typeof check>> & { readonly changes: readonly ServerParameters[] },
   run: Run,
   context: OperationContext,
-): Promise<Pick<DirectoryRestoreOutcome, 'isOfRoot' | 'started'>> {
+): Promise<Pick<DirectoryRestoreOutcome, 'isOfRoot' | 'started'> & { readonly libraries: readonly string[] }> {
   const { store, keys, allowsTablespacePaths = false } = request;
   const { signal, onProgress } = context;
   const access = { store, keys, signal };
   const { manifest, objects, parents, target, span, recovery, binDir, changes } = checked;
   const { directory } = target;
   const chain = [objects, ...parents];
+  // One that nobody else reaches, which does no work but ours, and is gone before anybody could turn that on.
+  const isPrivate = request.start?.privateIn !== undefined;
   const bytesTotal = chain.reduce((sum, each) => sum + sizesOf(each.manifest).storedBytes, 0);
   const onStoredBytes = (bytes: number): void =>
     onProgress({ phase: 'unpacking', subject: directory, bytes, bytesTotal });
   const base = await run.span.span('unpack', {}, () =>
     RestoredBase.unpack(objects, target, { signal, onStoredBytes }, parents),
   );
+  let libraries: readonly string[];
   try {
     run.logger.info('restore.verified', `${manifest.id} is unpacked, and every file is what the server had listed`, {
       backup: manifest.id,
@@ -191,6 +198,10 @@ async function makeDirectory(
     });
     warnOfOtherOrder(manifest, run);
     for (const words of await base.configurationElsewhere()) run.logger.warning('restore.configuration', words);
+    libraries = isPrivate ? [] : await base.workingLibraries();
+    if (libraries.length > 0) {
+      run.logger.warning('restore.workers_run', workersRun(libraries), { libraries: libraries.join(',') });
+    }
     await run.span.span('sync', {}, () => base.finish(signal));
   } catch (error) {
     await base.discard();
@@ -212,7 +223,7 @@ async function makeDirectory(
             context,
           ),
         );
-  return { isOfRoot: base.isOfRoot, started };
+  return { isOfRoot: base.isOfRoot, started, libraries };
 }
 
 /** Indexes on text are in the order of the library that the server was linked to: with another one they find too little. */

@@ -5,6 +5,7 @@ import { folderOf } from './archive-files.ts';
 import { writeEndScript } from './end-script.ts';
 import { type FilledFolder, type FillOptions, inspectEmptyFolder, takeEmptyFolder } from './empty-folder.ts';
 import { DATA_DIRECTORY, FILES, type PhysicalObjects } from './physical-objects.ts';
+import { workingLibraries } from './preloaded-libraries.ts';
 import { type RecoveryPlan, withoutOldServer, withRecoverySettings } from './recovery-settings.ts';
 import { WITHHELD } from './restore-mark.ts';
 import { type BaseReading, readBase } from './stored-base.ts';
@@ -116,6 +117,12 @@ export class RestoredBase {
       ([, name, place]) =>
         `postgresql.conf sets ${name} to ${place}: change that before the start, or the old files are used`,
     );
+  }
+
+  /** Libraries that the server loads and that may begin to work as soon as it starts, as far as its own files say. */
+  async workingLibraries(): Promise<readonly string[]> {
+    const files = ['postgresql.conf', 'postgresql.auto.conf'].map((name) => this.data.read(name));
+    return workingLibraries((await Promise.all(files)).map((file) => file ?? toByteString('')));
   }
 
   /**

@@ -18,7 +18,7 @@ test('a server that recovers uses its own directory, whatever its path and its s
 });
 
 test('only one that lives for a dump does none of the work of the old server', () => {
-  const atRest = ['max_logical_replication_workers=0', 'cron.launch_active_jobs=off', 'autovacuum=off'];
+  const atRest = ['max_logical_replication_workers=0', 'max_worker_processes=0', 'autovacuum=off'];
   expect(argumentsFrom(optionsOf({ ...server, privateIn: '/run' }))).toEqual(expect.arrayContaining(atRest));
   expect(argumentsFrom(optionsOf(server)).filter((each) => atRest.includes(each))).toEqual([]);
 });

@@ -113,8 +113,9 @@ export function optionsOf({ dataDirectory, port, privateIn, settings: further = 
     settings.push(`hba_file=${path.join(privateIn, HBA_NAME)}`, 'ssl=off', 'external_pid_file=');
     // It lives for one dump, and lasts no longer.
     settings.push('fsync=off', 'full_page_writes=off', 'autovacuum=off');
-    // Nor is it the old server: a subscription would take from the slot at its publisher what that one still needs.
-    settings.push('max_logical_replication_workers=0', 'cron.launch_active_jobs=off');
+    // Nor is it the old server: subscriptions and extensions' workers would take from slots at a publisher what that one still
+    // needs, and carry out its jobs. The first are named so that the server does not complain of them.
+    settings.push('max_logical_replication_workers=0', 'max_worker_processes=0');
   }
   settings.push(...Object.entries(further).map(([name, value]) => `${name}=${value}`));
   // pg_ctl passes them on to a shell.
