@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { manifestOf } from '../../test/support/repository-place.ts';
+import { commandsBeforeStart } from '../operations/recovery/start-by-hand.ts';
 import { makeBackupId } from '../repository/ids.ts';
 import { systemRandom } from '../common/random.ts';
 import type { Manifest } from '../repository/manifest.ts';
@@ -76,6 +77,7 @@ test('the commands for an incremental backup end with one that puts its chain to
       ...plain,
       format: 'physical',
       parents,
+      timeline: 3,
       encryption: { scheme: 'age', keyFingerprints: ['passphrase'] },
       objects: plain.objects.map((object) => ({ ...object, role: 'key' })),
     },
@@ -89,4 +91,6 @@ test('the commands for an incremental backup end with one that puts its chain to
   expect(commands?.find((each) => each.startsWith('pg_combinebackup'))).toMatch(
     new RegExp(`^pg_combinebackup DATA_${full} DATA_${middle} DATA -o WHOLE`),
   );
+  const start = commands?.indexOf('pg_ctl -D DATA start') ?? -1;
+  expect(commands?.slice(0, start)).toEqual(expect.arrayContaining([...commandsBeforeStart('DATA', 3)]));
 });

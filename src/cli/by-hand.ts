@@ -1,3 +1,4 @@
+import { COMMAND_AFTER_START, commandsBeforeStart } from '../operations/recovery/start-by-hand.ts';
 import { PASSPHRASE_FINGERPRINT } from '../pipeline/encryption/sealer.ts';
 import type { Manifest, ManifestObject } from '../repository/manifest.ts';
 import { keys } from '../repository/keys.ts';
@@ -89,8 +90,9 @@ function physicalByHand(manifest: Manifest, location: string, folder: string): r
     ...merges,
     `copy ${walNeeded?.from ?? ''} to ${walNeeded?.to ?? ''} of ${root}/${walFolder}${digits}/ into DATA/pg_wal, decrypted and unpacked (zstd -d)`,
     ...(timeline > 1 ? [`copy ${root}/${walFolder}${digits}.history into DATA/pg_wal`] : []),
-    "rm -f DATA/standby.signal; add to DATA/postgresql.auto.conf: archive_mode = off, synchronous_standby_names = '', max_logical_replication_workers = 0",
+    ...commandsBeforeStart('DATA', timeline),
     'pg_ctl -D DATA start',
+    COMMAND_AFTER_START,
   ];
 }
 

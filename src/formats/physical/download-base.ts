@@ -11,6 +11,7 @@ import { archiveName } from './archive-files.ts';
 import { readHistory, segmentContent } from './fetch-wal.ts';
 import { findSpan, spanOf, type ArchivedSegment, type WalSpan } from './needed-wal.ts';
 import { FILES, PhysicalObjects, type StoredArchive } from './physical-objects.ts';
+import { commandsBeforeStart } from './start-by-hand.ts';
 
 const BLOCKS_IN_FLIGHT = 2;
 const MODE = 0o600;
@@ -109,7 +110,7 @@ async function* walArchive(
 }
 
 /** The server is started on what it makes, after whatever of the configuration lies elsewhere was seen to. */
-function commandFor({ tablespaces = [], parents, id }: Manifest, folder: string, suffix: string): string {
+function commandFor({ tablespaces = [], parents, id, timeline = 1 }: Manifest, folder: string, suffix: string): string {
   const data = parents.length === 0 ? 'DATA' : `DATA_${id}`;
   const steps = [
     `mkdir -m 700 ${data}`,
@@ -125,5 +126,5 @@ function commandFor({ tablespaces = [], parents, id }: Manifest, folder: string,
   const chain = [...parents].reverse().map((each) => `DATA_${each}`);
   const merge =
     chain.length === 0 ? '' : `; the same with its parents; pg_combinebackup ${chain.join(' ')} ${data} -o DATA`;
-  return steps.join(' && ') + map + merge;
+  return `${steps.join(' && ')}${map}${merge}; ${commandsBeforeStart('DATA', timeline).join(' && ')}`;
 }

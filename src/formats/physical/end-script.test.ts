@@ -29,9 +29,9 @@ test('the end of a recovery leaves of its settings what holds for the server beh
   expect((await readFile(file)).toString('latin1').split('\n')).toEqual([
     ...own.split('\n').slice(0, 3),
     '# by pgark',
-    `archive_cleanup_command = ''`,
     `recovery_end_command = ''`,
     `restore_command = ''`,
+    `archive_cleanup_command = ''`,
     `recovery_min_apply_delay = '0'`,
     `archive_mode = 'off'`,
     `synchronous_standby_names = ''`,

@@ -22,6 +22,25 @@ interface ArchiveRecovery {
   readonly restoreCommand: string;
 }
 
+type Setting = readonly [name: string, value: string];
+
+const UNLIKE_OLD_SERVER: readonly Setting[] = [
+  // Programs of the old server: one that tidies up an archive would remove what others still need.
+  ['archive_cleanup_command', ''],
+  // Of a standby that lags on purpose: the recovery would wait as long at each commit.
+  ['recovery_min_apply_delay', '0'],
+  // One that lets nobody in meanwhile needs none of what the primary had: it would pause, and wait for somebody to restart it,
+  // at the record by which the primary was given more connections.
+  ['hot_standby', 'off'],
+  ['archive_mode', 'off'],
+  // With a standby that is not there every commit would wait for ever.
+  ['synchronous_standby_names', ''],
+  ['primary_conninfo', ''],
+  ['primary_slot_name', ''],
+  // A subscription would take from its slot at the publisher what the old server still needs.
+  ['max_logical_replication_workers', '0'],
+];
+
 /** What several of would be taken for several targets, also where all but one are empty. */
 const TARGET = /^recovery_target/;
 const SETTING = /^\s*([A-Za-z_][\w.]*)\s*(=|\s)/;
@@ -36,25 +55,12 @@ export function withRecoverySettings(
   { timeline, archive, parameters, port }: RecoveryPlan,
   note: string,
 ): ByteString {
-  const settings: readonly (readonly [string, string])[] = [
-    // Programs of the old server: one that tidies up an archive would remove what others still need.
-    ['archive_cleanup_command', ''],
+  const settings: readonly Setting[] = [
     ['recovery_end_command', END_COMMAND],
     ...targetSettings(archive),
     // Unless told, recovery follows whatever newer timeline it finds.
     ['recovery_target_timeline', String(timeline)],
-    // Of a standby that lags on purpose: the recovery would wait as long at each commit.
-    ['recovery_min_apply_delay', '0'],
-    // One that lets nobody in meanwhile needs none of what the primary had: it would pause, and wait for somebody to restart it,
-    // at the record by which the primary was given more connections.
-    ['hot_standby', 'off'],
-    ['archive_mode', 'off'],
-    // With a standby that is not there every commit would wait for ever.
-    ['synchronous_standby_names', ''],
-    ['primary_conninfo', ''],
-    ['primary_slot_name', ''],
-    // A subscription would take from its slot at the publisher what the old server still needs.
-    ['max_logical_replication_workers', '0'],
+    ...UNLIKE_OLD_SERVER,
     ...Object.entries(parameters ?? {}).map(([name, value]) => [name, String(value)] as const),
     ...(port === undefined ? [] : [['port', String(port)] as const]),
   ];
@@ -81,7 +87,21 @@ export function withoutOldServer(settings: ByteString): ByteString | undefined {
   return changed === settings ? undefined : changed;
 }
 
-function targetSettings(archive: ArchiveRecovery | undefined): readonly (readonly [string, string])[] {
+/**
+ * Settings for a server that somebody makes by hand of a backup, with the WAL that it needs in its `pg_wal`: it recovers to the end
+ * of that as `withRecoverySettings` has it.
+ */
+export function settingsByHand(timeline: number): readonly string[] {
+  const settings: readonly Setting[] = [
+    ...targetSettings(undefined),
+    ['recovery_target_timeline', String(timeline)],
+    ['recovery_end_command', ''],
+    ...UNLIKE_OLD_SERVER,
+  ];
+  return settings.map(([name, value]) => `${name} = ${quoted(value)}`);
+}
+
+function targetSettings(archive: ArchiveRecovery | undefined): readonly Setting[] {
   if (archive === undefined) {
     // Asked for each file before pg_wal is looked into; there is nothing to be had. No target is set: the WAL that lies there
     // ends where the backup does, of a standby with the very last record, behind which no target can be met; and a server
