@@ -326,7 +326,7 @@ export const errorTable = {
   'drill-impossible': {
     exit: 1,
     meaning:
-      'A backup could not be tried here, which says nothing of the backup: something is missing on this machine.',
+      'A backup could not be tried here, which says nothing of the backup: something is missing on this machine, or the storage gave no WAL to a server that recovered.',
     remedy: 'install what the message names, or drill into a scratch server with --to-url',
   },
   'outside-window': {

@@ -4,6 +4,9 @@
  */
 export const RESTORE_COMMAND_FAILED = 126;
 
+/** By it the restore_command that pgark writes says in the server's log what it failed with: the code of the error follows. */
+export const FETCH_FAILED = 'wal fetch failed: ';
+
 /** Whether a command line is `pgark wal fetch`, which PostgreSQL runs as restore_command. */
 export function isRestoreCommand(argv: readonly string[]): boolean {
   const at = argv.indexOf('wal');

@@ -10,6 +10,8 @@ import type { DrillOutcome, DrillRequest } from '../../src/operations/drill/dril
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { errorOf } from '../support/destinations.ts';
 import { Cluster } from '../support/cluster.ts';
+import { s3Facts } from '../support/facts.ts';
+import { type Fault, startFaultProxy } from '../support/fault-proxy.ts';
 import { proofsIn, workFolder } from '../support/drills.ts';
 import { backUpServer, manifestOf } from '../support/physical.ts';
 import { archiveLoad, fetchFrom, type WrittenRow } from '../support/recovery-world.ts';
@@ -163,6 +165,32 @@ describe('a drill of a whole server', { timeout: 480_000 }, () => {
       hint: expect.stringContaining('--work-dir'),
     });
     expect(await proofsIn(store)).toEqual(before);
+  });
+
+  test.each<[string, Fault, object, boolean]>([
+    [
+      'nothing of the backup where the storage lets nobody read once the recovery has begun',
+      { kind: 'answer', status: 403, code: 'ExpiredToken' },
+      { code: 'drill-impossible', exitCode: 1, message: expect.stringMatching(/cannot be tried here: .*restore file/) },
+      false,
+    ],
+    [
+      'that it does not restore where the storage gives damaged WAL then',
+      { kind: 'damage', what: 'answer' },
+      { code: 'recovery-failed', exitCode: 20 },
+      true,
+    ],
+  ])('says %s', async (_, fault, expected, isRecorded) => {
+    await using proxy = await startFaultProxy(s3Facts().endpoint);
+    proxy.setFaults(({ operation, url }) =>
+      operation === 'GetObject' && url.pathname.includes('/wal/') ? fault : undefined,
+    );
+    const before = await proofsIn(store);
+    const fetch = fetchFrom({ ...bucket.env, S3_ENDPOINT: proxy.endpoint });
+    expect(await errorOf(drillServer({ fetch }))).toMatchObject(expected);
+    const proofs = await proofsIn(store);
+    expect(proofs.slice(before.length).map(({ passed }) => passed)).toEqual(isRecorded ? [false] : []);
+    await work.expectEmpty();
   });
 
   test('is not possible on a server that is there', async () => {

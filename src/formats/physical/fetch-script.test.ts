@@ -34,10 +34,15 @@ async function prepare(fetch: string, readAhead: string, last = '000000020000000
 
 /** As PostgreSQL runs it: with its exit status. */
 async function restore(name: string): Promise<number> {
+  return (await restoreAloud(name)).status;
+}
+
+/** And with what comes into the server's log. */
+async function restoreAloud(name: string): Promise<{ readonly status: number; readonly log: string }> {
   const line = FETCH_COMMAND.replace('%f', name).replace('%p', 'pg_wal/RECOVERYXLOG');
   return promisify(execFile)('/bin/sh', ['-c', line], { cwd: data }).then(
-    () => 0,
-    (error: { readonly code: number }) => error.code,
+    ({ stderr }) => ({ status: 0, log: stderr }),
+    (error: { readonly code: number; readonly stderr: string }) => ({ status: error.code, log: error.stderr }),
   );
 }
 
@@ -66,6 +71,19 @@ describe('the script by which a server gets WAL', () => {
     await prepare(`echo "$1 $2 $SECRET" >"$3"; ${end}`, FAILS);
     expect(await restore(SEGMENT)).toBe(status);
     expect(await restored()).toBe(`shop ${SEGMENT} it's "$HOME"\n`);
+  });
+
+  const error = `echo '{"schema_version":1,"error":{"code":"store-unreachable","message":"x","hint":"y"}}'`;
+  test.each([
+    ['what pgark fails with', `${error}; exit 126`, 126, 'wal fetch failed: store-unreachable\n'],
+    ['that nothing was said by one that was killed', 'kill -9 $$', 137, /wal fetch failed: unknown\n$/],
+    ['nothing of the end of what is archived', `${absent}; exit 1`, 1, ''],
+  ])('says in the log of the server %s', async (_, end, status, log) => {
+    await prepare(end, FAILS);
+    const said = await restoreAloud(SEGMENT);
+    expect(said.status).toBe(status);
+    if (typeof log === 'string') expect(said.log).toBe(log);
+    else expect(said.log).toMatch(log);
   });
 
   test.each(['000000010000000000000008', '000000030000000100000000', '0000000100000000000000FF'])(

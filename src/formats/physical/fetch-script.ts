@@ -1,3 +1,4 @@
+import { FETCH_FAILED } from '../../common/restore-command.ts';
 import { toByteString } from '../../postgres/toc/byte-string.ts';
 import { formatLsn } from '../../postgres/wal/lsn.ts';
 import type { ReplayedSpan } from '../../postgres/wal/tablespace-watch.ts';
@@ -28,6 +29,9 @@ export interface FetchProgram {
 
 /** The restore_command of a server that gets its WAL so, run in the data directory. */
 export const FETCH_COMMAND = `/bin/sh ${RECOVERY_FOLDER}/fetch %f %p`;
+
+/** Where `pgark wal fetch` says nothing: it was killed, or did not begin. */
+const UNKNOWN = 'unknown';
 
 /** Which WAL a recovery gets. */
 export interface FetchedWal {
@@ -60,13 +64,14 @@ name=$1
 target=$PWD/$2
 folder=$PWD/${RECOVERY_FOLDER}
 umask 077
+fail() { echo "${FETCH_FAILED}$1" >&2; exit "$2"; }
 # Behind the last segment that this recovery needs is nothing for it.
 case $name in
   *[!0-9A-F]*) ;;
   *) LC_ALL=C expr "x\${name#????????}" \\> x${last.slice(TIMELINE_DIGITS)} >/dev/null && exit 1 ;;
 esac
 # A shell ends with 2 where the file is missing.
-[ -r "$folder/environment" ] || exit 126
+[ -r "$folder/environment" ] || fail ${UNKNOWN} 126
 . "$folder/environment"
 cd ${forShell(directory)} 2>/dev/null || cd /
 
@@ -104,8 +109,15 @@ status=$?
 [ $status -eq 0 ] && exit 0
 # A program that cannot even begin ends with 1 too.
 case $said in *'"outcome":"absent"'*) exit 1 ;; esac
-[ $status -gt 125 ] && exit $status
-exit 126
+code=${UNKNOWN}
+case $said in
+  *'"error":{"code":"'*)
+    code=\${said#*'"error":{"code":"'}
+    code=\${code%%'"'*}
+    ;;
+esac
+[ $status -gt 125 ] && fail "$code" $status
+fail "$code" 126
 `;
 }
 

@@ -12,7 +12,7 @@ import { recordProof } from '../proofs.ts';
 import { checkAssertions } from './assertions.ts';
 import { chooseBackup } from './choose-backup.ts';
 import type { DrillOutcome, DrillRequest, DrillWork, Restored } from './drill-request.ts';
-import { impossible, isOfMachine } from './of-machine.ts';
+import { impossible, isForWalNotFetched, isOfMachine } from './of-machine.ts';
 import { withRestoredDump } from './restore-dump.ts';
 import { withRestoredServer } from './restore-server.ts';
 
@@ -169,6 +169,7 @@ class Drill {
     if (!isVerdict(error) && !MAY_BE_VERDICTS.has(error.code)) return error;
     // What assertions say stands in errors word for word, and they come last.
     if (this.#restored === undefined && isOfMachine(error)) return impossible(id, error);
+    if (isForWalNotFetched(error)) return impossible(id, error, error.hint);
     if (this.#restored === undefined && isInUse(error)) return impossible(id, error, error.hint);
     if (this.#restored === undefined && this.#request.scratch.kind === 'given' && OF_RIGHTS.test(error.message)) {
       return impossible(id, error, RIGHTS_HINT);

@@ -1,3 +1,4 @@
+import type { ErrorCode } from '../../common/error-table.ts';
 import { isPgarkError, messageOf, PgarkError } from '../../common/errors.ts';
 
 /**
@@ -19,6 +20,20 @@ const HINT =
 
 export function isOfMachine(error: PgarkError): boolean {
   return OF_MACHINE.some((words) => words.test(error.message));
+}
+
+/** Failures of `pgark wal fetch` that tell of what is archived. All others (the storage, its keys, the program) do not. */
+const OF_ARCHIVE: ReadonlySet<unknown> = new Set<ErrorCode>([
+  'corrupt',
+  'object-not-found',
+  'repository-damaged',
+  'tablespace-path',
+  'wal-gap',
+]);
+
+/** Whether a restored server ended because its WAL could not be had, although it may well be there. */
+export function isForWalNotFetched({ details: { fetchError } }: PgarkError): boolean {
+  return fetchError !== undefined && !OF_ARCHIVE.has(fetchError);
 }
 
 /** The backup could not be tried for it. */

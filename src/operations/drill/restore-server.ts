@@ -131,6 +131,7 @@ async function withoutFiles(error: unknown, data: string, run: Run): Promise<unk
   run.logger.warning('drill.server_log', `the end of the restored server’s log:\n${log}`);
   return new PgarkError('recovery-failed', error.message, {
     cause: error,
+    details: error.details,
     hint: 'the end of the server’s log is in the log of this run; restore it by hand with --to-dir to look closer',
   });
 }

@@ -52,7 +52,7 @@ export interface FinishedRecovery {
 /**
  * Starts a server on a data directory that is to be recovered, and waits until it is a primary, however long that takes. It
  * goes on when this process ends; its log is a file in the data directory. Errors: `recovery-failed` with the server's own
- * words, after which it does not run; the signal's reason, and then it is stopped.
+ * words, after which it does not run, and in `details` as `fetchError` the code of the error for which it got no WAL; the signal's reason, and then it is stopped.
  */
 export async function recoverServer(
   server: RecoveringServer,
@@ -162,11 +162,12 @@ async function exists(file: string): Promise<boolean> {
 
 async function failureOf(logFile: string, error: unknown): Promise<PgarkError> {
   const text = await readFile(logFile, 'utf8').catch(() => '');
-  const { failure, hint } = readRecoveryLog(text);
+  const { failure, hint, fetchError } = readRecoveryLog(text);
   const why = failure ?? (hasStderr(error) ? error.stderr.trim() : messageOf(error));
   return new PgarkError('recovery-failed', `the restored server did not recover: ${why}`, {
     hint: `${hint === undefined ? '' : `${hint}; `}the whole log is ${logFile}`,
     cause: error,
+    ...(fetchError !== undefined && { details: { fetchError } }),
   });
 }
 

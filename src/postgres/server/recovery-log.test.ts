@@ -24,6 +24,15 @@ describe('the log of a server that recovers', () => {
     });
   });
 
+  test('tells the error for which the server got no WAL, and ended', () => {
+    const failed = `${START}\nwal fetch failed: store-unreachable\n`;
+    const fatal =
+      'FATAL:  could not restore file "0000000100000000000000AB" from archive: child process exited with 126\n';
+    expect(readRecoveryLog(`${failed}${fatal}`).fetchError).toBe('store-unreachable');
+    expect(readRecoveryLog(`${failed}FATAL:  out of memory\n`).fetchError).toBeUndefined();
+    expect(readRecoveryLog(`${failed}${fatal}${START}\nFATAL:  no\n`).fetchError).toBeUndefined();
+  });
+
   test('tells why a recovery waits for somebody', () => {
     const log = `${START}\nWARNING:  hot standby is not possible because of insufficient parameter settings\nDETAIL:  max_connections = 20 is a lower setting than on the primary server, where its value was 200.\nCONTEXT:  WAL redo at 0/5000028\nLOG:  recovery has paused\nHINT:  Restart the server.\nLOG:  restartpoint starting\n`;
     expect(readRecoveryLog(log).failure).toBe(

@@ -1,3 +1,5 @@
+import { FETCH_FAILED } from '../../common/restore-command.ts';
+
 /** What the log of a server that recovered says, in English. */
 export interface RecoveryLog {
   /** The last record that was read: `0/3000028`. */
@@ -7,6 +9,8 @@ export interface RecoveryLog {
   /** What made it end, or wait: of `pgark wal fetch` first, then the server's own words. */
   readonly failure: string | undefined;
   readonly hint: string | undefined;
+  /** Code of the error for which the server got no WAL, and ended. */
+  readonly fetchError: string | undefined;
 }
 
 /** What people can do, by what the server says. */
@@ -54,16 +58,22 @@ export function readRecoveryLog(text: string): RecoveryLog {
       ?.match(pattern)?.[1]
       ?.trim();
   const fatal = last(/(?:FATAL|PANIC): +(.*)$/);
-  const fetchError = fatal === undefined ? undefined : last(/^error {2}(.*)$/);
-  const fetchHint = fetchError === undefined ? undefined : last(/^ {2}hint (.*)$/);
-  const ended = fatal === undefined ? undefined : [fetchError, fatal].filter((part) => part !== undefined).join('; ');
+  const fetchWords = fatal === undefined ? undefined : last(/^error {2}(.*)$/);
+  const fetchHint = fetchWords === undefined ? undefined : last(/^ {2}hint (.*)$/);
+  const isForWal = lines.some((line) => NO_WAL.test(line));
+  const ended = fatal === undefined ? undefined : [fetchWords, fatal].filter((part) => part !== undefined).join('; ');
   return {
     redoneAt: last(/redo done at ([0-9A-F]+\/[0-9A-F]+)/),
     lastTransaction: inUtc(last(/last completed transaction was at log time (.*)$/)),
     failure: ended ?? pauseIn(lines),
     hint: fetchHint ?? HINTS.find(([pattern]) => lines.some((line) => pattern.test(line)))?.[1] ?? last(/HINT: +(.*)$/),
+    fetchError: isForWal ? last(FETCH_ERROR) : undefined,
   };
 }
+
+/** Of a restore_command that ended with more than 125. */
+const NO_WAL = /FATAL: +could not restore file /;
+const FETCH_ERROR = new RegExp(`^${FETCH_FAILED}(.*)$`);
 
 /** In English, when the recovery waits for somebody to let it go on. */
 export const PAUSED = /LOG: +recovery has paused/;
