@@ -6,6 +6,9 @@ import type { ServerTime } from '../../postgres/wal/server-time.ts';
 const SAMPLE_GAP_US = 1_000_000n;
 /** Beyond it they are kept half as often: of many hours behind, a minute is exact enough. */
 const SAMPLES_MAX = 4_096;
+/** A clock that goes back by less was set right in passing; by more, it was wrong, and with it what was known by it. */
+const STEP_US = 60_000_000n;
+const LEAPS_MAX = 64;
 
 /**
  * Up to which moment, by the server's clock, everything that was committed is archived: the last one at which the server had
@@ -16,6 +19,10 @@ export class Coverage {
   #gapUs = SAMPLE_GAP_US;
   #archived: Lsn = 0n;
   #until: ServerTime | undefined;
+  /** Each moment that was covered before one much later, since that may be a clock's that is wrong. */
+  #leaps: ServerTime[] = [];
+  /** When something was said last. */
+  #saidAt: ServerTime | undefined;
 
   /** Undefined until something is known. */
   get until(): ServerTime | undefined {
@@ -24,6 +31,8 @@ export class Coverage {
 
   /** By its clock the server had WAL up to there. */
   told(position: ServerPosition): void {
+    if (this.#saidAt !== undefined && position.time < this.#saidAt) this.#goBack(position.time);
+    this.#saidAt = position.time;
     if (position.end <= this.#archived) {
       this.#cover(position.time);
       return;
@@ -45,7 +54,20 @@ export class Coverage {
     for (const { time } of covered) this.#cover(time);
   }
 
+  /** What is said comes in order: the newest counts. */
   #cover(time: ServerTime): void {
-    if (this.#until === undefined || time > this.#until) this.#until = time;
+    if (this.#until !== undefined && time - this.#until > STEP_US) {
+      this.#leaps.push(this.#until);
+      if (this.#leaps.length > LEAPS_MAX) this.#leaps.shift();
+    }
+    this.#until = time;
+  }
+
+  /** The clock shows an earlier time than before: what is known of later ones is known of no moment that there was. */
+  #goBack(time: ServerTime): void {
+    this.#samples = this.#samples.filter((sample) => sample.time <= time);
+    this.#leaps = this.#leaps.filter((leap) => leap <= time);
+    if (this.#until === undefined || this.#until <= time) return;
+    this.#until = this.#until - time <= STEP_US ? time : this.#leaps.pop();
   }
 }
