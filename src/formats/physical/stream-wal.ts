@@ -212,23 +212,12 @@ class Streaming implements WalRun {
     const sealing = SealedPiece.of(receivedPiece(segment, this.#identity), this.#request.sealer);
     const sealed = await sealing.finally(() => content.release());
     await this.#each(async (place, signal) => {
-      await this.#compare(place, sealed, signal);
+      await compareEncryptedOtherwise(place, sealed, this.#request.logger, { signal });
       await putWalFile(place, sealed, { signal });
     });
     sealed.release();
     stream.lasts(end);
     return end;
-  }
-
-  /** One of the very same name is compared when it is put; what was encrypted otherwise has another. */
-  async #compare(place: WalPlace, sealed: SealedPiece, signal: AbortSignal): Promise<void> {
-    for (const key of await compareEncryptedOtherwise(place, sealed, { signal })) {
-      this.#request.logger.warning(
-        'wal.not_compared',
-        `${key} in ${place.store.location} is of the same segment, encrypted otherwise: that it holds the same cannot be told`,
-        { key },
-      );
-    }
   }
 
   /** A standby closes no segment: what it has of the last one will do, once that is enough. */

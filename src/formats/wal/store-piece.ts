@@ -1,5 +1,6 @@
 import type { ByteStream } from '../../common/bytes.ts';
 import { assert, isPgarkError, PgarkError } from '../../common/errors.ts';
+import type { Logger } from '../../common/log.ts';
 import { compressionSuffix } from '../../pipeline/compression.ts';
 import { Digest } from '../../pipeline/digest.ts';
 import type { DecryptionKeys, Sealer } from '../../pipeline/encryption/sealer.ts';
@@ -179,29 +180,35 @@ async function sealedBytes(piece: WalPiece | SealedPiece, sealer: Sealer | undef
 }
 
 /**
- * Compares a whole segment with what is archived of it under other names, encrypted otherwise. Resolves with the keys of those
- * that nobody here can compare: they are damaged, or cannot be read without a key. Error: `wal-conflict` for another content.
+ * Compares a whole segment with what is archived of it under other names, encrypted otherwise; one of the very same name is
+ * compared when it is put. A warning names those that nobody here can compare: they are damaged, or cannot be read without a
+ * key. Error: `wal-conflict` for another content.
  */
 export async function compareEncryptedOtherwise(
   place: WalPlace,
   { wal, facts }: WalPiece | SealedPiece,
+  logger: Logger,
   options: CallOptions = {},
-): Promise<readonly ObjectKey[]> {
+): Promise<void> {
   const { store, folder } = place;
   const own = pieceKey(place, wal);
-  const unknown: ObjectKey[] = [];
   for await (const { key } of store.list(walSegmentPrefix(folder, wal.name), options)) {
     const found = parseWalKey(key);
     if (key === own || found?.kind !== wal.kind || found.name !== wal.name) continue;
     const isSame = await holdsSameSha256(place, key, facts.sha256, options);
     if (isSame === false) throw conflict(store, key);
-    if (isSame === undefined) unknown.push(key);
+    if (isSame === undefined) {
+      logger.warning(
+        'wal.not_compared',
+        `${key} in ${store.location} is of the same segment, encrypted otherwise: that it holds the same cannot be told`,
+        { key },
+      );
+    }
   }
-  return unknown;
 }
 
 /** Whether an object of the archive holds the content of that digest; undefined where that cannot be told. */
-export async function holdsSameSha256(
+async function holdsSameSha256(
   place: Pick<WalPlace, 'store' | 'keys'>,
   key: ObjectKey,
   sha256: string,

@@ -1,5 +1,5 @@
 import { DELTA_BYTES_MAX, deltasOf, receivedPiece } from '../../formats/wal/received-piece.ts';
-import { conflict, holdsSameSha256, pieceKey, type WalPlace } from '../../formats/wal/store-piece.ts';
+import { compareEncryptedOtherwise, pieceKey, type WalPlace } from '../../formats/wal/store-piece.ts';
 import { findSegmentObjects, type SegmentObjects, type SegmentPart } from '../../formats/wal/read-segment.ts';
 import type { ReceivedWal } from '../../postgres/replication/segment-stream.ts';
 import type { WalIdentity } from '../../postgres/wal/segment-content.ts';
@@ -60,20 +60,14 @@ export class SegmentDeltas {
     const rest: ArchivedBeginning[] = [];
     for (const { place, objects } of this.#archived) {
       if (objects.whole !== undefined && received.content.isFull) {
-        await this.#compareWhole(received, place, objects.whole.key, signal);
+        const piece = receivedPiece(received, this.#identity);
+        await compareEncryptedOtherwise(place, piece, this.#archives.logger, { signal });
         continue;
       }
       const isAll = await isAsArchived(received, { place, name: this.#name, objects }, this.#archives.logger, signal);
       if (!isAll) rest.push({ place, objects });
     }
     this.#archived = rest;
-  }
-
-  /** One of the very same name is compared when it is put; what was encrypted otherwise has another. */
-  async #compareWhole(received: ReceivedWal, place: WalPlace, key: ObjectKey, signal: AbortSignal): Promise<void> {
-    const { wal, facts } = receivedPiece(received, this.#identity);
-    if (key === pieceKey(place, wal)) return;
-    if ((await holdsSameSha256(place, key, facts.sha256, { signal })) === false) throw conflict(place.store, key);
   }
 
   /** Archives what has come since the delta before. */
