@@ -182,7 +182,7 @@ describe.concurrent('a run that once makes and one that the daemon makes', () =>
 });
 
 describe('a hook before the backup', () => {
-  test('that fails prevents it, and the one after it is not called', async () => {
+  test('that fails prevents it, and the one after it is called all the same', async () => {
     await using folder = await makeTempDirectory();
     await using storage = await fileStorage(folder.join('near'));
     await mkdir(folder.join('near'));
@@ -209,11 +209,11 @@ databases:
     const prevented = await run();
     expectExit(prevented, 1);
     expect(prevented.stderr).toContain('exited with 3');
-    expect(await readFile(folder.join('told'), 'utf8')).toBe('before\n');
+    expect(await readFile(folder.join('told'), 'utf8')).toBe('before\nafter\n');
     expect(await manifests()).toBe(0);
     await configure('warn');
     expectExit(await run(), 0);
-    expect(await readFile(folder.join('told'), 'utf8')).toBe('before\nbefore\nafter\n');
+    expect(await readFile(folder.join('told'), 'utf8')).toBe('before\nafter\nbefore\nafter\n');
     expect(await manifests()).toBe(1);
   });
 });
