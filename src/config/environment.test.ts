@@ -273,7 +273,9 @@ describe('the webhook by environment names', () => {
 
   test.each([
     ['https://hooks.slack.com/services/T/B/X', 'slack'],
+    ['https://hooks.slack-gov.com/services/T/B/X', 'slack'],
     ['https://discord.com/api/webhooks/1/x', 'discord'],
+    ['https://discord.com/api/v10/webhooks/1/x', 'discord'],
     ['https://hooks.slack.com.evil.example/x', 'webhook'],
   ])('%s is of the kind %s', async (url, type) => {
     expect((await load({ WEBHOOK_URL: url })).notifications.get('webhook')?.type).toBe(type);

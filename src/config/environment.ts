@@ -1,3 +1,4 @@
+import { mediumOf } from '../common/webhook-medium.ts';
 import { readDatabase } from './environment-database.ts';
 import { type Environment, parseSwitch, readVariables, type Said, type SetVariables } from './environment-reader.ts';
 import { readStorage } from './environment-storage.ts';
@@ -263,19 +264,9 @@ function readWebhook(variables: SetVariables, writer: TreeWriter, problems: Prob
   if (!onFailure && !onSuccess) return;
   const path = ['notifications', WEBHOOK];
   const events = onFailure ? ['failure', 'recovery', 'overdue', 'verify_failed', 'drill_failed', 'wal_gap'] : [];
-  writer.put([...path, 'type'], webhookType(url.value), url.variable);
+  writer.put([...path, 'type'], mediumOf(url.value), url.variable);
   writer.put([...path, 'url'], url.value.trim(), url.variable);
   const decider = variables.first('WEBHOOK_ON_SUCCESS', 'WEBHOOK_ON_FAILURE');
   writer.put([...path, 'on'], onSuccess ? ['success', ...events] : events, decider?.variable);
   writer.put(['defaults', 'notify'], [WEBHOOK], url.variable);
-}
-
-function webhookType(text: string): 'slack' | 'discord' | 'webhook' {
-  if (!URL.canParse(text.trim())) return 'webhook';
-  const { hostname, pathname } = new URL(text.trim());
-  if (hostname === 'hooks.slack.com') return 'slack';
-  const isDiscord = ['discord.com', 'discordapp.com'].some(
-    (host) => hostname === host || hostname.endsWith(`.${host}`),
-  );
-  return isDiscord && pathname.startsWith('/api/webhooks/') ? 'discord' : 'webhook';
 }

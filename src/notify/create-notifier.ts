@@ -1,4 +1,5 @@
 import type { Clock } from '../common/clock.ts';
+import { mediumOf } from '../common/webhook-medium.ts';
 import type { Channel, WebhookChannel } from './channel.ts';
 import { discordNotifier } from './discord.ts';
 import { emailNotifier } from './email.ts';
@@ -47,13 +48,4 @@ function hookNotifier(channel: WebhookChannel, clock: Clock): Notifier {
     default:
       return webhookNotifier(channel, clock);
   }
-}
-
-/** Whose hook an address is, by its host. */
-export function mediumOf(url: string): 'slack' | 'discord' | 'webhook' {
-  if (!URL.canParse(url.trim())) return 'webhook';
-  const { hostname, pathname } = new URL(url.trim());
-  if (hostname === 'hooks.slack.com' || hostname === 'hooks.slack-gov.com') return 'slack';
-  const isDiscord = /(^|\.)discord(app)?\.com$/.test(hostname);
-  return isDiscord && /^\/api\/(v\d+\/)?webhooks\//.test(pathname) ? 'discord' : 'webhook';
 }

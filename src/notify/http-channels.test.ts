@@ -6,7 +6,6 @@ import { type Answer, cutConnection, hang, startReceiver, status } from '../../t
 import { sampleMessages, subscribed, watchedContext } from '../../test/support/notifications.ts';
 import { Secret } from '../common/secret.ts';
 import type { Channel, HealthchecksChannel, WebhookChannel } from './channel.ts';
-import { mediumOf } from './create-notifier.ts';
 import { type Delivery, dispatch, type NotifyContext, testNotification } from './dispatcher.ts';
 import type { NotificationEvent } from './message.ts';
 import { signatureHeaders } from './standard-webhook.ts';
@@ -191,20 +190,6 @@ describe('a signed webhook', () => {
 });
 
 describe('each medium', () => {
-  test.each([
-    ['https://hooks.slack.com/services/T/B/x', 'slack'],
-    ['https://discord.com/api/webhooks/1/x', 'discord'],
-    ['https://ptb.discord.com/api/v10/webhooks/1/x', 'discord'],
-    ['https://discordapp.com/api/webhooks/1/x', 'discord'],
-    ['https://discord.com/invite/x', 'webhook'],
-    ['https://notdiscord.com/api/webhooks/1/x', 'webhook'],
-    ['https://hooks.slack.com.evil.example/x', 'webhook'],
-    ['https://ci.example.com/hooks.slack.com', 'webhook'],
-    ['no address', 'webhook'],
-  ])('is told by the host of a plain webhook: %s is %s', (url, medium) => {
-    expect(mediumOf(url)).toBe(medium);
-  });
-
   test('Discord is asked to wait until the message is kept, in the thread that the address names', async () => {
     await using receiver = await startReceiver([ok]);
     const url = new Secret(`${receiver.origin}/api/webhooks/1/token?thread_id=5`);
