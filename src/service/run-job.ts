@@ -202,9 +202,16 @@ async function backUp(request: JobRequest, world: JobWorld): Promise<Attempted> 
     }
   }
   for (const database of databases) {
-    if (world.context.signal.aborted) break;
     const wanted = destinations.filter(({ name }) => isWanted(database.name, name, retried));
-    if (wanted.length > 0) results.push(...(await backUpTo(wanted, sealer, { ...request, database }, world)));
+    if (wanted.length === 0) continue;
+    const { signal } = world.context;
+    if (signal.aborted) {
+      // Said once, be it of the database that was under way or of those that would have followed.
+      const isSaid = results.some(({ error }) => error?.code === 'interrupted');
+      if (!isSaid) results.push(...failedIn(job, wanted, interrupted(signal.reason)));
+      break;
+    }
+    results.push(...(await backUpTo(wanted, sealer, { ...request, database }, world)));
   }
   // What the patterns choose no more still has no backup.
   const known = new Set([GLOBALS, ...databases.map(({ name }) => name)]);

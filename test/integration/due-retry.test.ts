@@ -15,7 +15,15 @@ import { makeTempDirectory } from '../support/temp.ts';
 type Faults = Readonly<Record<string, (call: StoreCall, attempt: number) => void | Promise<void>>>;
 
 /** Carries out a due time of a job with three attempts, over stores in memory that fail as said. */
-async function due({ source, faults }: { readonly source: object; readonly faults: Faults }) {
+async function due({
+  source,
+  faults,
+  signal,
+}: {
+  readonly source: object;
+  readonly faults: Faults;
+  readonly signal?: AbortSignal;
+}) {
   await using folder = await makeTempDirectory();
   const names = Object.keys(faults);
   const text = JSON.stringify({
@@ -36,7 +44,10 @@ async function due({ source, faults }: { readonly source: object; readonly fault
     const store = stores.get(name);
     return store === undefined ? Promise.reject(new Error(`${name} is not configured`)) : Promise.resolve(store);
   };
-  const { generation, logger } = await serviceWorld({}, { config, openStore });
+  const { generation, logger } = await serviceWorld(
+    {},
+    { config, openStore, ...(signal === undefined ? {} : { signal }) },
+  );
   const [job] = generation.jobs;
   if (job === undefined) throw new Error('there is one job');
   await runDue(
@@ -180,4 +191,21 @@ test('globals that failed for good are tried again beside another database, and 
   });
   expect(states).toEqual(['partial', 'succeeded']);
   expect(reports[1]).toMatchObject({ standing: [{ database: one.name, error: undefined }], globalsIn: ['a'] });
+});
+
+test('a run that is cut off between two of its databases is one that was interrupted', async () => {
+  await using one = await createDatabase({ name: 'one' });
+  await using two = await createDatabase({ name: 'two' });
+  const stop = new AbortController();
+  const { made, states } = await due({
+    source: { ...patterns(one.name, two.name), globals: 'none' },
+    faults: {
+      a: ({ method, key }) => {
+        if (method === 'putSmall' && key.startsWith('.pgark/backups/')) stop.abort(new Error('it is to end'));
+      },
+    },
+    signal: stop.signal,
+  });
+  expect(made).toEqual([[`${one.name} a ok`, 'undefined a interrupted']]);
+  expect(states).toEqual(['partial']);
 });
