@@ -1,7 +1,7 @@
 import { messageOf } from '../common/errors.ts';
 import { connect, type Session } from '../postgres/client/connect.ts';
 import type { ConnectionParameters } from '../postgres/client/connection-parameters.ts';
-import { DROP_SUBSCRIPTIONS_SQL, hasNoObjects } from '../postgres/client/empty-database.ts';
+import { DROP_SUBSCRIPTIONS_SQL, findObject } from '../postgres/client/empty-database.ts';
 import { LostBackends } from '../postgres/client/lost-backends.ts';
 import { connectForMaintenance, dropDatabase, subscriptionsOf } from '../postgres/client/target-database.ts';
 import { withSession } from '../postgres/client/with-session.ts';
@@ -119,7 +119,8 @@ async function emptyOnes(
   const empty: { readonly name: string }[] = [];
   for (const database of databases) {
     const opening = connect({ ...connection, database: database.name }, { applicationName: applicationNameOf(run) });
-    if (await withSession(opening, undefined, hasNoObjects).catch(() => false)) empty.push(database);
+    const object = await withSession(opening, undefined, findObject).catch(() => 'something');
+    if (object === undefined) empty.push(database);
   }
   return empty;
 }

@@ -1,7 +1,7 @@
 import { PgarkError } from '../common/errors.ts';
 import type { LoadSource, PreparedLoad } from '../formats/load-source.ts';
 import type { LeftOut } from '../formats/plain/left-out.ts';
-import { hasNoObjects } from '../postgres/client/empty-database.ts';
+import { findObject } from '../postgres/client/empty-database.ts';
 import { findExtensionRows } from '../postgres/client/extension-rows.ts';
 import { connect, type Session } from '../postgres/client/connect.ts';
 import { actingRole, type ConnectionParameters } from '../postgres/client/connection-parameters.ts';
@@ -112,17 +112,20 @@ export async function chooseApproach(order: LoadOrder, run: Run, context: Operat
   }
   const session = await connect(connection, options);
   try {
-    const bare = await hasNoObjects(session);
-    const rows = bare ? await findExtensionRows(session) : undefined;
-    if (bare && rows === undefined) return { kind: 'within', empties: false, ...means };
+    const object = await findObject(session);
+    const rows = object === undefined ? await findExtensionRows(session) : undefined;
+    if (object === undefined && rows === undefined) return { kind: 'within', empties: false, ...means };
     if (target.clean) {
       refuseCleanArchive(order);
       return { kind: 'within', empties: true, ...means };
     }
-    const what = rows === undefined ? '' : `: ${rows.relation}, a table of extension ${rows.extension}, holds rows`;
+    const what =
+      rows === undefined
+        ? `it has ${object ?? ''}`
+        : `${rows.relation}, a table of extension ${rows.extension}, holds rows`;
     throw new PgarkError(
       'target-not-empty',
-      `database "${connection.database}" on ${connection.host} is not empty${what}`,
+      `database "${connection.database}" on ${connection.host} is not empty: ${what}`,
       {
         hint: 'restore into a new one with --to-db NAME, replace the configured one with --in-place --yes NAME, or drop what this one holds with --clean',
       },

@@ -1,18 +1,20 @@
 import { messageOf } from '../common/errors.ts';
 import { connect, quoteIdentifier, type Session } from '../postgres/client/connect.ts';
 import type { ConnectionParameters } from '../postgres/client/connection-parameters.ts';
-import { EMPTY_DATABASE_SQL } from '../postgres/client/empty-database.ts';
+import { defaultPrivilegesOf, EMPTY_DATABASE_SQL } from '../postgres/client/empty-database.ts';
 import type { Run } from '../runs/run.ts';
 import { applicationNameOf } from './restore-sessions.ts';
 
 /** What an empty database holds all the same. */
 export interface Emptiness {
   readonly extensions: readonly string[];
+  /** Statements that give the default privileges again. */
+  readonly defaultPrivileges: readonly string[];
 }
 
 /** Of a database that is known to hold nothing of a user's. */
 export async function readEmptiness(session: Session): Promise<Emptiness> {
-  return { extensions: await extensionsOf(session) };
+  return { extensions: await extensionsOf(session), defaultPrivileges: await defaultPrivilegesOf(session) };
 }
 
 /**
@@ -27,6 +29,7 @@ export async function emptyAgain(connection: ConnectionParameters, before: Empti
       await session.query('BEGIN');
       for (const name of added) await session.query(`DROP EXTENSION IF EXISTS ${quoteIdentifier(name)} CASCADE`);
       await session.query(EMPTY_DATABASE_SQL);
+      for (const statement of before.defaultPrivileges) await session.query(statement);
       await session.query('COMMIT');
     } finally {
       await session.close();

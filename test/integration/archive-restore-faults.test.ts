@@ -9,7 +9,7 @@ import { dataFolderOf } from '../../src/repository/repository.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { filePlace, linesOf, NO_KEYS, restoreInto } from '../support/archive-restoring.ts';
 import { postgresFacts } from '../support/facts.ts';
-import { createDatabase, type TestDatabase } from '../support/postgres.ts';
+import { createDatabase, createRole, type TestDatabase } from '../support/postgres.ts';
 import { databaseNames, futureDatabase } from '../support/restoring.ts';
 import { makeStockArchive } from '../support/stock-archive.ts';
 import { bytesOf } from '../support/streams.ts';
@@ -18,6 +18,9 @@ import { type Cut, startTcpProxy } from '../support/tcp-proxy.ts';
 const SQL = `CREATE TABLE numbers AS SELECT i, md5(i::text) AS h FROM generate_series(1, 20000) i;
   CREATE TABLE few AS SELECT generate_series(1, 5) AS a;
   SELECT lo_from_bytea(4711, 'the content of a large object')`;
+
+const DEFAULT_PRIVILEGES = `SELECT defaclobjtype, defaclnamespace::regnamespace, a.* FROM pg_default_acl, aclexplode(defaclacl) a
+  ORDER BY 1, 2, grantee, privilege_type, is_grantable`;
 
 async function verified(store: ObjectStore, deep: boolean) {
   const request = { store, filter: {}, selector: undefined, deep, keys: NO_KEYS };
@@ -133,6 +136,23 @@ describe('a restore that does not go through', () => {
     await makeStockArchive(source, place.store, { pieceRows: 5_000, falsify: oneRowMore });
     await expect(restoreInto(empty, place.store)).rejects.toMatchObject({ code: 'corrupt' });
     expect(await linesOf(empty)).toEqual(before);
+  });
+
+  test('leaves the default privileges that were there before', async () => {
+    await using place = await filePlace();
+    await using role = await createRole();
+    const grantee = `"${role.user.replaceAll('"', '""')}"`;
+    await using source = await createDatabase({ sql: SQL });
+    await using empty = await createDatabase({
+      sql: `ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC; ALTER DEFAULT PRIVILEGES GRANT USAGE ON TYPES TO ${grantee} WITH GRANT OPTION;
+        ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT, INSERT ON TABLES TO ${grantee}`,
+    });
+    const before = await empty.query(DEFAULT_PRIVILEGES);
+    expect(before).toHaveLength(6);
+    await makeStockArchive(source, place.store, { pieceRows: 5_000, falsify: oneRowMore });
+    await expect(restoreInto(empty, place.store)).rejects.toMatchObject({ code: 'corrupt' });
+    expect(await empty.query(`SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace`)).toEqual([]);
+    expect(await empty.query(DEFAULT_PRIVILEGES)).toEqual(before);
   });
 
   test('leaves nothing behind when it is interrupted', async () => {

@@ -45,13 +45,21 @@ describe('a database of another name', { timeout: 300_000 }, () => {
   });
 
   test.each([
-    ['a table', 'CREATE TABLE kept (a int)'],
-    ['a function', `CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'`],
-    ['a type', `CREATE TYPE e AS ENUM ('a')`],
-    ['a schema', 'CREATE SCHEMA s'],
-    ['a large object', 'SELECT lo_create(7)'],
-    ['a publication', 'CREATE PUBLICATION p FOR ALL TABLES'],
-  ])('is refused and left untouched if it holds %s', async (_what, sql) => {
+    ['table public.kept', 'CREATE TABLE kept (a int)'],
+    ['function public.f()', `CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'`],
+    ['type public.e', `CREATE TYPE e AS ENUM ('a')`],
+    ['schema s', 'CREATE SCHEMA s'],
+    ['large object 7', 'SELECT lo_create(7)'],
+    ['publication p', 'CREATE PUBLICATION p FOR ALL TABLES'],
+    ['collation public.plain', 'CREATE COLLATION plain FROM "C"'],
+    ['conversion public.c', `CREATE CONVERSION c FOR 'LATIN1' TO 'UTF8' FROM iso8859_1_to_utf8`],
+    ['operator public.|+|(integer,integer)', 'CREATE OPERATOR |+| (FUNCTION = int4pl, LEFTARG = int, RIGHTARG = int)'],
+    ['operator family public.f USING btree', 'CREATE OPERATOR FAMILY f USING btree'],
+    ['text search configuration public.words', 'CREATE TEXT SEARCH CONFIGURATION words (COPY = simple)'],
+    ['text search dictionary public.words', 'CREATE TEXT SEARCH DICTIONARY words (TEMPLATE = simple)'],
+    ['cast (character varying AS pg_catalog.jsonb)', 'CREATE CAST (varchar AS jsonb) WITH INOUT'],
+    ['foreign-data wrapper w', 'CREATE FOREIGN DATA WRAPPER w'],
+  ])('is refused and left untouched if it holds %s', async (what, sql) => {
     await using storage = await fileStorage();
     await using source = await createDatabase({ sql: SMALL });
     await using target = await createDatabase({ name: 'full', sql });
@@ -59,7 +67,7 @@ describe('a database of another name', { timeout: 300_000 }, () => {
     const before = await dumpOf(target);
     const result = await pgark({ database: source, storage }, ['restore', 'latest', '--to-db', target.name]);
     expect(result.exitCode).toBe(1);
-    expect(said(result)).toContain(`database "${target.name}" on 127.0.0.1 is not empty`);
+    expect(said(result)).toContain(`database "${target.name}" on 127.0.0.1 is not empty: it has ${what}`);
     expect(said(result)).toContain('--clean');
     expect(await dumpOf(target)).toBe(before);
   });
@@ -247,7 +255,11 @@ describe('a role that may not create databases', { timeout: 300_000 }, () => {
     const planned = await pgark({ database: source, storage }, [...args, '--clean', '--plan']);
     expect(planned.stdout).toContain('drop everything that database');
     expect(await dumpOf(source)).toBe(changed);
+    // Of a role that this one is not of, as platforms give them to each database: they are left alone.
+    const platforms = openDatabase(source.name);
+    await platforms.query('ALTER DEFAULT PRIVILEGES GRANT SELECT ON SEQUENCES TO pg_monitor');
     expect(await pgark({ database: source, storage }, [...args, '--clean'])).toMatchObject({ exitCode: 0 });
+    await platforms.query('ALTER DEFAULT PRIVILEGES REVOKE SELECT ON SEQUENCES FROM pg_monitor');
     expect(await dumpOf(source)).toBe(before);
   });
 });

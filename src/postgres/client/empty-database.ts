@@ -1,31 +1,60 @@
 import type { Session } from './connect.ts';
 import { READABLE_EXTENSION_ROWS_SQL } from './extension-rows.ts';
 
+/** `FirstNormalObjectId` of access/transam.h: what is below came with the server. */
+const FIRST_NORMAL_OID = 16384;
+
+/** Whoever may not drop one owns neither of its types, and has not made it. */
+const OWN_CASTS = `pg_cast c JOIN pg_type s ON s.oid = c.castsource JOIN pg_type t ON t.oid = c.casttarget
+     WHERE c.oid >= ${FIRST_NORMAL_OID} AND (pg_has_role(s.typowner, 'USAGE') OR pg_has_role(t.typowner, 'USAGE'))`;
+
+/** Catalogs whose objects lie in schemas, and the columns that say in which. */
+const CATALOGS_OF_SCHEMAS = [
+  ['pg_proc', 'pronamespace'],
+  ['pg_type', 'typnamespace'],
+  ['pg_collation', 'collnamespace'],
+  ['pg_conversion', 'connamespace'],
+  ['pg_operator', 'oprnamespace'],
+  ['pg_opfamily', 'opfnamespace'],
+  ['pg_opclass', 'opcnamespace'],
+  ['pg_statistic_ext', 'stxnamespace'],
+  ['pg_ts_config', 'cfgnamespace'],
+  ['pg_ts_dict', 'dictnamespace'],
+  ['pg_ts_parser', 'prsnamespace'],
+  ['pg_ts_template', 'tmplnamespace'],
+] as const;
+
+/** Catalogs of what lies in no schema. */
+const CATALOGS_WITHOUT_SCHEMA = ['pg_publication', 'pg_event_trigger', 'pg_foreign_server', 'pg_foreign_data_wrapper'];
+
 /**
- * Whether the database of this session holds nothing that a user has made: no relation, routine, type, schema or large object.
- * There may be rows in tables of extensions: see `findExtensionRows`.
+ * Something in the session's database that a user has made, or undefined for an empty one; for people, `collation
+ * public.german`. Whatever `EMPTY_DATABASE_SQL` drops is looked for: what a failed load leaves is dropped by it, and nothing that was there
+ * before. Default privileges are none, since platforms give some to every database; and there may be rows in tables of
+ * extensions: see `findExtensionRows`.
  */
-export async function hasNoObjects(session: Session): Promise<boolean> {
-  const [row] = await session.query<{ empty: boolean }>(`
-    with own as (
-      select oid from pg_namespace
-       where nspname !~ '^pg_' and nspname <> 'information_schema'
-         and not exists (select from pg_depend e where e.classid = 'pg_namespace'::regclass and e.objid = pg_namespace.oid and e.deptype = 'e'))
-    select not exists (select from pg_namespace where oid in (select oid from own) and nspname <> 'public')
-       and not exists (select from pg_class c where c.relnamespace in (select oid from own) and c.relkind not in ('i', 'I')
-                         and not exists (select from pg_depend e where e.classid = 'pg_class'::regclass and e.objid = c.oid and e.deptype = 'e'))
-       and not exists (select from pg_proc p where p.pronamespace in (select oid from own)
-                         and not exists (select from pg_depend e where e.classid = 'pg_proc'::regclass and e.objid = p.oid and e.deptype = 'e'))
-       and not exists (select from pg_type t where t.typnamespace in (select oid from own)
-                         and not exists (select from pg_depend e where e.classid = 'pg_type'::regclass and e.objid = t.oid and e.deptype in ('e', 'i')))
-       and not exists (select from pg_publication)
-       and not exists (select from pg_subscription s where s.subdbid = (select oid from pg_database where datname = current_database()))
-       and not exists (select from pg_event_trigger t
-                        where not exists (select from pg_depend e where e.classid = 'pg_event_trigger'::regclass and e.objid = t.oid and e.deptype = 'e'))
-       and not exists (select from pg_foreign_server s
-                        where not exists (select from pg_depend e where e.classid = 'pg_foreign_server'::regclass and e.objid = s.oid and e.deptype = 'e'))
-       and not exists (select from pg_largeobject_metadata) as empty`);
-  return row?.empty === true;
+export async function findObject(session: Session): Promise<string | undefined> {
+  const [row] = await session.query<{ object: string }>(`
+    with schemas as (select oid, nspname from pg_namespace where nspname !~ '^pg_' and nspname <> 'information_schema'),
+    made as (
+      select 'pg_class'::regclass::oid as catalog, oid from pg_class where relnamespace in (select oid from schemas) and relkind not in ('i', 'I')
+      union all select 'pg_namespace'::regclass, oid from schemas where nspname <> 'public'
+      ${CATALOGS_OF_SCHEMAS.map(([catalog, column]) => `union all select '${catalog}'::regclass, oid from ${catalog} where ${column} in (select oid from schemas)`).join('\n')}
+      ${CATALOGS_WITHOUT_SCHEMA.map((catalog) => `union all select '${catalog}'::regclass, oid from ${catalog}`).join('\n')}
+      union all select 'pg_cast'::regclass, c.oid from ${OWN_CASTS}
+      union all select 'pg_largeobject'::regclass, oid from pg_largeobject_metadata),
+    own as (
+      select catalog, oid from made
+       -- Large objects may have any number.
+       where (oid >= ${FIRST_NORMAL_OID} or catalog = 'pg_largeobject'::regclass)
+         and not exists (select from pg_depend e where e.classid = made.catalog and e.objid = made.oid and e.deptype in ('e', 'i'))
+       order by catalog <> 'pg_class'::regclass, catalog, oid limit 1)
+    select o.type || ' ' || o.identity as object from own, pg_identify_object(own.catalog, own.oid, 0) o
+    union all
+    -- Before PostgreSQL 14 nobody may read their oids.
+    select 'subscription ' || quote_ident(subname) from pg_subscription
+     where subdbid = (select oid from pg_database where datname = current_database())`);
+  return row?.object;
 }
 
 /**
@@ -40,9 +69,6 @@ const DROP_SUBSCRIPTIONS = `FOR item IN SELECT subname AS name FROM pg_catalog.p
     EXECUTE pg_catalog.format('DROP SUBSCRIPTION %I', item.name);
   END LOOP;`;
 
-/** `FirstNormalObjectId` of access/transam.h: what is below came with the server. */
-const FIRST_NORMAL_OID = 16384;
-
 /** SQL that takes away what keeps a database from being dropped, besides sessions. */
 export const DROP_SUBSCRIPTIONS_SQL = `DO $pgark$
 DECLARE
@@ -50,6 +76,37 @@ DECLARE
 BEGIN
   ${DROP_SUBSCRIPTIONS}
 END $pgark$`;
+
+/**
+ * Default privileges that the session's role may change: it has not made others, and a platform may have. What one needs to
+ * be of the role in question changed with PostgreSQL 16.
+ */
+const OWN_DEFAULT_PRIVILEGES = `pg_default_acl d JOIN pg_roles r ON r.oid = d.defaclrole
+        AND pg_has_role(r.oid, CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'USAGE' ELSE 'MEMBER' END)
+      LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
+      JOIN (VALUES ('r', 'TABLES', NULL), ('S', 'SEQUENCES', NULL), ('f', 'FUNCTIONS', 'EXECUTE'), ('T', 'TYPES', 'USAGE'),
+                   ('n', 'SCHEMAS', NULL), ('L', 'LARGE OBJECTS', NULL)) t (kind, objects, public_right) ON t.kind = d.defaclobjtype::text`;
+
+/**
+ * Statements that make the default privileges what they are now, once `EMPTY_DATABASE_SQL` has taken them back to PostgreSQL's
+ * own.
+ */
+export async function defaultPrivilegesOf(session: Session): Promise<readonly string[]> {
+  const rows = await session.query<{ statement: string }>(`
+    with own as (
+      select d.oid, d.defaclacl as acl, t.objects, n.oid is null as of_all_schemas, quote_ident(r.rolname) as role,
+             format('ALTER DEFAULT PRIVILEGES FOR ROLE %I', r.rolname) || coalesce(' IN SCHEMA ' || quote_ident(n.nspname), '') as alter
+        from ${OWN_DEFAULT_PRIVILEGES})
+    select statement from (
+      select oid, 1 as turn, format('%s REVOKE ALL ON %s FROM %s, PUBLIC', alter, objects, role) as statement from own where of_all_schemas
+      union all
+      select oid, 2, format('%s GRANT %s ON %s TO %s%s', alter, string_agg(a.privilege_type, ', '), objects,
+                            case when a.grantee = 0 then 'PUBLIC' else quote_ident(pg_get_userbyid(a.grantee)) end,
+                            case when a.is_grantable then ' WITH GRANT OPTION' else '' end)
+        from own, aclexplode(acl) a group by oid, alter, objects, a.grantee, a.is_grantable) as statements
+     order by oid, turn`);
+  return rows.map(({ statement }) => statement);
+}
 
 /**
  * SQL that removes everything of users' from a database, for a load in the same transaction. Extensions stay, and what
@@ -101,11 +158,9 @@ BEGIN
   FOR item IN SELECT fdwname AS name FROM pg_foreign_data_wrapper f
     WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_foreign_data_wrapper'::regclass AND d.objid = f.oid AND d.deptype = 'e')
   LOOP EXECUTE format('DROP FOREIGN DATA WRAPPER %I CASCADE', item.name); END LOOP;
-  -- Casts lie in no schema. Whoever may not drop one owns neither of its types, and has not made it.
+  -- Casts lie in no schema.
   FOR item IN
-    SELECT o.identity FROM pg_cast c JOIN pg_type s ON s.oid = c.castsource JOIN pg_type t ON t.oid = c.casttarget
-      CROSS JOIN pg_identify_object('pg_cast'::regclass, c.oid, 0) o
-     WHERE c.oid >= ${FIRST_NORMAL_OID} AND (pg_has_role(s.typowner, 'USAGE') OR pg_has_role(t.typowner, 'USAGE'))
+    SELECT (pg_identify_object('pg_cast'::regclass, c.oid, 0)).identity FROM ${OWN_CASTS}
        AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_cast'::regclass AND d.objid = c.oid AND d.deptype = 'e')
   LOOP EXECUTE format('DROP CAST %s CASCADE', item.identity); END LOOP;
   -- In one statement: foreign keys, even in a circle, are looked at when all of these rows are gone.
@@ -125,9 +180,7 @@ BEGIN
     SELECT r.rolname AS role, n.nspname AS schema, t.objects, t.public_right,
            (SELECT string_agg(DISTINCT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END, ', ')
               FROM aclexplode(d.defaclacl) a) AS grantees
-      FROM pg_default_acl d JOIN pg_roles r ON r.oid = d.defaclrole LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
-      JOIN (VALUES ('r', 'TABLES', NULL), ('S', 'SEQUENCES', NULL), ('f', 'FUNCTIONS', 'EXECUTE'), ('T', 'TYPES', 'USAGE'),
-                   ('n', 'SCHEMAS', NULL), ('L', 'LARGE OBJECTS', NULL)) t (kind, objects, public_right) ON t.kind = d.defaclobjtype::text
+      FROM ${OWN_DEFAULT_PRIVILEGES}
   LOOP
     IF item.grantees IS NOT NULL THEN
       EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE %I %s REVOKE ALL ON %s FROM %s', item.role,
