@@ -28,6 +28,11 @@ const CANDIDATE = /^(ALTER|GRANT|REVOKE|CREATE|SET) /;
 /** Words of SQL, and names that no role may have (`check_rolespec_name` and `CreateRole` in PostgreSQL). */
 const NO_ROLES: ReadonlySet<string> = new Set(['public', 'none']);
 
+/** Whether a line, in whatever encoding, may be a statement that needs something. */
+export function mayNeed(line: string): boolean {
+  return CANDIDATE.test(line);
+}
+
 /** Gathers what statements of pg_dump need, line by line. */
 export class RequirementsReader {
   readonly roles = new Set<string>();
@@ -35,7 +40,7 @@ export class RequirementsReader {
   readonly tablespaces = new Set<string>();
 
   read(line: string): void {
-    if (!CANDIDATE.test(line)) return;
+    if (!mayNeed(line)) return;
     for (const [, name = ''] of line.matchAll(ROLE_AFTER)) this.#addNamed(name);
     for (const [name] of (POLICY.exec(line)?.[1] ?? '').matchAll(NAMES)) this.#addNamed(name);
     const extension = EXTENSION.exec(line)?.[1];

@@ -1,6 +1,7 @@
 import { MIB } from '../common/bytes.ts';
 import { readSealed } from '../formats/sealed-object.ts';
 import type { SourceAccess } from '../formats/load-source.ts';
+import { CLIENT_ENCODING, decodeText } from '../postgres/client/text-encodings.ts';
 import type { GlobalsRecord } from '../repository/globals.ts';
 
 /** A role of the server that globals were taken from. */
@@ -11,6 +12,8 @@ export interface GlobalRole {
 
 /** More text than a million roles have; whoever has more reads it by hand. */
 const GLOBALS_BYTES_MAX = 256 * MIB;
+/** In which pg_dumpall has said the encoding of the rest. */
+const HEAD_BYTES = 4096;
 /** As pg_dumpall writes it, a line for each role (https://www.postgresql.org/docs/current/app-pg-dumpall.html). */
 const CREATE_ROLE = /^CREATE ROLE (?:"((?:[^"]|"")+)"|([^\s;]+));$/gm;
 const SUPERUSER = /^ALTER ROLE (?:"((?:[^"]|"")+)"|([^\s;]+)) WITH SUPERUSER /gm;
@@ -23,7 +26,9 @@ export async function rolesIn(
   if (globals.object.plainBytes > GLOBALS_BYTES_MAX) return [];
   const chunks: Uint8Array[] = [];
   for await (const chunk of readSealed(store, globals, globals.object, { keys, signal })) chunks.push(chunk);
-  const text = Buffer.concat(chunks).toString('utf8');
+  const bytes = Buffer.concat(chunks);
+  const encoding = CLIENT_ENCODING.exec(bytes.subarray(0, HEAD_BYTES).toString('latin1'))?.[1] ?? 'UTF8';
+  const text = decodeText(bytes, encoding);
   const superusers = new Set(namesBy(SUPERUSER, text));
   return namesBy(CREATE_ROLE, text).map((name) => ({ name, isSuperuser: superusers.has(name) }));
 }

@@ -15,6 +15,7 @@ import { RequirementsReader, type ServerRequirements } from '../server-requireme
 import { DUMP_HEAD_BYTES, isOutOfStep, readDumpHead } from '../plain/dump-head.ts';
 import { loadArchiveFile } from '../plain/load.ts';
 import type { ArchiveContents, ArchiveFile } from './contents.ts';
+import { entriesInUtf8 } from './entries-in-utf8.ts';
 import { describeEntry, qualifiedName } from './find-entries.ts';
 import { inParallel } from '../../common/in-parallel.ts';
 import { loadData, type LargeObjectFile, type LoadTask, planTasks, stagesOf } from './load-data.ts';
@@ -113,10 +114,11 @@ export async function openArchive(objects: ArchiveObjects): Promise<OpenedArchiv
   const files = contents.files.map((file) => objects.objectOf(file));
   objects.checkPresence([...objects.manifest.objects, ...files], await objects.list());
   const tocBytes = await objects.bytesOf('custom-toc');
-  const { toc } = readToc(tocBytes);
-  if (toc.format !== 'custom') {
+  const read = readToc(tocBytes).toc;
+  if (read.format !== 'custom') {
     throw new PgarkError('corrupt', `${objects.named('custom-toc').key} is no archive in custom format`);
   }
+  const toc = { ...read, entries: entriesInUtf8(read) };
   const phases = phasesOf(toc);
   const tasks = tasksOf(contents, phases, objects);
   return { objects, contents, tocBytes, toc, phases, tasks, renames: [], files: contents.files };

@@ -67,7 +67,8 @@ async function* runDump(request: GlobalsDumpRequest, signal: AbortSignal): ByteS
       `the globals of ${describeConnection(connection)} have no end, although pg_dumpall exited with 0`,
     );
   }
-  yield Buffer.from(request.appendix);
+  // pg_dumpall has said the encoding of the database that it was connected to.
+  yield Buffer.from(`\nSET client_encoding = 'UTF8';\n${request.appendix}`);
 }
 
 /** A value in a connection string of libpq, by which it cannot be taken for one itself. */

@@ -2,12 +2,13 @@ import { releaseBlock } from '../../common/block-memory.ts';
 import type { ByteStream } from '../../common/bytes.ts';
 import { PgarkError } from '../../common/errors.ts';
 import { drain } from '../../pipeline/drain.ts';
+import { CLIENT_ENCODING, decodeText } from '../../postgres/client/text-encodings.ts';
 import { chooseLoader, findPrograms } from '../../postgres/client/programs.ts';
 import type { Manifest } from '../../repository/manifest.ts';
 import type { ObjectKey } from '../../storage/object-store.ts';
 import type { LoadSource, PreparedLoad, SourceAccess } from '../load-source.ts';
 import { checkStoredSize, readSealed, readStored } from '../sealed-object.ts';
-import { RequirementsReader, type ServerRequirements } from '../server-requirements.ts';
+import { mayNeed, RequirementsReader, type ServerRequirements } from '../server-requirements.ts';
 import { type DumpFormat, isOutOfStep } from './dump-head.ts';
 import { readForeign } from './foreign.ts';
 import { loadArchive, loadScript } from './load.ts';
@@ -99,19 +100,24 @@ async function describe(
 }
 
 /** Lines of rows may be long, and none of them is of interest. */
-const LINE_CHARACTERS_MAX = 64 * 1024;
+const LINE_BYTES_MAX = 64 * 1024;
 
 async function readRequirements(body: ByteStream): Promise<ServerRequirements> {
   const reader = new RequirementsReader();
-  const decoder = new TextDecoder();
+  let encoding: string | undefined;
+  const read = (line: string): void => {
+    encoding ??= CLIENT_ENCODING.exec(line)?.[1];
+    if (mayNeed(line)) reader.read(decodeText(Buffer.from(line, 'latin1'), encoding ?? 'UTF8'));
+  };
   let rest = '';
   for await (const block of body) {
-    const lines = (rest + decoder.decode(block, { stream: true })).split('\n');
+    const bytes = Buffer.from(block.buffer, block.byteOffset, block.byteLength);
+    const lines = (rest + bytes.toString('latin1')).split('\n');
     releaseBlock(block);
-    rest = (lines.pop() ?? '').slice(0, LINE_CHARACTERS_MAX);
-    for (const line of lines) reader.read(line);
+    rest = (lines.pop() ?? '').slice(0, LINE_BYTES_MAX);
+    for (const line of lines) read(line);
   }
-  reader.read(rest);
+  read(rest);
   return reader;
 }
 

@@ -3,6 +3,7 @@ import type { LoadSource } from '../../formats/load-source.ts';
 import { openBackup } from '../../formats/open-backup.ts';
 import type { ConnectionParameters } from '../../postgres/client/connection-parameters.ts';
 import { startThrowawayServer } from '../../postgres/server/throwaway-server.ts';
+import type { Manifest } from '../../repository/manifest.ts';
 import type { Run } from '../../runs/run.ts';
 import type { OperationContext } from '../context.ts';
 import { loadIntoTarget } from '../restore-into.ts';
@@ -10,7 +11,7 @@ import type { Compared, DrillWork, Restored, Scratch } from './drill-request.ts'
 import { withGivenDatabase } from './given-server.ts';
 import { settingUp } from './of-machine.ts';
 import { findScratchServer, scratchSettings, withScratchFolder } from './scratch-folder.ts';
-import { provideMissing, provideNeeds, type ScratchPlace } from './scratch-needs.ts';
+import { BEYOND_ASCII, provideMissing, provideNeeds, type ScratchPlace } from './scratch-needs.ts';
 
 /** Loads a dump into a scratch database, and lets it be asked; the database is gone behind that. */
 export async function withRestoredDump<T>(
@@ -39,16 +40,26 @@ async function withOwnServer<T>(
   return withScratchFolder(scratch, manifest, run, async (folder) => {
     const settings = { ...scratchSettings(scratch), wal_level: 'minimal', max_wal_senders: '0' };
     const { signal } = context;
-    const starting = { binDir, folder: folder.path, settings, signal };
+    const encoding = encodingOfNames(manifest);
+    const starting = { binDir, folder: folder.path, settings, encoding, signal };
     await using server = await settingUp(manifest.id, () => startThrowawayServer(starting));
     const { host, port, user, password } = server;
-    const database = freeName(manifest.database.name);
+    const database = freeName(manifest.database.name, encoding);
     return await use({ connection: { host, port, user, password, database, sslMode: 'disable' }, folder });
   });
 }
 
-/** Of the original, so that whatever names its own database finds it; a server has some that cannot be loaded into. */
-function freeName(name: string): string {
+/** Roles are found by the bytes of their names, in the encoding of the database that names them. SQL_ASCII is any encoding. */
+function encodingOfNames({ database: { encoding } }: Manifest): string {
+  return encoding === 'SQL_ASCII' ? 'UTF8' : encoding;
+}
+
+/**
+ * Of the original, so that whatever names its own database finds it; a server has some that cannot be loaded into, and one is asked
+ * for in UTF-8.
+ */
+function freeName(name: string, encoding: string): string {
+  if (encoding !== 'UTF8' && BEYOND_ASCII.test(name)) return 'drill';
   return ['postgres', 'template0', 'template1'].includes(name) ? `${name}_drill` : name;
 }
 

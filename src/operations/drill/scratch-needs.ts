@@ -66,9 +66,30 @@ export async function provideMissing(
   return withMaintenance(place, work, context, async (session) => {
     const madeTablespaces = await provideRest(needed, place, session);
     const roles = [...needs.roles].map((name) => ({ name, isSuperuser: false }));
+    if (place.folder === undefined) await refuseOtherBytes(session, [...needs.roles], work);
     const made = await makeRoles(roles, place, session, run);
     return made.length + madeTablespaces === 0 ? undefined : made;
   });
+}
+
+export const BEYOND_ASCII = /[\u0080-\u{10ffff}]/u;
+
+/**
+ * Databases share names of roles, and each reads their bytes in its own encoding: those that the dump names cannot be made by a
+ * database of another one. Error: `drill-impossible`.
+ */
+async function refuseOtherBytes(session: Session, roles: readonly string[], { manifest }: DrillWork): Promise<void> {
+  const { encoding } = manifest.database;
+  const [row] = await session.query<{ encoding: string }>(
+    `select pg_catalog.current_setting('server_encoding') as encoding`,
+  );
+  const names = roles.filter((name) => BEYOND_ASCII.test(name));
+  if (row?.encoding === encoding || names.length === 0) return;
+  throw new PgarkError(
+    'drill-impossible',
+    `roles cannot be made in ${encoding} on a server of encoding ${row?.encoding ?? ''}: ${shown(names)}`,
+    { hint: 'drill in a server of its own, without --to-url, which is made in the encoding of the backup' },
+  );
 }
 
 async function withMaintenance<T>(

@@ -34,6 +34,8 @@ export interface ThrowawayServerOptions {
   readonly folder?: string;
   /** `tcp` listens on 127.0.0.1 at a free port, `socket` only in its private directory (the default). */
   readonly listen?: 'socket' | 'tcp';
+  /** Of names that databases share, such as those of roles: a database of another encoding finds none beyond ASCII. Default: UTF8. */
+  readonly encoding?: string;
   /** Further lines of postgresql.conf, such as `{ max_connections: '200' }`. They win over the server's own. */
   readonly settings?: Readonly<Record<string, string>>;
   /** Ends a start that is under way; a server that has been started is ended by `stop`. */
@@ -122,7 +124,7 @@ class PrivateServer implements ThrowawayServer {
     if (this.#ownsDirectory) {
       this.#reaper = await startReaper({ directory: this.#directory, pidFiles: [this.#pidFile], signal: 'QUIT' });
     }
-    await this.#initialize(options.signal);
+    await this.#initialize(options);
     for (let attempt = 1; ; attempt += 1) {
       if (options.listen === 'tcp') {
         this.host = '127.0.0.1';
@@ -188,7 +190,7 @@ class PrivateServer implements ThrowawayServer {
     return path.join(this.#directory, 'server.log');
   }
 
-  async #initialize(signal: AbortSignal | undefined): Promise<void> {
+  async #initialize({ encoding = 'UTF8', signal }: ThrowawayServerOptions): Promise<void> {
     const passwordFile = path.join(this.#directory, 'password');
     await this.#write(passwordFile, `${this.password.reveal()}\n`);
     const args = [
@@ -196,7 +198,7 @@ class PrivateServer implements ThrowawayServer {
       `--username=${this.user}`,
       `--pwfile=${passwordFile}`,
       '--auth=scram-sha-256',
-      '--encoding=UTF8',
+      `--encoding=${encoding}`,
       '--no-locale',
       '--no-sync',
     ];
