@@ -73,6 +73,32 @@ describe('a backup of format directory', () => {
     expect(await linesOf(restored)).toEqual(await linesOf(source));
   });
 
+  test('of no encoding brings no bytes into a database that are none of its text', async () => {
+    const noEncoding = `TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'`;
+    await using place = await filePlace();
+    await using source = await createDatabase({
+      createOptions: noEncoding,
+      sql: `CREATE TABLE t AS SELECT 'größe'::text AS a`,
+    });
+    await makeStockArchive(source, place.store);
+    await using fit = await createDatabase({ createOptions: `TEMPLATE template0 ENCODING 'UTF8'` });
+    await restoreInto(fit, place.store, { verifyRows: true });
+    expect(await fit.query('SELECT a, length(a) FROM t')).toEqual([{ a: 'größe', length: 5 }]);
+
+    await source.query('INSERT INTO t VALUES (chr(228))');
+    await makeStockArchive(source, place.store);
+    await using unfit = await createDatabase({ createOptions: `TEMPLATE template0 ENCODING 'UTF8'` });
+    await expect(restoreInto(unfit, place.store)).rejects.toMatchObject({
+      code: 'restore-failed',
+      message: expect.stringContaining('invalid byte sequence for encoding "UTF8"'),
+      hint: expect.stringContaining(`ENCODING 'SQL_ASCII'`),
+    });
+    await using alike = await createDatabase({ createOptions: noEncoding });
+    await restoreInto(alike, place.store, { verifyRows: true });
+    const bytes = `SELECT string_agg(encode(convert_to(a, 'SQL_ASCII'), 'hex'), ' ' ORDER BY a) AS bytes FROM t`;
+    expect(await alike.query(bytes)).toEqual(await source.query(bytes));
+  });
+
   test('is loaded into an existing database that is empty; one that is not is left alone', async () => {
     await using place = await filePlace();
     await using source = await createDatabase({ sql: 'CREATE TABLE t AS SELECT generate_series(1, 1000) AS a' });

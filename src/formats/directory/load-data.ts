@@ -1,7 +1,7 @@
 import { type ByteStream, MIB } from '../../common/bytes.ts';
 import { isPgarkError, PgarkError } from '../../common/errors.ts';
 import { describeConnection } from '../../postgres/client/connection-parameters.ts';
-import { quoteLiteral, type Session } from '../../postgres/client/connect.ts';
+import { quoteLiteral, type Session, sqlStateOf } from '../../postgres/client/connect.ts';
 import { LostBackends } from '../../postgres/client/lost-backends.ts';
 import { readCopyStatement } from '../../postgres/toc/copy-statement.ts';
 import { TABLE_DATA, type TocEntry } from '../../postgres/toc/toc.ts';
@@ -37,6 +37,10 @@ export interface DataLoad extends LoadSessionOptions {
   readonly read: (file: ArchiveFile) => ByteStream;
 }
 
+/** PostgreSQL's name for none. */
+const NO_ENCODING = 'SQL_ASCII';
+/** character_not_in_repertoire */
+const NOT_IN_ENCODING = '22021';
 /** Large objects are many and mostly small: so many, or so many bytes, go into one transaction. */
 const LARGE_OBJECTS_MAX = 500;
 const LARGE_OBJECTS_BYTES_MAX = 64 * MIB;
@@ -167,11 +171,22 @@ async function loadRows(
   }
 }
 
-/** As the entry has it, but that names and rows need not be in the same encoding. */
+/**
+ * As the entry has it, but that names and rows need not be in the same encoding. Rows of a database without an encoding are
+ * taken for what the target's are: by the name of none, the server would not look at their bytes, and keep what no query can read.
+ */
 async function copyStatement(session: Session, entry: TocEntry, encoding: string): Promise<string> {
   const { relation, columns } = readCopyStatement(entry);
   const target = columns === '' ? relation : `${relation} (${columns})`;
-  return `COPY ${await decodeName(session, target, encoding)} FROM STDIN WITH (FORMAT text, ENCODING ${quoteLiteral(encoding)})`;
+  const ofRows = encoding === NO_ENCODING ? await serverEncodingOf(session) : encoding;
+  return `COPY ${await decodeName(session, target, encoding)} FROM STDIN WITH (FORMAT text, ENCODING ${quoteLiteral(ofRows)})`;
+}
+
+async function serverEncodingOf(session: Session): Promise<string> {
+  const [row] = await session.query<{ encoding: string }>(
+    `select pg_catalog.current_setting('server_encoding') as encoding`,
+  );
+  return row?.encoding ?? NO_ENCODING;
 }
 
 async function loadLargeObjects(
@@ -199,11 +214,17 @@ async function writeLargeObject(session: Session, { oid, file }: LargeObjectFile
 }
 
 /** What the server said of a table's rows; what the store or the file is to blame for passes as it is. */
-function explain(error: unknown, what: string, { connection }: DataLoad): unknown {
+function explain(error: unknown, what: string, { connection, encoding }: DataLoad): unknown {
   if (!isPgarkError(error, 'postgres-failed') && !isPgarkError(error, 'postgres-privileges')) return error;
+  const isUnreadable = encoding === NO_ENCODING && sqlStateOf(error) === NOT_IN_ENCODING;
   return new PgarkError(
     'restore-failed',
     `loading ${what} into ${describeConnection(connection)} failed: ${error.message}`,
-    { cause: error, hint: 'nothing was kept; correct the cause and restore again' },
+    {
+      cause: error,
+      hint: isUnreadable
+        ? `nothing was kept; the backup is of a database without an encoding, whose text may be any bytes: restore it into one like that (CREATE DATABASE … ENCODING '${NO_ENCODING}' TEMPLATE template0), or with --to-db NAME into a new one`
+        : 'nothing was kept; correct the cause and restore again',
+    },
   );
 }
