@@ -2,6 +2,7 @@ import { messageOf } from '../common/errors.ts';
 import { connect, type Session } from '../postgres/client/connect.ts';
 import type { ConnectionParameters } from '../postgres/client/connection-parameters.ts';
 import { DROP_SUBSCRIPTIONS_SQL, findObject } from '../postgres/client/empty-database.ts';
+import { NO_STANDBY_SQL } from '../postgres/client/timeouts.ts';
 import { LostBackends } from '../postgres/client/lost-backends.ts';
 import { connectForMaintenance, dropDatabase, subscriptionsOf } from '../postgres/client/target-database.ts';
 import { withSession } from '../postgres/client/with-session.ts';
@@ -18,6 +19,7 @@ export async function dropHalfLoaded(
 ): Promise<void> {
   try {
     await inOwnSession(connection, run, async (session) => {
+      await session.query(NO_STANDBY_SQL);
       // Its process may still be making the database.
       const lost = new LostBackends();
       if (!maintenance.alive) lost.add(maintenance);

@@ -2,6 +2,7 @@ import { messageOf } from '../common/errors.ts';
 import { connect, quoteIdentifier, type Session } from '../postgres/client/connect.ts';
 import type { ConnectionParameters } from '../postgres/client/connection-parameters.ts';
 import { defaultPrivilegesOf, EMPTY_DATABASE_SQL } from '../postgres/client/empty-database.ts';
+import { NO_STANDBY_SQL } from '../postgres/client/timeouts.ts';
 import type { Run } from '../runs/run.ts';
 import { applicationNameOf } from './restore-sessions.ts';
 
@@ -25,6 +26,7 @@ export async function emptyAgain(connection: ConnectionParameters, before: Empti
   try {
     const session = await connect(connection, { applicationName: applicationNameOf(run) });
     try {
+      await session.query(NO_STANDBY_SQL);
       const added = (await extensionsOf(session)).filter((name) => !before.extensions.includes(name));
       await session.query('BEGIN');
       for (const name of added) await session.query(`DROP EXTENSION IF EXISTS ${quoteIdentifier(name)} CASCADE`);

@@ -14,6 +14,7 @@ import {
   knowsProvider,
   nameWithSuffix,
 } from '../postgres/client/target-database.ts';
+import { untilAborted } from '../postgres/client/with-session.ts';
 import { refusePrepared } from '../postgres/client/swap-databases.ts';
 import type { Run } from '../runs/run.ts';
 import type { OperationContext } from './context.ts';
@@ -140,20 +141,25 @@ async function loadBeside(
     );
   }
   const beside = nameWithSuffix(database, `_restoring_${run.id}`);
-  await maintenance.query('select pg_advisory_lock(hashtextextended($1, 0))', [run.id]);
-  await dropLeftovers(maintenance, beside.slice(0, -run.id.length), connection, run);
+  const whileAsking = <T>(ask: () => Promise<T>): Promise<T> => untilAborted(maintenance, context.signal, ask);
+  await whileAsking(async () => {
+    await maintenance.query('select pg_advisory_lock(hashtextextended($1, 0))', [run.id]);
+    await dropLeftovers(maintenance, beside.slice(0, -run.id.length), connection, run);
+  });
+  const names = { current: database, loaded: beside, keepAs };
   let inPlace = false;
   try {
-    await createDatabase(maintenance, beside, like, server.major);
-    await maintenance.query(
-      `COMMENT ON DATABASE ${quoteIdentifier(beside)} IS 'pgark restore of ${run.id}, not complete'`,
-    );
-    const names = { current: database, loaded: beside, keepAs };
-    if (replaces) {
-      await refusePrepared(maintenance, database);
-      await checkMayReplace(maintenance, names);
-      await takeOverLoadSettings(maintenance, database, beside);
-    } else await giveLoadSettings(maintenance, order.source.like, beside, run);
+    await whileAsking(async () => {
+      await createDatabase(maintenance, beside, like, server.major);
+      await maintenance.query(
+        `COMMENT ON DATABASE ${quoteIdentifier(beside)} IS 'pgark restore of ${run.id}, not complete'`,
+      );
+      if (replaces) {
+        await refusePrepared(maintenance, database);
+        await checkMayReplace(maintenance, names);
+        await takeOverLoadSettings(maintenance, database, beside);
+      } else await giveLoadSettings(maintenance, order.source.like, beside, run);
+    });
     const besideConnection = { ...connection, database: beside };
     await load(order, approach, besideConnection, { singleTransaction: false }, run, context);
     if (order.analyse) await analyse(besideConnection, order, run, context);

@@ -5,6 +5,7 @@ import type { Logger } from '../../common/log.ts';
 import type { Random } from '../../common/random.ts';
 import { withRetries } from '../../common/retry.ts';
 import { connect, quoteLiteral, type Session } from '../../postgres/client/connect.ts';
+import { untilAborted } from '../../postgres/client/with-session.ts';
 import type { LostBackends } from '../../postgres/client/lost-backends.ts';
 import type { ConnectionParameters } from '../../postgres/client/connection-parameters.ts';
 
@@ -117,7 +118,7 @@ export class LoadSession {
           const session = await this.#connected();
           isOpening = false;
           try {
-            await work(session);
+            await untilAborted(session, signal, () => work(session));
           } catch (error) {
             // The server forgets what was begun, and nobody has to know in which state the session is.
             await this.#lose(session);

@@ -14,3 +14,6 @@ const TIMEOUTS = [
  */
 export const TIMEOUTS_OFF_SQL = `select pg_catalog.set_config(name, '0', false) from pg_catalog.pg_settings
  where name in (${TIMEOUTS.map((name) => `'${name}'`).join(', ')}) and setting <> '0' and source <> 'client'`;
+
+/** For tidying up, which need not wait for a standby: one that is gone may be what held up the work. */
+export const NO_STANDBY_SQL = `SET synchronous_commit = 'local'`;

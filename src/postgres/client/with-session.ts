@@ -10,16 +10,28 @@ export async function withSession<T>(
   ask: (session: Session) => Promise<T>,
 ): Promise<T> {
   const session = await opening;
+  try {
+    return await untilAborted(session, signal, () => ask(session));
+  } finally {
+    await session.close();
+  }
+}
+
+/** Asks on a session that the signal ends at once, with its own reason. Errors: what the asking rejects with. */
+export async function untilAborted<T>(
+  session: Session,
+  signal: AbortSignal | undefined,
+  ask: () => Promise<T>,
+): Promise<T> {
   const hangUp = (): void => void session.close();
   signal?.addEventListener('abort', hangUp, { once: true });
   try {
     signal?.throwIfAborted();
-    return await ask(session);
+    return await ask();
   } catch (error) {
     signal?.throwIfAborted();
     throw error;
   } finally {
     signal?.removeEventListener('abort', hangUp);
-    await session.close();
   }
 }
