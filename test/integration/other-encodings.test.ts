@@ -113,3 +113,16 @@ test('its globals can be loaded as they are, settings of databases too', async (
   const roles = await rolesIn(record, { store, keys: NO_KEYS, signal: new AbortController().signal });
   expect(roles.map(({ name }) => name)).toContain('jörg');
 });
+
+test('a database without an encoding whose names are no text in UTF-8 is backed up with format plain, which is said', async () => {
+  await latin.sql(`CREATE DATABASE bytes TEMPLATE template0 ENCODING 'SQL_ASCII'`);
+  await sqlIn(
+    latin,
+    'bytes',
+    `DO $$ BEGIN EXECUTE format('CREATE TABLE %I AS SELECT 1 AS a', 'gr' || chr(252) || 'n'); END $$`,
+  );
+  const bytes = { ...env, DATABASE_URL: urlIn(latin, 'bytes') };
+  const failed = await runPgark(['backup', '--format', 'directory'], { env: bytes });
+  expectFailure(failed, { exit: 1, message: /a name in .*bytes is no text in UTF-8/, hint: /format plain/ });
+  await succeed(['backup', '--format', 'plain'], bytes);
+});

@@ -1,9 +1,10 @@
 import { availableParallelism } from 'node:os';
 import { type ByteStream, MIB } from '../../common/bytes.ts';
-import { PgarkError } from '../../common/errors.ts';
+import { messageOf, PgarkError } from '../../common/errors.ts';
 import { inParallel } from '../../common/in-parallel.ts';
 import { compressionSuffix } from '../../pipeline/compression.ts';
-import type { Session } from '../../postgres/client/connect.ts';
+import { type Session, sqlStateOf } from '../../postgres/client/connect.ts';
+import { describeConnection } from '../../postgres/client/connection-parameters.ts';
 import { clientEncodingOf } from '../../postgres/toc/client-encoding.ts';
 import type { CustomToc } from '../../postgres/toc/toc.ts';
 import { writeToc } from '../../postgres/toc/write-toc.ts';
@@ -77,6 +78,26 @@ type StoredDigests = Pick<
  * Errors: `dump-failed`, `archive-unsupported`, `postgres-…`, and those of the sink.
  */
 export async function dumpArchive(request: ArchiveDumpRequest, sink: ArchiveSink): Promise<DumpedFile> {
+  try {
+    return await dumpAll(request, sink);
+  } catch (error) {
+    throw sqlStateOf(error) === NOT_IN_ENCODING ? unreadableName(request, error) : error;
+  }
+}
+
+/** character_not_in_repertoire */
+const NOT_IN_ENCODING = '22021';
+
+/** What is asked of the server is told in UTF-8; only rows come in the database's own bytes. */
+function unreadableName({ connection }: ArchiveDumpRequest, cause: unknown): PgarkError {
+  return new PgarkError(
+    'dump-failed',
+    `a name in ${describeConnection(connection)} is no text in UTF-8, as can be where a database has no encoding (SQL_ASCII): ${messageOf(cause)}`,
+    { cause, hint: 'back up with format plain, which takes names as they are' },
+  );
+}
+
+async function dumpAll(request: ArchiveDumpRequest, sink: ArchiveSink): Promise<DumpedFile> {
   const key = await request.seal.sealer?.forMany?.();
   const { leader, toc } = await begin(request);
   try {
