@@ -3,7 +3,7 @@ import { messageOf, PgarkError } from '../common/errors.ts';
 import type { LoadHow } from '../formats/load-source.ts';
 import { analyzeDatabase } from '../postgres/client/analyze.ts';
 import { connect, quoteIdentifier, type Session } from '../postgres/client/connect.ts';
-import { type ConnectionParameters, describeConnection } from '../postgres/client/connection-parameters.ts';
+import { actingRole, type ConnectionParameters, describeConnection } from '../postgres/client/connection-parameters.ts';
 import { readOwnProperties } from '../postgres/client/database-properties.ts';
 import { EMPTY_DATABASE_SQL } from '../postgres/client/empty-database.ts';
 import { readDatabaseForm } from '../postgres/client/preflight.ts';
@@ -150,7 +150,7 @@ async function loadBeside(
   let inPlace = false;
   try {
     await whileAsking(async () => {
-      await createDatabase(maintenance, beside, like, server.major);
+      if (!(await createDatabase(maintenance, beside, like, server.major))) warnOfOwner(like, connection, run);
       await maintenance.query(
         `COMMENT ON DATABASE ${quoteIdentifier(beside)} IS 'pgark restore of ${run.id}, not complete'`,
       );
@@ -171,6 +171,15 @@ async function loadBeside(
   }
   if (!replaces || target.kind !== 'in-place' || !target.dropOld) return replaces;
   return !(await dropReplaced(keepAs, connection, run));
+}
+
+function warnOfOwner({ owner = '' }: DatabaseProperties, connection: ConnectionParameters, run: Run): void {
+  const role = actingRole(connection);
+  run.logger.warning(
+    'restore.owner',
+    `the database belongs to ${role}: its owner ${owner} is no role of ${connection.host}, or not one that ${role} may give it to`,
+    { owner },
+  );
 }
 
 /** In place, the new database is made like the old one; else like the one that was backed up; else like template1. */

@@ -6,8 +6,9 @@ import { verify } from '../../src/operations/verify.ts';
 import { ageSealer } from '../../src/pipeline/encryption/age-sealer.ts';
 import { opensslSealer } from '../../src/pipeline/encryption/openssl-sealer.ts';
 import { filePlace, linesOf, NO_KEYS, restoreInto } from '../support/archive-restoring.ts';
+import { warningsTo } from '../support/archives.ts';
 import { makeConfigExtension } from '../support/config-extension.ts';
-import { createDatabase } from '../support/postgres.ts';
+import { createDatabase, createRole } from '../support/postgres.ts';
 import { futureDatabase } from '../support/restoring.ts';
 import { RICH_SQL } from '../support/rich-database.ts';
 import { makeStockArchive } from '../support/stock-archive.ts';
@@ -71,6 +72,26 @@ describe('a backup of format directory', () => {
     await makeStockArchive(source, place.store);
     await restoreInto(restored, place.store);
     expect(await linesOf(restored)).toEqual(await linesOf(source));
+  });
+
+  test('of a database whose owner is not there says to whom the new one belongs', async () => {
+    await using place = await filePlace();
+    const owner = await createRole();
+    await using source = await createDatabase({ name: 'src', sql: 'CREATE TABLE t AS SELECT 1 AS a' });
+    const name = (identifier: string): string => `"${identifier.replaceAll('"', '""')}"`;
+    await source.query(`ALTER DATABASE ${name(source.name)} OWNER TO ${name(owner.user)}`);
+    await makeStockArchive(source, place.store);
+    const warnings: string[] = [];
+    const context = { logger: warningsTo(warnings) };
+    await using like = futureDatabase();
+    await restoreInto(like, place.store, { context });
+    expect(warnings).toEqual([]);
+    await source.query(`ALTER DATABASE ${name(source.name)} OWNER TO CURRENT_USER`);
+    await like.drop();
+    await owner.drop();
+    await using restored = futureDatabase();
+    await restoreInto(restored, place.store, { context });
+    expect(warnings).toEqual(['restore.owner']);
   });
 
   test('of no encoding brings no bytes into a database that are none of its text', async () => {

@@ -53,23 +53,25 @@ export async function mayCreateDatabases(session: Session): Promise<boolean> {
 
 /**
  * Creates an empty database from template0. The owner is taken over if the role exists there and may own it; locale and
- * encoding where the server has them.
+ * encoding where the server has them. Resolves with whether the owner is the one that was asked for.
  */
 export async function createDatabase(
   session: Session,
   name: string,
   like: DatabaseProperties,
   serverMajor: number,
-): Promise<void> {
+): Promise<boolean> {
   const clauses = [
     'TEMPLATE template0',
     `ENCODING ${quoteLiteral(like.encoding)}`,
     ...localeClauses(like, serverMajor),
     ...(like.tablespace === undefined ? [] : [`TABLESPACE ${q(like.tablespace)}`]),
   ];
-  if (like.owner !== undefined && (await mayOwn(session, like.owner))) clauses.push(`OWNER ${q(like.owner)}`);
+  const takesOwner = like.owner !== undefined && (await mayOwn(session, like.owner));
+  if (takesOwner) clauses.push(`OWNER ${q(like.owner ?? '')}`);
   try {
     await session.query(`CREATE DATABASE ${q(name)} ${clauses.join(' ')}`);
+    return takesOwner || like.owner === undefined;
   } catch (error) {
     if (sqlStateOf(error) === '42501') {
       throw new PgarkError(
