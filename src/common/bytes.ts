@@ -6,6 +6,11 @@
  */
 export type ByteStream = AsyncIterable<Uint8Array>;
 
+/** A stream of these bytes alone, in one block. */
+export async function* once(bytes: Uint8Array): ByteStream {
+  yield bytes;
+}
+
 export const KIB = 1024;
 export const MIB = 1024 * KIB;
 export const GIB = 1024 * MIB;

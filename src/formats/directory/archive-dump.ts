@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os';
-import { type ByteStream, MIB } from '../../common/bytes.ts';
+import { type ByteStream, MIB, once } from '../../common/bytes.ts';
 import { messageOf, PgarkError } from '../../common/errors.ts';
 import { inParallel } from '../../common/in-parallel.ts';
 import { compressionSuffix } from '../../pipeline/compression.ts';
@@ -328,8 +328,4 @@ const OPEN: Seal = { compression: { algorithm: 'none', level: 0 } };
 
 function nameOf(file: string, { compression, sealer }: Seal): string {
   return `${file}${compressionSuffix(compression.algorithm)}${sealer?.suffix ?? ''}`;
-}
-
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield bytes;
 }

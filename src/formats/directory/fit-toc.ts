@@ -1,3 +1,4 @@
+import { once } from '../../common/bytes.ts';
 import { byteStringOf } from '../../postgres/toc/byte-string.ts';
 import type { CustomToc } from '../../postgres/toc/toc.ts';
 import { writeToc } from '../../postgres/toc/write-toc.ts';
@@ -23,8 +24,4 @@ export async function withoutInternals(toc: CustomToc): Promise<CustomToc> {
     }),
   );
   return { ...toc, entries };
-}
-
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield bytes;
 }

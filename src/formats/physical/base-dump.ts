@@ -1,4 +1,4 @@
-import { type ByteStream, MIB } from '../../common/bytes.ts';
+import { type ByteStream, MIB, once } from '../../common/bytes.ts';
 import { PgarkError } from '../../common/errors.ts';
 import { leftAtOnce } from '../../common/left-at-once.ts';
 import type { Logger } from '../../common/log.ts';
@@ -254,10 +254,6 @@ const END_MARK_SINCE = 15;
 async function* withEndMark(source: ByteStream): ByteStream {
   yield* source;
   yield new Uint8Array(2 * TAR_BLOCK_BYTES);
-}
-
-async function* once(bytes: Uint8Array): ByteStream {
-  yield bytes;
 }
 
 function placeOf({ oid, location }: BackedUpTablespace): BaseFacts['tablespaces'] {

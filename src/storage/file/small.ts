@@ -1,3 +1,4 @@
+import { once } from '../../common/bytes.ts';
 import { PgarkError } from '../../common/errors.ts';
 import type { ObjectInfo, ObjectKey, WriteCondition } from '../object-store.ts';
 import { contentEtag, HASHED_BYTES_MAX, statEtag } from './inspect.ts';
@@ -6,10 +7,6 @@ import { finish, openUnfinished, writeStream } from './unfinished.ts';
 
 /** How often a write begins anew because others took this process for dead and removed its claim. */
 const ATTEMPTS_MAX = 5;
-
-async function* once(body: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield body;
-}
 
 /** Stores the whole content in one step; undefined if the condition does not hold. Raw system errors. */
 export async function storeSmall(
