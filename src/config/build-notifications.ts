@@ -5,7 +5,16 @@ import type { AuthConfig, NotificationConfig, Roles, ServerConfig, SmtpConfig } 
 import type { NotificationSection, Sections } from './schema.ts';
 import { eventNames } from './schema-daemon.ts';
 
-const DEFAULT_EVENTS = ['failure', 'recovery', 'overdue', 'verify_failed', 'drill_failed', 'wal_gap'] as const;
+const DEFAULT_EVENTS = [
+  'failure',
+  'recovery',
+  'overdue',
+  'verify_failed',
+  'drill_failed',
+  'wal_gap',
+  'wal_lag',
+  'wal_slot',
+] as const;
 /** A watchdog that is told of failures alone raises an alarm for want of successes. */
 const PING_EVENTS = ['start', 'success', 'failure'] as const;
 const DEFAULT_LISTEN = { host: '127.0.0.1', port: 8080 } as const;

@@ -255,7 +255,16 @@ describe('encryption by environment names', () => {
 });
 
 describe('the webhook by environment names', () => {
-  const failures = ['failure', 'recovery', 'overdue', 'verify_failed', 'drill_failed', 'wal_gap'];
+  const failures = [
+    'failure',
+    'recovery',
+    'overdue',
+    'verify_failed',
+    'drill_failed',
+    'wal_gap',
+    'wal_lag',
+    'wal_slot',
+  ];
   test.each<[string, Env, string, readonly string[]]>([
     ['tells of failures by default', {}, 'https://ci.lan/hook', failures],
     ['tells of successes too', { WEBHOOK_ON_SUCCESS: 'yes' }, 'https://ci.lan/hook', ['success', ...failures]],

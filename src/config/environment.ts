@@ -263,7 +263,9 @@ function readWebhook(variables: SetVariables, writer: TreeWriter, problems: Prob
   const onSuccess = switchOf('WEBHOOK_ON_SUCCESS', false);
   if (!onFailure && !onSuccess) return;
   const path = ['notifications', WEBHOOK];
-  const events = onFailure ? ['failure', 'recovery', 'overdue', 'verify_failed', 'drill_failed', 'wal_gap'] : [];
+  const events = onFailure
+    ? ['failure', 'recovery', 'overdue', 'verify_failed', 'drill_failed', 'wal_gap', 'wal_lag', 'wal_slot']
+    : [];
   writer.put([...path, 'type'], mediumOf(url.value), url.variable);
   writer.put([...path, 'url'], url.value.trim(), url.variable);
   const decider = variables.first('WEBHOOK_ON_SUCCESS', 'WEBHOOK_ON_FAILURE');

@@ -24,12 +24,14 @@ export const eventNames = [
   'verify_failed',
   'drill_failed',
   'wal_gap',
+  'wal_lag',
+  'wal_slot',
 ] as const;
 
 const events = z.array(z.enum([...eventNames, '*'])).optional();
 const common = {
   on: events.describe(
-    'Events to tell of; "*" for all. Default: failure, recovery, overdue, verify_failed, drill_failed, wal_gap.',
+    'Events to tell of; "*" for all. Default: failure, recovery, overdue, verify_failed, drill_failed, wal_gap, wal_lag, wal_slot.',
   ),
   remind_every: durationMs.optional().describe('Repeat a failure that lasts, this often. Default: never.'),
 };

@@ -9,7 +9,9 @@ export type Subscription =
   | 'overdue'
   | 'verify_failed'
   | 'drill_failed'
-  | 'wal_gap';
+  | 'wal_gap'
+  | 'wal_lag'
+  | 'wal_slot';
 
 interface ChannelCommon {
   readonly name: string;

@@ -46,6 +46,8 @@ function signalOf(message: NotificationMessage): '' | '/start' | '/fail' | '/log
     case 'prune_refused':
     case 'suspicious':
     case 'wal_gap':
+    case 'wal_lag':
+    case 'wal_slot':
       return '/fail';
     default:
       return message satisfies never;

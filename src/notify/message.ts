@@ -83,6 +83,17 @@ interface WalGap extends About {
   readonly error: EventError;
 }
 
+/**
+ * WAL that the server has written is not archived in time (`wal_lag`), or makes the server keep more of it than it should
+ * (`wal_slot`). Nothing is lost yet: what is not archived is on the server.
+ */
+interface WalHeldUp extends About {
+  readonly event: 'wal_lag' | 'wal_slot';
+  readonly error: EventError;
+  /** All that was committed by then is archived. Absent: not known. */
+  readonly archivedUntil?: Date;
+}
+
 /** What was told as a problem is right again. Made by the dispatcher, from a `success` or a `resolved`. */
 export interface Recovery extends About {
   readonly event: 'recovery';
@@ -104,7 +115,7 @@ interface Test {
   readonly channel: string;
 }
 
-export type Problem = Failure | Overdue | ProofFailed | PruneRefused | Suspicious | WalGap;
+export type Problem = Failure | Overdue | ProofFailed | PruneRefused | Suspicious | WalGap | WalHeldUp;
 export type ProblemEvent = Problem['event'];
 
 /** Everything that can be sent. */
@@ -112,8 +123,8 @@ export type NotificationMessage = Start | Success | Problem | Recovery | Test;
 export type MessageEvent = NotificationMessage['event'];
 
 /**
- * A verification or drill passed, a prune was carried out, a backup was as large as it should be, or a backup that somebody has made is fresh: never sent as such, it
- * ends the problem of that kind.
+ * A verification or drill passed, a prune was carried out, a backup was as large as it should be, a backup that somebody has made is
+ * fresh, or WAL is archived in time: never sent as such, it ends the problem of that kind.
  */
 export interface Resolved extends About {
   readonly event: 'resolved';

@@ -84,6 +84,14 @@ export function render(message: NotificationMessage): Rendering {
       return rendering('bad', `${subjectOf(message)}: WAL is lost`, reasonOf(message.storage, message.error.message), [
         ...fixOf(message.error),
       ]);
+    case 'wal_lag':
+    case 'wal_slot':
+      return rendering(
+        'bad',
+        `${subjectOf(message)}: ${message.event === 'wal_lag' ? 'WAL is not archived' : 'replication slot fills up'}`,
+        reasonOf(message.storage, message.error.message),
+        [...archivedOf(message), ...fixOf(message.error)],
+      );
     case 'recovery':
       return rendering('good', `${subjectOf(message)}: ${againWords[message.of]}`, reasonOf(message.storage), [
         historyOf(message),
@@ -111,6 +119,10 @@ export function factsOf(message: NotificationMessage): readonly Fact[] {
     ['Started', 'startedAt' in message && message.startedAt ? dateAndTime(message.startedAt) : undefined],
     ['Time', dateAndTime(message.at)],
     ['Last good copy', 'lastGoodAt' in message ? timeOrNever(message.lastGoodAt) : undefined],
+    [
+      'Archived until',
+      'archivedUntil' in message && message.archivedUntil ? dateAndTime(message.archivedUntil) : undefined,
+    ],
     ['Next try', 'nextTryAt' in message && message.nextTryAt ? dateAndTime(message.nextTryAt) : undefined],
     ['Error', 'error' in message ? message.error.code : undefined],
   ];
@@ -129,6 +141,8 @@ const againWords: Readonly<Record<ProblemEvent, string>> = {
   prune_refused: 'prune works again',
   suspicious: 'backup has the expected size again',
   wal_gap: 'recovery works again from here on',
+  wal_lag: 'WAL is archived in time again',
+  wal_slot: 'replication slot holds back little again',
 };
 
 const seenWords: Readonly<Record<ProblemEvent, string>> = {
@@ -139,6 +153,8 @@ const seenWords: Readonly<Record<ProblemEvent, string>> = {
   prune_refused: 'Refused',
   suspicious: 'Suspicious',
   wal_gap: 'Lost',
+  wal_lag: 'Not archived',
+  wal_slot: 'Filled',
 };
 
 function rendering(tone: Tone, title: string, reason = '', sentences: readonly string[] = []): Rendering {
@@ -168,6 +184,12 @@ function lastPassedOf(at: Date, lastPassedAt: Date | 'never' | undefined): reado
   return lastPassedAt === 'never' ? ['It has never passed.'] : [`It passed last ${ago(at, lastPassedAt)}.`];
 }
 
+function archivedOf({ archivedUntil }: { readonly archivedUntil?: Date }): readonly string[] {
+  if (archivedUntil === undefined) return [];
+  const until = dateAndTime(archivedUntil);
+  return [`All that was committed until ${until} is archived; what came after it is on the server alone.`];
+}
+
 function ago(now: Date, time: Date): string {
   return `${roughly(Math.max(0, now.getTime() - time.getTime()))} ago`;
 }
@@ -191,9 +213,14 @@ function sizeOf(message: Success | Recovery): string | undefined {
 
 function historyOf(message: Recovery): string {
   const since = dateAndTime(message.since);
-  if (message.of === 'overdue') return `${seenWords.overdue} since ${since}.`;
+  if (isLooked(message.of)) return `${seenWords[message.of]} since ${since}.`;
   if (message.timesSeen === 1) return `${seenWords[message.of]} once, ${since}.`;
   return `${seenWords[message.of]} ${message.timesSeen} times since ${since}.`;
+}
+
+/** How often it was seen says how often somebody looked. */
+function isLooked(event: ProblemEvent): boolean {
+  return event === 'overdue' || event === 'wal_lag' || event === 'wal_slot';
 }
 
 function newCopyOf(message: Recovery): readonly string[] {

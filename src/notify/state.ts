@@ -5,7 +5,17 @@ import { isProblem } from './message.ts';
 const time = z.iso.datetime();
 
 const problemSchema = z.object({
-  event: z.enum(['failure', 'overdue', 'verify_failed', 'drill_failed', 'prune_refused', 'suspicious', 'wal_gap']),
+  event: z.enum([
+    'failure',
+    'overdue',
+    'verify_failed',
+    'drill_failed',
+    'prune_refused',
+    'suspicious',
+    'wal_gap',
+    'wal_lag',
+    'wal_slot',
+  ]),
   source: z.string(),
   database: z.string().optional(),
   storage: z.string().optional(),

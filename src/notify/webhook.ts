@@ -35,6 +35,8 @@ const problemTypes: Readonly<Record<ProblemEvent, string>> = {
   prune_refused: 'prune.refused',
   suspicious: 'backup.suspected',
   wal_gap: 'wal.lost',
+  wal_lag: 'wal.delayed',
+  wal_slot: 'slot.filled',
 };
 
 /** `type` is of Standard Webhooks' form, thing and past participle; `data.event` is the word of the configuration. */
@@ -55,6 +57,8 @@ function typeOf(message: NotificationMessage): string {
     case 'prune_refused':
     case 'suspicious':
     case 'wal_gap':
+    case 'wal_lag':
+    case 'wal_slot':
       return problemTypes[message.event];
     default:
       return message satisfies never;
@@ -109,6 +113,9 @@ function particularsOf(message: Exclude<NotificationMessage, { event: 'test' }>)
     case 'prune_refused':
     case 'wal_gap':
       return { error: errorOf(message.error) };
+    case 'wal_lag':
+    case 'wal_slot':
+      return { error: errorOf(message.error), archived_until: message.archivedUntil?.toISOString() };
     case 'recovery':
       return {
         of: message.of,

@@ -114,6 +114,28 @@ export const sampleMessages = {
       hint: 'make a new base backup',
     },
   },
+  wal_lag: {
+    at,
+    source: 'shop',
+    event: 'wal_lag',
+    error: {
+      code: 'wal-lag',
+      message: 'nothing was archived for 20 min: r2: AccessDenied',
+      hint: 'grant s3:PutObject',
+    },
+    archivedUntil: new Date('2026-11-20T01:40:00Z'),
+  },
+  wal_slot: {
+    at,
+    source: 'shop',
+    event: 'wal_slot',
+    error: {
+      code: 'wal-slot',
+      message: 'the replication slot pgark_shop of shop holds back 48 GiB of WAL on the server, of 64 GiB at the most',
+      hint: 'see why WAL is not stored',
+    },
+    archivedUntil: new Date('2026-11-20T01:40:00Z'),
+  },
   recovery: {
     ...about,
     event: 'recovery',
