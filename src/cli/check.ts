@@ -4,8 +4,10 @@ import { asPgarkError, PgarkError } from '../common/errors.ts';
 import type { Config } from '../config/model.ts';
 import { healthVerdict, nagiosReport } from '../observability/health.ts';
 import { type BackupProtection, isOverdue, type ProtectionState } from '../observability/protection-state.ts';
+import { judgeWal, type WalProtection } from '../observability/wal-protection.ts';
 import { freshnessEvents } from '../service/freshness.ts';
 import { Teller } from '../service/tell.ts';
+import { walEvents } from '../service/wal-events.ts';
 import { action, type CliWorld, type CommandRun } from './command.ts';
 import { endWith } from './exit-status.ts';
 import { addExamples } from './help.ts';
@@ -18,9 +20,9 @@ const UNKNOWN = 3;
 export function registerCheck(program: Command, world: CliWorld): void {
   const command = program
     .command('check')
-    .summary('say whether every backup is as fresh as it should be')
+    .summary('say whether every backup is as fresh as it should be, and WAL archived')
     .description(
-      'Tries servers and storages, reads what lies in the storages, and compares it with the schedules and the ages allowed. Exits with 22 if a backup is overdue. Needs no daemon.',
+      'Tries servers and storages, reads what lies in the storages, and compares it with the schedules and the ages allowed; of WAL that is to be archived, how far it is. Exits with 22 if a backup or WAL is overdue. Needs no daemon.',
     )
     .argument('[databases...]', 'sources or databases of the configuration (default: all)')
     .option('--nagios', 'print one line with performance data; exit with 0 OK, 1 WARNING, 2 CRITICAL or 3 UNKNOWN')
@@ -35,7 +37,7 @@ export function registerCheck(program: Command, world: CliWorld): void {
     if (options.nagios === true) return checkForNagios(run, names, notify);
     const config = await run.config(['database', 'storage']);
     const { state, failures } = await lookAt(run, config, names);
-    if (notify) await tellFreshness(run, config, state);
+    if (notify) await tell(run, config, state);
     const now = state.at;
     const { healthy, problems, notes, unknown } = healthVerdict(state, now);
     run.result(
@@ -44,11 +46,18 @@ export function registerCheck(program: Command, world: CliWorld): void {
         problems: [...problems, ...unknown],
         notes,
         backups: state.backups.map((each) => backupJson(each, now)),
+        wal: state.wal.map((each) => walJson(each, now)),
       },
       () => describe(state, now, [...problems, ...unknown], notes),
     );
     const overdue = state.backups.filter((backup) => isOverdue(backup, now)).length;
     if (overdue > 0) throw new PgarkError('overdue', `${overdue} of ${state.backups.length} backups are overdue`);
+    const late = state.wal.filter((wal) => judgeWal(wal, now).problems.length > 0).length;
+    if (late > 0)
+      throw new PgarkError(
+        'wal-lag',
+        `the WAL of ${late} of ${state.wal.length} sources is not archived as it should be`,
+      );
     const [failure] = failures;
     if (failure !== undefined) throw failure;
   });
@@ -60,7 +69,7 @@ async function checkForNagios(run: CommandRun, names: readonly string[], notify:
   try {
     const config = await run.config(['database', 'storage']);
     const { state } = await lookAt(run, config, names);
-    if (notify) await tellFreshness(run, config, state);
+    if (notify) await tell(run, config, state);
     report = nagiosReport(state, state.at);
   } catch (thrown) {
     const words = asPgarkError(thrown).message.replace(/\s+/g, ' ').replaceAll('|', '/');
@@ -70,8 +79,11 @@ async function checkForNagios(run: CommandRun, names: readonly string[], notify:
   endWith(report.exit);
 }
 
-async function tellFreshness(run: CommandRun, config: Config, state: ProtectionState): Promise<void> {
-  await new Teller(tellWorld(run, config)).tell(config, freshnessEvents(config, state));
+async function tell(run: CommandRun, config: Config, state: ProtectionState): Promise<void> {
+  await new Teller(tellWorld(run, config)).tell(config, [
+    ...freshnessEvents(config, state),
+    ...walEvents(state.wal, state.at),
+  ]);
 }
 
 function backupJson(backup: BackupProtection, now: Date): Record<string, unknown> {
@@ -102,8 +114,33 @@ function backupJson(backup: BackupProtection, now: Date): Record<string, unknown
   };
 }
 
+/** The storages that are late; undefined among them: all are. */
+function lagging(wal: WalProtection, now: Date): ReadonlySet<string | undefined> {
+  const late = judgeWal(wal, now).problems.filter(({ kind }) => kind === 'lag');
+  return new Set(late.map(({ storage }) => storage));
+}
+
+function walJson(wal: WalProtection, now: Date): Record<string, unknown> {
+  const { source, latest, storages } = wal;
+  return {
+    source,
+    overdue: judgeWal(wal, now).problems.length > 0,
+    covered_until: latest?.toISOString(),
+    lag_seconds: seconds(wal.lagMs),
+    storages: storages.map(({ storage, lagMs, isGuess }) => ({
+      storage,
+      lag_seconds: seconds(lagMs),
+      noted_by_receiver: isGuess !== true && lagMs !== undefined,
+    })),
+  };
+}
+
+function seconds(ms: number | undefined): number | undefined {
+  return ms === undefined ? undefined : Math.round(ms / 1_000);
+}
+
 function describe(state: ProtectionState, now: Date, problems: readonly string[], notes: readonly string[]): string {
-  const rows = state.backups.map((backup) => {
+  const backups = state.backups.map((backup) => {
     const { source, database, format, storage, lastSuccess, expectation } = backup;
     const age = lastSuccess && formatDuration(Math.max(0, now.getTime() - lastSuccess.startedAt.getTime()));
     return [
@@ -116,6 +153,19 @@ function describe(state: ProtectionState, now: Date, problems: readonly string[]
       expectation.kind === 'none' ? 'not scheduled' : isOverdue(backup, now) ? 'OVERDUE' : 'ok',
     ];
   });
+  const archived = state.wal.flatMap((wal) => {
+    const late = lagging(wal, now);
+    return wal.storages.map(({ storage, lagMs, isGuess }) => [
+      wal.source,
+      'WAL',
+      storage,
+      lagMs === undefined ? 'none' : formatTime(new Date(now.getTime() - lagMs)),
+      lagMs === undefined ? '' : formatDuration(lagMs),
+      '',
+      late.has(undefined) || late.has(storage) ? 'OVERDUE' : isGuess === true ? 'not known' : 'ok',
+    ]);
+  });
+  const rows = [...backups, ...archived];
   const table = formatTable(
     [
       { title: 'DATABASE' },

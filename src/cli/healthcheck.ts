@@ -15,7 +15,7 @@ export function registerHealthcheck(program: Command, world: CliWorld): void {
     .command('healthcheck')
     .summary('say by exit status whether all is well, for containers')
     .description(
-      'Healthy (0) if servers and storages answer and no backup is overdue, else unhealthy (1). If a daemon listens at the configured address it is asked, which costs next to nothing; else servers and storages are looked at.',
+      'Healthy (0) if servers and storages answer and no backup and no WAL is overdue, else unhealthy (1). If a daemon listens at the configured address it is asked, which costs next to nothing; else servers and storages are looked at.',
     )
     .option('--no-daemon', 'look at servers and storages even if a daemon listens');
   addExamples(command, [['pgark healthcheck', 'HEALTHCHECK CMD ["pgark", "healthcheck"]']]);

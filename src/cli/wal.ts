@@ -12,13 +12,16 @@ import { judgeGaps, recoveryTimelines, windowStart } from '../operations/wal/rec
 import { replayedSpan } from '../operations/wal/replayed-span.ts';
 import type { WalStore } from '../operations/wal/archives.ts';
 import { listWalRecords } from '../repository/wal-record.ts';
+import { Teller } from '../service/tell.ts';
 import { type WalSettings, walSettingsOf } from '../service/wal.ts';
+import { WalWatch } from '../service/wal-watch.ts';
 import { action, chooseSources, chooseStorage, type CliWorld, type CommandRun } from './command.ts';
 import { endWith } from './exit-status.ts';
 import { addExamples } from './help.ts';
 import { keysOf } from './restore.ts';
 import { describeWal, type FoundWal, walJson } from './wal-report.ts';
 import { text } from './option-text.ts';
+import { tellWorld } from './telling.ts';
 
 /** What a restore_command ends with where the archive has no such file: recovery then takes it for the end of WAL. */
 const ABSENT = 1;
@@ -42,7 +45,7 @@ function registerReceive(wal: Command, world: CliWorld): void {
     .command('receive')
     .summary('receive WAL over a replication slot, and archive it')
     .description(
-      'Receives WAL over a replication slot and archives it, until it gets SIGTERM or SIGINT: then it archives what has come, and exits with 0. The role needs REPLICATION. What is not archived the server keeps.',
+      'Receives WAL over a replication slot and archives it, until it gets SIGTERM or SIGINT: then it archives what has come, and exits with 0. The role needs REPLICATION. What is not archived the server keeps. The notifications of the database are told of WAL that is not archived in time, or lost, and of a slot that fills.',
     )
     .argument('[database]', 'a database of the configuration (needed if there are several)')
     .option('--slot <name>', 'replication slot, made if it is not there (default: wal.slot, else pgark_NAME)');
@@ -51,22 +54,46 @@ function registerReceive(wal: Command, world: CliWorld): void {
     const config = await run.config(['database', 'storage']);
     const source = chooseSource(config, names[0]);
     const settings = walSettingsOf(config, source);
+    const slot = slotOf(text(options.slot)) ?? settings.slot;
+    const stores = await openStores(run, config, settings);
+    const context = run.context(config);
+    const telling = tellWorld(run, config);
+    const over = new AbortController();
+    const watch = new WalWatch({
+      config,
+      source,
+      slot,
+      context,
+      openStore: telling.openStore,
+      teller: new Teller(telling),
+      stop: over.signal,
+      onBaseWanted: () => undefined,
+    });
     const receiver = receiveWal(
       {
         source: source.name,
         connection: source.connection,
-        slot: slotOf(text(options.slot)) ?? settings.slot,
-        stores: await openStores(run, config, settings),
+        slot,
+        stores,
         sealer: await world.adapters.sealerOf(settings.encryption),
         keys: config.decryptionKeys,
         flushMs: settings.flushMs,
         slotBudgetBytes: settings.slotBudgetBytes,
         synchronous: settings.synchronous,
         failsAtStart: true,
+        onAlarm: (alarm) => watch.heard(alarm),
       },
-      run.context(config),
+      context,
     );
-    await receiver.ended;
+    watch.receiver = receiver;
+    const watching = watch.run();
+    try {
+      await receiver.ended;
+    } finally {
+      over.abort();
+      await watching;
+      await watch.told;
+    }
   });
 }
 

@@ -295,11 +295,22 @@ export const errorTable = {
     remedy:
       'make a new base backup: no recovery goes through the gap, but every moment after that backup can be reached',
   },
+  'wal-lag': {
+    exit: 22,
+    meaning: 'WAL that the server wrote a while ago is not archived.',
+    remedy:
+      'see that a receiver runs (pgark daemon, or pgark wal receive) and that its log names no storage that refuses; pgark wal status shows how far it is',
+  },
   'wal-slot': {
     exit: 1,
     meaning: 'The replication slot makes the server keep more WAL than it may.',
     remedy:
       'see why WAL is not stored: the log of the receiver names the storage that refuses; wal.slot_budget says how much the slot may hold back',
+  },
+  'wal-slot-kept': {
+    exit: 1,
+    meaning: 'A replication slot that makes the server keep more WAL than it may could not be dropped.',
+    remedy: 'it is tried again; if the disk of the server is about to fill, drop it by hand: pg_drop_replication_slot',
   },
   'wal-unknown': {
     exit: 10,

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { at, HistoryPlace, plan } from '../../test/support/protection.ts';
+import { at, HistoryPlace, plan, REFUSAL, walOf } from '../../test/support/protection.ts';
 import { acceptSize } from '../repository/accepted-sizes.ts';
 import { healthcheckReport, healthVerdict, nagiosReport } from './health.ts';
 import { buildProtectionState, type ProtectionInputs } from './protection-state.ts';
@@ -128,6 +128,39 @@ describe('health', () => {
       ],
       unknown: ['storage vault: what lies in it could not be read yet'],
     });
+  });
+
+  test('says how far WAL is archived, and its worst lag to Nagios', async () => {
+    const wal = [
+      walOf({ lagMs: 2_000, storages: [{ storage: 'r2', lagMs: 2_000 }] }),
+      walOf({ source: 'crm', lagMs: 61_000, storages: [{ storage: 'r2', lagMs: 61_000 }] }),
+    ];
+    const { healthcheck, nagios } = await reports(await placeWithBackup(), { wal });
+    expect(healthcheck).toEqual({
+      text: 'healthy: 1 of 1 scheduled backups are there and fresh; WAL archived up to 1 min 01 s ago; 1 backups, 2.0 KiB\n',
+      exit: 0,
+    });
+    expect(nagios).toMatchObject({ exit: 0, text: expect.stringContaining(' wal_lag=61s;;900;0 ') });
+  });
+
+  test('is bad while WAL is not archived, however fresh the backups are', async () => {
+    const lagMs = 2 * 3_600_000;
+    const storages = [{ storage: 'r2', lagMs, refuses: { since: at('2026-11-21T10:00:00Z'), failure: REFUSAL } }];
+    const { healthcheck, nagios } = await reports(await placeWithBackup(), { wal: [walOf({ lagMs, storages })] });
+    const sentence =
+      'WAL of shop: nothing committed since 2026-11-21T10:00:00Z is known to be archived (2 h 00 min): r2: AccessDenied (403)';
+    expect(healthcheck).toEqual({ text: `unhealthy\n✖ ${sentence}\n`, exit: 1 });
+    expect(nagios).toMatchObject({ exit: 2, text: expect.stringContaining(`PGARK CRITICAL - ${sentence} |`) });
+  });
+
+  test('warns of WAL of which nobody says how far it is', async () => {
+    const storages = [{ storage: 'r2', lagMs: 7_200_000, isGuess: true }];
+    const { healthcheck, nagios } = await reports(await placeWithBackup(), {
+      wal: [walOf({ lagMs: 7_200_000, storages })],
+    });
+    expect(healthcheck.exit).toBe(0);
+    expect(healthcheck.text).toContain('! WAL of shop: r2: WAL came last 2 h 00 min ago');
+    expect(nagios.exit).toBe(1);
   });
 
   test('of hundreds of databases is still short, and their names cannot forge lines or performance data', async () => {

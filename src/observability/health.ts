@@ -1,5 +1,7 @@
 import { formatBytes, formatDuration } from '../common/bytes.ts';
 import { type BackupProtection, isOverdue, type Probe, type ProtectionState } from './protection-state.ts';
+import { ago, time } from './times.ts';
+import { judgeWal, LATE_MS } from './wal-protection.ts';
 
 /** Servers and storages are probed every five minutes; a probe that is three times as old has stopped coming. */
 const PROBE_MS_MAX = 15 * 60_000;
@@ -25,12 +27,13 @@ interface HealthVerdict {
 }
 
 /**
- * Whether the databases can be reached, the storages too, and every backup is as fresh as it should be. A failed attempt is
+ * Whether the databases can be reached, the storages too, every backup is as fresh as it should be, and WAL is archived in time. A failed attempt is
  * a note as long as the last good backup is fresh: what counts is what could be restored.
  */
 export function healthVerdict(state: ProtectionState, now: Date): HealthVerdict {
   const unread = state.storages.filter(({ readAt }) => readAt === undefined);
   const unknown = unread.map(({ storage }) => `storage ${storage}: what lies in it could not be read yet`);
+  const judged = state.wal.map((wal) => ({ source: wal.source, judgement: judgeWal(wal, now) }));
   const problems = [
     ...state.backups.filter((backup) => isOverdue(backup, now)).map((backup) => describeOverdue(backup, now)),
     ...state.probes.flatMap((probe) => describeProbe(probe, now)),
@@ -38,6 +41,9 @@ export function healthVerdict(state: ProtectionState, now: Date): HealthVerdict 
       readAt !== undefined && now.getTime() - readAt.getTime() > STORAGE_READ_MS_MAX
         ? [`storage ${storage}: was last read at ${time(readAt)} (${ago(readAt, now)})`]
         : [],
+    ),
+    ...judged.flatMap(({ source, judgement }) =>
+      judgement.problems.map(({ sentence }) => describeWal(source, sentence)),
     ),
   ];
   const notes = [
@@ -48,6 +54,7 @@ export function healthVerdict(state: ProtectionState, now: Date): HealthVerdict 
         ? []
         : [`storage ${storage}: ${damagedManifests} of its manifests cannot be read; pgark doctor names them`],
     ),
+    ...judged.flatMap(({ source, judgement }) => judgement.notes.map((sentence) => describeWal(source, sentence))),
     ...(state.notificationFailures === 0
       ? []
       : [`notifications: ${state.notificationFailures} could not be delivered since the start`]),
@@ -112,6 +119,8 @@ function performanceData(state: ProtectionState, now: Date): string {
       : [Math.max(0, Math.round((now.getTime() - lastSuccess.startedAt.getTime()) / 1_000))],
   );
   if (ages.length > 0) data.push(`oldest_backup_age=${Math.max(...ages)}s;;;0`);
+  const lags = state.wal.flatMap(({ lagMs }) => (lagMs === undefined ? [] : [Math.round(lagMs / 1_000)]));
+  if (lags.length > 0) data.push(`wal_lag=${Math.max(...lags)}s;;${LATE_MS / 1_000};0`);
   data.push(`backups=${total(state, 'backupCount')};;;0`, `stored=${total(state, 'storedBytes')}B;;;0`);
   return data.join(' ');
 }
@@ -123,7 +132,9 @@ function summary(state: ProtectionState): string {
     expected.length === 0
       ? 'no backup is expected at any time'
       : `${fresh.length} of ${expected.length} scheduled backups are there and fresh`;
-  return `${what}; ${total(state, 'backupCount')} backups, ${formatBytes(total(state, 'storedBytes'))}`;
+  const lags = state.wal.flatMap(({ lagMs }) => lagMs ?? []);
+  const wal = lags.length === 0 ? '' : `; WAL archived up to ${formatDuration(Math.max(...lags))} ago`;
+  return `${what}${wal}; ${total(state, 'backupCount')} backups, ${formatBytes(total(state, 'storedBytes'))}`;
 }
 
 function expectedBackups(state: ProtectionState): readonly BackupProtection[] {
@@ -182,6 +193,10 @@ function describeSuspicion(backup: BackupProtection): string[] {
   return [`${nameOf(backup)}: the newest backup, ${suspicion.id}, is suspicious: ${suspicion.why}; ${end}`];
 }
 
+function describeWal(source: string, sentence: string): string {
+  return `WAL of ${source}: ${sentence}`;
+}
+
 function describeProbe({ kind, name, at, failure }: Probe, now: Date): string[] {
   if (failure !== undefined) return [`${kind} ${name}: ${failure}`];
   if (now.getTime() - at.getTime() <= PROBE_MS_MAX) return [];
@@ -200,13 +215,4 @@ function shorten(line: string): string {
 /** Names and messages are other people's; none of them begins a line of its own. */
 function oneLine(text: string): string {
   return text.replace(/[\u0000-\u001f\u007f]+/g, ' ');
-}
-
-/** To the second: `2026-11-20T02:00:00Z`. */
-function time(date: Date): string {
-  return `${date.toISOString().slice(0, 19)}Z`;
-}
-
-function ago(since: Date, now: Date): string {
-  return formatDuration(Math.max(0, now.getTime() - since.getTime()));
 }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { at, HistoryPlace, plan } from '../../test/support/protection.ts';
+import { at, HistoryPlace, plan, REFUSAL, walOf } from '../../test/support/protection.ts';
 import { renderMetrics } from './metrics.ts';
 import { buildProtectionState, type ProtectionInputs } from './protection-state.ts';
 
@@ -99,20 +99,23 @@ describe('metrics', () => {
 
   test('tell how far WAL is archived, and nothing that is not known', async () => {
     const place = new HistoryPlace(at('2026-11-21T12:00:00Z'));
-    const unknown = { earliest: undefined, latest: undefined, lagMs: undefined, lagBytes: undefined, gaps: undefined };
     const inputs = await place.inputs({
       wal: [
         {
-          source: 'shop',
+          ...walOf(),
           earliest: at('2026-11-20T03:00:00Z'),
           latest: at('2026-11-21T11:59:58.500Z'),
           lagMs: 1_500,
           lagBytes: 300,
           storedBytes: 5_000,
           gaps: 2,
-          slotRetainedBytes: 16_777_216,
+          slot: { name: 'pgark_shop', retainedBytes: 16_777_216, limitBytes: 67_108_864, state: 'fine' },
+          storages: [
+            { storage: 'r2', lagMs: 1_500 },
+            { storage: 'nas', lagMs: 90_000, refuses: { since: at('2026-11-21T11:58:30Z'), failure: REFUSAL } },
+          ],
         },
-        { source: 'crm', ...unknown, storedBytes: undefined, slotRetainedBytes: undefined },
+        walOf({ source: 'crm', watchedSince: at('2026-11-21T11:00:00Z') }),
       ],
     });
     const wal = (await series(inputs)).filter((line) => /^pgark_(pitr|wal|slot)_/.test(line));
@@ -124,6 +127,13 @@ describe('metrics', () => {
       'pgark_wal_stored_bytes{source="shop"} 5000',
       'pgark_wal_gaps{source="shop"} 2',
       'pgark_slot_retained_bytes{source="shop"} 16777216',
+      'pgark_slot_limit_bytes{source="shop"} 67108864',
+      'pgark_wal_overdue{source="shop"} 0',
+      'pgark_wal_overdue{source="crm"} 1',
+      'pgark_wal_storage_lag_seconds{source="shop",storage="r2"} 1.5',
+      'pgark_wal_storage_lag_seconds{source="shop",storage="nas"} 90',
+      'pgark_wal_storage_failing{source="shop",storage="r2"} 0',
+      'pgark_wal_storage_failing{source="shop",storage="nas"} 1',
     ]);
   });
 });

@@ -5,9 +5,9 @@ import {
   type ProtectionState,
   type RunningRun,
   type StorageRuns,
-  type WalProtection,
 } from './protection-state.ts';
 import { durationBoundsSeconds, emptyCounts, groupKey, runOutcomes } from './run-tally.ts';
+import { judgeWal, type WalProtection, type WalStorage } from './wal-protection.ts';
 
 /** What Prometheus is told the text is. */
 export const METRICS_CONTENT_TYPE = Registry.PROMETHEUS_CONTENT_TYPE;
@@ -106,7 +106,7 @@ function families(state: ProtectionState, version: string): Family[] {
     ),
     ofBackups('pgark_storage_backups', 'Backups in the storage.', ({ backupCount }) => backupCount, read(state)),
     ...runFamilies(withExpectedRuns(state)),
-    ...walFamilies(state.wal),
+    ...walFamilies(state.wal, now),
     gauge('pgark_run_progress_ratio', 'How far a run is, 0 to 1, by an estimate.', progressSamples(state.running)),
     {
       ...gauge('pgark_notification_failures_total', 'Notifications that could not be delivered, since the start.', [
@@ -152,12 +152,20 @@ function runsKey(storage: string, group: string): string {
   return JSON.stringify([storage, group]);
 }
 
-function walFamilies(wal: readonly WalProtection[]): Family[] {
+function walFamilies(wal: readonly WalProtection[], now: Date): Family[] {
   const of = (name: string, help: string, value: (each: WalProtection) => number | undefined): Family =>
     gauge(
       name,
       help,
       wal.flatMap((each) => sample(value(each), { source: each.source })),
+    );
+  const ofStorages = (name: string, help: string, value: (each: WalStorage) => number | undefined): Family =>
+    gauge(
+      name,
+      help,
+      wal.flatMap(({ source, storages }) =>
+        storages.flatMap((each) => sample(value(each), { source, storage: each.storage })),
+      ),
     );
   return [
     of(
@@ -185,7 +193,25 @@ function walFamilies(wal: readonly WalProtection[]): Family[] {
     of(
       'pgark_slot_retained_bytes',
       'WAL that the server keeps for the replication slot.',
-      ({ slotRetainedBytes }) => slotRetainedBytes,
+      ({ slot }) => slot?.retainedBytes,
+    ),
+    of(
+      'pgark_slot_limit_bytes',
+      'WAL that the server may keep for the replication slot before it is dropped or lost; missing where nothing limits it.',
+      ({ slot }) => slot?.limitBytes,
+    ),
+    of('pgark_wal_overdue', '1 if WAL is not archived in time, in one of its storages at least; else 0.', (each) =>
+      Number(judgeWal(each, now).problems.some(({ kind }) => kind === 'lag')),
+    ),
+    ofStorages(
+      'pgark_wal_storage_lag_seconds',
+      'How long ago it was that the storage had all that the server had committed.',
+      ({ lagMs }) => (lagMs === undefined ? undefined : seconds(lagMs)),
+    ),
+    ofStorages(
+      'pgark_wal_storage_failing',
+      '1 if the storage refuses WAL, or lacks some that others have; else 0.',
+      ({ refuses }) => Number(refuses !== undefined),
     ),
   ];
 }

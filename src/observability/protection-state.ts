@@ -16,6 +16,7 @@ import {
 } from './expectations.ts';
 import { addRuns, type EndedRun, type FailureFacts, failureKey, type RunCounts, type RunTally } from './run-tally.ts';
 import type { StorageHistory } from './storage-history.ts';
+import type { WalProtection } from './wal-protection.ts';
 
 /**
  * How well everything is protected, at one moment: what metrics, health and `healthcheck` are made of. It follows from what
@@ -29,27 +30,10 @@ export interface ProtectionState {
   /** Runs that go on now, of every kind. */
   readonly running: readonly RunningRun[];
   readonly probes: readonly Probe[];
-  /** Of sources whose WAL is archived by this process. */
+  /** Of sources whose WAL is archived, by this process, or as a command finds it. */
   readonly wal: readonly WalProtection[];
   /** Since this process started. */
   readonly notificationFailures: number;
-}
-
-/** How far the WAL of a source's server is archived. What is not known is missing. */
-export interface WalProtection {
-  readonly source: string;
-  /** From the first to the second of these moments, by the server's clock, any can be recovered to. */
-  readonly earliest: Date | undefined;
-  readonly latest: Date | undefined;
-  /** How long ago it was that all that was committed was archived. */
-  readonly lagMs: number | undefined;
-  /** WAL that the server has written and that is not archived. */
-  readonly lagBytes: number | undefined;
-  readonly gaps: number | undefined;
-  /** What all of it takes in the storage. */
-  readonly storedBytes: number | undefined;
-  /** WAL that the server keeps for the replication slot. */
-  readonly slotRetainedBytes: number | undefined;
 }
 
 export interface BackupProtection extends BackupSeries {

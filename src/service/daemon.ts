@@ -23,7 +23,7 @@ import { type Fired, type RunNews, Scheduler } from './scheduler.ts';
 import { Turns } from './turns.ts';
 import { WalReceivers } from './wal-receivers.ts';
 import { WantedBases } from './wanted-bases.ts';
-import { WatchedSources } from './watched-sources.ts';
+import { WatchedSources, wantedBackups, wantedWal } from './watched-sources.ts';
 import type { Adapters } from './stores.ts';
 import { Teller } from './tell.ts';
 
@@ -84,7 +84,8 @@ class Daemon {
   #wal: WalReceivers | undefined;
   /** Of all runs, also those that go on under a configuration that was replaced. */
   #throttle: Throttle | undefined;
-  readonly #watched = new WatchedSources();
+  readonly #watched = new WatchedSources(wantedBackups);
+  readonly #watchedWal = new WatchedSources(wantedWal);
   readonly #started = Promise.withResolvers<void>();
   #reloading: Promise<void> = this.#started.promise;
   /** Configurations that were replaced, until the last of their runs has ended. */
@@ -304,9 +305,14 @@ class Daemon {
   }
 
   #receivers(generation: Generation): WalReceivers {
-    return new WalReceivers(generation, this.#options.adapters, this.#teller, ({ name }) =>
-      this.#bases.want(name, generation, this.#worldOf(generation)),
-    );
+    const { config, context } = generation;
+    return new WalReceivers({
+      generation,
+      adapters: this.#options.adapters,
+      teller: this.#teller,
+      watchedSince: this.#watchedWal.since(config, context.clock.now()),
+      onBaseWanted: ({ name }) => this.#bases.want(name, generation, this.#worldOf(generation)),
+    });
   }
 
   #worldOf(generation: Generation): JobWorld {

@@ -10,9 +10,9 @@ import {
   isOverdue,
   type Probe,
   type ProtectionState,
-  type WalProtection,
 } from '../observability/protection-state.ts';
 import { readStorageHistory, type StorageHistory } from '../observability/storage-history.ts';
+import type { WalProtection } from '../observability/wal-protection.ts';
 import { Repository } from '../repository/repository.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { DatabaseChoice } from './database-patterns.ts';

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { makeTempDirectory } from '../../test/support/temp.ts';
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/model.ts';
-import { WatchedSources } from './watched-sources.ts';
+import { WatchedSources, wantedBackups } from './watched-sources.ts';
 
 async function configOf(sources: readonly string[]): Promise<Config> {
   await using directory = await makeTempDirectory();
@@ -18,7 +18,7 @@ const source = (name: string, every: string, password = 'one'): string =>
 test('a source is watched since it is wanted as it is, over reloads that change something else', async () => {
   const [noon, one, two] = [12, 13, 14].map((hour) => new Date(Date.UTC(2026, 10, 20, hour)));
   if (noon === undefined || one === undefined || two === undefined) throw new Error('there are three times');
-  const watched = new WatchedSources();
+  const watched = new WatchedSources(wantedBackups);
   const first = watched.since(await configOf([source('shop', '1d'), source('crm', '1d')]), noon);
   expect(first).toEqual(
     new Map([

@@ -3,17 +3,13 @@ import { expect, test, vi } from 'vitest';
 import { MIB } from '../../src/common/bytes.ts';
 import { systemClock } from '../../src/common/clock.ts';
 import { PgarkError } from '../../src/common/errors.ts';
-import { type Logger, silentLogger } from '../../src/common/log.ts';
-import { silentTracing } from '../../src/common/tracer.ts';
-import { loadConfig } from '../../src/config/load.ts';
 import type { SourceConfig } from '../../src/config/model.ts';
 import { putTimelineHistory } from '../../src/formats/wal/store-piece.ts';
 import { operationContext } from '../../src/operations/context.ts';
 import { recoveryTimelines } from '../../src/operations/wal/recovery-window.ts';
 import { formatLsn } from '../../src/postgres/wal/lsn.ts';
-import { runDaemon } from '../../src/service/daemon.ts';
-import type { Adapters } from '../../src/service/stores.ts';
 import { Cluster } from '../support/cluster.ts';
+import { startDaemonHere } from '../support/daemon-here.ts';
 import { FaultyStore } from '../support/faulty-store.ts';
 import { startReceiver, status } from '../support/http-receiver.ts';
 import { MemoryStore } from '../support/memory-store.ts';
@@ -31,47 +27,6 @@ const clock = {
 /** Less than anybody may configure, so that it is soon used up. */
 function withBudget(source: SourceConfig): SourceConfig {
   return source.wal === undefined ? source : { ...source, wal: { ...source.wal, slotBudgetBytes: 4 * MIB } };
-}
-
-interface Running {
-  readonly events: readonly string[];
-  /** What was said with each event. */
-  readonly messages: readonly string[];
-  /** When it has ended. */
-  readonly ended: Promise<unknown>;
-  stop(): Promise<void>;
-}
-
-/** A daemon by the configuration in a folder, whose slots have a smaller budget. */
-function startDaemon(folder: string, adapters: Pick<Adapters, 'openStore' | 'sealerOf'>): Running {
-  const events: string[] = [];
-  const messages: string[] = [];
-  const note = (event: string, message: string): void => {
-    events.push(event);
-    messages.push(message);
-  };
-  const logger: Logger = { ...silentLogger, info: note, warning: note, error: note, child: () => logger };
-  const stop = new AbortController();
-  const ended = runDaemon({
-    readConfig: async () => {
-      const config = await loadConfig({ file: 'pgark.yaml', env: {}, cwd: folder });
-      return { ...config, databases: new Map([...config.databases].map(([name, each]) => [name, withBudget(each)])) };
-    },
-    adapters: { ...adapters, openTracing: () => silentTracing },
-    contextOf: (_, signal) => operationContext({ logger, signal, clock }),
-    signal: stop.signal,
-    onReload: () => () => {},
-    environment: {},
-  });
-  return {
-    events,
-    messages,
-    ended,
-    stop: async () => {
-      stop.abort();
-      await ended;
-    },
-  };
 }
 
 test('a server whose slot falls behind its budget goes on: the slot goes, the alarm is out, a new base backup follows', {
@@ -106,7 +61,9 @@ databases:
       }
     },
   });
-  const { events, messages, ended, ...daemon } = startDaemon(directory.path, {
+  const { events, messages, ended, ...daemon } = startDaemonHere(directory.path, {
+    clock,
+    change: withBudget,
     openStore: () => Promise.resolve(store),
     sealerOf: () => Promise.resolve(undefined),
   });
@@ -192,7 +149,9 @@ databases:
     wal: { slot_budget: 64MiB }
 `,
   );
-  const { events, messages, ...daemon } = startDaemon(directory.path, {
+  const { events, messages, ...daemon } = startDaemonHere(directory.path, {
+    clock,
+    change: withBudget,
     openStore: () => Promise.resolve(new MemoryStore()),
     sealerOf: () => Promise.reject(new PgarkError('key-missing', 'the test has no key')),
   });

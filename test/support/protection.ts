@@ -4,6 +4,7 @@ import { parseSchedule, type Schedule } from '../../src/config/schedule.ts';
 import type { PlannedBackup } from '../../src/observability/expectations.ts';
 import type { ProtectionInputs } from '../../src/observability/protection-state.ts';
 import { readStorageHistory, type StorageHistory } from '../../src/observability/storage-history.ts';
+import type { WalProtection } from '../../src/observability/wal-protection.ts';
 import { makeBackupId, makeRunId } from '../../src/repository/ids.ts';
 import { keys } from '../../src/repository/keys.ts';
 import { Leases } from '../../src/repository/leases.ts';
@@ -33,6 +34,28 @@ export function plan(said: Partial<PlannedBackup> & { readonly every?: string } 
   const schedules = every === '' ? [] : [schedule(every)];
   return { source: 'shop', database: 'shop', format: 'plain', storage: 'r2', schedules, jitterMs: 0, ...rest };
 }
+
+/** Archived WAL of shop of which nothing is known but what is said, as a command finds it. */
+export function walOf(said: Partial<WalProtection> = {}): WalProtection {
+  return {
+    source: 'shop',
+    watchedSince: undefined,
+    flushMs: 10_000,
+    earliest: undefined,
+    latest: undefined,
+    lagMs: undefined,
+    lagBytes: undefined,
+    gaps: undefined,
+    storedBytes: undefined,
+    storages: [],
+    failure: undefined,
+    slot: undefined,
+    baseWantedFrom: undefined,
+    ...said,
+  };
+}
+
+export const REFUSAL = { code: 'store-access-denied', message: 'AccessDenied (403)', hint: 'grant s3:PutObject' };
 
 /** A storage in memory with a history that tests write. */
 export class HistoryPlace {

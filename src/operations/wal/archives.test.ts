@@ -11,7 +11,7 @@ import { putWalFile } from '../../formats/wal/store-piece.ts';
 import type { WalPiece } from '../../formats/wal/wal-piece.ts';
 import { walKey } from '../../repository/wal-keys.ts';
 import { readWalRecord } from '../../repository/wal-record.ts';
-import { Archives } from './archives.ts';
+import { Archives, type ArchivesOptions } from './archives.ts';
 
 const { segmentBytes } = WAL_IDENTITY;
 const signal = new AbortController().signal;
@@ -47,7 +47,7 @@ class Scene {
     };
   }
 
-  open(near = new FaultyStore(this.near)): Promise<Archives> {
+  open(near = new FaultyStore(this.near), failing?: ArchivesOptions['failing']): Promise<Archives> {
     return Archives.open(
       [
         { name: 'near', store: near },
@@ -60,6 +60,7 @@ class Scene {
         logger: { ...silentLogger, error: (event, message) => void this.told.push([event, message]) },
         pgarkVersion: '0.1.0',
         sealing: { sealer: undefined, keys: { identities: [], passphrases: [] } },
+        failing,
         onFailing: (storage, failure) => void this.failing.push([storage, failure?.code]),
       },
     );
@@ -92,6 +93,18 @@ class Scene {
 }
 
 describe('of two storages', { timeout: 120_000 }, () => {
+  test('one that refused before a connection broke refuses until it takes something', async () => {
+    const scene = new Scene();
+    const archives = await scene.open(
+      undefined,
+      new Map([['far', new PgarkError('store-unreachable', 'it was away')]]),
+    );
+    expect(scene.failing).toEqual([]);
+    await archives.putSegment(piece(1), signal);
+    expect(scene.failing).toEqual([['far', undefined]]);
+    await archives.close();
+  });
+
   test('one that refuses is waited for five minutes, then left behind, and comes back with all that it lacks', async () => {
     const scene = new Scene();
     const archives = await scene.open();

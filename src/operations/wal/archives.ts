@@ -26,8 +26,10 @@ export interface ArchivesOptions {
   readonly logger: Logger;
   readonly pgarkVersion: string;
   readonly sealing: Pick<WalPlace, 'sealer' | 'keys'>;
-  /** Told when a storage begins to refuse, and when it takes WAL again (undefined). */
-  readonly onFailing?: (storage: string, failure: PgarkError | undefined) => void;
+  /** Told when a storage refuses, when the others go on without it (`isLeft`), and when it takes WAL again (undefined). */
+  readonly onFailing?: (storage: string, failure: PgarkError | undefined, isLeft: boolean) => void;
+  /** Those that refused before, until they take something. Default: none. */
+  readonly failing?: ReadonlyMap<string, PgarkError> | undefined;
 }
 
 /** A store that refuses is tried again for ever: the server keeps what is not stored. */
@@ -91,7 +93,7 @@ export class Archives {
     const archives = stores.map(({ name, store }, index): Archive => {
       const own = records[index];
       const place = { store, folder: { source, systemIdentifier }, ...options.sealing };
-      const base = { name, place, failure: undefined, waitedMs: 0, reckonedMs: clock.monotonicMs() };
+      const base = { name, place, failure: options.failing?.get(name), waitedMs: 0, reckonedMs: clock.monotonicMs() };
       if (own?.status === 'fulfilled') return { ...base, record: own.value, left: undefined };
       const from = stores[present]?.store;
       const isFinal = isPgarkError(own?.reason, 'wal-conflict') || options.signal?.aborted === true;
@@ -281,7 +283,7 @@ export class Archives {
   #tellLeft(name: string, failure: PgarkError, why: string): void {
     const what = `WAL goes on without ${name}, which gets what it lacks from another storage as soon as it takes it`;
     this.#options.logger.error('wal.store_left', `${what}: ${why} (${failure.message})`, { storage: name });
-    this.#options.onFailing?.(name, failure);
+    this.#options.onFailing?.(name, failure, true);
   }
 
   /** Those that lack nothing by now are among the others again, before the next segment. */
@@ -339,14 +341,14 @@ export class Archives {
       });
     }
     archive.failure = failure;
-    this.#options.onFailing?.(name, failure);
+    this.#options.onFailing?.(name, failure, false);
   }
 
   #works(archive: Archive): void {
     if (archive.failure === undefined) return;
     archive.failure = undefined;
     this.#options.logger.info('wal.store_recovered', `${archive.name} takes WAL again`, { storage: archive.name });
-    this.#options.onFailing?.(archive.name, undefined);
+    this.#options.onFailing?.(archive.name, undefined, false);
   }
 
   #note({ store }: WalPlace, { wal, facts }: WalPiece | SealedPiece, outcome: PutOutcome): void {

@@ -64,12 +64,24 @@ export interface WalReceiverState {
   readonly slot: SlotStatus | undefined;
   /** Why it does not stream. */
   readonly failure: PgarkError | undefined;
-  /** Storages that refuse. */
-  readonly failingStores: ReadonlyMap<string, PgarkError>;
+  /** Why the slot could not be dropped that holds back more than it may. */
+  readonly slotKept: PgarkError | undefined;
+  /** Storages that refuse, or were left behind. */
+  readonly failingStores: ReadonlyMap<string, FailingStore>;
+}
+
+export interface FailingStore {
+  readonly failure: PgarkError;
+  readonly since: Date;
+  /** Since the others went on without it: all that was committed by then, by the server's clock, may be all that it has. */
+  readonly left?: { readonly coveredUntil: ServerTime | undefined } | undefined;
 }
 
 /** How long ago it was, in milliseconds, that all of the server's commits were archived; undefined while that is not known. */
-export function walLagMs({ server, heardAt, coveredUntil }: WalReceiverState, now: Date): number | undefined {
+export function walLagMs(
+  { server, heardAt, coveredUntil }: Pick<WalReceiverState, 'server' | 'heardAt' | 'coveredUntil'>,
+  now: Date,
+): number | undefined {
   if (server === undefined || heardAt === undefined || coveredUntil === undefined) return undefined;
   const atServerMs = Number(server.time / 1_000n) + (now.getTime() - heardAt.getTime());
   return Math.max(0, atServerMs - Number(coveredUntil / 1_000n));

@@ -107,7 +107,7 @@ class ReceiveSession {
   }
 
   async #withArchives(identity: WalIdentity): Promise<void> {
-    const { request, context, stop } = this.#world;
+    const { request, context, state, stop } = this.#world;
     const { source, sealer, keys } = request;
     const { systemIdentifier, segmentBytes } = identity;
     const archives = await Archives.open(
@@ -117,7 +117,8 @@ class ReceiveSession {
         ...context,
         signal: stop,
         sealing: { sealer, keys: keys ?? { identities: [], passphrases: [] } },
-        onFailing: (storage, failure) => this.#storeFails(storage, failure),
+        failing: new Map([...state.failingStores].map(([storage, { failure }]) => [storage, failure])),
+        onFailing: (storage, failure, isLeft) => this.#storeFails(storage, failure, isLeft),
       },
     );
     try {
@@ -370,7 +371,7 @@ class ReceiveSession {
     alarm(this.#world, { kind: 'gap', error: gapError(request.source, formatLsn(from), formatLsn(to), why) });
   }
 
-  #storeFails(storage: string, failure: PgarkError | undefined): void {
+  #storeFails(storage: string, failure: PgarkError | undefined, isLeft: boolean): void {
     const { state, request } = this.#world;
     const { failingStores } = state;
     if (failure === undefined) {
@@ -378,7 +379,7 @@ class ReceiveSession {
       request.onAlarm?.({ kind: 'over', of: 'store', storage });
     } else {
       if (!failingStores.has(storage)) request.onAlarm?.({ kind: 'store', storage, error: failure });
-      failingStores.set(storage, failure);
+      state.storeFails(storage, failure, isLeft);
     }
   }
 }

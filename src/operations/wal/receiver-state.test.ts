@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { ManualClock } from '../../../test/support/manual-clock.ts';
+import { PgarkError } from '../../common/errors.ts';
 import { ReceiverState } from './receiver-state.ts';
 
 test('what a server has covers a moment only where all that was committed by then is known', () => {
@@ -11,4 +12,21 @@ test('what a server has covers a moment only where all that was committed by the
   const committed = { end: 300n, time: 10_000_000n };
   state.heard({ server, committed });
   expect(state.snapshot()).toMatchObject({ server, coveredUntil: committed.time });
+});
+
+test('a storage refuses since the first time, and has what was archived when the others went on without it', () => {
+  const clock = new ManualClock(new Date('2026-11-20T02:00:00Z'));
+  const state = new ReceiverState(clock);
+  const failure = new PgarkError('store-unreachable', 'it is away');
+  state.isArchived(300n);
+  state.heard({ server: { end: 300n, time: 10n }, committed: { end: 300n, time: 10n } });
+  const since = clock.now();
+  state.storeFails('far', failure, false);
+  expect(state.snapshot().failingStores.get('far')).toEqual({ failure, since, left: undefined });
+  clock.stopFor(300_000);
+  state.storeFails('far', failure, true);
+  state.heard({ server: { end: 300n, time: 20n }, committed: { end: 300n, time: 20n } });
+  state.storeFails('far', failure, true);
+  expect(state.snapshot()).toMatchObject({ coveredUntil: 20n });
+  expect(state.snapshot().failingStores.get('far')).toEqual({ failure, since, left: { coveredUntil: 10n } });
 });

@@ -4,7 +4,7 @@ import type { ServerPosition } from '../../postgres/replication/caught-up.ts';
 import type { SegmentStream } from '../../postgres/replication/segment-stream.ts';
 import type { Lsn } from '../../postgres/wal/lsn.ts';
 import { Coverage } from './coverage.ts';
-import type { WalReceiverState } from './receive-request.ts';
+import type { FailingStore, WalReceiverState } from './receive-request.ts';
 import type { SlotStatus } from './server-monitor.ts';
 import { SlotMemory } from './slot-memory.ts';
 
@@ -29,7 +29,7 @@ export class ReceiverState {
   streamsSinceMs: number | undefined;
   /** Whether there was an alarm of it. */
   isServerAway = false;
-  readonly failingStores = new Map<string, PgarkError>();
+  readonly failingStores = new Map<string, FailingStore>();
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -65,6 +65,12 @@ export class ReceiverState {
     this.#heardAt = this.#clock.now();
   }
 
+  storeFails(storage: string, failure: PgarkError, isLeft: boolean): void {
+    const { since = this.#clock.now(), left } = this.failingStores.get(storage) ?? {};
+    const leftNow = isLeft ? { coveredUntil: this.#coverage.until } : undefined;
+    this.failingStores.set(storage, { failure, since, left: left ?? leftNow });
+  }
+
   snapshot(): WalReceiverState {
     const { phase, systemIdentifier, timeline, received, archived, gaps, slot, failure } = this;
     return {
@@ -78,6 +84,7 @@ export class ReceiverState {
       coveredUntil: this.#coverage.until,
       gaps,
       slot,
+      slotKept: this.slotMemory.kept,
       failure,
       failingStores: new Map(this.failingStores),
     };

@@ -17,14 +17,22 @@ export interface NearLimit {
 
 /** `budgetBytes` is what we let it hold back; the server may have a limit of its own, at which it does not ask us. */
 export function judgeSlot(status: SlotStatus, budgetBytes: number | undefined): SlotJudgement {
-  const { state, retainedBytes, safeBytes } = status;
+  const { state, retainedBytes } = status;
   if (state === 'lost') return { kind: 'lost' };
   if (retainedBytes === undefined) return { kind: 'fine' };
   if (budgetBytes !== undefined && retainedBytes >= budgetBytes) {
     return { kind: 'over', retainedBytes, limitBytes: budgetBytes };
   }
-  const ownLimit = safeBytes === undefined ? Infinity : retainedBytes + Math.max(0, safeBytes);
-  const limitBytes = Math.min(budgetBytes ?? Infinity, ownLimit);
+  const limitBytes = slotLimitBytes(status, budgetBytes) ?? Infinity;
   const isNear = retainedBytes >= ALARM_RATIO * limitBytes || state === 'unreserved';
   return isNear ? { kind: 'alarm', retainedBytes, limitBytes } : { kind: 'fine' };
+}
+
+/** As much as the slot may hold back before it is dropped or lost; undefined where nothing limits it. */
+export function slotLimitBytes(
+  { retainedBytes, safeBytes }: SlotStatus,
+  budgetBytes: number | undefined,
+): number | undefined {
+  if (retainedBytes === undefined || safeBytes === undefined) return budgetBytes;
+  return Math.min(budgetBytes ?? Infinity, retainedBytes + Math.max(0, safeBytes));
 }

@@ -100,6 +100,7 @@ export class SlotWatch {
     const grows = !this.#isNewlyUsed && (status.retainedBytes ?? 0) >= memory.heldBackBytes;
     this.#isNewlyUsed = false;
     memory.heldBackBytes = status.retainedBytes ?? Infinity;
+    if (judgement.kind !== 'over') memory.kept = undefined;
     if (judgement.kind === 'over' && grows) await this.#drop(judgement);
     else if (judgement.kind === 'alarm' || judgement.kind === 'over') this.#alarm(judgement);
     else if (memory.isAlarmed && judgement.kind === 'fine') {
@@ -146,10 +147,10 @@ export class SlotWatch {
       if (this.#world.stop.aborted && !this.#monitor.isAlive) throw error;
       this.#world.state.slotMemory.isAlarmed = true;
       const { message } = asPgarkError(error);
-      const kept = new PgarkError('wal-slot', `${what('holds')}, and could not be dropped: ${message}`, {
+      const kept = new PgarkError('wal-slot-kept', `${what('holds')}, and could not be dropped: ${message}`, {
         cause: error,
-        hint: 'it is tried again; if the disk of the server is about to fill, drop it by hand: pg_drop_replication_slot',
       });
+      this.#world.state.slotMemory.kept = kept;
       alarm(this.#world, { kind: 'slot', error: kept });
       return;
     }

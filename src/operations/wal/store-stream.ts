@@ -97,6 +97,7 @@ class StreamStoring {
       this.#world.state.received = this.#stream.received;
       if (full !== undefined) {
         await this.#storeFull(full);
+        this.#noteNowAndThen();
         continue;
       }
       const isDue = clock.monotonicMs() >= flushMs || this.#stream.received - this.#taken >= FLUSH_BYTES;

@@ -1,5 +1,5 @@
 import { aborted } from '../../common/aborted.ts';
-import { asPgarkError } from '../../common/errors.ts';
+import { asPgarkError, type PgarkError } from '../../common/errors.ts';
 import type { OperationContext } from '../context.ts';
 import type { SlotRequest, SlotState } from './receiver-world.ts';
 import { ServerMonitor, type SlotStatus } from './server-monitor.ts';
@@ -21,6 +21,10 @@ export class UnusedSlot {
   /** As it was when it was looked at last. Undefined: there is none, or it was not looked at yet. */
   get status(): SlotStatus | undefined {
     return this.#state.slot;
+  }
+
+  get kept(): PgarkError | undefined {
+    return this.#state.slotMemory.kept;
   }
 
   /** Watches it until `over` is aborted, or at once no more when told to stop. What the server does not let it see is logged. */

@@ -1,0 +1,190 @@
+import { describe, expect, test } from 'vitest';
+import { ManualClock } from '../../test/support/manual-clock.ts';
+import { MemoryStore } from '../../test/support/memory-store.ts';
+import { TellingPlace } from '../../test/support/telling.ts';
+import { MIB } from '../common/bytes.ts';
+import { systemRandom } from '../common/random.ts';
+import type { Config, SourceConfig } from '../config/model.ts';
+import { judgeWal } from '../observability/wal-protection.ts';
+import { segmentName } from '../postgres/wal/segment.ts';
+import { walKey } from '../repository/wal-keys.ts';
+import { type WalHead, writeWalRecord } from '../repository/wal-record.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import { examineProtection } from './protection.ts';
+import { walEvents } from './wal-events.ts';
+
+const FOLDER = { source: 'shop', systemIdentifier: '7380000000000000001' };
+const start = new Date('2026-11-20T02:00:00Z');
+const MINUTE_MS = 60_000;
+
+/** Storages in memory, into which a test archives as a receiver does, or an archive_command; the server is away. */
+class Place {
+  readonly clock = new ManualClock(start);
+  readonly stores: ReadonlyMap<string, MemoryStore>;
+  readonly config: Config;
+  #next = 1;
+
+  private constructor(config: Config) {
+    this.config = config;
+    this.stores = new Map(['r2', 'nas'].map((name) => [name, new MemoryStore({ clock: this.clock })]));
+  }
+
+  static async open(to = '[r2]'): Promise<Place> {
+    await using telling = await TellingPlace.open({ shop: `wal: { to: ${to} }` });
+    return new Place(telling.config);
+  }
+
+  async segment(names: readonly string[] = ['r2']): Promise<void> {
+    const key = walKey(FOLDER, { kind: 'segment', name: nameOf(this.#next) }, '.zst');
+    this.#next += 1;
+    for (const name of names) await this.#store(name).putSmall(key, Buffer.from('wal'));
+  }
+
+  /** The record of the archive; with the note of a receiver, if its times are given. */
+  async note(names: readonly string[], serverTime?: Date, writtenAt = this.clock.now()): Promise<void> {
+    const head: WalHead | undefined = serverTime && {
+      timeline: 1,
+      lsn: '0/100000',
+      serverTime: serverTime.toISOString().replace('Z', '000Z'),
+      writtenAt: writtenAt.toISOString(),
+      slot: 'pgark_shop',
+      host: 'tester',
+      pid: 1,
+    };
+    const createdAt = start.toISOString();
+    const record = { ...FOLDER, layout: 1 as const, segmentBytes: MIB, createdAt, pgarkVersion: '0.1.0' };
+    for (const name of names) await writeWalRecord(this.#store(name), { ...record, ...(head && { head }) });
+  }
+
+  /** What a command says of it. */
+  async wal(openStore?: (name: string) => ObjectStore) {
+    const source = this.config.databases.get('shop') as SourceConfig;
+    const { state, failures } = await examineProtection(this.config, [source], {
+      clock: this.clock,
+      random: systemRandom,
+      signal: new AbortController().signal,
+      openStore: async ({ name }) => Promise.resolve(openStore?.(name) ?? this.#store(name)),
+    });
+    const [wal] = state.wal;
+    if (wal === undefined) throw new Error('its WAL is to be archived');
+    const { problems, notes } = judgeWal(wal, state.at);
+    return {
+      problems: problems.map(({ sentence }) => sentence),
+      notes,
+      events: walEvents([wal], state.at).map(({ event, storage }) => [event, storage]),
+      failures: failures.map(({ code }) => code),
+    };
+  }
+
+  #store(name: string): MemoryStore {
+    const store = this.stores.get(name);
+    if (store === undefined) throw new Error(`there is no ${name}`);
+    return store;
+  }
+}
+
+function nameOf(number: number): string {
+  return segmentName({ timeline: 1, number: BigInt(number) }, MIB);
+}
+
+const RESOLVED = [['resolved', undefined]];
+const LATE = [['wal_lag', undefined]];
+
+describe('WAL, by what lies in the storage', () => {
+  test('is in time where a receiver has noted so of late, also of a server that is idle', async () => {
+    const place = await Place.open();
+    await place.segment();
+    await place.clock.advance(300 * MINUTE_MS);
+    await place.note(['r2'], place.clock.now());
+    await place.clock.advance(4 * MINUTE_MS);
+    expect(await place.wal()).toMatchObject({ problems: [], notes: [], events: RESOLVED });
+    await place.clock.advance(12 * MINUTE_MS);
+    expect(await place.wal()).toMatchObject({
+      problems: ['nothing committed since 2026-11-20T07:00:00Z is known to be archived (16 min 00 s)'],
+      events: LATE,
+    });
+  });
+
+  test('is late while a receiver works off what has waited, however fresh its note is', async () => {
+    const place = await Place.open();
+    await place.clock.advance(60 * MINUTE_MS);
+    await place.segment();
+    await place.note(['r2'], start);
+    expect(await place.wal()).toMatchObject({ problems: [expect.stringContaining('(1 h 00 min)')], events: LATE });
+  });
+
+  test('is late where nothing was ever archived, and has some minutes where that has begun', async () => {
+    const place = await Place.open();
+    expect(await place.wal()).toMatchObject({ problems: ['no WAL is known to be archived'], events: LATE });
+    await place.note(['r2']);
+    expect(await place.wal()).toMatchObject({ problems: [], notes: [] });
+    await place.clock.advance(16 * MINUTE_MS);
+    expect(await place.wal()).toMatchObject({ problems: [expect.stringContaining('(16 min 00 s)')] });
+  });
+
+  test('that comes by archive_command is in time while it comes, and then nobody knows', async () => {
+    const place = await Place.open();
+    await place.note(['r2']);
+    await place.clock.advance(60 * MINUTE_MS);
+    await place.segment();
+    expect(await place.wal()).toMatchObject({ problems: [], notes: [] });
+    await place.clock.advance(60 * MINUTE_MS);
+    expect(await place.wal()).toEqual({
+      problems: [],
+      notes: ['r2: WAL came last 1 h 00 min ago, and no receiver notes whether the server has written any since'],
+      // Neither that it is wrong, nor that it is right.
+      events: [],
+      failures: ['postgres-unreachable'],
+    });
+  });
+
+  test('that came by a receiver once, and by archive_command since, goes by what came since', async () => {
+    const place = await Place.open();
+    await place.note(['r2'], start);
+    await place.clock.advance(600 * MINUTE_MS);
+    await place.segment();
+    expect(await place.wal()).toMatchObject({ problems: [], notes: [] });
+  });
+
+  test('is not taken for covered in the future: neither by a server’s clock that is ahead nor by a receiver’s', async () => {
+    const place = await Place.open();
+    const ahead = new Date(start.getTime() + 10 * 3_600_000);
+    await place.segment();
+    await place.note(['r2'], ahead);
+    await place.clock.advance(20 * MINUTE_MS);
+    expect(await place.wal()).toMatchObject({ problems: [expect.stringContaining('(20 min 00 s)')] });
+    await place.note(['r2'], ahead, ahead);
+    expect(await place.wal()).toMatchObject({
+      notes: [expect.stringContaining('came last 20 min 00 s ago')],
+      events: [],
+    });
+  });
+
+  test('is looked at in each storage', async () => {
+    const place = await Place.open('[r2, nas]');
+    await place.segment(['r2', 'nas']);
+    await place.note(['r2', 'nas'], start);
+    await place.clock.advance(20 * MINUTE_MS);
+    await place.note(['r2'], place.clock.now());
+    expect(await place.wal()).toMatchObject({
+      problems: ['nas: nothing committed since 2026-11-20T02:00:00Z is known to be archived (20 min 00 s)'],
+      events: [['wal_lag', 'nas']],
+    });
+  });
+
+  test('is not said to be well where a storage cannot be read', async () => {
+    const place = await Place.open('[r2, nas]');
+    await place.segment(['r2', 'nas']);
+    await place.note(['r2', 'nas'], start);
+    const away = (name: string): ObjectStore => {
+      if (name === 'nas') throw new Error('it is away');
+      return place.stores.get(name) as ObjectStore;
+    };
+    expect(await place.wal(away)).toEqual({
+      problems: [],
+      notes: [],
+      events: [],
+      failures: ['postgres-unreachable', 'internal'],
+    });
+  });
+});

@@ -1,0 +1,98 @@
+import type { SourceConfig } from '../config/model.ts';
+import { AHEAD_MS_MAX } from '../common/clock.ts';
+import type { WalProtection, WalStorage } from '../observability/wal-protection.ts';
+import { type OperationContext, operationContext } from '../operations/context.ts';
+import { judgeGaps, type RecoveryTimeline, recoveryTimelines, windowStart } from '../operations/wal/recovery-window.ts';
+import type { WalStatus } from '../operations/wal/status.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import type { WalSettings } from './wal.ts';
+
+/** A receiver notes each minute how far it is. Segments that came so long behind the note did not come by it. */
+const NOTE_MS_MAX = 5 * 60_000;
+
+/** What a storage holds of a source's WAL: of its servers the one that was archived last. */
+export interface FoundArchive {
+  /** Of the storage. */
+  readonly name: string;
+  /** `unread`: it could not be read, which is told otherwise. */
+  readonly newest: RecoveryTimeline | 'unread' | undefined;
+}
+
+/** Errors: those of the store, `repository-damaged`, `repository-unknown-layout`. */
+export async function newestArchive(
+  source: SourceConfig,
+  store: ObjectStore,
+  { clock, random, signal }: Pick<OperationContext, 'clock' | 'random' | 'signal'>,
+): Promise<RecoveryTimeline | undefined> {
+  const context = { ...operationContext({ clock, signal }), random };
+  const [newest] = await recoveryTimelines({ store, source: source.name }, context);
+  return newest;
+}
+
+/**
+ * How a source's WAL is archived, by what lies in its storages alone; no server is asked, and no receiver. The slot is not to be
+ * seen from here.
+ */
+export function archivedWal(
+  source: SourceConfig,
+  { flushMs }: Pick<WalSettings, 'flushMs'>,
+  found: readonly FoundArchive[],
+  now: Date,
+): WalProtection {
+  const storages = found.map(({ name, newest }) => lagOf(name, newest, now));
+  const read = found.flatMap(({ newest }) => (newest === undefined || newest === 'unread' ? [] : [newest]));
+  const lags = storages.flatMap(({ lagMs }) => lagMs ?? []);
+  const lagMs = lags.length === 0 ? undefined : Math.min(...lags);
+  const [newest] = read;
+  return {
+    source: source.name,
+    watchedSince: undefined,
+    flushMs,
+    earliest: newest?.windows.at(-1)?.earliest,
+    latest: lagMs === undefined ? undefined : new Date(now.getTime() - lagMs),
+    lagMs,
+    lagBytes: undefined,
+    gaps: newest && judgeGaps(newest, windowStart(source.wal?.keepMs, now)).missing.length,
+    storedBytes: newest?.wal.storedBytes,
+    storages,
+    failure: undefined,
+    slot: undefined,
+    baseWantedFrom: read.map(baseWantedFrom).find((from) => from !== undefined),
+  };
+}
+
+/** Where the newest stretch begins, if no base backup reaches into it and one reached into what was before. */
+export function baseWantedFrom({ windows }: RecoveryTimeline): string | undefined {
+  const newest = windows.at(-1);
+  if (newest === undefined || newest.bases.length > 0) return undefined;
+  return windows.some(({ bases }) => bases.length > 0) ? newest.from : undefined;
+}
+
+/**
+ * A receiver's note counts, which it writes each minute, also while the server is idle; but not one of a clock that is ahead. Where
+ * there is none, as with archive_command, or segments have come since without any, it is only known when they came.
+ */
+function lagOf(storage: string, newest: FoundArchive['newest'], now: Date): WalStorage {
+  if (newest === 'unread') return { storage, lagMs: undefined, isGuess: true };
+  if (newest === undefined) return { storage, lagMs: undefined };
+  const { wal } = newest;
+  const { record } = wal;
+  const { head } = record;
+  const lagAt = (ms: number): number => Math.max(0, now.getTime() - ms);
+  const storedMs = newestStoredMs(wal);
+  if (head === undefined) {
+    if (storedMs === undefined) return { storage, lagMs: lagAt(Date.parse(record.createdAt)) };
+    return { storage, lagMs: lagAt(storedMs), isGuess: true };
+  }
+  const writtenMs = Date.parse(head.writtenAt);
+  if (writtenMs > now.getTime() + AHEAD_MS_MAX || (storedMs ?? 0) > writtenMs + NOTE_MS_MAX) {
+    return { storage, lagMs: storedMs === undefined ? undefined : lagAt(storedMs), isGuess: true };
+  }
+  // A server whose clock is ahead has committed nothing in the future.
+  return { storage, lagMs: lagAt(Math.min(Date.parse(head.serverTime), writtenMs)) };
+}
+
+function newestStoredMs({ ranges }: WalStatus): number | undefined {
+  if (ranges.length === 0) return undefined;
+  return Math.max(...ranges.map(({ lastStored }) => lastStored.getTime()));
+}

@@ -1,0 +1,126 @@
+import { describe, expect, test } from 'vitest';
+import { FREE, FULL, IN_TIME, LATE, SOON_MS, WalScene } from '../../test/support/wal-scene.ts';
+import { MIB } from '../common/bytes.ts';
+import { PgarkError } from '../common/errors.ts';
+
+const MINUTE_MS = 60_000;
+const HELD_UP = { on: '[wal_lag, wal_slot, recovery]' };
+const REFUSAL = new PgarkError('store-access-denied', 'AccessDenied (403)', { hint: 'grant s3:PutObject' });
+
+describe('WAL that is held up', () => {
+  test('is told once, not each minute, and its end when it is in time again', async () => {
+    await using self = await WalScene.open(HELD_UP);
+    await self.begin();
+    self.covers(1_000);
+    await self.clock.advance(10 * MINUTE_MS);
+    const since = self.clock.now();
+    self.received = { ...self.received, failingStores: new Map([['r2', { failure: REFUSAL, since }]]) };
+    await self.clock.advance(4 * MINUTE_MS);
+    expect(self.titles).toEqual([]);
+    await self.clock.advance(3 * MINUTE_MS);
+    await self.told(1);
+    await self.clock.advance(60 * MINUTE_MS);
+    expect(self.titles).toEqual([LATE]);
+    expect(self.texts[0]).toContain(
+      'r2: AccessDenied (403). All that was committed until 2026-11-20 02:00 UTC is archived',
+    );
+    expect(self.texts[0]).toContain('Fix: grant s3:PutObject.');
+    self.received = { ...self.received, failingStores: new Map() };
+    self.covers(10 * MINUTE_MS);
+    await self.clock.advance(2 * MINUTE_MS);
+    expect(self.titles).toEqual([LATE]);
+    self.covers(1_000);
+    await self.clock.advance(2 * MINUTE_MS);
+    await self.told(2);
+    expect(self.titles).toEqual([LATE, IN_TIME]);
+  });
+
+  test('is over also for a process that was not there when it was told', async () => {
+    await using self = await WalScene.open(HELD_UP);
+    await self.begin();
+    await self.clock.advance(17 * MINUTE_MS);
+    await self.told(1);
+    self.covers(1_000);
+    await self.begin();
+    await self.clock.advance(2 * MINUTE_MS);
+    await self.told(2);
+    expect(self.titles).toEqual([LATE, IN_TIME]);
+  });
+
+  test('is told with the reason where no receiver can begin', async () => {
+    await using self = await WalScene.open(HELD_UP);
+    self.sealerFailure = new PgarkError('key-missing', 'there is no such key', { hint: 'say which one' });
+    await self.begin();
+    await self.clock.advance(17 * MINUTE_MS);
+    await self.told(1);
+    expect(self.texts[0]).toContain('no WAL is known to be archived: there is no such key. Fix: say which one.');
+    self.sealerFailure = undefined;
+    self.covers(1_000);
+    await self.clock.advance(3 * MINUTE_MS);
+    await self.told(2);
+    expect(self.titles).toEqual([LATE, IN_TIME]);
+  });
+
+  test('counts from what the archive says, not from the start of a process that knows nothing yet', async () => {
+    await using self = await WalScene.open(HELD_UP);
+    await self.archives(1);
+    await self.clock.advance(60 * MINUTE_MS);
+    await self.begin();
+    expect(self.states()).toMatchObject([{ lagMs: 60 * MINUTE_MS + SOON_MS }]);
+    await self.clock.advance(6 * MINUTE_MS);
+    await self.told(1);
+    expect(self.titles).toEqual([LATE]);
+  });
+
+  test('in a storage that the others went on without is late there, since they did', async () => {
+    await using self = await WalScene.open(HELD_UP);
+    await self.begin();
+    self.covers(1_000);
+    const { coveredUntil } = self.received;
+    const since = self.clock.now();
+    const left = { failure: REFUSAL, since, left: { coveredUntil } };
+    self.received = { ...self.received, failingStores: new Map([['r2', left]]) };
+    await self.clock.advance(10 * MINUTE_MS);
+    self.covers(1_000);
+    expect(self.states()).toMatchObject([
+      { lagMs: 1_000, storages: [{ storage: 'r2', lagMs: 10 * MINUTE_MS + 1_000 }] },
+    ]);
+    await self.clock.advance(4 * MINUTE_MS);
+    self.covers(1_000);
+    await self.clock.advance(3 * MINUTE_MS);
+    await self.told(1);
+    expect(self.texts[0]).toContain('r2: it has refused WAL, or lacked some, since 2026-11-20T02:00:25Z');
+  });
+
+  test('makes the slot fill, which is told once, and again where it cannot be dropped', async () => {
+    await using self = await WalScene.open(HELD_UP);
+    const slot = { restartLsn: 0n, state: 'extended', isActive: true, retainedBytes: 48 * MIB } as const;
+    const retains = (mib: number): void => {
+      self.covers(1_000);
+      self.received = { ...self.received, slot: { ...slot, retainedBytes: mib * MIB, safeBytes: (64 - mib) * MIB } };
+    };
+    await self.begin();
+    retains(48);
+    await self.clock.advance(4 * MINUTE_MS);
+    expect(self.titles).toEqual([]);
+    for (const mib of [48, 50, 52]) {
+      retains(mib);
+      await self.clock.advance(3 * MINUTE_MS);
+    }
+    await self.told(1);
+    expect(self.titles).toEqual([FULL]);
+    self.received = { ...self.received, slotKept: new PgarkError('wal-slot-kept', 'it could not be dropped') };
+    await self.clock.advance(3 * MINUTE_MS);
+    await self.told(2);
+    expect(self.texts[1]).toContain('it could not be dropped');
+    expect(self.texts[1]).toContain('pg_drop_replication_slot');
+    self.received = { ...self.received, slotKept: undefined };
+    retains(45);
+    await self.clock.advance(2 * MINUTE_MS);
+    expect(self.titles).toEqual([FULL, FULL]);
+    retains(1);
+    await self.clock.advance(2 * MINUTE_MS);
+    await self.told(3);
+    expect(self.titles).toEqual([FULL, FULL, FREE]);
+  });
+});

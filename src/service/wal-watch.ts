@@ -1,0 +1,302 @@
+import { asPgarkError, type PgarkError } from '../common/errors.ts';
+import type { Config, SourceConfig, StorageConfig } from '../config/model.ts';
+import type { NotificationEvent } from '../notify/message.ts';
+import {
+  judgeWal,
+  type WalFailure,
+  type WalProtection,
+  type WalSlot,
+  type WalStorage,
+} from '../observability/wal-protection.ts';
+import type { OperationContext } from '../operations/context.ts';
+import { type WalAlarm, walLagBytes, walLagMs, type WalReceiverState } from '../operations/wal/receive-request.ts';
+import type { WalReceiver } from '../operations/wal/receive.ts';
+import { judgeGaps, type RecoveryWindow, recoveryTimelines, windowStart } from '../operations/wal/recovery-window.ts';
+import type { SlotStatus } from '../operations/wal/server-monitor.ts';
+import { judgeSlot, slotLimitBytes } from '../operations/wal/slot-guard.ts';
+import type { WalStatusRequest } from '../operations/wal/status.ts';
+import { UnusedSlot } from '../operations/wal/unused-slot.ts';
+import { parseLsn } from '../postgres/wal/lsn.ts';
+import { dateOf } from '../postgres/wal/server-time.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import type { Teller } from './tell.ts';
+import { baseWantedFrom } from './archived-wal.ts';
+import { walEvents } from './wal-events.ts';
+import { type WalSettings, walSettingsOf } from './wal.ts';
+
+/** What the archives hold is looked at anew so often: it takes a listing. */
+const LOOK_EVERY_MS = 15 * 60_000;
+/** And so often while WAL may be missing: until a base backup follows, nothing later can be recovered. */
+const LOOK_SOON_MS = 10_000;
+const JUDGE_EVERY_MS = 60_000;
+/** What stays as it is is handed on again this often: for reminders, and for messages that could not be delivered. */
+const TELL_AGAIN_MS = 15 * 60_000;
+
+export interface WalWatchOptions {
+  readonly config: Config;
+  readonly source: SourceConfig;
+  /** Default: the configuration's. */
+  readonly slot?: string;
+  /** Its signal is not looked at. */
+  readonly context: OperationContext;
+  readonly openStore: (storage: StorageConfig) => Promise<ObjectStore>;
+  readonly teller: Pick<Teller, 'tell'>;
+  /** Aborted: nobody watches any more. */
+  readonly stop: AbortSignal;
+  /** Since when this process has received the WAL as it does now. Default: since now. */
+  readonly since?: Date | undefined;
+  /** Told, perhaps again and again, that the newest WAL is reached by no base backup since some is missing. */
+  readonly onBaseWanted: () => void;
+}
+
+/**
+ * Watches over how the WAL of one source is archived: asks its receiver, looks through what lies in the first of its storages, and
+ * tells the notifications what somebody has to look after, and when that is over.
+ */
+export class WalWatch {
+  receiver: WalReceiver | undefined;
+  /** Why there is none. */
+  failure: PgarkError | undefined;
+  /** The slot, while there is no receiver. */
+  readonly unused: UnusedSlot;
+  readonly #options: WalWatchOptions;
+  readonly #settings: WalSettings;
+  readonly #since: Date;
+  #earliest: Date | undefined;
+  /** All that was committed by then is archived, as the archive said when it was looked through. */
+  #archivedUntil: Date | undefined;
+  #gaps: number | undefined;
+  #storedBytes: number | undefined;
+  #baseWantedFrom: string | undefined;
+  /** On timelines, as they were found last. */
+  #warnings: readonly string[] = [];
+  /** WAL may be missing since the archive was looked through. */
+  #isCut = false;
+  /** Since then it was looked through once, and nothing was missing. */
+  #seemsWhole = false;
+  /** Ends the pause before the archive is looked through again. */
+  #look = new AbortController();
+  /** What was wrong, and what surely was not, when that was told last; and when that was. */
+  #judged: { readonly what: string; readonly atMs: number } | undefined;
+  #told: Promise<unknown> = Promise.resolve();
+
+  constructor(options: WalWatchOptions) {
+    const { config, source, context } = options;
+    this.#options = options;
+    this.#settings = walSettingsOf(config, source);
+    this.#since = options.since ?? context.clock.now();
+    this.unused = new UnusedSlot({
+      source: source.name,
+      connection: source.connection,
+      slot: this.#slotName,
+      slotBudgetBytes: this.#settings.slotBudgetBytes,
+      onAlarm: (alarm) => this.heard(alarm),
+    });
+  }
+
+  /** Resolves when it was told to stop. */
+  async run(): Promise<void> {
+    await Promise.all([this.#lookNowAndThen(), this.#judgeNowAndThen()]);
+  }
+
+  /** Resolves when all is told that there was to tell, whether it has arrived or not. */
+  get told(): Promise<unknown> {
+    return this.#told;
+  }
+
+  /** Tells of what is lost; of what passes only if it lasts. */
+  heard(alarm: WalAlarm): void {
+    if (alarm.kind !== 'gap' && alarm.kind !== 'slot-dropped') return;
+    this.#isCut = true;
+    this.#seemsWhole = false;
+    this.#look.abort();
+    const { code, message, hint } = alarm.error;
+    this.#tell([{ event: 'wal_gap', at: this.#now(), source: this.#source, error: { code, message, hint } }]);
+  }
+
+  state(): WalProtection {
+    const state = this.receiver?.state();
+    const now = this.#now();
+    const latest = state?.coveredUntil === undefined ? this.#archivedUntil : dateOf(state.coveredUntil);
+    const lagMs = (state && walLagMs(state, now)) ?? elapsedMs(latest, now);
+    return {
+      source: this.#source,
+      watchedSince: this.#since,
+      flushMs: this.#settings.flushMs,
+      earliest: this.#earliest,
+      latest,
+      lagMs,
+      lagBytes: state && walLagBytes(state),
+      gaps: gapsOf(this.#gaps, state),
+      storedBytes: this.#storedBytes,
+      storages: this.#settings.storages.map(({ name }) => storageOf(name, state, lagMs, now)),
+      failure: failureOf(state === undefined ? this.failure : state.failure),
+      slot: this.#slot(state),
+      baseWantedFrom: this.#baseWantedFrom,
+    };
+  }
+
+  get #source(): string {
+    return this.#options.source.name;
+  }
+
+  get #slotName(): string {
+    return this.#options.slot ?? this.#settings.slot;
+  }
+
+  #now(): Date {
+    return this.#options.context.clock.now();
+  }
+
+  #slot(state: WalReceiverState | undefined): WalSlot | undefined {
+    const status: SlotStatus | undefined = state === undefined ? this.unused.status : state.slot;
+    if (status === undefined) return undefined;
+    const { slotBudgetBytes } = this.#settings;
+    return {
+      name: this.#slotName,
+      retainedBytes: status.retainedBytes,
+      limitBytes: slotLimitBytes(status, slotBudgetBytes),
+      state: judgeSlot(status, slotBudgetBytes).kind,
+      kept: failureOf(state === undefined ? this.unused.kept : state.slotKept),
+    };
+  }
+
+  /** In order, however long it takes: an end that is told before the problem ends nothing. */
+  #tell(events: readonly NotificationEvent[]): void {
+    const { config, teller } = this.#options;
+    // Nothing there rejects.
+    this.#told = this.#told.then(() => teller.tell(config, events));
+  }
+
+  async #judgeNowAndThen(): Promise<void> {
+    const { context, stop } = this.#options;
+    while (!stop.aborted) {
+      await context.clock.sleep(JUDGE_EVERY_MS, stop).catch(() => undefined);
+      if (!stop.aborted) this.#judge();
+    }
+  }
+
+  /** News at once; the rest again now and then. */
+  #judge(): void {
+    const { clock, logger } = this.#options.context;
+    const state = this.state();
+    const now = clock.now();
+    const { problems, isArchivedInTime, isSlotFree } = judgeWal(state, now);
+    const kinds = problems.map(({ kind, storage, failure }) => [kind, storage, kind === 'slot' && failure?.code]);
+    const what = JSON.stringify([kinds, isArchivedInTime, isSlotFree]);
+    const atMs = clock.monotonicMs();
+    const isNews = this.#judged?.what !== what;
+    if (!isNews && atMs - (this.#judged?.atMs ?? 0) < TELL_AGAIN_MS) return;
+    this.#judged = { what, atMs };
+    if (isNews) {
+      // Of the slot, and of WAL that is lost, it is said when it happens.
+      for (const { sentence, kind } of problems) {
+        if (kind === 'lag') logger.error('wal.late', `WAL of ${this.#source}: ${sentence}`, { source: this.#source });
+      }
+    }
+    this.#tell(walEvents([state], now));
+  }
+
+  async #lookNowAndThen(): Promise<void> {
+    const { context, stop } = this.#options;
+    while (!stop.aborted) {
+      try {
+        await this.#lookThrough();
+      } catch (error) {
+        if (stop.aborted) return;
+        const words = `the WAL of ${this.#source} could not be looked through: ${asPgarkError(error).message}`;
+        context.logger.warning('wal.archive_unread', words, { source: this.#source });
+      }
+      this.#look = new AbortController();
+      const woken = AbortSignal.any([stop, this.#look.signal]);
+      await context.clock.sleep(this.#isCut ? LOOK_SOON_MS : LOOK_EVERY_MS, woken).catch(() => undefined);
+    }
+  }
+
+  async #lookThrough(): Promise<void> {
+    const { source, context, openStore, stop } = this.#options;
+    const [storage] = this.#settings.storages;
+    if (storage === undefined) return;
+    const received = streamedBy(this.receiver?.state());
+    const request = { store: await openStore(storage), source: source.name, received };
+    const [newest] = await recoveryTimelines(request, { ...context, signal: stop });
+    // Undefined: recovery has to reach as far back as it can.
+    const since = windowStart(source.wal?.keepMs, context.clock.now());
+    this.#earliest = newest?.windows.at(-1)?.earliest;
+    this.#archivedUntil = newest?.windows.at(-1)?.latest;
+    this.#gaps = newest === undefined ? 0 : judgeGaps(newest, since).missing.length;
+    this.#storedBytes = newest?.wal.storedBytes;
+    this.#baseWantedFrom = newest && baseWantedFrom(newest);
+    this.#warn(newest?.wal.warnings ?? []);
+    this.#judgeCut(newest?.windows ?? []);
+  }
+
+  /** Once, while it is so. */
+  #warn(warnings: readonly string[]): void {
+    const { logger } = this.#options.context;
+    for (const words of warnings) {
+      if (!this.#warnings.includes(words)) logger.warning('wal.timelines', words, { source: this.#source });
+    }
+    this.#warnings = warnings;
+  }
+
+  /** Once WAL is archived again, behind the gap: whether it needs a base backup, or has one. */
+  #judgeCut(windows: readonly RecoveryWindow[]): void {
+    const state = this.receiver?.state();
+    if (state?.phase !== 'streaming' || state.failingStores.size > 0) return;
+    const [newest, before] = windows.toReversed();
+    // Nothing of what follows is in the archive yet.
+    if (newest === undefined || parseLsn(newest.to) < (state.archived ?? 0n)) return;
+    if (newest.bases.length === 0 && before !== undefined) {
+      this.#options.onBaseWanted();
+      return;
+    }
+    // A receiver that goes on where it had stopped may not have heard yet that the server has no such WAL any more.
+    const isSure = !this.#isCut || this.#seemsWhole;
+    this.#seemsWhole = true;
+    if (!isSure) return;
+    // Nothing was missing, or what followed has its base backup.
+    this.#isCut = false;
+    // With each look: an earlier process may have told of the gap, and what could not be delivered is owed.
+    if (newest.bases.length > 0)
+      this.#tell([{ event: 'resolved', of: 'wal_gap', at: this.#now(), source: this.#source }]);
+  }
+}
+
+function elapsedMs(moment: Date | undefined, now: Date): number | undefined {
+  return moment && Math.max(0, now.getTime() - moment.getTime());
+}
+
+function storageOf(
+  storage: string,
+  state: WalReceiverState | undefined,
+  lagMs: number | undefined,
+  now: Date,
+): WalStorage {
+  const failing = state?.failingStores.get(storage);
+  if (state === undefined || failing === undefined) return { storage, lagMs };
+  const { since: begun, failure, left } = failing;
+  const ownLagMs = left === undefined ? lagMs : walLagMs({ ...state, coveredUntil: left.coveredUntil }, now);
+  return { storage, lagMs: ownLagMs, refuses: { since: begun, failure: plain(failure) } };
+}
+
+function failureOf(error: PgarkError | undefined): WalFailure | undefined {
+  return error && plain(error);
+}
+
+function plain({ code, message, hint }: PgarkError): WalFailure {
+  return { code, message, hint };
+}
+
+/** Undefined while nothing is streamed: what was streamed before a failover is another timeline. */
+function streamedBy(state: WalReceiverState | undefined): WalStatusRequest['received'] {
+  const { phase, systemIdentifier, timeline } = state ?? {};
+  if (phase !== 'streaming' || systemIdentifier === undefined || timeline === undefined) return undefined;
+  return { systemIdentifier, timeline };
+}
+
+/** Those that were found, and those that were met since: some of these may be found by now, too. */
+function gapsOf(found: number | undefined, state: WalReceiverState | undefined): number | undefined {
+  if (found === undefined && state === undefined) return undefined;
+  return Math.max(found ?? 0, state?.gaps ?? 0);
+}

@@ -1,0 +1,209 @@
+import { ManualClock } from './manual-clock.ts';
+import { MemoryStore } from './memory-store.ts';
+import { manifestOf } from './repository-place.ts';
+import { TellingPlace } from './telling.ts';
+import { MIB } from '../../src/common/bytes.ts';
+import { PgarkError } from '../../src/common/errors.ts';
+import { silentLogger } from '../../src/common/log.ts';
+import { systemRandom } from '../../src/common/random.ts';
+import { silentTracing } from '../../src/common/tracer.ts';
+import { operationContext } from '../../src/operations/context.ts';
+import type { receiveWal } from '../../src/operations/wal/receive.ts';
+import type { ReceiveWalRequest, WalReceiverState } from '../../src/operations/wal/receive-request.ts';
+import { gapError } from '../../src/operations/wal/receiver-world.ts';
+import { formatLsn } from '../../src/postgres/wal/lsn.ts';
+import { serverTimeOfDate } from '../../src/postgres/wal/server-time.ts';
+import { segmentName } from '../../src/postgres/wal/segment.ts';
+import { makeBackupId } from '../../src/repository/ids.ts';
+import { keys } from '../../src/repository/keys.ts';
+import { Repository } from '../../src/repository/repository.ts';
+import { walKey } from '../../src/repository/wal-keys.ts';
+import { writeWalRecord } from '../../src/repository/wal-record.ts';
+import { Generation } from '../../src/service/generation.ts';
+import { WalReceivers } from '../../src/service/wal-receivers.ts';
+
+const FOLDER = { source: 'shop', systemIdentifier: '7380000000000000001' };
+const start = new Date('2026-11-20T02:00:00Z');
+/** How long a process has received before a test goes on. */
+export const SOON_MS = 25_000;
+export const LOST = 'shop: WAL is lost';
+export const AGAIN = 'shop: recovery works again from here on';
+export const LATE = 'shop: WAL is not archived';
+export const IN_TIME = 'shop: WAL is archived in time again';
+export const FULL = 'shop: replication slot fills up';
+export const FREE = 'shop: replication slot holds back little again';
+
+/** An archive in memory, of a server that is not there: what its receiver would archive, and meet, is the test's to say. */
+export class WalScene implements AsyncDisposable {
+  readonly clock = new ManualClock(start);
+  readonly #store = new MemoryStore({ clock: this.clock });
+  readonly #repository = new Repository(this.#store, { clock: this.clock, random: systemRandom });
+  readonly #place: TellingPlace;
+  readonly #generation: Generation;
+  /** What the receiver says of itself. */
+  received: Partial<WalReceiverState> = {};
+  /** Why there is none. */
+  sealerFailure: PgarkError | undefined;
+  /** How often a base backup was asked for. */
+  wanted = 0;
+  #receivers: WalReceivers | undefined;
+  #request: ReceiveWalRequest | undefined;
+  /** Number of the segment behind the last one that is archived. */
+  #next = 1;
+
+  constructor(place: TellingPlace) {
+    this.#place = place;
+    place.stores.set('r2', this.#store);
+    this.#generation = new Generation(place.config, {
+      adapters: {
+        openStore: () => Promise.resolve(this.#store),
+        sealerOf: () => Promise.resolve(undefined),
+        openTracing: () => silentTracing,
+      },
+      context: operationContext({ logger: silentLogger, clock: this.clock }),
+      environment: {},
+    });
+  }
+
+  static async open(options: Parameters<typeof TellingPlace.open>[0] = {}): Promise<WalScene> {
+    const place = await TellingPlace.open({ on: '[wal_gap, recovery]', ...options, shop: 'wal: { to: [r2] }' });
+    const scene = new WalScene(place);
+    const { clock } = scene;
+    const store = scene.#store;
+    await scene.#repository.initialise({ pgarkVersion: '0.1.0' });
+    const createdAt = clock.now().toISOString();
+    await writeWalRecord(store, { ...FOLDER, layout: 1, segmentBytes: MIB, createdAt, pgarkVersion: '0.1.0' });
+    return scene;
+  }
+
+  /** What people were told so far. */
+  get titles(): readonly string[] {
+    return this.#place.texts.map(
+      (text) => [LOST, AGAIN, LATE, IN_TIME, FULL, FREE].find((title) => text.includes(title)) ?? text,
+    );
+  }
+
+  /** Resolves when so many messages were sent, whether they were taken or not; no time of the clock's passes. */
+  async told(count: number): Promise<void> {
+    const sent = (): number =>
+      this.#place.lines.filter((line) => /"notification\.(delivered|failed)"/.test(line)).length;
+    while (sent() < count) await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+
+  /** A process that receives, until the next one begins. */
+  async begin(): Promise<void> {
+    await this.#receivers?.stop();
+    const startReceiving: typeof receiveWal = (request, { signal }) => {
+      this.#request = request;
+      const ended = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+      return { ended, state: () => ({ ...STREAMING, archived: BigInt(this.#next * MIB), ...this.received }) };
+    };
+    // With a clock of its own: time that the test lets pass must not end what is on its way.
+    const teller = this.#place.teller();
+    const adapters = {
+      sealerOf: () => (this.sealerFailure ? Promise.reject(this.sealerFailure) : Promise.resolve(undefined)),
+    };
+    const want = (): void => void (this.wanted += 1);
+    this.#receivers = new WalReceivers({
+      generation: this.#generation,
+      adapters,
+      teller,
+      onBaseWanted: want,
+      startReceiving,
+    });
+    await this.clock.advance(SOON_MS);
+  }
+
+  /** The server is heard, and what it had committed so long before is archived. */
+  covers(lagMs: number): void {
+    const heardAt = this.clock.now();
+    const time = serverTimeOfDate(heardAt);
+    this.received = {
+      ...this.received,
+      server: { time, end: 0n },
+      heardAt,
+      coveredUntil: time - BigInt(lagMs) * 1_000n,
+    };
+  }
+
+  states() {
+    return this.#receivers?.states() ?? [];
+  }
+
+  get texts(): readonly string[] {
+    return this.#place.texts;
+  }
+
+  async archives(count: number): Promise<void> {
+    for (let left = count; left > 0; left -= 1, this.#next += 1)
+      await this.#store.putSmall(
+        walKey(FOLDER, { kind: 'segment', name: nameOf(this.#next) }, '.zst'),
+        Buffer.from('wal'),
+      );
+  }
+
+  /** Retention, say, removes a segment. */
+  async removes(number: number): Promise<void> {
+    await this.#store.delete(walKey(FOLDER, { kind: 'segment', name: nameOf(number) }, '.zst'));
+  }
+
+  /** So many segments were removed before they were received. */
+  loses(count: number): void {
+    const from = BigInt(this.#next * MIB);
+    this.#next += count;
+    const error = gapError('shop', formatLsn(from), formatLsn(BigInt(this.#next * MIB)), 'it is gone');
+    this.#request?.onAlarm?.({ kind: 'gap', error });
+  }
+
+  /** What is not received yet may have been removed, or not. */
+  losesSlot(): void {
+    const error = new PgarkError('wal-slot', 'the slot was dropped');
+    this.#request?.onAlarm?.({ kind: 'slot-dropped', error });
+  }
+
+  /** A base backup that begins and ends in what was archived last. */
+  async base(): Promise<void> {
+    const id = makeBackupId(this.clock.now(), 'f', systemRandom);
+    const at = this.clock.now().toISOString();
+    const plain = manifestOf(id, 'shop', [`${keys.basePrefix('shop', id)}base.tar.zst`]);
+    const last = this.#next - 1;
+    await this.#repository.commit({
+      ...plain,
+      format: 'physical',
+      source: 'shop',
+      server: { ...plain.server, systemIdentifier: FOLDER.systemIdentifier },
+      startedAt: at,
+      endedAt: at,
+      storeTime: at,
+      timeline: 1,
+      startLsn: formatLsn(BigInt(last * MIB + 0x28)),
+      stopLsn: formatLsn(BigInt(last * MIB + 0x100)),
+      walNeeded: { from: nameOf(last), to: nameOf(last), segmentBytes: MIB },
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#receivers?.stop();
+    await this.#place[Symbol.asyncDispose]();
+  }
+}
+
+const STREAMING: WalReceiverState = {
+  phase: 'streaming',
+  systemIdentifier: FOLDER.systemIdentifier,
+  timeline: 1,
+  received: undefined,
+  archived: undefined,
+  server: undefined,
+  heardAt: undefined,
+  coveredUntil: undefined,
+  gaps: 0,
+  slot: undefined,
+  slotKept: undefined,
+  failure: undefined,
+  failingStores: new Map(),
+};
+
+function nameOf(number: number): string {
+  return segmentName({ timeline: 1, number: BigInt(number) }, MIB);
+}
