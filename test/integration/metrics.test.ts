@@ -17,7 +17,7 @@ import { runPgark, runProgram } from '../support/cli.ts';
 import { readPage } from '../support/markdown.ts';
 import { createDatabase } from '../support/postgres.ts';
 import { query, startPrometheus } from '../support/prometheus.ts';
-import { HistoryPlace, plan } from '../support/protection.ts';
+import { HistoryPlace, plan, walOf } from '../support/protection.ts';
 import { makeTempDirectory } from '../support/temp.ts';
 
 const deploy = path.resolve(import.meta.dirname, '../../deploy');
@@ -66,16 +66,16 @@ async function fullState(): Promise<ProtectionState> {
       progressRatios: new Map([[running.id as string, 0.5]]),
       watchedSince: ago(1),
       wal: [
-        {
-          source: 'shop',
+        walOf({
           earliest: ago(48),
           latest: now,
-          lagMs: 1_500,
-          lagBytes: 300,
-          storedBytes: 5_000,
-          gaps: 1,
-          slotRetainedBytes: 16_777_216,
-        },
+          lagMs: 3_600_000,
+          lagBytes: 4_096,
+          gaps: 0,
+          storedBytes: 8_192,
+          storages: [{ storage: 'r2', lagMs: 3_600_000 }],
+          slot: { name: 'pgark_shop', retainedBytes: 4_096, limitBytes: 8_192, state: 'fine' },
+        }),
       ],
     }),
   );
@@ -258,6 +258,8 @@ describe('Prometheus', () => {
       }
       const pending = await query(prometheus.url, 'ALERTS{alertname="PgarkBackupFailed"}');
       expect(pending[0]).toMatchObject({ metric: { database: 'shop', alertstate: 'pending' } });
+      const late = await query(prometheus.url, 'ALERTS{alertname="PgarkWalNotArchived"}');
+      expect(late[0]).toMatchObject({ metric: { source: 'shop', alertstate: 'pending' } });
     } finally {
       await server.close();
     }
