@@ -1,3 +1,4 @@
+import { vi } from 'vitest';
 import { ManualClock } from './manual-clock.ts';
 import { MemoryStore } from './memory-store.ts';
 import { manifestOf } from './repository-place.ts';
@@ -87,7 +88,7 @@ export class WalScene implements AsyncDisposable {
   async told(count: number): Promise<void> {
     const sent = (): number =>
       this.#place.lines.filter((line) => /"notification\.(delivered|failed)"/.test(line)).length;
-    while (sent() < count) await new Promise((resolve) => setTimeout(resolve, 5));
+    await vi.waitUntil(() => sent() >= count, { timeout: 20_000, interval: 5 });
   }
 
   /** A process that receives, until the next one begins. */
