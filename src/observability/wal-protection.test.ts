@@ -87,6 +87,15 @@ describe('WAL', () => {
     expect(judged(nothing).isArchivedInTime).toBe(false);
   });
 
+  test('is not forgiven until a clock that was put back has come there again', () => {
+    const ahead = ago(-720);
+    expect(judged(received(600, { watchedSince: ahead })).problems).toHaveLength(1);
+    const nothing = { lagMs: undefined, storages: [{ storage: 'r2', lagMs: undefined }], watchedSince: ahead };
+    expect(judged(nothing).problems).toHaveLength(1);
+    const storages = [{ storage: 'nas', lagMs: 0, refuses: { since: ahead, failure: REFUSAL } }];
+    expect(judged(received(0, { storages })).problems).toHaveLength(1);
+  });
+
   test('that no receiver notes is no problem, and never passes for well', () => {
     const storages = [{ storage: 'r2', lagMs: 180 * MINUTE_MS, isGuess: true }];
     expect(judged({ lagMs: 180 * MINUTE_MS, storages })).toMatchObject({

@@ -93,7 +93,7 @@ export function judgeWal(wal: WalProtection, now: Date): WalJudgement {
   const problems = [...lagProblems(wal, now), ...slotProblems(wal), ...baseProblems(wal)];
   const notes = guesses(wal);
   const { watchedSince } = wal;
-  const isBeginning = watchedSince !== undefined && now.getTime() - watchedSince.getTime() < BEGIN_MS;
+  const isBeginning = watchedSince !== undefined && elapsedMs(watchedSince, now) < BEGIN_MS;
   return {
     problems: isBeginning ? [] : problems,
     notes: isBeginning ? [...problems.map(({ sentence }) => sentence), ...notes] : notes,
@@ -119,7 +119,7 @@ function lagProblems(wal: WalProtection, now: Date): readonly WalProblem[] {
     return [{ kind: 'lag', sentence, failure: failure ?? refused[0]?.failure }];
   }
   return certain.flatMap(({ storage, lagMs, refuses }): readonly WalProblem[] => {
-    const refusedMs = refuses === undefined ? 0 : now.getTime() - refuses.since.getTime();
+    const refusedMs = refuses === undefined ? 0 : elapsedMs(refuses.since, now);
     if (!isLate(lagMs, wal, now) && refusedMs <= limitMs) return [];
     const what =
       refuses === undefined
@@ -132,8 +132,13 @@ function lagProblems(wal: WalProtection, now: Date): readonly WalProblem[] {
 /** Of what nothing is known, there is nothing, unless whoever watches has not had the time to find out. */
 function isLate(lagMs: number | undefined, wal: WalProtection, now: Date): boolean {
   const { watchedSince } = wal;
-  const ms = lagMs ?? (watchedSince === undefined ? Infinity : now.getTime() - watchedSince.getTime());
+  const ms = lagMs ?? (watchedSince === undefined ? Infinity : elapsedMs(watchedSince, now));
   return ms > lateAfterMs(wal);
+}
+
+/** What lies ahead was before a clock was put back: nobody waits until it has come there again. */
+function elapsedMs(since: Date, now: Date): number {
+  return Math.abs(now.getTime() - since.getTime());
 }
 
 function lateAfterMs({ flushMs }: WalProtection): number {

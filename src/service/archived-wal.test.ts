@@ -58,7 +58,8 @@ class Place {
 
   /** What a command says of it. */
   async wal(openStore?: (name: string) => ObjectStore) {
-    const source = this.config.databases.get('shop') as SourceConfig;
+    // Nothing but WAL, so that its storages are looked at for its sake.
+    const source = { ...(this.config.databases.get('shop') as SourceConfig), jobs: new Map() };
     const { state, failures } = await examineProtection(this.config, [source], {
       clock: this.clock,
       random: systemRandom,

@@ -44,12 +44,13 @@ export function archivedWal(
   const lags = storages.flatMap(({ lagMs }) => lagMs ?? []);
   const lagMs = lags.length === 0 ? undefined : Math.min(...lags);
   const [newest] = read;
+  const isEmpty = read.every(({ windows }) => windows.length === 0);
   return {
     source: source.name,
     watchedSince: undefined,
     flushMs,
     earliest: newest?.windows.at(-1)?.earliest,
-    latest: lagMs === undefined ? undefined : new Date(now.getTime() - lagMs),
+    latest: lagMs === undefined || isEmpty ? undefined : new Date(now.getTime() - lagMs),
     lagMs,
     lagBytes: undefined,
     gaps: newest && judgeGaps(newest, windowStart(source.wal?.keepMs, now)).missing.length,
@@ -66,6 +67,11 @@ export function baseWantedFrom({ windows }: RecoveryTimeline): string | undefine
   const newest = windows.at(-1);
   if (newest === undefined || newest.bases.length > 0) return undefined;
   return windows.some(({ bases }) => bases.length > 0) ? newest.from : undefined;
+}
+
+/** How long ago it was, as far as the archive says, that all that was committed was in it. */
+export function archivedLagMs(newest: RecoveryTimeline, now: Date): number | undefined {
+  return lagOf('', newest, now).lagMs;
 }
 
 /**

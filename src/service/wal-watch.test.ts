@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { status } from '../../test/support/http-receiver.ts';
 import { FREE, FULL, IN_TIME, LATE, SOON_MS, WalScene } from '../../test/support/wal-scene.ts';
 import { MIB } from '../common/bytes.ts';
 import { PgarkError } from '../common/errors.ts';
@@ -47,6 +48,27 @@ describe('WAL that is held up', () => {
     expect(self.titles).toEqual([LATE, IN_TIME]);
   });
 
+  test('is late at once after a reload that has changed nothing for it', async () => {
+    await using self = await WalScene.open(HELD_UP);
+    await self.begin(new Date('2026-11-20T01:30:00Z'));
+    await self.clock.advance(MINUTE_MS);
+    await self.told(1);
+    expect(self.titles).toEqual([LATE]);
+  });
+
+  test('is told a little later to those who could not be reached', async () => {
+    await using self = await WalScene.open({ ...HELD_UP, answers: [status(500), status(200)] });
+    await self.begin();
+    await self.clock.advance(17 * MINUTE_MS);
+    await self.told(1);
+    await self.clock.advance(10 * MINUTE_MS);
+    expect(self.titles).toEqual([LATE]);
+    await self.clock.advance(5 * MINUTE_MS);
+    await self.told(2);
+    await self.clock.advance(16 * MINUTE_MS);
+    expect(self.titles).toEqual([LATE, LATE]);
+  });
+
   test('is told with the reason where no receiver can begin', async () => {
     await using self = await WalScene.open(HELD_UP);
     self.sealerFailure = new PgarkError('key-missing', 'there is no such key', { hint: 'say which one' });
@@ -68,6 +90,23 @@ describe('WAL that is held up', () => {
     await self.begin();
     expect(self.states()).toMatchObject([{ lagMs: 60 * MINUTE_MS + SOON_MS }]);
     await self.clock.advance(6 * MINUTE_MS);
+    await self.told(1);
+    expect(self.titles).toEqual([LATE]);
+  });
+
+  test('that another process receives is in time, as the archive says, and one of another server is not', async () => {
+    await using self = await WalScene.open(HELD_UP);
+    await self.archives(1);
+    await self.notes();
+    self.received = { phase: 'waiting', failure: new PgarkError('postgres-failed', 'the slot is in use') };
+    await self.begin();
+    for (let count = 0; count < 12; count += 1) {
+      await self.notes();
+      await self.clock.advance(4 * MINUTE_MS);
+    }
+    expect(self.titles).toEqual([]);
+    self.received = { ...self.received, systemIdentifier: '7380000000000000002' };
+    await self.clock.advance(2 * MINUTE_MS);
     await self.told(1);
     expect(self.titles).toEqual([LATE]);
   });
@@ -123,4 +162,25 @@ describe('WAL that is held up', () => {
     await self.told(3);
     expect(self.titles).toEqual([FULL, FULL, FREE]);
   });
+});
+
+test('a base backup is wanted where WAL is lost behind another one, by who receives and by who looks', async () => {
+  await using self = await WalScene.open();
+  await self.archives(2);
+  await self.begin();
+  self.loses(2);
+  await self.archives(2);
+  await self.clock.advance(SOON_MS);
+  const wanted = async () => [self.states()[0]?.baseWantedFrom, (await self.looked()).baseWantedFrom];
+  // Nothing could be recovered before either.
+  expect(await wanted()).toEqual([undefined, undefined]);
+  await self.base();
+  await self.clock.advance(SOON_MS);
+  self.loses(2);
+  await self.archives(2);
+  await self.clock.advance(SOON_MS);
+  expect(await wanted()).toEqual(['0/900000', '0/900000']);
+  await self.base();
+  await self.clock.advance(SOON_MS);
+  expect(await wanted()).toEqual([undefined, undefined]);
 });

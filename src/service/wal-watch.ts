@@ -11,7 +11,13 @@ import {
 import type { OperationContext } from '../operations/context.ts';
 import { type WalAlarm, walLagBytes, walLagMs, type WalReceiverState } from '../operations/wal/receive-request.ts';
 import type { WalReceiver } from '../operations/wal/receive.ts';
-import { judgeGaps, type RecoveryWindow, recoveryTimelines, windowStart } from '../operations/wal/recovery-window.ts';
+import {
+  judgeGaps,
+  type RecoveryTimeline,
+  type RecoveryWindow,
+  recoveryTimelines,
+  windowStart,
+} from '../operations/wal/recovery-window.ts';
 import type { SlotStatus } from '../operations/wal/server-monitor.ts';
 import { judgeSlot, slotLimitBytes } from '../operations/wal/slot-guard.ts';
 import type { WalStatusRequest } from '../operations/wal/status.ts';
@@ -20,7 +26,7 @@ import { parseLsn } from '../postgres/wal/lsn.ts';
 import { dateOf } from '../postgres/wal/server-time.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { Teller } from './tell.ts';
-import { baseWantedFrom } from './archived-wal.ts';
+import { archivedLagMs, baseWantedFrom } from './archived-wal.ts';
 import { walEvents } from './wal-events.ts';
 import { type WalSettings, walSettingsOf } from './wal.ts';
 
@@ -28,6 +34,8 @@ import { type WalSettings, walSettingsOf } from './wal.ts';
 const LOOK_EVERY_MS = 15 * 60_000;
 /** And so often while WAL may be missing: until a base backup follows, nothing later can be recovered. */
 const LOOK_SOON_MS = 10_000;
+/** And so often while nothing is received here: it may be that somebody else does, and that the archive alone says how far. */
+const LOOK_INSTEAD_MS = 5 * 60_000;
 const JUDGE_EVERY_MS = 60_000;
 /** What stays as it is is handed on again this often: for reminders, and for messages that could not be delivered. */
 const TELL_AGAIN_MS = 15 * 60_000;
@@ -63,8 +71,8 @@ export class WalWatch {
   readonly #settings: WalSettings;
   readonly #since: Date;
   #earliest: Date | undefined;
-  /** All that was committed by then is archived, as the archive said when it was looked through. */
-  #archivedUntil: Date | undefined;
+  /** All that was committed by then is archived, of that server, as the archive said when it was looked through. */
+  #archived: { readonly until: Date; readonly systemIdentifier: string } | undefined;
   #gaps: number | undefined;
   #storedBytes: number | undefined;
   #baseWantedFrom: string | undefined;
@@ -117,14 +125,15 @@ export class WalWatch {
   state(): WalProtection {
     const state = this.receiver?.state();
     const now = this.#now();
-    const latest = state?.coveredUntil === undefined ? this.#archivedUntil : dateOf(state.coveredUntil);
-    const lagMs = (state && walLagMs(state, now)) ?? elapsedMs(latest, now);
+    const archived = this.#archivedBy(state?.systemIdentifier);
+    const covered = state?.coveredUntil === undefined ? undefined : dateOf(state.coveredUntil);
+    const lagMs = least(state && walLagMs(state, now), archived && Math.abs(now.getTime() - archived.getTime()));
     return {
       source: this.#source,
       watchedSince: this.#since,
       flushMs: this.#settings.flushMs,
       earliest: this.#earliest,
-      latest,
+      latest: covered !== undefined && covered >= (archived ?? covered) ? covered : archived,
       lagMs,
       lagBytes: state && walLagBytes(state),
       gaps: gapsOf(this.#gaps, state),
@@ -209,8 +218,20 @@ export class WalWatch {
       }
       this.#look = new AbortController();
       const woken = AbortSignal.any([stop, this.#look.signal]);
-      await context.clock.sleep(this.#isCut ? LOOK_SOON_MS : LOOK_EVERY_MS, woken).catch(() => undefined);
+      await context.clock.sleep(this.#lookAgainMs(), woken).catch(() => undefined);
     }
+  }
+
+  #lookAgainMs(): number {
+    if (this.#isCut) return LOOK_SOON_MS;
+    return this.receiver?.state().phase === 'streaming' ? LOOK_EVERY_MS : LOOK_INSTEAD_MS;
+  }
+
+  /** What the archive says, where it is not of another server than the one that is received from. Another process may receive. */
+  #archivedBy(systemIdentifier: string | undefined): Date | undefined {
+    if (this.#archived === undefined) return undefined;
+    const isOfIt = systemIdentifier === undefined || systemIdentifier === this.#archived.systemIdentifier;
+    return isOfIt ? this.#archived.until : undefined;
   }
 
   async #lookThrough(): Promise<void> {
@@ -223,7 +244,7 @@ export class WalWatch {
     // Undefined: recovery has to reach as far back as it can.
     const since = windowStart(source.wal?.keepMs, context.clock.now());
     this.#earliest = newest?.windows.at(-1)?.earliest;
-    this.#archivedUntil = newest?.windows.at(-1)?.latest;
+    this.#archived = newest && archivedOf(newest, context.clock.now());
     this.#gaps = newest === undefined ? 0 : judgeGaps(newest, since).missing.length;
     this.#storedBytes = newest?.wal.storedBytes;
     this.#baseWantedFrom = newest && baseWantedFrom(newest);
@@ -263,8 +284,14 @@ export class WalWatch {
   }
 }
 
-function elapsedMs(moment: Date | undefined, now: Date): number | undefined {
-  return moment && Math.max(0, now.getTime() - moment.getTime());
+function least(one: number | undefined, other: number | undefined): number | undefined {
+  return one === undefined || other === undefined ? (one ?? other) : Math.min(one, other);
+}
+
+function archivedOf(newest: RecoveryTimeline, now: Date) {
+  const lagMs = newest.windows.length === 0 ? undefined : archivedLagMs(newest, now);
+  if (lagMs === undefined) return undefined;
+  return { until: new Date(now.getTime() - lagMs), systemIdentifier: newest.wal.record.systemIdentifier };
 }
 
 function storageOf(

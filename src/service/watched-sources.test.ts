@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { makeTempDirectory } from '../../test/support/temp.ts';
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/model.ts';
-import { WatchedSources, wantedBackups } from './watched-sources.ts';
+import { WatchedSources, wantedBackups, wantedWal } from './watched-sources.ts';
 
 async function configOf(sources: readonly string[]): Promise<Config> {
   await using directory = await makeTempDirectory();
@@ -45,4 +45,16 @@ test('a source is watched since it is wanted as it is, over reloads that change 
       ['crm', one],
     ]),
   );
+});
+
+test('WAL is watched since it is wanted as it is: the slot or the storages begin anew, the rest does not', async () => {
+  const [noon, one, two] = [12, 13, 14].map((hour) => new Date(Date.UTC(2026, 10, 20, hour)));
+  if (noon === undefined || one === undefined || two === undefined) throw new Error('there are three times');
+  const shop = (wal: string, password = 'one'): Promise<Config> =>
+    configOf([`shop: { url: "postgres://u:${password}@db/shop"${wal} }`]);
+  const watched = new WatchedSources(wantedWal);
+  watched.since(await shop(', jobs: { all: {} }'), noon);
+  expect(watched.since(await shop(', wal: { to: [near] }'), one)).toEqual(new Map([['shop', one]]));
+  expect(watched.since(await shop(', wal: { to: [near], flush: 1m }', 'two'), two)).toEqual(new Map([['shop', one]]));
+  expect(watched.since(await shop(', wal: { to: [near], slot: other }'), two)).toEqual(new Map([['shop', two]]));
 });

@@ -48,7 +48,7 @@ test('WAL that a storage refuses makes health bad and is told once, and both end
     directory.join('pgark.yaml'),
     `
 version: 1
-server: { listen: 127.0.0.1:0 }
+server: { listen: 127.0.0.1:0, stop_grace: 1s }
 storages: { local: { type: file, path: unused } }
 notifications: { ops: { type: webhook, url: "${receiver.origin}/hook", on: [wal_lag, wal_slot, wal_gap, recovery] } }
 defaults: { notify: [ops] }
@@ -118,6 +118,11 @@ databases:
     const looked = systemClock.monotonicMs() + 5_000;
     await vi.waitUntil(() => systemClock.monotonicMs() > looked, WAIT);
     expect(told()).toEqual(['wal_lag']);
+    // A reload forgives nothing.
+    daemon.reload();
+    await vi.waitUntil(() => daemon.events.includes('daemon.reloaded'), WAIT);
+    await vi.waitUntil(() => daemon.events.filter((event) => event === 'wal.streaming').length === 2, WAIT);
+    await untilHealth(503, /WAL of shop: nothing committed since .* is known to be archived \(1[67] min/);
 
     refuses = false;
     await untilHealth(200, /^healthy: /);

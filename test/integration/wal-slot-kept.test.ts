@@ -177,11 +177,13 @@ test('that a slot was dropped is said when it was, and that it could not be when
     await cluster.sql(`select pg_terminate_backend(pid) from ${dropping}`);
     await vi.waitUntil(() => said().some((text) => text.includes('could not be dropped')), WAIT);
     expect(receiving.alarms.map(({ kind }) => kind)).not.toContain('slot-dropped');
+    expect(receiving.receiver.state().slotKept?.code).toBe('wal-slot-kept');
   } finally {
     process.kill(sender, 'SIGCONT');
   }
   await isDropped(receiving);
   expect(said().some((text) => text.includes('was dropped'))).toBe(true);
+  expect(receiving.receiver.state().slotKept).toBeUndefined();
   refuses = false;
   await receiving.stop();
   await cluster.until('not exists (select from pg_replication_slots where active)');

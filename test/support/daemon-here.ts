@@ -14,6 +14,8 @@ interface DaemonHere {
   readonly messages: readonly string[];
   /** Of its HTTP server; undefined until it listens. */
   readonly port: () => number | undefined;
+  /** As by SIGHUP. */
+  readonly reload: () => void;
   /** When it has ended. */
   readonly ended: Promise<unknown>;
   stop(): Promise<void>;
@@ -37,6 +39,7 @@ export function startDaemonHere(folder: string, options: DaemonHereOptions): Dae
     if (event === 'http.listening') port = Number(fields?.['port']);
   };
   const logger: Logger = { ...silentLogger, info: note, warning: note, error: note, child: () => logger };
+  let reload = (): void => {};
   const stop = new AbortController();
   const ended = runDaemon({
     readConfig: async () => {
@@ -46,13 +49,17 @@ export function startDaemonHere(folder: string, options: DaemonHereOptions): Dae
     adapters: { ...adapters, openTracing: () => silentTracing },
     contextOf: (_, signal) => operationContext({ logger, signal, clock }),
     signal: stop.signal,
-    onReload: () => () => {},
+    onReload: (listener) => {
+      reload = listener;
+      return () => {};
+    },
     environment: {},
   });
   return {
     events,
     messages,
     port: () => port,
+    reload: () => reload(),
     ended,
     stop: async () => {
       stop.abort();

@@ -20,6 +20,8 @@ import { keys } from '../../src/repository/keys.ts';
 import { Repository } from '../../src/repository/repository.ts';
 import { walKey } from '../../src/repository/wal-keys.ts';
 import { writeWalRecord } from '../../src/repository/wal-record.ts';
+import type { WalProtection } from '../../src/observability/wal-protection.ts';
+import { archivedWal, newestArchive } from '../../src/service/archived-wal.ts';
 import { Generation } from '../../src/service/generation.ts';
 import { WalReceivers } from '../../src/service/wal-receivers.ts';
 
@@ -72,8 +74,7 @@ export class WalScene implements AsyncDisposable {
     const { clock } = scene;
     const store = scene.#store;
     await scene.#repository.initialise({ pgarkVersion: '0.1.0' });
-    const createdAt = clock.now().toISOString();
-    await writeWalRecord(store, { ...FOLDER, layout: 1, segmentBytes: MIB, createdAt, pgarkVersion: '0.1.0' });
+    await writeWalRecord(store, recordAt(clock.now()));
     return scene;
   }
 
@@ -92,7 +93,7 @@ export class WalScene implements AsyncDisposable {
   }
 
   /** A process that receives, until the next one begins. */
-  async begin(): Promise<void> {
+  async begin(watchedSince?: Date): Promise<void> {
     await this.#receivers?.stop();
     const startReceiving: typeof receiveWal = (request, { signal }) => {
       this.#request = request;
@@ -111,6 +112,7 @@ export class WalScene implements AsyncDisposable {
       teller,
       onBaseWanted: want,
       startReceiving,
+      ...(watchedSince === undefined ? {} : { watchedSince: new Map([['shop', watchedSince]]) }),
     });
     await this.clock.advance(SOON_MS);
   }
@@ -131,6 +133,15 @@ export class WalScene implements AsyncDisposable {
     return this.#receivers?.states() ?? [];
   }
 
+  /** What a command finds in the storage. */
+  async looked(): Promise<WalProtection> {
+    const source = this.#place.config.databases.get('shop');
+    if (source === undefined) throw new Error('the configuration has a shop');
+    const world = { clock: this.clock, random: systemRandom, signal: new AbortController().signal };
+    const newest = await newestArchive(source, this.#store, world);
+    return archivedWal(source, { flushMs: 10_000 }, [{ name: 'r2', newest }], this.clock.now());
+  }
+
   get texts(): readonly string[] {
     return this.#place.texts;
   }
@@ -141,6 +152,15 @@ export class WalScene implements AsyncDisposable {
         walKey(FOLDER, { kind: 'segment', name: nameOf(this.#next) }, '.zst'),
         Buffer.from('wal'),
       );
+  }
+
+  /** A receiver, of this process or another one, notes that all that is committed by now is archived. */
+  async notes(): Promise<void> {
+    const writtenAt = this.clock.now().toISOString();
+    const serverTime = writtenAt.replace('Z', '000Z');
+    const by = { slot: 'pgark_shop', host: 'elsewhere', pid: 1 };
+    const head = { timeline: 1, lsn: formatLsn(BigInt(this.#next * MIB)), serverTime, writtenAt, ...by };
+    await writeWalRecord(this.#store, { ...recordAt(start), head });
   }
 
   /** Retention, say, removes a segment. */
@@ -204,6 +224,16 @@ const STREAMING: WalReceiverState = {
   failure: undefined,
   failingStores: new Map(),
 };
+
+function recordAt(createdAt: Date) {
+  return {
+    ...FOLDER,
+    layout: 1 as const,
+    segmentBytes: MIB,
+    createdAt: createdAt.toISOString(),
+    pgarkVersion: '0.1.0',
+  };
+}
 
 function nameOf(number: number): string {
   return segmentName({ timeline: 1, number: BigInt(number) }, MIB);

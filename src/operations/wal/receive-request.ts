@@ -83,7 +83,8 @@ export function walLagMs(
   now: Date,
 ): number | undefined {
   if (server === undefined || heardAt === undefined || coveredUntil === undefined) return undefined;
-  const atServerMs = Number(server.time / 1_000n) + (now.getTime() - heardAt.getTime());
+  // A clock that was put back since makes it more, and not less.
+  const atServerMs = Number(server.time / 1_000n) + Math.abs(now.getTime() - heardAt.getTime());
   return Math.max(0, atServerMs - Number(coveredUntil / 1_000n));
 }
 
