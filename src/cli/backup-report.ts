@@ -3,7 +3,7 @@ import type { PgarkError } from '../common/errors.ts';
 import { gravest } from '../service/gravest.ts';
 import { failureOf, type JobReport, type JobResult } from '../service/job-report.ts';
 import type { CommandRun } from './command.ts';
-import { describeError, reportError } from './errors.ts';
+import { reportError } from './errors.ts';
 import { manifestJson } from './json.ts';
 import { formatFacts } from './table.ts';
 import { describeSuspicions, sizesOf } from '../repository/manifest.ts';
@@ -29,8 +29,7 @@ export function concludeJobs(run: CommandRun, reports: readonly JobReport[], oth
     for (const { source, result } of lines) {
       const { error, storage, database = source } = result;
       const what = database === source ? source : `${source}/${database}`;
-      if (error !== undefined)
-        run.print(() => run.world.terminal.err(`${what} to ${storage}: ${describeError(error)}`));
+      if (error !== undefined) run.failure(`${what} to ${storage}`, error);
     }
   }
   throw failure;

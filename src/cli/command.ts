@@ -11,7 +11,9 @@ import { type OperationContext, operationContext } from '../operations/context.t
 import { Throttle } from '../pipeline/throttle.ts';
 import type { Adapters } from '../service/stores.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
+import { formatError, logLine } from './errors.ts';
 import { formatJson } from './json.ts';
+import type { LogForm } from './log-form.ts';
 import { ProgressLine } from './progress.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -25,7 +27,7 @@ export interface GlobalOptions {
 }
 
 /** What the process gives to the command line. */
-export interface CliWorld {
+export interface ProcessWorld {
   readonly adapters: Adapters;
   readonly terminal: Terminal;
   readonly environment: Readonly<Record<string, string | undefined>>;
@@ -36,6 +38,11 @@ export interface CliWorld {
    * command as the other signals do. Undefined where the process has no signals of its own.
    */
   readonly onHangup?: ((listener: () => void) => () => void) | undefined;
+}
+
+/** The same with what is one command line's own. */
+export interface CliWorld extends ProcessWorld {
+  readonly log: LogForm;
 }
 
 /** One command while it runs: configuration, stores, logger and output, made when first asked for. */
@@ -54,6 +61,7 @@ export class CommandRun {
       world.terminal,
       systemClock,
       options.progress !== false && options.quiet !== true,
+      world.log,
     );
   }
 
@@ -63,13 +71,15 @@ export class CommandRun {
 
   /** Reads the configuration, asking only for the parts that the command needs. */
   async readConfig(needs: readonly Need[]): Promise<Config> {
-    const { environment, cwd } = this.world;
-    return loadConfig({
+    const { environment, cwd, log } = this.world;
+    const config = await loadConfig({
       ...(this.options.config === undefined ? {} : { file: this.options.config }),
       env: environment,
       cwd,
       needs,
     });
+    log.settle(config.log.format);
+    return config;
   }
 
   /** The same, and passes its warnings on. */
@@ -80,7 +90,7 @@ export class CommandRun {
     return config;
   }
 
-  /** Text lines for people; JSON where the configuration says so. On a terminal the live line says what is going on. */
+  /** On a terminal the live line says what is going on, and the log only what is amiss. */
   logger(config: Pick<Config, 'log'>): Logger {
     const { terminal } = this.world;
     const level: LogLevel = this.options.verbose
@@ -91,7 +101,7 @@ export class CommandRun {
           ? 'warning'
           : config.log.level;
     return createLogger({
-      format: config.log.format === 'json' ? 'json' : 'text',
+      format: this.world.log.format,
       level,
       write: (line) => this.print(() => terminal.err(line)),
     });
@@ -129,9 +139,17 @@ export class CommandRun {
     });
   }
 
-  /** Text for people only, on stderr; silent with --quiet. */
+  /** A line for people only, on stderr; silent with --quiet. */
   note(text: string): void {
-    if (!this.options.quiet) this.print(() => this.world.terminal.err(text));
+    if (this.options.quiet) return;
+    const { log, terminal } = this.world;
+    this.print(() => terminal.err(log.format === 'json' ? logLine('info', 'command.note', text.trimEnd()) : text));
+  }
+
+  /** An error of one of several things that the command works on, which is not the one that it ends with. */
+  failure(of: string, error: PgarkError): void {
+    const { log, terminal } = this.world;
+    this.print(() => terminal.err(formatError(error, log.format, { of })));
   }
 
   print(write: () => void): void {

@@ -29,12 +29,12 @@ export function registerDaemon(program: Command, world: CliWorld): void {
   });
 }
 
-/** A service's log is for a collector: JSON, unless a person watches or the configuration says otherwise. */
-function serviceLogger(run: CommandRun, { log }: Pick<Config, 'log'>): Logger {
-  const { terminal } = run.world;
+/** A service tells a person who watches it all that it tells others. */
+function serviceLogger(run: CommandRun, config: Pick<Config, 'log'>): Logger {
+  const { terminal, log } = run.world;
   return createLogger({
-    format: log.format === 'auto' ? (terminal.live ? 'text' : 'json') : log.format,
-    level: run.options.verbose ? 'debug' : run.options.quiet ? 'error' : log.level,
+    format: log.format,
+    level: run.options.verbose ? 'debug' : run.options.quiet ? 'error' : config.log.level,
     write: (line) => terminal.err(line),
   });
 }

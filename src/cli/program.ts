@@ -3,12 +3,14 @@ import { asPgarkError, PgarkError } from '../common/errors.ts';
 import { errorTable, exitCodes } from '../common/error-table.ts';
 import { isRestoreCommand, RESTORE_COMMAND_FAILED } from '../common/restore-command.ts';
 import { pgarkVersion } from '../version.ts';
-import type { CliWorld, GlobalOptions } from './command.ts';
-import { describeError, reportError } from './errors.ts';
+import { loadLogFormat } from '../config/load.ts';
+import type { CliWorld, GlobalOptions, ProcessWorld } from './command.ts';
+import { formatError, reportError } from './errors.ts';
 import { ExitStatus } from './exit-status.ts';
 import { addExamples, registerHelp } from './help.ts';
-import { usageError } from './usage.ts';
 import { formatJson } from './json.ts';
+import { LogForm } from './log-form.ts';
+import { usageError } from './usage.ts';
 
 type Register = (program: Command, world: CliWorld) => void;
 
@@ -43,26 +45,28 @@ const COMMANDS: Readonly<Record<string, () => Promise<Register>>> = {
 const HELP_COLUMNS = 80;
 
 /**
- * Runs one command line and returns the exit status. Every error is printed here, once, as message and hint on stderr; and
- * where the output is to be JSON and the command has printed none, as an object on stdout too.
+ * Runs one command line and returns the exit status. Every error is printed here, once, as message and hint on stderr, or as
+ * one line of JSON where the log is JSON; and where the output is to be JSON and the command has printed none, as an object
+ * on stdout too.
  */
-export async function runCli(argv: readonly string[], world: CliWorld): Promise<number> {
+export async function runCli(argv: readonly string[], world: ProcessWorld): Promise<number> {
   return runCommand(argv, world, await loadCommands(argv));
 }
 
 /** The same with what was loaded for it. The command begins before this gives its promise. */
 export async function runCommand(
   argv: readonly string[],
-  world: CliWorld,
+  world: ProcessWorld,
   commands: readonly Register[],
 ): Promise<number> {
-  const { terminal } = world;
+  const { terminal, environment, cwd } = world;
+  const log = new LogForm(operandsOf(argv), world);
   let hasResult = false;
   const out = (text: string): void => {
     hasResult = true;
     terminal.out(text);
   };
-  const program = buildProgram({ ...world, terminal: { ...terminal, out } }, commands);
+  const program = buildProgram({ ...world, terminal: { ...terminal, out }, log }, commands);
   try {
     await program.parseAsync([...argv], { from: 'user' });
     return 0;
@@ -74,8 +78,13 @@ export async function runCommand(
       world.signal.aborted && !(thrown instanceof PgarkError)
         ? new PgarkError('interrupted', 'interrupted; nothing half-done was kept')
         : asPgarkError(thrown);
-    terminal.err(describeError(error, { verbose: argv.includes('-v') || argv.includes('--verbose') }));
-    const { output } = program.opts<GlobalOptions>();
+    const { output, config } = program.opts<GlobalOptions>();
+    if (!log.isSettled) {
+      log.settle(await loadLogFormat({ ...(config === undefined ? {} : { file: config }), env: environment, cwd }));
+    }
+    // A restore_command writes into the log of a server, which is text.
+    const format = isRestoreCommand(argv) ? 'text' : log.format;
+    terminal.err(formatError(error, format, { verbose: argv.includes('-v') || argv.includes('--verbose') }));
     if (!hasResult && output !== undefined && output !== 'table') {
       terminal.out(formatJson({ error: reportError(error) }, output));
     }
@@ -83,15 +92,14 @@ export async function runCommand(
   }
 }
 
-/** The command that is called, if that much is certain. */
-function commandOf(argv: readonly string[]): string | undefined {
+/** What is on a command line besides options: the names of the command first. None where that is not certain. */
+function operandsOf(argv: readonly string[]): readonly string[] {
   try {
     const silent = { writeOut: () => {}, writeErr: () => {}, outputError: () => {} };
     const program = withGlobalOptions(new Command()).exitOverride().configureOutput(silent);
-    const [name = ''] = program.parseOptions([...argv]).operands;
-    return Object.hasOwn(COMMANDS, name) ? name : undefined;
+    return program.parseOptions([...argv]).operands;
   } catch {
-    return undefined;
+    return [];
   }
 }
 
@@ -109,10 +117,9 @@ function withGlobalOptions(program: Command): Command {
 
 /** The command that is called, or all of them where it takes all to say what is wrong, or to help. */
 export async function loadCommands(argv: readonly string[] = []): Promise<readonly Register[]> {
-  const called = commandOf(argv);
-  return Promise.all(
-    Object.entries(COMMANDS).flatMap(([name, load]) => (called === undefined || name === called ? [load()] : [])),
-  );
+  const [called = ''] = operandsOf(argv);
+  const isKnown = Object.hasOwn(COMMANDS, called);
+  return Promise.all(Object.entries(COMMANDS).flatMap(([name, load]) => (!isKnown || name === called ? [load()] : [])));
 }
 
 export function buildProgram(world: CliWorld, commands: readonly Register[]): Command {

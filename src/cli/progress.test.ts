@@ -18,8 +18,8 @@ beforeEach(() => {
   clock = new ManualClock(new Date('2026-11-20T02:00:00Z'));
 });
 
-function lineOn(terminal: RecordingTerminal, enabled = true): ProgressLine {
-  return new ProgressLine(terminal, clock, enabled);
+function lineOn(terminal: RecordingTerminal, enabled = true, format: 'text' | 'json' = 'text'): ProgressLine {
+  return new ProgressLine(terminal, clock, enabled, { format });
 }
 
 describe('progress on a terminal', () => {
@@ -115,6 +115,17 @@ describe('progress elsewhere', () => {
     }
     line.end();
     expect(terminal.stderr()).toBe('dumping shop 30.0 MiB, 1.0 MiB/s\ndumping shop 60.0 MiB, 1.0 MiB/s\n');
+  });
+
+  test('is an event of a log that is JSON', async () => {
+    const terminal = recordingTerminal();
+    const line = lineOn(terminal, true, 'json');
+    line.update(dumping(0));
+    await clock.advance(30_000);
+    line.update(dumping(30 * MIB, { bytesTotal: GIB }));
+    const fields = { phase: 'dumping', subject: 'shop', bytes: 30 * MIB, bytes_total: GIB };
+    expect(terminal.stderr()).toMatch(/^[^\n]+\n$/);
+    expect(JSON.parse(terminal.stderr())).toMatchObject({ level: 'INFO', event: 'progress', ...fields });
   });
 
   test('that was switched off is silent', async () => {

@@ -1,6 +1,8 @@
 import { formatBytes, formatDuration } from '../common/bytes.ts';
 import type { Clock } from '../common/clock.ts';
 import type { Progress } from '../operations/context.ts';
+import { logLine } from './errors.ts';
+import type { LogForm } from './log-form.ts';
 import type { Terminal } from './terminal.ts';
 
 const LIVE_EVERY_MS = 200;
@@ -11,21 +13,23 @@ const NAME_COLUMNS_MIN = 10;
 
 /**
  * Shows what a long operation does: on a terminal one live line with bar, bytes, rate and remaining time; elsewhere a
- * plain line every 30 seconds. `end` clears the live line before other text is printed.
+ * plain line every 30 seconds, or an event of the log where that is JSON. `end` clears the live line before other text is printed.
  */
 export class ProgressLine {
   readonly #terminal: Terminal;
   readonly #clock: Clock;
   readonly #enabled: boolean;
+  readonly #log: Pick<LogForm, 'format'>;
   #phase = '';
   #phaseStartedMs = 0;
   #shownMs: number;
   #onScreen = false;
 
-  constructor(terminal: Terminal, clock: Clock, enabled: boolean) {
+  constructor(terminal: Terminal, clock: Clock, enabled: boolean, log: Pick<LogForm, 'format'>) {
     this.#terminal = terminal;
     this.#clock = clock;
     this.#enabled = enabled;
+    this.#log = log;
     this.#shownMs = clock.monotonicMs();
   }
 
@@ -45,13 +49,22 @@ export class ProgressLine {
     if (this.#terminal.live) {
       this.#terminal.err(`\r\u001b[K${describeProgress(progress, elapsedMs, this.#terminal.columns - 1)}`);
       this.#onScreen = true;
-    } else this.#terminal.err(`${describeProgress(progress, elapsedMs, Number.POSITIVE_INFINITY)}\n`);
+      return;
+    }
+    const text = describeProgress(progress, elapsedMs, Number.POSITIVE_INFINITY);
+    this.#terminal.err(
+      this.#log.format === 'json' ? logLine('info', 'progress', text, fieldsOf(progress)) : `${text}\n`,
+    );
   }
 
   end(): void {
     if (this.#onScreen) this.#terminal.err('\r\u001b[K');
     this.#onScreen = false;
   }
+}
+
+function fieldsOf({ phase, subject, bytes, bytesTotal, bytesStored }: Progress): Readonly<Record<string, unknown>> {
+  return { phase, subject, bytes, bytes_total: bytesTotal, bytes_stored: bytesStored };
 }
 
 /**

@@ -11,7 +11,7 @@ import {
   type RunSummary,
 } from '../operations/list-runs.ts';
 import { action, chooseStorage, type CliWorld, type CommandRun } from './command.ts';
-import { describeError, reportError } from './errors.ts';
+import { reportError } from './errors.ts';
 import { addExamples } from './help.ts';
 import { filterFor } from './list.ts';
 import { formatTable, formatTime } from './table.ts';
@@ -60,7 +60,7 @@ export function registerRuns(program: Command, world: CliWorld): void {
       () => describe(listing, storages.length + failures.length > 1, world),
     );
     if (first === undefined) return;
-    for (const { storage, error } of failed) run.note(`storage ${storage}: ${describeError(error)}`);
+    for (const { storage, error } of failed) run.failure(`storage ${storage}`, error);
     throw new PgarkError(
       'partial',
       `${failed.length} of ${storages.length + failures.length} storages could not be read`,

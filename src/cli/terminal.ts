@@ -2,7 +2,9 @@
 export interface Terminal {
   readonly out: (text: string) => void;
   readonly err: (text: string) => void;
-  /** Whether stderr is a terminal that can rewrite its line. */
+  /** Whether stderr is a terminal. */
+  readonly isTerminal: boolean;
+  /** Whether it is one that can rewrite its line, and is to. */
   readonly live: boolean;
   /** Width of the live line. */
   readonly columns: number;
@@ -15,6 +17,7 @@ export function processTerminal(environment: Readonly<Record<string, string | un
   return {
     out: (text) => void process.stdout.write(text),
     err: (text) => void process.stderr.write(text),
+    isTerminal: process.stderr.isTTY,
     live: process.stderr.isTTY && !plain,
     columns: process.stderr.columns ?? 80,
     tableColumns: process.stdout.isTTY ? process.stdout.columns : Number.POSITIVE_INFINITY,

@@ -111,7 +111,7 @@ export const environmentNames: readonly EnvironmentName[] = [
       'packages’ folders and PATH',
     ],
     ['LOG_LEVEL', 'debug, info, warning, error or success.', 'info'],
-    ['LOG_FORMAT', 'auto, json or text.', 'auto'],
+    ['LOG_FORMAT', 'auto, json or text; auto is json for daemon, once and wal receive off a terminal.', 'auto'],
     ['DEBUG', 'true is LOG_LEVEL=debug.', 'false'],
     ['TZ', 'Time zone of the schedule.', 'UTC'],
     ['OTEL_EXPORTER_OTLP_ENDPOINT', 'Receiver of traces by OTLP over HTTP; /v1/traces is appended.', 'none are sent'],

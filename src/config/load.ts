@@ -6,8 +6,8 @@ import { checkSections } from './check.ts';
 import { BuildContext } from './context.ts';
 import { processSettings, putStandIn, readEnvironment } from './environment.ts';
 import { type Environment, ignoredVariables, readVariables } from './environment-reader.ts';
-import type { Config } from './model.ts';
-import { Origins } from './origins.ts';
+import type { Config, LogConfig } from './model.ts';
+import { Origins, pathText } from './origins.ts';
 import { type Need, Problems } from './problems.ts';
 import { tracesSettings } from './traces.ts';
 import { applySetting, type Setting, valueAt } from './tree.ts';
@@ -45,6 +45,32 @@ export interface LoadOptions {
 export async function loadConfig(options: LoadOptions): Promise<Config> {
   const file = options.file ?? options.env['PGARK_CONFIG'];
   return file === undefined || file === '' ? loadEnvironment(options) : loadFile(file, options);
+}
+
+/**
+ * What the log is to look like, as far as that can be told while the configuration as a whole cannot be read: for the errors
+ * of those who have not read it, or could not.
+ */
+export async function loadLogFormat(options: Pick<LoadOptions, 'file' | 'env' | 'cwd'>): Promise<LogConfig['format']> {
+  const { env, cwd } = options;
+  const problems = new Problems();
+  const variables = await readVariables(env, { cwd, problems, sections: ['Process'] });
+  const [ofEnvironment] = processSettings(variables).filter(({ path }) => pathText(path) === 'log.format');
+  const isFormat = (value: unknown): value is LogConfig['format'] =>
+    value === 'auto' || value === 'json' || value === 'text';
+  const file = options.file ?? env['PGARK_CONFIG'];
+  const said = [file === undefined || file === '' ? undefined : await ofFile(file), ofEnvironment?.value];
+  return said.find(isFormat) ?? 'auto';
+
+  async function ofFile(name: string): Promise<unknown> {
+    try {
+      const text = await readSource(name, resolve(cwd, name));
+      return valueAt(readYaml(text, { file: name, env, origins: new Origins(), problems }), ['log', 'format']);
+    } catch (error) {
+      if (error instanceof PgarkError) return undefined;
+      throw error;
+    }
+  }
 }
 
 async function loadEnvironment(options: LoadOptions): Promise<Config> {

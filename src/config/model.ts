@@ -250,7 +250,7 @@ export interface TracesConfig {
   readonly serviceName: string;
 }
 
-interface LogConfig {
+export interface LogConfig {
   readonly level: 'debug' | 'info' | 'warning' | 'error' | 'success';
   readonly format: 'auto' | 'json' | 'text';
 }

@@ -235,7 +235,10 @@ export const configSchema = strict({
   server: serverSection.optional().describe('Health and metrics.'),
   log: strict({
     level: z.enum(['debug', 'info', 'warning', 'error', 'success']).optional().describe('Default: info.'),
-    format: z.enum(['auto', 'json', 'text']).optional().describe('auto: text on a terminal, else json.'),
+    format: z
+      .enum(['auto', 'json', 'text'])
+      .optional()
+      .describe('auto: json for daemon, once and wal receive where stderr is no terminal, else text.'),
   }).optional(),
   traces: tracesSection.optional().describe('Spans of OpenTelemetry for every run. Default: none.'),
   storages: z.record(text, storageSection).describe('Where backups go, by name.'),

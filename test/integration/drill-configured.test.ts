@@ -32,7 +32,7 @@ test('all drills that are configured run once when asked; a database that cannot
       },
     };
     await writeFile(folder.join('pgark.yaml'), JSON.stringify(settings));
-    return runPgark([...CONFIG, ...args], { cwd: folder.path });
+    return runPgark([...CONFIG, ...args], { cwd: folder.path, env: { LOG_FORMAT: 'text' } });
   };
   expectExit(await pgark(future.url, ['backup']), 0);
   // By its manifest of a version of which no server is installed.

@@ -20,7 +20,10 @@ async function once(urls: Readonly<Record<string, string>>) {
   );
   const storages = 'storages:\n  near: { type: file, path: near }\n  far: { type: file, path: far }\n';
   await writeFile(folder.join('pgark.yaml'), `version: 1\n${storages}databases:\n${sections.join('')}`);
-  const result = await runPgark(['once', '--config', 'pgark.yaml', '-o', 'json'], { cwd: folder.path });
+  const result = await runPgark(['once', '--config', 'pgark.yaml', '-o', 'json'], {
+    cwd: folder.path,
+    env: { LOG_FORMAT: 'text' },
+  });
   const report = JSON.parse(result.stdout) as {
     results: { source: string; storage: string; state: string; error?: { code: string } }[];
   };
@@ -63,7 +66,7 @@ describe.concurrent('pgark once', () => {
     };
     await writeFile(folder.join('pgark.yaml'), JSON.stringify(settings));
     const pgark = (...args: readonly string[]): Promise<RunResult> =>
-      runPgark(['once', ...args, '--config', 'pgark.yaml'], { cwd: folder.path });
+      runPgark(['once', ...args, '--config', 'pgark.yaml'], { cwd: folder.path, env: { LOG_FORMAT: 'text' } });
     expectExit(await pgark('--prove'), 4);
     const [dump = ''] = (await readdir(folder.join('near'))).filter((name) => name.includes('.sql'));
     await writeFile(folder.join('near', dump), 'cut off');

@@ -36,7 +36,8 @@ databases:
     path: folder.path,
     prefix,
     configure,
-    run: (...args: string[]) => runPgark([...args, '--config', 'pgark.yaml'], { cwd: folder.path }),
+    run: (...args: string[]) =>
+      runPgark([...args, '--config', 'pgark.yaml'], { cwd: folder.path, env: { LOG_FORMAT: 'text' } }),
     database: (): Promise<TestDatabase> => createDatabase({ name: prefix, sql: SQL }),
     [Symbol.asyncDispose]: () => folder[Symbol.asyncDispose](),
   };

@@ -1,5 +1,6 @@
 import { openStore, openTracing, sealerOf } from '../../src/app.ts';
 import type { CliWorld } from '../../src/cli/command.ts';
+import { LogForm } from '../../src/cli/log-form.ts';
 import type { Terminal } from '../../src/cli/terminal.ts';
 
 /** A terminal that remembers what was written to it. */
@@ -12,6 +13,7 @@ export function recordingTerminal(shape: Partial<Pick<Terminal, 'live' | 'column
   const out: string[] = [];
   const err: string[] = [];
   return {
+    isTerminal: shape.live === true,
     live: false,
     columns: 80,
     tableColumns: 80,
@@ -30,5 +32,6 @@ export function cliWorld(
   cwd = '/nonexistent',
 ): CliWorld {
   const adapters = { openStore, sealerOf, openTracing };
-  return { adapters, terminal, environment, cwd, signal: new AbortController().signal };
+  const log = new LogForm([], { terminal, environment });
+  return { adapters, terminal, environment, cwd, signal: new AbortController().signal, log };
 }
