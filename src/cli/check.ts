@@ -11,6 +11,7 @@ import { walEvents } from '../service/wal-events.ts';
 import { action, type CliWorld, type CommandRun } from './command.ts';
 import { endWith } from './exit-status.ts';
 import { addExamples } from './help.ts';
+import { jsonLines } from './json.ts';
 import { lookAt } from './protection.ts';
 import { formatTable, formatTime } from './table.ts';
 import { tellWorld } from './telling.ts';
@@ -40,15 +41,23 @@ export function registerCheck(program: Command, world: CliWorld): void {
     if (notify) await tell(run, config, state);
     const now = state.at;
     const { healthy, problems, notes, unknown } = healthVerdict(state, now);
+    const backups = state.backups.map((each) => backupJson(each, now));
+    const wal = state.wal.map((each) => walJson(each, now));
+    const said = (kind: string, messages: readonly string[]) =>
+      jsonLines(
+        kind,
+        messages.map((message) => ({ message })),
+      );
     run.result(
-      {
-        healthy,
-        problems: [...problems, ...unknown],
-        notes,
-        backups: state.backups.map((each) => backupJson(each, now)),
-        wal: state.wal.map((each) => walJson(each, now)),
-      },
+      { healthy, problems: [...problems, ...unknown], notes, backups, wal },
       () => describe(state, now, [...problems, ...unknown], notes),
+      () => [
+        ...jsonLines('backup', backups),
+        ...jsonLines('wal', wal),
+        ...said('problem', [...problems, ...unknown]),
+        ...said('note', notes),
+        { kind: 'summary', healthy },
+      ],
     );
     const overdue = state.backups.filter((backup) => isOverdue(backup, now)).length;
     if (overdue > 0) throw new PgarkError('overdue', `${overdue} of ${state.backups.length} backups are overdue`);

@@ -12,7 +12,7 @@ import { Throttle } from '../pipeline/throttle.ts';
 import type { Adapters } from '../service/stores.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { formatError, logLine } from './errors.ts';
-import { formatJson } from './json.ts';
+import { formatJson, type JsonLine } from './json.ts';
 import type { LogForm } from './log-form.ts';
 import { ProgressLine } from './progress.ts';
 import type { Terminal } from './terminal.ts';
@@ -131,11 +131,14 @@ export class CommandRun {
     return store;
   }
 
-  /** Writes the result: the object as JSON with `schema_version`, or the text. */
-  result(json: Readonly<Record<string, unknown>>, text: () => string): void {
+  /** Writes the result: the object as JSON with `schema_version`, or the text; `lines` are those of ndjson, of a list. */
+  result(json: Readonly<Record<string, unknown>>, text: () => string, lines?: () => readonly JsonLine[]): void {
+    const { output = 'table' } = this.options;
+    const { out } = this.world.terminal;
     this.print(() => {
-      const { output } = this.options;
-      this.world.terminal.out(output === undefined || output === 'table' ? text() : formatJson(json, output));
+      if (output === 'table') out(text());
+      else if (output === 'json' || lines === undefined) out(formatJson(json, output));
+      else for (const line of lines()) out(formatJson(line, output));
     });
   }
 

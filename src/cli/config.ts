@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { describeConfig } from '../config/describe.ts';
 import { configJsonSchemaText } from '../config/json-schema.ts';
 import { action, type CliWorld } from './command.ts';
+import { jsonLines } from './json.ts';
 import { formatTable } from './table.ts';
 
 export function registerConfig(program: Command, world: CliWorld): void {
@@ -20,15 +21,19 @@ export function registerConfig(program: Command, world: CliWorld): void {
     const config = await run.config([]);
     const rows = describeConfig(config);
     const origin = options.origin === true;
+    const settings = rows.map((row) => ({
+      path: row.path,
+      value: row.value,
+      ...(origin ? { origin: row.origin } : {}),
+    }));
     run.result(
-      {
-        settings: rows.map((row) => ({ path: row.path, value: row.value, ...(origin ? { origin: row.origin } : {}) })),
-      },
+      { settings },
       () =>
         formatTable(
           [{ title: 'SETTING' }, { title: 'VALUE' }, ...(origin ? [{ title: 'ORIGIN' }] : [])],
           rows.map((row) => [row.path, row.value, ...(origin ? [row.origin] : [])]),
         ),
+      () => jsonLines('setting', settings),
     );
     const { leftOut, storages } = config;
     // Who only restores has no database, and who has nothing yet looks at the defaults.

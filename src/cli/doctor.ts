@@ -6,6 +6,7 @@ import { unreferenced } from '../config/unreferenced.ts';
 import { examineSource, examineStore, type Finding, needsOf } from '../operations/doctor.ts';
 import { action, chooseSources, type CliWorld, type CommandRun } from './command.ts';
 import { reportError } from './errors.ts';
+import { jsonLines } from './json.ts';
 
 export function registerDoctor(program: Command, world: CliWorld): void {
   const command = program
@@ -15,7 +16,12 @@ export function registerDoctor(program: Command, world: CliWorld): void {
     .argument('[databases...]', 'sources or databases of the configuration (default: all)');
   action(command, world, async (run, names) => {
     const findings = await examineAll(run, names);
-    run.result({ findings: findings.map(findingJson) }, () => findings.map(describe).join(''));
+    const json = findings.map(findingJson);
+    run.result(
+      { findings: json },
+      () => findings.map(describe).join(''),
+      () => jsonLines('finding', json),
+    );
     const failure = findings.find((finding) => finding.state === 'failed');
     if (failure !== undefined) throw failure.error;
   });

@@ -9,6 +9,16 @@ export function formatJson(json: Readonly<Record<string, unknown>>, output: 'jso
   return `${output === 'json' ? JSON.stringify(value, undefined, 2) : JSON.stringify(value)}\n`;
 }
 
+type JsonObject = Readonly<Record<string, unknown>>;
+
+/** A line of `--output ndjson`: a record, or what belongs to none. */
+export type JsonLine = JsonObject & { readonly kind: string };
+
+/** Records of a list as lines; where a record has a kind of its own, that is the line's. */
+export function jsonLines(kind: string, records: readonly JsonObject[], of: JsonObject = {}): readonly JsonLine[] {
+  return records.map((record) => ({ kind, ...of, ...record }));
+}
+
 /** A backup as `--output json` shows it: a stable selection of the manifest, in snake case, bytes as integers. */
 export function manifestJson(manifest: Manifest): Record<string, unknown> {
   const { storedBytes, plainBytes } = sizesOf(manifest);

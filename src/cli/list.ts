@@ -6,7 +6,7 @@ import { list, type Listing } from '../operations/list.ts';
 import type { Proofs } from '../operations/proofs.ts';
 import { type BackupFilter, dataFolderOf } from '../repository/repository.ts';
 import { action, chooseStorage, type CliWorld, findSource } from './command.ts';
-import { globalsJson, manifestJson, proofsJson } from './json.ts';
+import { globalsJson, type JsonLine, jsonLines, manifestJson, proofsJson } from './json.ts';
 import { addExamples } from './help.ts';
 import { formatTable, formatTime } from './table.ts';
 import { sizesOf } from '../repository/manifest.ts';
@@ -44,8 +44,10 @@ export function registerList(program: Command, world: CliWorld): void {
         hint: 'pgark list without a name shows all',
       });
     }
-    run.result({ storages: listings.map(listingJson) }, () =>
-      listings.map((each) => describe(each, { several: listings.length > 1, name, world })).join('\n'),
+    run.result(
+      { storages: listings.map(listingJson) },
+      () => listings.map((each) => describe(each, { several: listings.length > 1, name, world })).join('\n'),
+      () => listings.flatMap(listingLines),
     );
   });
 }
@@ -62,7 +64,7 @@ export function filterOfSource({ name, databases, connection }: SourceConfig): B
   return databases === undefined ? { source: name, database: connection.database } : { source: name };
 }
 
-function listingJson({ storage, location, listing }: StorageListing): Record<string, unknown> {
+function listingJson({ storage, location, listing }: StorageListing) {
   const object = ({ key, bytes, modified }: Listing['unfinished'][number]): Record<string, unknown> => ({
     key,
     stored_bytes: bytes,
@@ -90,6 +92,18 @@ function listingJson({ storage, location, listing }: StorageListing): Record<str
       objects: listing.ofDamaged.filter(({ manifest }) => manifest === key).map(object),
     })),
   };
+}
+
+function listingLines(each: StorageListing): readonly JsonLine[] {
+  const { storage, location, backups, globals, foreign, unfinished, damaged } = listingJson(each);
+  return [
+    { kind: 'storage', storage, location },
+    ...jsonLines('backup', backups, { storage }),
+    ...jsonLines('globals', globals, { storage }),
+    ...jsonLines('foreign', foreign, { storage }),
+    ...jsonLines('unfinished', unfinished, { storage }),
+    ...jsonLines('damaged', damaged, { storage }),
+  ];
 }
 
 interface View {

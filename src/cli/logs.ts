@@ -3,6 +3,7 @@ import { PgarkError } from '../common/errors.ts';
 import { followRunLog, type RunLogPart, showRunLog } from '../operations/run-logs.ts';
 import { action, type CliWorld, type CommandRun } from './command.ts';
 import { addExamples } from './help.ts';
+import { formatJson } from './json.ts';
 import { openStorages, runJson } from './runs.ts';
 
 type LogLine = RunLogPart['lines'][number];
@@ -50,8 +51,8 @@ export function registerLogs(program: Command, world: CliWorld): void {
 function print(run: CommandRun, { lines, linesCut }: RunLogPart): void {
   if (linesCut > 0) run.note(`(${linesCut} earlier lines were not kept)\n`);
   for (const line of lines) {
-    const text = run.json ? JSON.stringify(lineJson(line)) : describe(line);
-    run.print(() => run.world.terminal.out(`${text}\n`));
+    const text = run.json ? formatJson(lineJson(line), 'ndjson') : `${describe(line)}\n`;
+    run.print(() => run.world.terminal.out(text));
   }
 }
 

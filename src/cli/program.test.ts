@@ -114,7 +114,7 @@ describe('an error where the output is to be JSON', () => {
     expect(JSON.parse(json.out)).toEqual({ schema_version: 1, error });
     const { out } = await run(['backup', '-o', 'ndjson']);
     expect(out).toMatch(/^[^\n]*\n$/);
-    expect(JSON.parse(out)).toEqual({ schema_version: 1, error });
+    expect(JSON.parse(out)).toEqual({ schema_version: 1, kind: 'error', error });
   });
 
   test('of usage is one as well', async () => {
@@ -187,7 +187,7 @@ describe('a storage that nobody has written to', () => {
     });
     expect(await run(['prune'], environment)).toEqual({ exit: 0, out: 'nothing to delete, 0 backups kept\n', err: '' });
     expect(await run(['verify'], environment)).toMatchObject({ exit: 0, err: '' });
-    const listed = await run(['list', '-o', 'ndjson'], environment);
+    const listed = await run(['list', '-o', 'json'], environment);
     expect(JSON.parse(listed.out)).toMatchObject({ schema_version: 1, storages: [{ backups: [], foreign: [] }] });
   });
 });

@@ -86,7 +86,8 @@ export async function runCommand(
     const format = isRestoreCommand(argv) ? 'text' : log.format;
     terminal.err(formatError(error, format, { verbose: argv.includes('-v') || argv.includes('--verbose') }));
     if (!hasResult && output !== undefined && output !== 'table') {
-      terminal.out(formatJson({ error: reportError(error) }, output));
+      const json = { error: reportError(error) };
+      terminal.out(formatJson(output === 'json' ? json : { kind: 'error', ...json }, output));
     }
     return isRestoreCommand(argv) ? RESTORE_COMMAND_FAILED : error.exitCode;
   }

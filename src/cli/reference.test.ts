@@ -39,8 +39,27 @@ async function reference(): Promise<string> {
 Results go to stdout; logs, progress and errors go to stderr. \`-o json\` and \`-o ndjson\` print the result as JSON with
 \`schema_version\`, bytes as integers and times in RFC 3339; fields are added, never renamed or removed, within a version of
 that schema. A command that fails before it has a result prints \`{"schema_version": 1, "error": {"code", "message", "hint",
-"exit_code"}}\` instead, besides the text on stderr. Tables are for people and may change. On a terminal one live line shows progress; elsewhere (and with
+"exit_code"}}\` instead, besides the error on stderr. Tables are for people and may change. On a terminal one live line shows progress; elsewhere (and with
 \`NO_COLOR\`, \`CI\` or \`TERM=dumb\`) it is a plain line every 30 seconds.
+
+\`-o ndjson\` prints one record a line where the result is a list, each with \`schema_version\` and a \`kind\`, and else with the
+fields that it has in the list of \`-o json\`; an empty list prints nothing. Of other commands it is the object of \`-o json\` on
+one line. Kinds may be added: take those that you know.
+
+| Command | Lines, by \`kind\` |
+| --- | --- |
+| \`list\` | \`storage\`, then what lies in it: \`backup\`, \`globals\`, \`foreign\`, \`unfinished\`, \`damaged\`, each with the name of its \`storage\` |
+| \`runs\` | the kind of each run, such as \`backup\` or \`drill\`; \`damaged\` records; a \`failure\` of a storage; \`summary\` with \`has_more\` |
+| \`verify\` | \`storage\` that was looked at; \`backup\`, \`damaged\` |
+| \`check\` | \`backup\`, \`wal\`; \`problem\` and \`note\` with a \`message\`; \`summary\` with \`healthy\` |
+| \`doctor\` | \`finding\` |
+| \`config show\` | \`setting\` |
+| \`logs\` | the events of the run as they are, without a \`kind\` of the line's own |
+| any | \`error\`, where there is no result |
+
+The log on stderr is text or JSON, one event a line (\`LOG_FORMAT\`, \`log.format\`); \`auto\` is JSON for \`daemon\`, \`once\` and
+\`wal receive\` where stderr is no terminal. Where it is JSON, the error that a command ends with is one line of it: \`level\`
+\`ERROR\`, \`event\` \`command.failed\`, \`code\`, \`message\`, \`hint\`, \`exit_code\`, and \`run_id\` if a run failed.
 
 Settings come from the environment or a file: [configuration.md](configuration.md). Errors and exit codes:
 [errors.md](errors.md).

@@ -13,6 +13,7 @@ import {
 import { action, chooseStorage, type CliWorld, type CommandRun } from './command.ts';
 import { reportError } from './errors.ts';
 import { addExamples } from './help.ts';
+import { jsonLines } from './json.ts';
 import { filterFor } from './list.ts';
 import { formatTable, formatTime } from './table.ts';
 import { parseTime } from './time.ts';
@@ -50,14 +51,21 @@ export function registerRuns(program: Command, world: CliWorld): void {
     const failed = [...failures, ...listing.failures];
     const [first] = failed;
     if (first !== undefined && failed.length === storages.length + failures.length) throw first.error;
+    const json = {
+      runs: listing.runs.map(runJson),
+      has_more: listing.hasMore,
+      damaged: listing.damaged.map(({ storage, key, error }) => ({ storage, key, error: error.message })),
+      failures: failed.map(({ storage, error }) => ({ storage, error: reportError(error) })),
+    };
     run.result(
-      {
-        runs: listing.runs.map(runJson),
-        has_more: listing.hasMore,
-        damaged: listing.damaged.map(({ storage, key, error }) => ({ storage, key, error: error.message })),
-        failures: failed.map(({ storage, error }) => ({ storage, error: reportError(error) })),
-      },
+      json,
       () => describe(listing, storages.length + failures.length > 1, world),
+      () => [
+        ...jsonLines('run', json.runs),
+        ...jsonLines('damaged', json.damaged),
+        ...jsonLines('failure', json.failures),
+        { kind: 'summary', has_more: json.has_more },
+      ],
     );
     if (first === undefined) return;
     for (const { storage, error } of failed) run.failure(`storage ${storage}`, error);

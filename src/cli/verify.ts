@@ -9,6 +9,7 @@ import { Teller } from '../service/tell.ts';
 import { action, chooseStorage, type CliWorld, type CommandRun } from './command.ts';
 import { reportError } from './errors.ts';
 import { addExamples } from './help.ts';
+import { jsonLines } from './json.ts';
 import { filterFor } from './list.ts';
 import { keysOf } from './restore.ts';
 import { text } from './option-text.ts';
@@ -43,21 +44,27 @@ export function registerVerify(program: Command, world: CliWorld): void {
     const { isOfKeys } = await import('../operations/verify.ts');
     const failure = failureOf(looks, isOfKeys);
     if (failure !== undefined && looks.every(({ verification }) => verification === undefined)) throw failure;
+    const json = {
+      storages: looks.map(lookJson),
+      backups: looks.flatMap(({ storage, verification }) =>
+        (verification?.backups ?? []).map((each) => ({ ...verifiedJson(each), storage: storage.name })),
+      ),
+      damaged: looks.flatMap(({ storage, verification }) =>
+        (verification?.damaged ?? []).map(({ key, error }) => ({
+          key,
+          storage: storage.name,
+          error: reportError(error),
+        })),
+      ),
+    };
     run.result(
-      {
-        storages: looks.map(lookJson),
-        backups: looks.flatMap(({ storage, verification }) =>
-          (verification?.backups ?? []).map((each) => ({ ...verifiedJson(each), storage: storage.name })),
-        ),
-        damaged: looks.flatMap(({ storage, verification }) =>
-          (verification?.damaged ?? []).map(({ key, error }) => ({
-            key,
-            storage: storage.name,
-            error: reportError(error),
-          })),
-        ),
-      },
+      json,
       () => looks.map((look) => describe(look, looks.length > 1)).join('\n'),
+      () => [
+        ...jsonLines('storage', json.storages),
+        ...jsonLines('backup', json.backups),
+        ...jsonLines('damaged', json.damaged),
+      ],
     );
     if (failure !== undefined) throw failure;
   });

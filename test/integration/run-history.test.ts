@@ -118,7 +118,8 @@ describe.each([
     const lines = followed.stdout
       .trim()
       .split('\n')
-      .map((line) => JSON.parse(line) as { readonly event: string });
+      .map((line) => JSON.parse(line) as { readonly event: string; readonly schema_version: number });
+    expect(lines.every((line) => line.schema_version === 1)).toBe(true);
     expect(lines.map(({ event }) => event)).toEqual(
       expect.arrayContaining(['run.started', 'dump.started', 'backup.committed', 'run.ended']),
     );
