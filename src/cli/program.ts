@@ -5,6 +5,7 @@ import { isRestoreCommand, RESTORE_COMMAND_FAILED } from '../common/restore-comm
 import { pgarkVersion } from '../version.ts';
 import { loadLogFormat } from '../config/load.ts';
 import type { CliWorld, GlobalOptions, ProcessWorld } from './command.ts';
+import { registerCompletion } from './completion.ts';
 import { formatError, reportError } from './errors.ts';
 import { ExitStatus } from './exit-status.ts';
 import { addExamples, registerHelp } from './help.ts';
@@ -146,6 +147,7 @@ export function buildProgram(world: CliWorld, commands: readonly Register[]): Co
   ]);
   program.addHelpText('after', describeExitCodes);
   for (const register of commands) register(program, world);
+  registerCompletion(program, world);
   registerHelp(program);
   for (const command of everyCommand(program)) {
     command.copyInheritedSettings(program).helpOption('-h, --help', 'print this help').allowExcessArguments(false);
