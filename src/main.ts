@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { errorTable } from './common/error-table.ts';
+import { PgarkError } from './common/errors.ts';
 import { isRestoreCommand, RESTORE_COMMAND_FAILED } from './common/restore-command.ts';
 
 const INTERRUPTED = 130;
@@ -53,10 +54,10 @@ function workingDirectory(): string {
   try {
     return process.cwd();
   } catch {
-    process.stderr.write(
-      'error  the current directory does not exist any more\n  hint change into one that does (cd), then run the command again\n',
-    );
-    return process.exit(isRestoreCommand(argv) ? RESTORE_COMMAND_FAILED : errorTable.usage.exit);
+    const error = new PgarkError('usage', 'the current directory does not exist any more', {
+      hint: 'change into one that does (cd), then run the command again',
+    });
+    return process.exit(refuseCommand(argv, surroundings, error));
   }
 }
 
@@ -77,15 +78,12 @@ function ignoresHangup(): boolean {
 }
 
 // The signals are listened for before all this is read, which takes its time.
-const [{ openStore, openTracing, sealerOf }, { loadCommands, runCommand }, { processTerminal }] = await Promise.all([
-  import('./app.ts'),
-  import('./cli/program.ts'),
-  import('./cli/terminal.ts'),
-]);
+const [{ openStore, openTracing, sealerOf }, { loadCommands, refuseCommand, runCommand }, { processTerminal }] =
+  await Promise.all([import('./app.ts'), import('./cli/program.ts'), import('./cli/terminal.ts')]);
+const surroundings = { terminal: processTerminal(process.env), environment: process.env };
 const world = {
+  ...surroundings,
   adapters: { openStore, sealerOf, openTracing },
-  terminal: processTerminal(process.env),
-  environment: process.env,
   cwd: workingDirectory(),
   signal: interrupt.signal,
   onHangup,

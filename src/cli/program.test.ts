@@ -20,7 +20,14 @@ test('of the commands the one that is called is loaded, and all where none is fo
   const all = await called();
   expect(all).toBeGreaterThan(10);
   expect(await called('-c', 'list', '--output=json', 'backup', 'restore', '--jobs', '4')).toBe(1);
-  for (const argv of [['help', 'backup'], ['backp'], ['toString'], ['--unknown', 'backup'], ['-o', 'xml', 'backup']])
+  for (const argv of [
+    ['help', 'backup'],
+    ['completion', 'zsh'],
+    ['backp'],
+    ['toString'],
+    ['--unknown', 'backup'],
+    ['-o', 'xml', 'backup'],
+  ])
     expect(await called(...argv)).toBe(all);
 });
 

@@ -2,10 +2,9 @@ import { Command, CommanderError, Option } from 'commander';
 import { asPgarkError, PgarkError } from '../common/errors.ts';
 import { errorTable, exitCodes } from '../common/error-table.ts';
 import { isRestoreCommand, RESTORE_COMMAND_FAILED } from '../common/restore-command.ts';
-import { pgarkVersion } from '../version.ts';
 import { loadLogFormat } from '../config/load.ts';
+import { pgarkVersion } from '../version.ts';
 import type { CliWorld, GlobalOptions, ProcessWorld } from './command.ts';
-import { registerCompletion } from './completion.ts';
 import { formatError, reportError } from './errors.ts';
 import { ExitStatus } from './exit-status.ts';
 import { addExamples, registerHelp } from './help.ts';
@@ -40,6 +39,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Register>>> = {
   notify: async () => (await import('./notify.ts')).registerNotify,
   config: async () => (await import('./config.ts')).registerConfig,
   key: async () => (await import('./key.ts')).registerKey,
+  completion: async () => (await import('./completion.ts')).registerCompletion,
   demo: async () => (await import('./demo.ts')).registerDemo,
 };
 
@@ -83,15 +83,35 @@ export async function runCommand(
     if (!log.isSettled) {
       log.settle(await loadLogFormat({ ...(config === undefined ? {} : { file: config }), env: environment, cwd }));
     }
-    // A restore_command writes into the log of a server, which is text.
-    const format = isRestoreCommand(argv) ? 'text' : log.format;
-    terminal.err(formatError(error, format, { verbose: argv.includes('-v') || argv.includes('--verbose') }));
+    const status = say(argv, world, error, log);
     if (!hasResult && output !== undefined && output !== 'table') {
       const json = { error: reportError(error) };
       terminal.out(formatJson(output === 'json' ? json : { kind: 'error', ...json }, output));
     }
-    return isRestoreCommand(argv) ? RESTORE_COMMAND_FAILED : error.exitCode;
+    return status;
   }
+}
+
+/** Says the error of a command that cannot even begin, and returns the exit status. */
+export function refuseCommand(
+  argv: readonly string[],
+  surroundings: Pick<ProcessWorld, 'terminal' | 'environment'>,
+  error: PgarkError,
+): number {
+  return say(argv, surroundings, error, new LogForm(operandsOf(argv), surroundings));
+}
+
+function say(
+  argv: readonly string[],
+  { terminal }: Pick<ProcessWorld, 'terminal'>,
+  error: PgarkError,
+  log: LogForm,
+): number {
+  const isFetch = isRestoreCommand(argv);
+  const verbose = argv.includes('-v') || argv.includes('--verbose');
+  // A restore_command writes into the log of a server, which is text.
+  terminal.err(formatError(error, isFetch ? 'text' : log.format, { verbose }));
+  return isFetch ? RESTORE_COMMAND_FAILED : error.exitCode;
 }
 
 /** What is on a command line besides options: the names of the command first. None where that is not certain. */
@@ -117,11 +137,11 @@ function withGlobalOptions(program: Command): Command {
     .option('--no-progress', 'show no progress');
 }
 
-/** The command that is called, or all of them where it takes all to say what is wrong, or to help. */
+/** The command that is called, or all of them where it takes all to say what is wrong, to help, or to complete. */
 export async function loadCommands(argv: readonly string[] = []): Promise<readonly Register[]> {
   const [called = ''] = operandsOf(argv);
-  const isKnown = Object.hasOwn(COMMANDS, called);
-  return Promise.all(Object.entries(COMMANDS).flatMap(([name, load]) => (!isKnown || name === called ? [load()] : [])));
+  const isOne = called !== 'completion' && Object.hasOwn(COMMANDS, called);
+  return Promise.all(Object.entries(COMMANDS).flatMap(([name, load]) => (!isOne || name === called ? [load()] : [])));
 }
 
 export function buildProgram(world: CliWorld, commands: readonly Register[]): Command {
@@ -147,7 +167,6 @@ export function buildProgram(world: CliWorld, commands: readonly Register[]): Co
   ]);
   program.addHelpText('after', describeExitCodes);
   for (const register of commands) register(program, world);
-  registerCompletion(program, world);
   registerHelp(program);
   for (const command of everyCommand(program)) {
     command.copyInheritedSettings(program).helpOption('-h, --help', 'print this help').allowExcessArguments(false);
