@@ -125,5 +125,11 @@ describe('where nothing is said of the log', () => {
     expect(await stderrOf(['list'], environment)).toMatch(/^\S+ WARNING .*PGARK_LISTN/);
     const said = onlyLine(await stderrOf(['list'], { ...environment, ...JSON_LOG }));
     expect(said).toMatchObject({ level: 'WARNING', event: 'config.warning' });
+    await writeFile(
+      folder.join('pgark.yaml'),
+      `version: 1\nlog: { format: json }\nstorages: { local: { type: file, path: ${folder.path} } }\ndatabases: {}\n`,
+    );
+    const written = onlyLine(await stderrOf(['list'], { ...environment, LOG_FORMAT: 'text' }));
+    expect(written).toMatchObject({ level: 'WARNING', event: 'config.warning' });
   });
 });
