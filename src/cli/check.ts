@@ -42,18 +42,18 @@ export function registerCheck(program: Command, world: CliWorld): void {
     const now = state.at;
     const { healthy, problems, notes, unknown } = healthVerdict(state, now);
     const backups = state.backups.map((each) => backupJson(each, now));
-    const wal = state.wal.map((each) => walJson(each, now));
+    const walOf = state.wal.map((each) => walJson(each, now));
     const said = (kind: string, messages: readonly string[]) =>
       jsonLines(
         kind,
         messages.map((message) => ({ message })),
       );
     run.result(
-      { healthy, problems: [...problems, ...unknown], notes, backups, wal },
+      { healthy, problems: [...problems, ...unknown], notes, backups, wal: walOf },
       () => describe(state, now, [...problems, ...unknown], notes),
       () => [
         ...jsonLines('backup', backups),
-        ...jsonLines('wal', wal),
+        ...jsonLines('wal', walOf),
         ...said('problem', [...problems, ...unknown]),
         ...said('note', notes),
         { kind: 'summary', healthy },

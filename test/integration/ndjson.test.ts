@@ -109,7 +109,9 @@ test('what is a list is one record a line as ndjson, with all that it has as JSO
 test('an empty list is no line, and an error without a result is one', async () => {
   await using folder = await makeTempDirectory();
   const env = { BACKUP_STORAGE: `file://${folder.path}` };
-  expect(await runPgark(['verify', '-o', 'ndjson'], { env })).toMatchObject({ exitCode: 0, stdout: '' });
+  const verified = await runPgark(['verify', '-o', 'ndjson'], { env });
+  expect(verified.exitCode).toBe(0);
+  expect(JSON.parse(verified.stdout)).toMatchObject({ schema_version: 1, kind: 'storage', state: 'verified' });
   const { stdout } = await runPgark(['list', 'nothing', '-o', 'ndjson'], { env });
   expect(JSON.parse(stdout)).toMatchObject({ schema_version: 1, kind: 'error', error: { code: 'backup-not-found' } });
 });
