@@ -4,7 +4,7 @@ import { basename, join } from 'node:path';
 import type { CompressionAlgorithm } from '../common/compression-levels.ts';
 import { inParallel } from '../common/in-parallel.ts';
 import { messageOf, PgarkError, systemCodeOf } from '../common/errors.ts';
-import type { DownloadFile } from '../formats/download-source.ts';
+import type { DownloadFile, DownloadSource } from '../formats/download-source.ts';
 import { downloadSource } from '../formats/open-download.ts';
 import type { DecryptionKeys } from '../pipeline/encryption/sealer.ts';
 import { tallyOf } from '../pipeline/meter.ts';
@@ -13,6 +13,7 @@ import { type BackupFilter, Repository } from '../repository/repository.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { OperationContext } from './context.ts';
 import { type BackupSelector, findBackup } from './find-backup.ts';
+import { whileHeld } from './while-held.ts';
 
 export interface DownloadRequest {
   readonly store: ObjectStore;
@@ -56,9 +57,20 @@ export async function download(request: DownloadRequest, context: OperationConte
   context.onProgress({ phase: 'checking', subject: manifest.id, bytes: 0 });
   const source = await downloadSource(manifest, { store, keys, signal }, { compression: request.compression });
   for (const { name } of source.files) refuseOtherPlaces(name, manifest);
+  const held = { store, manifest, command: 'download', logger: context.logger } as const;
+  const written = await whileHeld(held, context, () => writeFiles(source, folder, context));
+  return { manifest, folder, ...written, command: source.command(folder) };
+}
+
+/** All files of a backup, and the sums of them. */
+async function writeFiles(
+  source: DownloadSource,
+  folder: string,
+  { signal, onProgress }: OperationContext,
+): Promise<Pick<DownloadOutcome, 'files' | 'bytes'>> {
   const isNew = await makeFolder(folder);
   const tally = tallyOf((bytes) =>
-    context.onProgress({ phase: 'downloading', subject: folder, bytes, bytesTotal: source.storedBytes }),
+    onProgress({ phase: 'downloading', subject: folder, bytes, bytesTotal: source.storedBytes }),
   );
   const written: string[] = [];
   const sums = new Map<string, string>();
@@ -81,7 +93,7 @@ export async function download(request: DownloadRequest, context: OperationConte
     if (isNew) await rm(folder, { recursive: true, force: true });
     throw error;
   }
-  return { manifest, folder, files: source.files.length + 1, bytes, command: source.command(folder) };
+  return { files: source.files.length + 1, bytes };
 }
 
 /** The names come from the storage, into which others may write: none leads out of the folder. Error: `corrupt`. */

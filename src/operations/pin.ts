@@ -5,7 +5,7 @@ import { keys } from '../repository/keys.ts';
 import { Leases } from '../repository/leases.ts';
 import { LAYOUT, type Manifest } from '../repository/manifest.ts';
 import { type Pin, readPin, writePin } from '../repository/pins.ts';
-import { PRUNE_LEASE, withdrawIfPinned } from '../repository/remove-backup.ts';
+import { PRUNE_LEASE, withdrawIfKept } from '../repository/remove-backup.ts';
 import { Repository } from '../repository/repository.ts';
 import { type Run, runEnveloped } from '../runs/run.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
@@ -168,7 +168,7 @@ async function settle(
     }
     try {
       // A prune that died here has removed nothing of it yet: nobody else does either while the lease is held.
-      if (await withdrawIfPinned(repository, manifest, { signal })) return;
+      if ((await withdrawIfKept(repository, manifest, { signal }))?.kept === 'pinned') return;
       if ((await store.head(keys.pin(id), { signal })) === undefined) {
         throw new PgarkError('store-condition-failed', `${id} was unpinned while it was pinned`);
       }

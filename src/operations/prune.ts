@@ -6,7 +6,8 @@ import { type BackupKind, kindOfId } from '../repository/ids.ts';
 import { Leases } from '../repository/leases.ts';
 import { type Manifest, seriesOf, sizesOf } from '../repository/manifest.ts';
 import { OwnedObjects } from '../repository/owned-objects.ts';
-import { PRUNE_LEASE, removeUnpinned } from '../repository/remove-backup.ts';
+import { findReaders } from '../repository/readers.ts';
+import { type Kept, PRUNE_LEASE, removeUnneeded } from '../repository/remove-backup.ts';
 import { type BackupFilter, Repository } from '../repository/repository.ts';
 import { mayHaveChanged, sweep, type SweepReport } from '../repository/sweep.ts';
 import {
@@ -74,7 +75,7 @@ const nothingPruned: PruneOutcome = {
 };
 
 /**
- * Removes what retention lets go: plan → for each lease looked at again, and for incremental backups that need it, and for a pin → manifest first, then data. Only committed backups are
+ * Removes what retention lets go: plan → for each lease looked at again, and for incremental backups that need it, for a pin and for readers → manifest first, then data. Only committed backups are
  * planned over; what is not pgark's is never looked at. Globals go with the last backup that needs them, and WAL with the
  * last base backup. What dead runs left is swept on the way. Errors: `prune-refused` (`PruneRefused`, with what was done) where more than half of a
  * database's would go, of which then none goes, while the other databases are pruned; `locked`, `repository-damaged` where a
@@ -118,6 +119,8 @@ export async function prune(request: PruneRequest, context: OperationContext): P
       );
       const { plan, refused } = planned;
       const goes = withoutRefused(planned.planned, refused);
+      const { reading, ended } = await findReaders(store, { signal });
+      for (const key of ended) await store.delete(key, { signal });
       const owned = new OwnedObjects(repository);
       const guard = new ParentGuard(repository, plan, run.logger);
       const removed: Manifest[] = [];
@@ -127,10 +130,14 @@ export async function prune(request: PruneRequest, context: OperationContext): P
         for (const manifest of goes) {
           await lease.confirm();
           if (!(await guard.mayGo(manifest, { signal }))) continue;
-          const removal = await removeUnpinned(repository, manifest, { owned, signal }).catch(explained);
-          if (removal === undefined) {
+          const kept = reading.get(manifest.id);
+          const removal =
+            kept === undefined
+              ? await removeUnneeded(repository, manifest, { owned, signal }).catch(explained)
+              : { kept };
+          if ('kept' in removal) {
             guard.stays(manifest);
-            logPinned(run, manifest);
+            logKept(run, manifest, removal);
             continue;
           }
           const { foreign, bytesDeleted } = removal;
@@ -288,9 +295,16 @@ function logRemoval(run: Run, manifest: Manifest, plan: RetentionPlan, storedByt
   });
 }
 
-function logPinned(run: Run, { id, database }: Manifest): void {
-  const what = `backup ${id} of ${database.name} was pinned while this prune went on, and stays`;
-  run.logger.info('prune.pinned', what, { backupId: id });
+function logKept(run: Run, { id, database }: Manifest, { kept }: Kept): void {
+  const backup = `backup ${id} of ${database.name}`;
+  if (kept === 'pinned') {
+    const what = `${backup} was pinned while this prune went on, and stays`;
+    run.logger.info('prune.pinned', what, { backupId: id });
+    return;
+  }
+  const { reader } = kept;
+  const what = `${backup} stays until the next prune: it is read by ${reader}`;
+  run.logger.warning('prune.in_use', what, { backupId: id, reader });
 }
 
 function logForeign(run: Run, { id }: Manifest, key: ObjectKey): void {

@@ -27,6 +27,7 @@ import { goesBeyondBase, planRecovery, type RecoveryPlan } from './recovery/plan
 import { checkWal, prepareFetching, type TablespacePaths } from './recovery/recover-directory.ts';
 import { findServerToStart, startRecovered, type StartRequest } from './recovery/start-recovered.ts';
 import type { RecoveryTarget } from './recovery/recovery-target.ts';
+import { whileHeld } from './while-held.ts';
 
 export { parseTablespaceMapping, type TablespaceMapping } from '../formats/physical/tablespace-map.ts';
 
@@ -79,6 +80,13 @@ export interface DirectoryRestoreOutcome {
   readonly durationMs: number;
 }
 
+type Done = Pick<DirectoryRestoreOutcome, 'done' | 'isOfRoot' | 'started'>;
+
+interface Restored {
+  readonly value: DirectoryRestoreOutcome;
+  readonly result: RunResult;
+}
+
 const SUBSCRIPTIONS_WAIT =
   'subscriptions of the restored server do not run (max_logical_replication_workers = 0): they would take from their slots at the publisher what the old server still needs; where the old one is gone for good, or they are dropped or have slots of their own, ALTER SYSTEM RESET max_logical_replication_workers and a restart let them run';
 
@@ -107,7 +115,8 @@ export async function restoreDirectoryWithin(
   request: DirectoryRestoreRequest,
   run: Run,
   context: OperationContext,
-): Promise<{ readonly value: DirectoryRestoreOutcome; readonly result: RunResult }> {
+  command: 'restore' | 'drill' = 'restore',
+): Promise<Restored> {
   const { store, keys, planOnly } = request;
   const { signal } = context;
   const startedMs = context.clock.monotonicMs();
@@ -117,7 +126,7 @@ export async function restoreDirectoryWithin(
   const { directory } = target;
   const warnings = [...(recovery?.warnings ?? [])];
   for (const words of warnings) run.logger.warning('restore.timeline', words);
-  const outcome = (done: Pick<DirectoryRestoreOutcome, 'done' | 'isOfRoot' | 'started'>): DirectoryRestoreOutcome => ({
+  const outcome = (done: Done): DirectoryRestoreOutcome => ({
     manifest,
     directory,
     plan: planOf(manifest, target, recovery),
@@ -127,6 +136,26 @@ export async function restoreDirectoryWithin(
     ...done,
   });
   if (planOnly) return { value: outcome({ done: false, isOfRoot: false }), result: {} };
+  const held = { store, manifest, command, logger: run.logger, runId: run.id } as const;
+  return whileHeld(held, context, () =>
+    restoreChecked(request, { ...checked, access, warnings, outcome }, run, context),
+  );
+}
+
+/** All that follows the checks. */
+async function restoreChecked(
+  request: DirectoryRestoreRequest,
+  checked: Awaited<ReturnType<typeof check>> & {
+    readonly access: ArchiveAccess;
+    readonly warnings: string[];
+    readonly outcome: (done: Done) => DirectoryRestoreOutcome;
+  },
+  run: Run,
+  context: OperationContext,
+): Promise<Restored> {
+  const { manifest, target, access, warnings, outcome } = checked;
+  const { directory } = target;
+  const { signal } = context;
   await run.open();
   const changes = await run.span.span('check WAL', {}, () => checkWalFirst(request, checked, access));
   const facts: RestoreFacts = {

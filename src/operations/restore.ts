@@ -15,7 +15,8 @@ import type { OperationContext } from './context.ts';
 import { explainMissingRoles } from './missing-roles.ts';
 import { type BackupSelector, findBackup, type FoundBackup } from './find-backup.ts';
 import { type AroundRestore, type RestoreFacts, surrounded } from './restore-around.ts';
-import { loadIntoTarget, type RestoreTarget } from './restore-into.ts';
+import { type LoadResult, loadIntoTarget, type RestoreTarget } from './restore-into.ts';
+import { whileHeld } from './while-held.ts';
 
 export type { NewName, SectionName } from '../formats/load-source.ts';
 
@@ -85,26 +86,33 @@ export async function restore(request: RestoreRequest, context: OperationContext
         }),
       );
     };
-    const loaded = await surrounded(request.around, factsOf(found, request, run), context.signal, (begin) =>
-      loadIntoTarget(
-        {
-          source,
-          target,
-          leaveOut: request.leaveOut,
-          jobs: request.jobs,
-          verifyRows: request.verifyRows === true,
-          analyse: request.analyse,
-          planOnly: request.planOnly,
-          beforeTouching: async (isUndone) => {
-            await run.open();
-            await verify(isUndone);
-            await begin();
+    const load = (): Promise<LoadResult> =>
+      surrounded(request.around, factsOf(found, request, run), context.signal, (begin) =>
+        loadIntoTarget(
+          {
+            source,
+            target,
+            leaveOut: request.leaveOut,
+            jobs: request.jobs,
+            verifyRows: request.verifyRows === true,
+            analyse: request.analyse,
+            planOnly: request.planOnly,
+            beforeTouching: async (isUndone) => {
+              await run.open();
+              await verify(isUndone);
+              await begin();
+            },
           },
-        },
-        run,
-        context,
-      ),
-    ).catch(async (error: unknown) => {
+          run,
+          context,
+        ),
+      );
+    const work = { store, command: 'restore', logger: run.logger, runId: run.id } as const;
+    const loading =
+      found.kind === 'foreign' || request.planOnly
+        ? load()
+        : whileHeld({ ...work, manifest: found.manifest }, context, load);
+    const loaded = await loading.catch(async (error: unknown) => {
       const { keys } = request;
       if (found.kind === 'foreign') throw error;
       const connection = target.connection;

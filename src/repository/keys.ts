@@ -48,6 +48,10 @@ export const keys = {
     `${keys.proofsOf(source, database, id)}${at.toISOString()}${kind === 'drill' ? DRILL : ''}.json`,
   pinsPrefix: `${STATE_PREFIX}pins/`,
   pin: (id: BackupId): ObjectKey => `${STATE_PREFIX}pins/${id}.json`,
+  readingPrefix: `${STATE_PREFIX}reading/`,
+  readingOf: (id: BackupId): string => `${keys.readingPrefix}${id}/`,
+  /** `token` is the reader's own, so that nobody writes over the hold of another. */
+  reading: (id: BackupId, token: string): ObjectKey => `${keys.readingOf(id)}${token}.json`,
   acceptedSizesPrefix: `${STATE_PREFIX}accepted/`,
   acceptedSize: (id: BackupId): ObjectKey => `${STATE_PREFIX}accepted/${id}.json`,
   archivePrefix: (source: string, id: BackupId): string => `${encodeName(source)}/archive/${id}/`,

@@ -3,10 +3,10 @@ import { PgarkError } from '../common/errors.ts';
 import { LAYOUT } from './manifest.ts';
 
 /**
- * A store may tell its time in whole seconds (the HTTP Date header). A lease therefore counts as alive for this much
+ * A store may tell its time in whole seconds (the HTTP Date header). A lease, and a hold of a reader, therefore counts as alive for this much
  * longer than it says; its holder gives up at the exact end.
  */
-const STORE_CLOCK_STEP_MS = 1_000;
+export const STORE_CLOCK_STEP_MS = 1_000;
 
 /** Who holds a lease, for the person who is told to wait. */
 export interface LeaseHolder {

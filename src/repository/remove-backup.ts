@@ -1,7 +1,9 @@
+import { allOf } from '../common/in-parallel.ts';
 import type { CallOptions, ObjectKey } from '../storage/object-store.ts';
 import { keys } from './keys.ts';
 import { type Manifest, serialiseManifest } from './manifest.ts';
 import { OwnedObjects } from './owned-objects.ts';
+import { findReaders, type Reader } from './readers.ts';
 import { dataFolderOf, type Repository } from './repository.ts';
 
 /** The one who prunes: two never remove backups of the same storage at the same time. */
@@ -20,6 +22,11 @@ export interface Removal {
   readonly foreign: readonly ObjectKey[];
 }
 
+/** What a removal gave way to. */
+export interface Kept {
+  readonly kept: 'pinned' | Reader;
+}
+
 /**
  * Removes a backup: the manifest is copied to `deleted/` and removed first, so that it stops being a backup in one
  * step; then its data; then the copy. What a crash leaves of it, the next sweep finishes.
@@ -34,34 +41,35 @@ export async function removeBackup(
 }
 
 /**
- * The same, unless the backup is pinned: then it stays as it is, and this resolves with undefined. Looked for is the pin when
- * the copy in `deleted/` is there, and whoever pins looks for that copy when the pin is there: one of the two sees the other.
- * To be called under the lease `PRUNE_LEASE`.
+ * The same, unless the backup is pinned or read by somebody: then it stays as it is, and this resolves with why. Looked for are pin
+ * and readers when the copy in `deleted/` is there, and whoever pins or reads looks for that copy when the pin or the hold is
+ * there: one of the two sees the other. To be called under the lease `PRUNE_LEASE`.
  */
-export async function removeUnpinned(
+export async function removeUnneeded(
   repository: Repository,
   manifest: Manifest,
   options: RemovalOptions = {},
-): Promise<Removal | undefined> {
+): Promise<Removal | Kept> {
   await announceRemoval(repository, manifest, options);
-  if (await withdrawIfPinned(repository, manifest, options)) return undefined;
-  return finishRemoval(repository, manifest, options);
+  return (await withdrawIfKept(repository, manifest, options)) ?? finishRemoval(repository, manifest, options);
 }
 
 /**
- * Whether a backup whose removal was begun is pinned and still there. Then it stays, and the copy of its manifest in
+ * Why a backup whose removal was begun stays, if it is pinned or read and still there. Then the copy of its manifest in
  * `deleted/` is gone. To be called under the lease `PRUNE_LEASE`.
  */
-export async function withdrawIfPinned(
+export async function withdrawIfKept(
   { store }: Repository,
   { id, source, database }: Manifest,
   { signal }: CallOptions,
-): Promise<boolean> {
+): Promise<Kept | undefined> {
   const call = signal ? { signal } : {};
-  if ((await store.head(keys.pin(id), call)) === undefined) return false;
-  if ((await store.head(keys.manifest(source, database.name, id), call)) === undefined) return false;
+  const [pin, { reading }] = await allOf([store.head(keys.pin(id), call), findReaders(store, call, id)]);
+  const kept = pin === undefined ? reading.get(id) : 'pinned';
+  if (kept === undefined) return undefined;
+  if ((await store.head(keys.manifest(source, database.name, id), call)) === undefined) return undefined;
   await store.delete(keys.deleted(id), call);
-  return true;
+  return { kept };
 }
 
 /** All that follows the copy of the manifest, from wherever an earlier removal got to. */

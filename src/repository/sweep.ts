@@ -10,7 +10,7 @@ import { keys } from './keys.ts';
 import type { Leases } from './leases.ts';
 import { parseManifest } from './manifest.ts';
 import { OwnedObjects } from './owned-objects.ts';
-import { finishRemoval, PRUNE_LEASE, withdrawIfPinned } from './remove-backup.ts';
+import { finishRemoval, PRUNE_LEASE, withdrawIfKept } from './remove-backup.ts';
 import type { Repository } from './repository.ts';
 import { readStateBytes } from './state-object.ts';
 
@@ -93,7 +93,7 @@ class Sweep {
     return this.#report;
   }
 
-  /** By the right to prune, which whoever prunes now has: who removes backups decides alone whether a pin came in time. */
+  /** By the right to prune, which whoever prunes now has: who removes backups decides alone whether a pin or a reader came in time. */
   async #finishDeletions(deletions: readonly ObjectKey[]): Promise<void> {
     const { held = [] } = this.#options;
     const own = held.find(({ name }) => name === PRUNE_LEASE);
@@ -242,8 +242,11 @@ class Sweep {
     const manifest = parseManifest(found.bytes, key);
     const { id, source } = manifest;
     if (keys.deleted(id) !== key) throw new PgarkError('repository-damaged', `${key} is the manifest of ${id}`);
-    if (await withdrawIfPinned(this.#options.repository, manifest, this.#call)) {
-      const what = `the deletion of ${id} is not finished: it is pinned, and stays`;
+    const withdrawn = await withdrawIfKept(this.#options.repository, manifest, this.#call);
+    if (withdrawn !== undefined) {
+      const { kept } = withdrawn;
+      const why = kept === 'pinned' ? 'it is pinned' : `it is read by ${kept.reader}`;
+      const what = `the deletion of ${id} is not finished: ${why}, and stays`;
       this.#options.logger.info('sweep.deletion-withdrawn', what, { backupId: id, source });
       return;
     }

@@ -9,6 +9,7 @@ import { Repository } from '../../repository/repository.ts';
 import { type Run, runEnveloped } from '../../runs/run.ts';
 import type { OperationContext } from '../context.ts';
 import { recordProof } from '../proofs.ts';
+import { whileHeld } from '../while-held.ts';
 import { checkAssertions } from './assertions.ts';
 import { chooseBackup } from './choose-backup.ts';
 import type { DrillOutcome, DrillRequest, DrillWork, Restored } from './drill-request.ts';
@@ -138,7 +139,10 @@ class Drill {
       return restored;
     };
     run.logger.info('drill.started', `restoring ${this.#manifest.id} to try it`, { backupId: this.#manifest.id });
-    if (this.#manifest.format !== 'physical') return withRestoredDump(work, run, context, ask);
+    if (this.#manifest.format !== 'physical') {
+      const held = { store: work.store, manifest: work.manifest, command: 'drill', logger: run.logger } as const;
+      return whileHeld({ ...held, runId: run.id }, context, () => withRestoredDump(work, run, context, ask));
+    }
     const onPlanned = (manifest: Manifest): void => {
       this.#manifest = manifest;
       this.#request.onChosen?.(manifest);

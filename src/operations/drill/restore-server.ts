@@ -50,7 +50,12 @@ export async function withRestoredServer<T>(
       const selector = { kind: 'name', name: id } as const;
       const start = { binDir, privateIn: folder.path, settings: scratchSettings(scratch) };
       const startedMs = context.clock.monotonicMs();
-      const { value } = await restoreDirectoryWithin({ ...base, selector, planOnly: false, start }, run, context);
+      const { value } = await restoreDirectoryWithin(
+        { ...base, selector, planOnly: false, start },
+        run,
+        context,
+        'drill',
+      );
       const restoreMs = Math.round(context.clock.monotonicMs() - startedMs);
       const users = work.users ?? ['postgres'];
       const database = value.manifest.database.name;

@@ -2,6 +2,7 @@ import { inParallel } from '../../common/in-parallel.ts';
 import { parseSegmentName, segmentEnd, segmentStart } from '../../postgres/wal/segment.ts';
 import { kindOfId } from '../../repository/ids.ts';
 import type { Manifest } from '../../repository/manifest.ts';
+import { findReaders } from '../../repository/readers.ts';
 import type { Repository } from '../../repository/repository.ts';
 import { parseWalKey, type WalFolder, type WalObject, walPrefix } from '../../repository/wal-keys.ts';
 import { listWalRecords } from '../../repository/wal-record.ts';
@@ -90,6 +91,7 @@ async function archivesOf(
 }
 
 const UNDER_WAY = 'a physical backup is under way, which may need it';
+const BEING_READ = 'a physical backup is being restored, which may need it';
 
 interface Found {
   readonly wal: WalObject;
@@ -102,6 +104,7 @@ class ArchivePrune {
   readonly #archive: WalFolder;
   readonly #segmentBytes: number;
   #needs: (stretch: WalStretch) => boolean = () => true;
+  #kept: readonly Manifest[] = [];
   #keepsAll: string | undefined;
   #batch: Found[] = [];
   #count = { segments: 0, otherObjects: 0, bytes: 0, uploads: 0 };
@@ -120,7 +123,9 @@ class ArchivePrune {
     const { keepMs, now, signal, force } = this.#request;
     const call = { signal };
     const place = { store: this.#store, folder: this.#archive, segmentBytes: this.#segmentBytes };
-    const plan = isBusy ? { keepsAll: UNDER_WAY } : await keptWal({ ...place, ...backups, keepMs, now }, call);
+    this.#kept = backups.kept;
+    const busy = isBusy ? UNDER_WAY : await this.#beingRead();
+    const plan = busy === undefined ? await keptWal({ ...place, ...backups, keepMs, now }, call) : { keepsAll: busy };
     const loses = 'rule' in plan && plan.loses.lostCount * 2 > plan.loses.totalCount ? plan.loses : undefined;
     const refused = force ? undefined : loses;
     if ('keepsAll' in plan) this.#keepsAll = plan.keepsAll;
@@ -166,9 +171,9 @@ class ArchivePrune {
     this.#batch = [];
     if (!dryRun && batch.length > 0) {
       await confirm();
-      const begun = this.#keepsAll === undefined ? await physicalUnderWay(this.#store, source, { signal }) : [];
-      if (begun.length > 0) {
-        this.#keepsAll = UNDER_WAY;
+      const busy = this.#keepsAll === undefined ? await this.#busy(source) : undefined;
+      if (busy !== undefined) {
+        this.#keepsAll = busy;
         this.#needs = () => true;
         return;
       }
@@ -183,6 +188,17 @@ class ArchivePrune {
       else this.#count.otherObjects += 1;
       this.#count.bytes += info.bytes;
     }
+  }
+
+  async #busy(source: string): Promise<string | undefined> {
+    const begun = await physicalUnderWay(this.#store, source, { signal: this.#request.signal });
+    return begun.length > 0 ? UNDER_WAY : this.#beingRead();
+  }
+
+  /** A recovery goes on for long in the log behind its base, of which a shorter part may be wanted meanwhile. */
+  async #beingRead(): Promise<string | undefined> {
+    const { reading } = await findReaders(this.#store, { signal: this.#request.signal });
+    return this.#kept.some(({ id }) => reading.has(id)) ? BEING_READ : undefined;
   }
 
   /** What a receiver that was killed left of segments that are archived by now, or not needed any more. */

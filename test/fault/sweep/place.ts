@@ -20,8 +20,8 @@ import type { FaultCase } from './sweep.ts';
 export const LEASE_TERM_MS = 110_000;
 const AHEAD_MS = LEASE_TERM_MS + 10_000;
 
-/** What a run may leave that counts for nothing: how it went, who held what, what was proven; and WAL, which retention removes. */
-const BOOKKEEPING = /^\.pgark\/(repository\.json$|leases\/|runs\/|logs\/|proofs\/|backups\/)|^[^/]+\/wal\//;
+/** What a run may leave that counts for nothing: how it went, who held or read what, what was proven; and WAL, which retention removes. */
+const BOOKKEEPING = /^\.pgark\/(repository\.json$|leases\/|runs\/|logs\/|proofs\/|backups\/|reading\/)|^[^/]+\/wal\//;
 
 const PROBE = /^\.pgark\/probe-[0-9a-f]{16}$/;
 
