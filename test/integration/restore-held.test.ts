@@ -1,8 +1,17 @@
 import { writeFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
+import { operationContext } from '../../src/operations/context.ts';
+import { prune, type PruneOutcome } from '../../src/operations/prune.ts';
+import { keys } from '../../src/repository/keys.ts';
+import type { Manifest } from '../../src/repository/manifest.ts';
+import { Repository } from '../../src/repository/repository.ts';
 import type { RunResult } from '../support/cli.ts';
+import { Cluster } from '../support/cluster.ts';
 import { workFolder } from '../support/drills.ts';
 import { startFaultProxy } from '../support/fault-proxy.ts';
+import { FaultyStore } from '../support/faulty-store.ts';
+import { MemoryStore } from '../support/memory-store.ts';
+import { backUpServer, manifestOf, restoreServer, ServerFolder } from '../support/physical.ts';
 import { createDatabase } from '../support/postgres.ts';
 import { databaseNames, dumpOf, futureDatabase, makeBackup, pgark, said } from '../support/restoring.ts';
 import { s3Storage } from '../support/storage.ts';
@@ -38,11 +47,10 @@ databases:
     jobs: { dump: { format: plain, retention: newest } }
 `,
   );
-  const prune = async (): Promise<RunResult> => {
+  const pruneAll = async (): Promise<RunResult> => {
     const { S3_ACCESS_KEY_ID: KEY_ID = '', S3_SECRET_ACCESS_KEY: KEY_SECRET = '' } = storage.env;
     const args = ['prune', '--force', '--config', folder.join('pgark.yaml')];
-    const keys = { KEY_ID, KEY_SECRET };
-    return pgark({ storage: { ...storage, env: keys } }, args);
+    return pgark({ storage: { ...storage, env: { KEY_ID, KEY_SECRET } } }, args);
   };
   /** Carries out `meanwhile` when the data of the first backup is read for the `nth` time. */
   const whileRead = async (
@@ -72,7 +80,7 @@ databases:
     read,
     unread,
     last,
-    prune,
+    pruneAll,
     whileRead,
     backups,
     left,
@@ -96,7 +104,7 @@ test.each(['restore', 'download', 'drill'] as const)(
     }[verb] as [string[], number];
     let pruned: RunResult | undefined;
     const { result, readings } = await scene.whileRead(args, nth, async () => {
-      pruned = await scene.prune();
+      pruned = await scene.pruneAll();
     });
     expect(readings).toBeGreaterThanOrEqual(nth);
     expect(result).toMatchObject({ exitCode: 0 });
@@ -111,7 +119,7 @@ test.each(['restore', 'download', 'drill'] as const)(
     expect(await scene.left()).toEqual([]);
     // What a drill has proven is kept for that.
     if (verb === 'drill') return;
-    expect(await scene.prune()).toMatchObject({ exitCode: 0, stderr: expect.not.stringContaining('WARNING') });
+    expect(await scene.pruneAll()).toMatchObject({ exitCode: 0, stderr: expect.not.stringContaining('WARNING') });
     expect(await scene.backups()).toEqual([last.manifestKey]);
   },
 );
@@ -135,7 +143,7 @@ test('where the storage takes no hold, a restore goes on with one warning, and s
     const env = { S3_ENDPOINT: proxy.endpoint };
     return pgark({ database: scene.database, storage: scene.storage, env }, args);
   };
-  const lost = await readOnly(() => scene.prune());
+  const lost = await readOnly(() => scene.pruneAll());
   expect(lost.exitCode).toBe(10);
   expect(said(lost)).toContain(`retention deleted backup ${read.id} meanwhile`);
   expect(said(lost).match(/WARNING/g)).toHaveLength(1);
@@ -143,4 +151,43 @@ test('where the storage takes no hold, a restore goes on with one warning, and s
     /WARNING .*is read without being held, so that a prune may remove it meanwhile: .*s3:PutObject/,
   );
   expect(await databaseNames(target.name.slice(0, 15))).toEqual([]);
+});
+
+test('a base backup that is restored stays with the WAL behind it, and both go with the next prune', {
+  timeout: 240_000,
+}, async () => {
+  await using cluster = await Cluster.start({ initdb: ['--wal-segsize=1'] });
+  await using folder = await ServerFolder.make(cluster.binDir);
+  const store = new FaultyStore(new MemoryStore());
+  const place = { destination: { name: 'memory', store, needsDelete: false } };
+  const base = async (): Promise<Manifest> => manifestOf(await backUpServer(cluster, [place], { source: 'shop' }));
+  const read = await base();
+  await cluster.sql('CREATE TABLE t AS SELECT generate_series(1, 1000) AS n');
+  const newer = await base();
+  const pruneTo = (last: number): Promise<PruneOutcome> => {
+    const policy = { keep: { last }, minBackups: 1 };
+    const rest = { timezone: 'UTC', leaseTermMs: 60_000, dryRun: false, force: true };
+    return prune(
+      { store, filter: {}, policyOf: () => policy, walPolicyOf: () => ({ keepMs: undefined }), ...rest },
+      operationContext(),
+    );
+  };
+  let meanwhile: PruneOutcome | undefined;
+  store.faults = {
+    before: async ({ method, key }) => {
+      if (meanwhile !== undefined || method !== 'get' || !key.startsWith(`shop/base/${read.id}/base.tar`)) return;
+      if ((await store.list(keys.readingPrefix)[Symbol.asyncIterator]().next()).done === true) return;
+      store.faults = {};
+      meanwhile = await pruneTo(1);
+    },
+  };
+  const directory = folder.join('restored');
+  const { done } = await restoreServer(store, directory, { selector: { kind: 'name', name: read.id } });
+  expect(done).toBe(true);
+  const busy = expect.stringContaining('is being restored');
+  expect(meanwhile).toMatchObject({ removed: [], wal: [{ segments: 0, keepsAll: busy }] });
+  const behind = await pruneTo(1);
+  expect(behind.removed.map(({ id }) => id)).toEqual([read.id]);
+  expect(behind.wal).toMatchObject([{ segments: expect.toSatisfy((count: number) => count > 0) }]);
+  expect((await new Repository(store, operationContext()).backups()).manifests.map(({ id }) => id)).toEqual([newer.id]);
 });
