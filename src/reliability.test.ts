@@ -3,7 +3,7 @@ import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 
 const ROOT = path.resolve(import.meta.dirname, '..');
-const ROWS = 32;
+const ROWS = 38;
 
 interface Row {
   readonly number: number;
