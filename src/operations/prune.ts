@@ -20,7 +20,7 @@ import {
 import type { RetentionPolicy } from '../retention/policy.ts';
 import { compactRuns } from '../runs/compact-runs.ts';
 import { type Run, runEnveloped } from '../runs/run.ts';
-import type { ObjectKey, ObjectStore } from '../storage/object-store.ts';
+import type { CallOptions, ObjectKey, ObjectStore } from '../storage/object-store.ts';
 import type { OperationContext } from './context.ts';
 import { drilledAt, isUnread, newestProofs, provenAt, type Proofs } from './proofs.ts';
 import { pruneArchives, walCounts, type WalPolicy } from './prune-archives.ts';
@@ -120,7 +120,7 @@ export async function prune(request: PruneRequest, context: OperationContext): P
       const { plan, refused } = planned;
       const goes = withoutRefused(planned.planned, refused);
       const { reading, ended } = await findReaders(store, { signal });
-      for (const key of ended) await store.delete(key, { signal });
+      await forget({ store, signal }, ended, run);
       const owned = new OwnedObjects(repository);
       const guard = new ParentGuard(repository, plan, run.logger);
       const removed: Manifest[] = [];
@@ -305,6 +305,22 @@ function logKept(run: Run, { id, database }: Manifest, { kept }: Kept): void {
   const { reader } = kept;
   const what = `${backup} stays until the next prune: it is read by ${reader}`;
   run.logger.warning('prune.in_use', what, { backupId: id, reader });
+}
+
+/** Removes holds that nobody needs any more; what cannot be removed is for the next prune. */
+async function forget(
+  { store, signal }: CallOptions & { readonly store: ObjectStore },
+  holds: readonly ObjectKey[],
+  { logger }: Run,
+): Promise<void> {
+  for (const key of holds) {
+    try {
+      await store.delete(key, signal && { signal });
+    } catch (error) {
+      signal?.throwIfAborted();
+      logger.debug('prune.hold_left', `${key} was not removed: ${messageOf(error)}`);
+    }
+  }
 }
 
 function logForeign(run: Run, { id }: Manifest, key: ObjectKey): void {

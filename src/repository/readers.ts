@@ -60,7 +60,10 @@ async function readHold(store: ObjectStore, key: ObjectKey, call: CallOptions): 
   try {
     return (await readState(store, key, readingSchema, call))?.value ?? 'gone';
   } catch (error) {
-    if (!isPgarkError(error, 'repository-damaged') && !isPgarkError(error, 'repository-unknown-layout')) throw error;
+    const saysNothing = (['repository-damaged', 'repository-unknown-layout', 'store-access-denied'] as const).some(
+      (code) => isPgarkError(error, code),
+    );
+    if (!saysNothing) throw error;
     return undefined;
   }
 }

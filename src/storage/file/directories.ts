@@ -2,6 +2,7 @@ import { constants, type Stats } from 'node:fs';
 import { lstat, mkdir, open, realpath, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { PgarkError, systemCodeOf } from '../../common/errors.ts';
+import { giveToOwnerOf } from './owner.ts';
 import { ABSENT, unless } from './system-errors.ts';
 
 const DIRECTORY_MODE = 0o700;
@@ -35,6 +36,7 @@ export async function isPlainDirectory(path: string): Promise<boolean> {
 async function makeOne(path: string): Promise<boolean> {
   try {
     await mkdir(path, { mode: DIRECTORY_MODE });
+    await giveToOwnerOf(dirname(path), path);
     return true;
   } catch (error) {
     if (systemCodeOf(error) !== 'EEXIST') throw error;

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import {
   chmod,
+  chown,
   lstat,
   mkdir,
   mkdtemp,
@@ -272,6 +273,26 @@ describe('the file store', () => {
 
     test('must be named by an absolute path', () => {
       expect(() => open('backups')).toThrow('absolute path');
+    });
+
+    test('of somebody else is theirs also in what root writes', async () => {
+      const nobody = 65_534;
+      await store.probe({ write: true });
+      await chmod(folder, 0o755);
+      await chown(join(folder, 'backups'), nobody, nobody);
+      for (const each of await readdir(join(folder, 'backups')))
+        await rm(join(folder, 'backups', each), { recursive: true });
+      await store.putSmall('.pgark/pins/x', textBytes('x'));
+      await store.putStream('shop/data/y', streamOf(textBytes('y')));
+      process.seteuid?.(nobody);
+      try {
+        expect(await listKeys(store, '')).toEqual(['.pgark/pins/x', 'shop/data/y']);
+        await store.putSmall('.pgark/pins/x', textBytes('another'));
+        await store.delete('shop/data/y');
+        await store.delete('.pgark/pins/x');
+      } finally {
+        process.seteuid?.(0);
+      }
     });
 
     test('may not be written by this user is told apart from a missing one, in every call', async () => {

@@ -8,6 +8,7 @@ import type { Random } from '../../common/random.ts';
 import type { ObjectKey } from '../object-store.ts';
 import { ensureDirectory } from './directories.ts';
 import { uploadFileName, workFolderParts } from './layout.ts';
+import { giveToOwnerOf } from './owner.ts';
 import { io } from './system-errors.ts';
 
 const FILE_MODE = 0o600;
@@ -28,7 +29,9 @@ export async function openUnfinished(root: string, key: ObjectKey, random: Rando
     const fileName = uploadFileName(random);
     const path = join(folder, fileName);
     try {
-      return { fileName, path, handle: await open(path, 'wx', FILE_MODE) };
+      const handle = await open(path, 'wx', FILE_MODE);
+      await giveToOwnerOf(folder, handle);
+      return { fileName, path, handle };
     } catch (error) {
       // Another client tidied the folder away while it was empty.
       if (systemCodeOf(error) !== 'ENOENT' || remakes === REMAKES_MAX) throw error;
