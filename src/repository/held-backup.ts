@@ -106,6 +106,8 @@ export class HeldBackup {
       return true;
     } catch (error) {
       signal.throwIfAborted();
+      // What was refused is not there; of anything else it is not known.
+      if (isPgarkError(error, 'store-access-denied')) this.#keys.clear();
       const { logger, untakenLevel } = this.#options;
       const { id } = this.#manifest;
       logger[untakenLevel](
