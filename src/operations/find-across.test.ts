@@ -2,8 +2,11 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { errorOf } from '../../test/support/destinations.ts';
 import { MemoryStore } from '../../test/support/memory-store.ts';
+import { ManualClock } from '../../test/support/manual-clock.ts';
 import { seedBackups } from '../../test/support/seed.ts';
+import type { Clock } from '../common/clock.ts';
 import { PgarkError } from '../common/errors.ts';
+import { silentLogger } from '../common/log.ts';
 import { parseLsn } from '../postgres/wal/lsn.ts';
 import type { Manifest } from '../repository/manifest.ts';
 import { operationContext } from './context.ts';
@@ -24,6 +27,26 @@ async function place(name: string, ages: readonly number[] | 'away', database = 
   const store = new MemoryStore();
   const backups = await seedBackups(store, { source: database, database, times: ages.map(minutesAgo) });
   return { name, backups, open: async () => store };
+}
+
+/** A storage with one backup; its own clock is this machine's, as where it is in files. */
+async function dated(
+  name: string,
+  time: Date,
+  { storeTime, clock }: { readonly storeTime?: Date; readonly clock?: Clock } = {},
+): Promise<Place> {
+  const store = new MemoryStore(clock && { clock });
+  const times = [time];
+  await seedBackups(store, { source: 'shop', database: 'shop', times, ...(storeTime && { storeTime }) });
+  return { name, open: async () => store };
+}
+
+/** Which storage has the newest, and what is said of clocks. */
+async function newestOf(places: readonly Place[], clock?: Clock) {
+  const warnings: string[] = [];
+  const warning = (_: string, message: string): void => void warnings.push(message);
+  const own = operationContext({ logger: { ...silentLogger, warning }, ...(clock && { clock }) });
+  return { name: (await findAcross(places, latest, newest, own)).chosen.name, warnings };
 }
 
 const latest = finding({ kind: 'latest' }, {});
@@ -63,11 +86,35 @@ describe('the newest of several storages', () => {
     );
   });
 
-  test('is none that a wrong clock has dated into the future, where there is another', async () => {
-    const places = [await place('ahead', [-10_000]), await place('right', [500]), await place('far ahead', [-20_000])];
-    expect((await findAcross(places, latest, newest, context)).chosen.name).toBe('right');
-    const ahead = [places[2], places[0]].flatMap((each) => each ?? []);
-    expect((await findAcross(ahead, latest, newest, context)).chosen.name).toBe('ahead');
+  test('is none that was stored before the time in its name, where there is another; else the one stored last', async () => {
+    const right = await dated('right', minutesAgo(500));
+    const near = await dated('near', minutesAgo(-10_000), { storeTime: minutesAgo(300) });
+    const far = await dated('far', minutesAgo(-20_000), { storeTime: minutesAgo(200) });
+    expect(await newestOf([near, right, far])).toEqual({
+      name: 'right',
+      warnings: [
+        expect.stringMatching(/ in near claims to begin in the future.* That in right counts as newer/),
+        expect.stringMatching(/ in far claims to begin in the future.* That in right counts as newer/),
+      ],
+    });
+    const { name, warnings } = await newestOf([near, far]);
+    expect(name).toBe('far');
+    expect(warnings).toEqual([expect.stringMatching(/ in far begins in the future.* since there is no other/)]);
+  });
+
+  test.each([
+    ['right', '2026-11-28T00:00:00Z', []],
+    ['behind the newest', '2026-11-01T00:00:00Z', [expect.stringContaining('2026-11-01T00:00:00.000Z')]],
+    ['behind all', '2020-01-01T00:00:00Z', [expect.stringContaining('in b begins in the future')]],
+  ])('is the same where the clock of this machine is %s', async (_, now, warnings) => {
+    const clock = new ManualClock(new Date(now));
+    const a = await dated('a', new Date('2026-10-20T02:00:00Z'), { clock });
+    const b = await dated('b', new Date('2026-11-27T02:00:00Z'), { clock });
+    for (const places of [
+      [a, b],
+      [b, a],
+    ])
+      expect(await newestOf(places, clock)).toEqual({ name: 'b', warnings });
   });
 
   test('is of one database', async () => {
@@ -103,6 +150,7 @@ describe('where a server is recovered from', () => {
   async function across(
     takes: 'first' | 'furthest',
     rows: readonly { age: number; timeline: number; lsn: string; system?: string }[],
+    own = context,
   ): Promise<string> {
     const places = await Promise.all(rows.map(({ age }, index) => place(`s${index}`, [age])));
     const stores = await Promise.all(places.map((each) => each.open()));
@@ -115,7 +163,7 @@ describe('where a server is recovered from', () => {
       const reach = { timeline: row.timeline, lsn: parseLsn(row.lsn) };
       return { kind: 'own', manifest: { ...manifest, server }, reach };
     };
-    return (await findAcross(places, find, { isNamed: false, takes }, context)).chosen.name;
+    return (await findAcross(places, find, { isNamed: false, takes }, own)).chosen.name;
   }
 
   test.each([
@@ -164,5 +212,15 @@ describe('where a server is recovered from', () => {
     expect(await across('first', rows)).toBe('s1');
     const promoted = { age: 3, timeline: 2, lsn: '0/5000000' };
     expect(await across('first', [...rows, promoted, promoted])).toBe('s3');
+  });
+
+  test('is the server that was backed up last, also where the clock of this machine is behind', async () => {
+    const rows = [
+      { age: 9, timeline: 1, lsn: '0/9000000', system: 'old' },
+      { age: 1, timeline: 1, lsn: '0/5000000' },
+    ];
+    const clock = new ManualClock(minutesAgo(1_000));
+    for (const takes of ['first', 'furthest'] as const)
+      expect(await across(takes, rows, operationContext({ clock }))).toBe('s1');
   });
 });

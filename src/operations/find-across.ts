@@ -83,7 +83,9 @@ export async function findAcross(
   refuseDifferent(found, rule);
   const chosen = choose(found, rule, context);
   if (chosen === undefined) throw notFound(misses, passedOver[0] ?? misses[0]);
-  return { chosen, others: found.filter((each) => each !== chosen), passedOver };
+  const others = found.filter((each) => each !== chosen);
+  if (!rule.isNamed) warnOfClocks(chosen, others, context);
+  return { chosen, others, passedOver };
 }
 
 /** A place that fails does not keep a backup from being found in another one. Rejects only if the signal is aborted. */
@@ -117,19 +119,57 @@ function serverOf({ found }: FoundIn): string | undefined {
   return found.kind === 'own' ? found.manifest.server.systemIdentifier : undefined;
 }
 
-/** The newest first; those of the future, which a wrong clock has named, behind all others, the nearest of them first. */
+/** The newest first, as in one storage; those that a clock has named which was ahead come behind all others. */
 function newestFirst(found: readonly FoundIn[], { clock }: OperationContext): readonly FoundIn[] {
   const now = clock.now();
-  const isAhead = (each: Found): boolean => each.kind === 'own' && isOfFuture(each.manifest.id, now);
-  return found.toSorted((a, b) => {
-    const [aheadA, aheadB] = [isAhead(a.found), isAhead(b.found)];
-    if (aheadA !== aheadB) return aheadA ? 1 : -1;
-    return (startOf(b.found) - startOf(a.found)) * (aheadA ? -1 : 1);
-  });
+  const isAhead = (each: FoundIn): boolean => isAheadOfTime(each.found, now);
+  return [
+    ...found.filter((each) => !isAhead(each)).toSorted((a, b) => startOf(b.found) - startOf(a.found)),
+    ...found.filter(isAhead).toSorted((a, b) => storedAt(b.found) - storedAt(a.found)),
+  ];
+}
+
+/** Whether the clock that named it was ahead. What the store saw at the time that is in its name shows that now is later. */
+function isAheadOfTime(found: Found, now: Date): boolean {
+  return isAheadOf(found, now) && isAheadOf(found, new Date(storedAt(found)));
+}
+
+function isAheadOf(found: Found, now: Date): boolean {
+  return found.kind === 'own' && isOfFuture(found.manifest.id, now);
+}
+
+/** Either clock may be the wrong one; what one storage has to say of it was not said while it was looked in. */
+function warnOfClocks(chosen: FoundIn, others: readonly FoundIn[], { clock, logger }: OperationContext): void {
+  const now = clock.now();
+  const name = ({ name: place, found }: FoundIn): string => `${describeFound(found)} in ${place}`;
+  const stored = ({ found }: FoundIn): string => new Date(storedAt(found)).toISOString();
+  const isSetAside = isAheadOfTime(chosen.found, now);
+  if (isAheadOf(chosen.found, now)) {
+    logger.warning(
+      'backup.future',
+      `${name(chosen)} begins in the future by this machine's clock, which says ${now.toISOString()}; by that of the storage it was stored at ${stored(chosen)}: ${
+        isSetAside
+          ? "the clock of the machine that named it was ahead, or the storage's behind. It is taken since there is no other"
+          : "this machine's clock is behind, or the storage's was ahead. The newest of all storages is taken by the names"
+      }; set the clock, or say an id`,
+      { storage: chosen.name },
+    );
+  }
+  for (const each of others.filter(({ found }) => isAheadOfTime(found, now) && !isSetAside)) {
+    logger.warning(
+      'backup.future',
+      `${name(each)} claims to begin in the future, and was stored at ${stored(each)} by the storage's clock: the clock of the machine that named it was ahead, or the storage's behind. That in ${chosen.name} counts as newer; who wants the other one says its id`,
+      { storage: each.name },
+    );
+  }
 }
 
 function startOf(found: FoundBackup): number {
   return found.kind === 'own' ? Date.parse(found.manifest.startedAt) : found.at.getTime();
+}
+
+function storedAt(found: FoundBackup): number {
+  return found.kind === 'own' ? Date.parse(found.manifest.storeTime) : found.at.getTime();
 }
 
 /** `20261120T020000Z-p7k2m4x of 2026-11-20T02:00:00Z` */
