@@ -1,13 +1,15 @@
 import type { Command } from 'commander';
-import { asPgarkError, isPgarkError, PgarkError } from '../common/errors.ts';
 import { acceptBackup } from '../operations/accept-size.ts';
 import { describeSuspicions, type Manifest } from '../repository/manifest.ts';
 import { action, type CliWorld } from './command.ts';
-import { describeError } from './errors.ts';
+import { attempt, conclude, findCopies, type Try } from './copies.ts';
+import { placesOf } from './find-storage.ts';
 import { addExamples } from './help.ts';
-import { filterFor } from './list.ts';
-import { text } from './option-text.ts';
-import { openStorages } from './runs.ts';
+
+const FOREIGN = {
+  why: ': nothing is recorded of its size',
+  hint: 'nothing is needed: pgark calls no dump of another tool suspicious',
+};
 
 export function registerAccept(program: Command, world: CliWorld): void {
   const command = program
@@ -24,38 +26,24 @@ export function registerAccept(program: Command, world: CliWorld): void {
   ]);
   action(command, world, async (run, [name = ''], options) => {
     const config = await run.config(['storage']);
-    const selector = name === 'latest' ? ({ kind: 'latest' } as const) : ({ kind: 'name', name } as const);
-    const filter = filterFor(config, text(options.database));
-    const opened = await openStorages(run, config, options.storage);
-    const failures = [...opened.failures];
-    const found: { readonly storage: string; readonly manifest: Manifest }[] = [];
-    let missing: PgarkError | undefined;
-    for (const { name: storage, store } of opened.storages) {
-      try {
-        found.push({ storage, manifest: await acceptBackup({ store, selector, filter }, run.context(config)) });
-      } catch (error) {
-        world.signal.throwIfAborted();
-        if (isPgarkError(error, 'backup-not-found')) missing ??= error;
-        else failures.push({ storage, error: asPgarkError(error) });
-      }
-    }
-    const [failure] = failures;
-    if (found.length === 0)
-      throw failure?.error ?? missing ?? new PgarkError('config-missing', 'no storage is configured');
-    const accepted = found.map(({ storage, manifest }) => ({
-      storage,
-      id: manifest.id,
-      accepted: manifest.suspicions !== undefined,
-    }));
-    run.result({ backups: accepted }, () => found.map(({ storage, manifest }) => describe(storage, manifest)).join(''));
-    if (failure === undefined) return;
-    for (const { storage, error } of failures) run.note(`storage ${storage}: ${describeError(error)}`);
-    throw new PgarkError('partial', `${failures.length} of ${failures.length + found.length} storages failed`);
+    const places = placesOf(run, config, options);
+    const { id, having, away } = await findCopies(run, config, places, { name, options, refusal: FOREIGN });
+    // Only what was looked at: the newest of another storage may be another one, of another size.
+    const request = { selector: { kind: 'name', name: id }, filter: {} } as const;
+    const tries: Try<Manifest>[] = await Promise.all(
+      having.map(({ name: storage, store }) =>
+        attempt(storage, run, () => acceptBackup({ store, ...request }, run.context(config))),
+      ),
+    );
+    conclude(run, id, [...tries, ...away], (manifest) => {
+      const why = describeSuspicions(manifest);
+      return {
+        json: { state: why === undefined ? 'not-suspicious' : 'accepted' },
+        words:
+          why === undefined
+            ? `${id} is not suspicious: there is nothing to accept`
+            : `accepted the size of ${id} (${why})`,
+      };
+    });
   });
-}
-
-function describe(storage: string, manifest: Manifest): string {
-  const why = describeSuspicions(manifest);
-  if (why === undefined) return `${storage}: ${manifest.id} is not suspicious: there is nothing to accept\n`;
-  return `${storage}: accepted the size of ${manifest.id} (${why})\n`;
 }

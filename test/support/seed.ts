@@ -18,6 +18,8 @@ export interface SeedOptions {
   readonly storeTime?: Date;
   /** Whether each gets an object of one byte too; a manifest alone will do for what only lists. */
   readonly withData?: boolean;
+  /** What is said of their sizes. */
+  readonly suspicions?: Manifest['suspicions'];
   /** The server that they are of, as far as it matters. */
   readonly server?: Partial<Manifest['server']>;
 }
@@ -42,6 +44,7 @@ export async function seedBackups(store: ObjectStore, options: SeedOptions): Pro
       startedAt: at,
       endedAt: at,
       storeTime: options.storeTime?.toISOString() ?? at,
+      ...(options.suspicions && { suspicions: options.suspicions }),
     };
     await repository.commit(manifest);
     return manifest;
