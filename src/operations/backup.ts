@@ -176,7 +176,7 @@ async function backUp(work: Work, prepared: PreparedBackup): Promise<{ value: Ba
       chooseName(work, prepared.preparation),
       run.span.span('sweep', {}, () => group.each((destination) => destination.sweep())),
       group.each((destination) => destination.warnOfOtherServer(now)),
-      group.each((destination) => recallSize(destination, judge, context)),
+      group.each((destination) => recallSize(destination, judge)),
     ]);
     await group.each((destination) => destination.begin(name, { source, connection }));
     run.logger.info('dump.started', `dumping ${connection.database} to ${name.key}`, {
@@ -283,9 +283,9 @@ async function commitIn(
   group.succeed(destination, manifest, resultOf(manifest));
 }
 
-function recallSize(destination: DestinationRun, judge: SizeJudge, { clock }: OperationContext): Promise<void> {
+function recallSize(destination: DestinationRun, judge: SizeJudge): Promise<void> {
   const { name, repository } = destination;
-  return destination.work((_store, signal) => judge.recall(name, repository, { clock, signal }));
+  return destination.work((_store, signal) => judge.recall(name, repository, { signal }));
 }
 
 function warnOfSize({ logger }: SpreadRun, { name, store }: DestinationRun, manifest: Manifest): void {

@@ -59,9 +59,16 @@ describe('a size', () => {
 
 /** A repository whose backups say how large they are. */
 class Sizes {
-  readonly clock = new ManualClock(new Date('2026-11-20T02:00:00Z'));
-  readonly store = new FaultyStore(new MemoryStore({ clock: this.clock }));
-  readonly repository = new Repository(this.store, { clock: this.clock, random: systemRandom });
+  readonly clock: ManualClock;
+  readonly store: FaultyStore;
+  readonly repository: Repository;
+
+  /** What time it is for this machine, and for the store. */
+  constructor(here = '2026-11-20T02:00:00Z', there = here) {
+    this.clock = new ManualClock(new Date(here));
+    this.store = new FaultyStore(new MemoryStore({ clock: new ManualClock(new Date(there)) }));
+    this.repository = new Repository(this.store, { clock: this.clock, random: systemRandom });
+  }
 
   async commit(
     day: number,
@@ -83,7 +90,7 @@ class Sizes {
     { format = 'plain' }: { format?: Manifest['format'] } = {},
   ): Promise<readonly string[]> {
     const judge = new SizeJudge({ changeRatioMax: 0.4 }, { source: 'shop', database: 'shop', format });
-    await judge.recall('near', this.repository, { clock: this.clock, signal });
+    await judge.recall('near', this.repository, { signal });
     const id = makeBackupId(
       this.clock.now(),
       { plain: 'p', directory: 'd', physical: 'f' }[format] as 'p',
@@ -125,6 +132,22 @@ describe('a new backup', () => {
     expect(judge.judge('near', makeBackupId(sizes.clock.now(), 'i', systemRandom), 1)).toEqual([]);
   });
 
+  test('is compared by the time of the store, where the clock of this machine is behind', async () => {
+    const sizes = new Sizes('2026-11-01T02:00:00Z', '2026-11-20T02:00:00Z');
+    await sizes.commit(9, 500);
+    await sizes.commit(10, 1_000);
+    expect(await sizes.rules(1_000)).toEqual([]);
+    expect(await sizes.rules(10)).toEqual(['size_change']);
+  });
+
+  test('is suspicious where all there is lies in the future by both clocks, and none of another form', async () => {
+    const sizes = new Sizes('2026-11-01T02:00:00Z');
+    expect(await sizes.rules(1_000)).toEqual([]);
+    await sizes.commit(10, 1_000);
+    expect(await sizes.rules(1_000)).toEqual(['size_change']);
+    expect(await sizes.rules(1_000, { format: 'directory' })).toEqual([]);
+  });
+
   test('is suspicious where what is there cannot be read, and ends with its run where that is aborted', async () => {
     const sizes = new Sizes();
     await sizes.commit(10, 1_000);
@@ -136,7 +159,7 @@ describe('a new backup', () => {
     expect(await sizes.rules(1_000)).toEqual(['size_change']);
     const judge = new SizeJudge({ changeRatioMax: 0.4 }, { source: 'shop', database: 'shop', format: 'plain' });
     const aborted = AbortSignal.abort(new Error('enough'));
-    const recalled = judge.recall('near', sizes.repository, { clock: sizes.clock, signal: aborted });
+    const recalled = judge.recall('near', sizes.repository, { signal: aborted });
     await expect(recalled).rejects.toThrow('enough');
   });
 });

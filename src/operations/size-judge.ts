@@ -1,10 +1,9 @@
 import { formatBytes } from '../common/bytes.ts';
 import { isPgarkError, messageOf } from '../common/errors.ts';
 import { readAcceptedSizes } from '../repository/accepted-sizes.ts';
-import { isBackupId, isIncrementalId, isOfFuture, type BackupId } from '../repository/ids.ts';
+import { isBackupId, isIncrementalId, type BackupId } from '../repository/ids.ts';
 import { type Manifest, sizesOf, type Suspicion } from '../repository/manifest.ts';
 import type { Repository } from '../repository/repository.ts';
-import type { Clock } from '../common/clock.ts';
 import type { CallOptions } from '../storage/object-store.ts';
 
 /** What size a full backup is expected to have: before compression and encryption, which are no change of the data. */
@@ -43,14 +42,10 @@ export class SizeJudge {
   }
 
   /** Reads what the backup in the destination of this name is to be compared with. Its failure never stops a backup. */
-  async recall(
-    name: string,
-    repository: Repository,
-    { clock, signal }: Required<CallOptions> & { readonly clock: Clock },
-  ): Promise<void> {
+  async recall(name: string, repository: Repository, { signal }: Required<CallOptions>): Promise<void> {
     if (this.#expected.changeRatioMax === undefined) return;
     try {
-      this.#earlier.set(name, await lastGoodSize(repository, this.#series, { now: clock.now(), signal }));
+      this.#earlier.set(name, await lastGoodSize(repository, this.#series, { signal }));
     } catch (error) {
       signal.throwIfAborted();
       this.#earlier.set(name, { kind: 'unread', why: messageOf(error) });
@@ -98,20 +93,19 @@ function percent(ratio: number): string {
 
 /**
  * The size of the newest full backup of the series that is not suspicious, or was accepted. One that is named by a clock that was
- * ahead is none of them, nor is one whose manifest cannot be read. One LIST, and a GET for each that is looked at.
+ * ahead is none of them, nor is one whose manifest cannot be read. As a rule one LIST, and a GET for each that is looked at.
  */
 async function lastGoodSize(
   repository: Repository,
   { source, database, format }: ComparedSeries,
-  { now, ...options }: CallOptions & { readonly now: Date },
+  options: CallOptions,
 ): Promise<EarlierSize> {
-  const found: { readonly key: string; readonly id: string }[] = [];
+  const series = { source, database };
   const letter = { plain: 'p', directory: 'd', physical: 'f' }[format];
-  for await (const { key, id } of repository.manifestKeys({ source, database }, options)) {
-    if (isBackupId(id) && id.includes(`-${letter}`) && !isOfFuture(id, now)) found.push({ key, id });
-  }
+  const isOfForm = ({ id }: { readonly id: string }): boolean => id.includes(`-${letter}`);
+  const found = (await repository.newestKeys(series, options)).filter(isOfForm);
   let accepted: ReadonlySet<string> | undefined;
-  for (const { key } of found.toSorted((a, b) => (a.id < b.id ? 1 : -1))) {
+  for (const { key } of found) {
     const manifest = await manifestIfReadable(repository, key, options);
     if (manifest === undefined) continue;
     if (manifest.suspicions !== undefined) {
@@ -119,6 +113,16 @@ async function lastGoodSize(
       if (!accepted.has(manifest.id)) continue;
     }
     return { kind: 'known', id: manifest.id, plainBytes: sizesOf(manifest).plainBytes };
+  }
+  // This machine's clock may be the wrong one, and then they are no less good than others.
+  const looked = new Set(found.map(({ key }) => key));
+  for await (const each of repository.manifestKeys(series, options)) {
+    if (isBackupId(each.id) && isOfForm(each) && !looked.has(each.key)) {
+      return {
+        kind: 'unread',
+        why: `${each.id} begins in the future, by the clocks of this machine and of the storage`,
+      };
+    }
   }
   return { kind: 'none' };
 }
