@@ -83,13 +83,16 @@ describe('a pin', () => {
     expect(await pruneAll(store)).toEqual([old.id]);
   });
 
-  test('holds by being there, whatever is in it', async () => {
+  test.each([
+    ['what is no JSON', '{'],
+    ['one of a later version', JSON.stringify({ layout: 99, until: 'tomorrow' })],
+  ])('holds by being there, whatever is in it: %s', async (_, bytes) => {
     const { store, old } = await scene();
-    await store.putSmall(keys.pin(old.id), Buffer.from('{'));
+    await store.putSmall(keys.pin(old.id), Buffer.from(bytes));
     expect(await pinOf(store, old.id, context)).toEqual({ isPinned: true, pin: undefined });
     expect(await pruneAll(store)).toEqual([]);
     expect((await pin(store, old)).isNew).toBe(true);
-    await store.putSmall(keys.pin(old.id), Buffer.from('{'));
+    await store.putSmall(keys.pin(old.id), Buffer.from(bytes));
     expect(await unpinBackup({ store, id: old.id }, context)).toBe(true);
   });
 

@@ -120,7 +120,7 @@ async function readablePin(
   try {
     return await readPin(store, id, { signal });
   } catch (error) {
-    if (!isPgarkError(error, 'repository-damaged')) throw error;
+    if (!isPgarkError(error, 'repository-damaged') && !isPgarkError(error, 'repository-unknown-layout')) throw error;
     logger.warning('pin.unread', `${id} is pinned, but not who did it nor why can be read: ${error.message}`);
     return undefined;
   }
