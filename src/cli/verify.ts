@@ -114,9 +114,7 @@ async function verifyIn(storage: StorageConfig, request: Request, run: CommandRu
     return { storage, location, verification, error: undefined };
   } catch (thrown) {
     run.world.signal.throwIfAborted();
-    const error = asPgarkError(thrown);
-    if (error.code === 'usage') throw error;
-    return { storage, location, verification: undefined, error };
+    return { storage, location, verification: undefined, error: asPgarkError(thrown) };
   }
 }
 
@@ -143,12 +141,21 @@ function failureOf(looks: readonly Look[], isOfKeys: (error: PgarkError) => bool
   const [only, another] = errors;
   if (only === undefined) return absent.length === looks.length ? absent[0] : undefined;
   if (looks.length === 1) return only.error;
-  const words = errors.map(({ name, error }) => `${name}: ${error.message}`).join('; ');
-  const code = errors.length === looks.length ? only.error.code : 'partial';
-  return new PgarkError(code, `${errors.length} of ${looks.length} storages could not be verified: ${words}`, {
-    ...(another === undefined ? { hint: only.error.hint } : {}),
-    cause: only.error,
-  });
+  const hint = another === undefined ? { hint: only.error.hint } : {};
+  if (verifications.length > 0) {
+    const what = `${errors.length} of ${looks.length} storages could not be verified: ${describeErrors(errors)}`;
+    return new PgarkError('partial', what, { ...hint, cause: only.error });
+  }
+  // What whoever asks has to say better, holds for all storages.
+  const unclear = errors.find(({ error }) => error.code === 'usage');
+  if (unclear !== undefined) return unclear.error;
+  const all = looks.flatMap(({ storage, error }) => (error === undefined ? [] : [{ name: storage.name, error }]));
+  const what = `no storage could be verified: ${describeErrors(all)}`;
+  return new PgarkError(only.error.code, what, { ...hint, cause: only.error });
+}
+
+function describeErrors(errors: readonly { readonly name: string; readonly error: PgarkError }[]): string {
+  return errors.map(({ name, error }) => `${name}: ${error.message}`).join('; ');
 }
 
 function lookJson({ storage, location, verification, error }: Look): Record<string, unknown> {
