@@ -8,7 +8,8 @@ import { rolesIn } from './global-roles.ts';
 import { globalsOf } from './show.ts';
 
 const NAMES_SHOWN_MAX = 10;
-const MISSING_ROLE = /role "[^"]+" does not exist/;
+/** What a server says of a role that it does not have. */
+export const MISSING_ROLE = /role "[^"]+" does not exist/;
 
 export interface MissingRolesRequest {
   readonly store: ObjectStore;

@@ -3,7 +3,6 @@ import type { LoadSource } from '../../formats/load-source.ts';
 import { openBackup } from '../../formats/open-backup.ts';
 import type { ConnectionParameters } from '../../postgres/client/connection-parameters.ts';
 import { startThrowawayServer } from '../../postgres/server/throwaway-server.ts';
-import type { Manifest } from '../../repository/manifest.ts';
 import type { Run } from '../../runs/run.ts';
 import type { OperationContext } from '../context.ts';
 import { loadIntoTarget } from '../restore-into.ts';
@@ -11,7 +10,8 @@ import type { Compared, DrillWork, Restored, Scratch } from './drill-request.ts'
 import { withGivenDatabase } from './given-server.ts';
 import { settingUp } from './of-machine.ts';
 import { findScratchServer, scratchSettings, withScratchFolder } from './scratch-folder.ts';
-import { BEYOND_ASCII, provideMissing, provideNeeds, type ScratchPlace } from './scratch-needs.ts';
+import { BEYOND_ASCII, encodingOfNames } from './names-in-bytes.ts';
+import { provideMissing, provideNeeds, type ScratchPlace } from './scratch-needs.ts';
 
 /** Loads a dump into a scratch database, and lets it be asked; the database is gone behind that. */
 export async function withRestoredDump<T>(
@@ -47,11 +47,6 @@ async function withOwnServer<T>(
     const database = freeName(manifest.database.name, encoding);
     return await use({ connection: { host, port, user, password, database, sslMode: 'disable' }, folder });
   });
-}
-
-/** Roles are found by the bytes of their names, in the encoding of the database that names them. SQL_ASCII is any encoding. */
-function encodingOfNames({ database: { encoding } }: Manifest): string {
-  return encoding === 'SQL_ASCII' ? 'UTF8' : encoding;
 }
 
 /**

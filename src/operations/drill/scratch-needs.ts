@@ -9,8 +9,10 @@ import { connectForMaintenance } from '../../postgres/client/target-database.ts'
 import type { Run } from '../../runs/run.ts';
 import type { OperationContext } from '../context.ts';
 import { type GlobalRole, rolesIn } from '../global-roles.ts';
+import { MISSING_ROLE } from '../missing-roles.ts';
 import { globalsOf } from '../show.ts';
 import type { DrillWork } from './drill-request.ts';
+import { encodingOfNames, foreignNames } from './names-in-bytes.ts';
 import { settingUp } from './of-machine.ts';
 import type { WorkFolder } from '../work-folder.ts';
 
@@ -66,29 +68,29 @@ export async function provideMissing(
   return withMaintenance(place, work, context, async (session) => {
     const madeTablespaces = await provideRest(needed, place, session);
     const roles = [...needs.roles].map((name) => ({ name, isSuperuser: false }));
-    if (place.folder === undefined) await refuseOtherBytes(session, [...needs.roles], work);
+    if (place.folder === undefined) await refuseOtherBytes(session, [...needs.roles], work, failure);
     const made = await makeRoles(roles, place, session, run);
     return made.length + madeTablespaces === 0 ? undefined : made;
   });
 }
 
-export const BEYOND_ASCII = /[\u0080-\u{10ffff}]/u;
-
-/**
- * Databases share names of roles, and each reads their bytes in its own encoding: those that the dump names cannot be made by a
- * database of another one. Error: `drill-impossible`.
- */
-async function refuseOtherBytes(session: Session, roles: readonly string[], { manifest }: DrillWork): Promise<void> {
-  const { encoding } = manifest.database;
-  const [row] = await session.query<{ encoding: string }>(
-    `select pg_catalog.current_setting('server_encoding') as encoding`,
-  );
-  const names = roles.filter((name) => BEYOND_ASCII.test(name));
-  if (row?.encoding === encoding || names.length === 0) return;
+/** Errors: `drill-impossible` for roles that cannot be made and that the load failed for; the failure itself, if for something else. */
+async function refuseOtherBytes(
+  session: Session,
+  roles: readonly string[],
+  { manifest }: DrillWork,
+  failure: PgarkError,
+): Promise<void> {
+  const { serverEncoding, missing } = await foreignNames(session, roles, encodingOfNames(manifest));
+  if (missing.length === 0) return;
+  if (!MISSING_ROLE.test(failure.message)) throw failure;
   throw new PgarkError(
     'drill-impossible',
-    `roles cannot be made in ${encoding} on a server of encoding ${row?.encoding ?? ''}: ${shown(names)}`,
-    { hint: 'drill in a server of its own, without --to-url, which is made in the encoding of the backup' },
+    `roles cannot be made in ${manifest.database.encoding} on a server of encoding ${serverEncoding}: ${shown(missing)}`,
+    {
+      cause: failure,
+      hint: 'drill in a server of its own, without --to-url, which is made in the encoding of the backup',
+    },
   );
 }
 
