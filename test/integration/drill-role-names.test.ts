@@ -7,7 +7,7 @@ import { FileStore } from '../../src/storage/file/file-store.ts';
 import { expectFailure, pgarkJson, succeed } from '../support/backups.ts';
 import { runPgark } from '../support/cli.ts';
 import { Cluster } from '../support/cluster.ts';
-import { proofsIn } from '../support/drills.ts';
+import { proofsIn, workFolder } from '../support/drills.ts';
 import { makeTempDirectory } from '../support/temp.ts';
 
 /** A server in UTF-8, in which databases of other encodings are made, and one that drills are given. */
@@ -42,8 +42,11 @@ async function makeDatabase(cluster: Cluster, name: string, encoding: string): P
   await cluster.sql(`CREATE DATABASE ${name} TEMPLATE template0 ENCODING '${encoding}' LOCALE 'C'`);
 }
 
-/** A backup of a database of the original, with what was changed there since the roles of its server were stored. */
-async function backedUp(database: string, format: string, since: string) {
+/**
+ * A backup of a database of the original, with what was changed there since the roles of its server were stored, by way of the
+ * database that is asked.
+ */
+async function backedUp(database: string, format: string, since: string, asked = database) {
   const directory = await makeTempDirectory();
   const file = directory.join('pgark.yaml');
   const env = { PGARK_CONFIG: file };
@@ -51,7 +54,7 @@ async function backedUp(database: string, format: string, since: string) {
     const configuration = {
       version: 1,
       storages: { local: { type: 'file', path: directory.join('backups') } },
-      databases: { shop: { url: urlIn(original, database), globals, jobs: { all: { format } } } },
+      databases: { shop: { url: urlIn(original, asked), databases: [database], globals, jobs: { all: { format } } } },
     };
     await writeFile(file, JSON.stringify(configuration), { mode: 0o600 });
     await succeed(['backup'], env);
@@ -62,6 +65,17 @@ async function backedUp(database: string, format: string, since: string) {
   const store = new FileStore({ root: directory.join('backups'), clock: systemClock, random: systemRandom });
   return { env, store, [Symbol.asyncDispose]: () => directory[Symbol.asyncDispose]() };
 }
+
+test('a role of the server whose name the encoding of the database does not have is left out', async () => {
+  await using work = await workFolder();
+  await original.sql('CREATE ROLE "Łukasz"');
+  await makeDatabase(original, 'western', 'LATIN1');
+  await sqlIn(original, 'western', 'CREATE TABLE t AS SELECT 1 AS a');
+  // In UTF-8, in which it can be read; roles that the others make could not.
+  await using backup = await backedUp('western', 'directory', 'SELECT 1', 'postgres');
+  const drilled = await pgarkJson(['drill', '--work-dir', work.path], backup.env);
+  expect(drilled).toMatchObject({ state: 'passed' });
+});
 
 /** A function that finds its table by the search path, which a restore does not have. */
 const DOES_NOT_RESTORE = `CREATE TABLE rates AS SELECT 2 AS rate;

@@ -4,7 +4,7 @@ import type { Manifest } from '../../repository/manifest.ts';
 export const BEYOND_ASCII = /[\u0080-\u{10ffff}]/u;
 
 /** untranslatable_character */
-const UNTRANSLATABLE_CHARACTER = '22P05';
+export const UNTRANSLATABLE_CHARACTER = '22P05';
 
 /** Roles are found by the bytes of their names, in the encoding of the database that names them. SQL_ASCII is any encoding. */
 export function encodingOfNames({ database: { encoding } }: Pick<Manifest, 'database'>): string {

@@ -12,7 +12,7 @@ import { type GlobalRole, rolesIn } from '../global-roles.ts';
 import { MISSING_ROLE } from '../missing-roles.ts';
 import { globalsOf } from '../show.ts';
 import type { DrillWork } from './drill-request.ts';
-import { encodingOfNames, foreignNames } from './names-in-bytes.ts';
+import { encodingOfNames, foreignNames, UNTRANSLATABLE_CHARACTER } from './names-in-bytes.ts';
 import { settingUp } from './of-machine.ts';
 import type { WorkFolder } from '../work-folder.ts';
 
@@ -152,8 +152,8 @@ async function makeRoles(
       made.push(name);
     } catch (error) {
       const sqlState = sqlStateOf(error) ?? '';
-      // Another drill on this server, or anybody else, has made it since then. A name that no role can have is none's.
-      if (!MADE_MEANWHILE.has(sqlState) && sqlState !== RESERVED_NAME) throw error;
+      // Another drill on this server, or anybody else, has made it since then.
+      if (!MADE_MEANWHILE.has(sqlState) && !NO_NAMES.has(sqlState)) throw error;
     }
   }
   return made;
@@ -162,8 +162,8 @@ async function makeRoles(
 /** duplicate_object; unique_violation where it was made at the very moment. */
 const MADE_MEANWHILE: ReadonlySet<string> = new Set(['42710', '23505']);
 
-/** reserved_name */
-const RESERVED_NAME = '42939';
+/** What no role can be named, and no dump names: a reserved_name; what the encoding of the dump does not have. */
+const NO_NAMES: ReadonlySet<string> = new Set(['42939', UNTRANSLATABLE_CHARACTER]);
 
 /** By which what a drill made on a server that is not ours is found again. */
 export function drillMark(runId: string): string {
