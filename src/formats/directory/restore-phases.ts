@@ -72,12 +72,12 @@ export function phasesOf(
   return { before, tables, largeObjects, after, alsoLeftOut, gaps };
 }
 
-/** Who wants a section alone knows that all others are missing. */
+/** Who wants a section alone knows that all others are missing. Rights come with what they are of. */
 function withinSections({ withoutRows, leftBehind }: SelectionGaps, sections: readonly SectionName[]): SelectionGaps {
-  const isMeant = sections.length === 0;
+  const isMeant = (section: SectionName): boolean => sections.length === 0 || sections.includes(section);
   return {
-    withoutRows: isMeant || sections.includes('data') ? withoutRows : [],
-    leftBehind: isMeant || sections.includes('post-data') ? leftBehind : [],
+    withoutRows: isMeant('data') ? withoutRows : [],
+    leftBehind: leftBehind.filter(({ description }) => isMeant(description === 'ACL' ? 'pre-data' : 'post-data')),
   };
 }
 

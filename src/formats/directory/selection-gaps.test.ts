@@ -45,4 +45,29 @@ describe('what a part of a backup lacks', () => {
     expect(gaps({ tables: ['invoice', 'both'], excluding })).toEqual({ rows: [], behind: [KEY] });
     expect(gaps({ tables: ['invoice', 'both', 'customer'], sections: ['pre-data'] })).toEqual(NONE);
   });
+
+  test('are rights to what may have been made by an extension that comes along, or by one that does not', () => {
+    const extension = (dumpId: number, name: string) => ({
+      ...tocEntry(dumpId, 'EXTENSION', name),
+      definition: toByteString(`CREATE EXTENSION IF NOT EXISTS ${name} WITH SCHEMA public;\n`),
+    });
+    const entries = [
+      extension(2, 'dblink'),
+      extension(3, 'hstore'),
+      tocEntry(4, 'ACL', 'public.FUNCTION dblink(text)', 900),
+      tocEntry(5, 'ACL', 'pg_catalog.FUNCTION now()', 901),
+      tocEntry(6, 'TABLE DATA', 'public.settings', 902),
+      tocEntry(10, 'VIEW', 'public.v', 2),
+      tocEntry(11, 'VIEW', 'public.both', 2, 3),
+      tocEntry(12, 'TABLE', 'public.t'),
+    ];
+    const behind = (table: string, sections: Selection['sections'] = []) =>
+      phasesOf({ entries }, { tables: [table], schemas: [], sections }).gaps.leftBehind.map(describeEntry);
+    const right = ['ACL public.FUNCTION dblink(text)'];
+    expect(behind('v')).toEqual(right);
+    expect(behind('v', ['pre-data'])).toEqual(right);
+    expect(behind('v', ['post-data'])).toEqual([]);
+    expect(behind('both')).toEqual([]);
+    expect(behind('t')).toEqual([]);
+  });
 });

@@ -1,8 +1,8 @@
 import { TABLE_DATA, type TocEntry } from '../../postgres/toc/toc.ts';
 import type { Remaining } from './exclude-entries.ts';
-import { isOfAbsent } from './extension-members.ts';
+import { isOfAbsent, isOfServer, makersOf } from './extension-members.ts';
 import { addPartitions, namesInSql, partitionsIn } from './partitions.ts';
-import { wholeOf } from './parts.ts';
+import { COMPANIONS, wholeOf } from './parts.ts';
 import type { Selected } from './select-entries.ts';
 
 /** What somebody who has chosen tables or schemas may miss in what is restored, though he named none of it. */
@@ -11,7 +11,7 @@ export interface SelectionGaps {
   readonly withoutRows: readonly TocEntry[];
   /**
    * What is of something chosen and of something else that was not: foreign keys, tables that inherit from chosen ones, rights to
-   * what an extension has made in a chosen schema.
+   * what an extension has made in a chosen schema, or what one may have made that comes along or another one that does not.
    */
   readonly leftBehind: readonly TocEntry[];
 }
@@ -35,9 +35,14 @@ export function gapsIn(
   };
   const isChosen = (entry: TocEntry | undefined): boolean =>
     entry !== undefined && wanted.has(entry) && kept.has(entry);
+  const extensions = entries.filter(({ description }) => description === 'EXTENSION');
+  const mayBeOfKept = (entry: TocEntry): boolean =>
+    COMPANIONS.has(entry.description) &&
+    !isOfServer(entry) &&
+    makersOf(entry, extensions).some((extension) => kept.has(extension));
   const isLeftBehind = (entry: TocEntry): boolean => {
     if (kept.has(entry) || excluded.has(entry) || alsoLeftOut.includes(entry)) return false;
-    if (wanted.has(entry) && isOfAbsent(entry, byId)) return true;
+    if (isOfAbsent(entry, byId) && (wanted.has(entry) || mayBeOfKept(entry))) return true;
     if (entry.description === 'FK CONSTRAINT') return isChosen(wholeOf(entry, byId));
     return entry.dependencies.some((dumpId) => {
       const other = byId.get(dumpId);
