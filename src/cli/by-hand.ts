@@ -67,12 +67,13 @@ function physicalByHand(manifest: Manifest, location: string, folder: string): r
   const digits = timeline.toString(16).toUpperCase().padStart(8, '0');
   // Each of a chain by itself, and then all at once, the full one first.
   const chain = [...manifest.parents].reverse();
+  const data = chain.length === 0 ? 'DATA' : 'WHOLE';
   const merges =
     chain.length === 0
       ? []
       : [
           `the same with each of ${chain.join(', ')}, whose folders lie beside this one, into DATA_ID; link each DIR_OID as DATA_ID/pg_tblspc/OID, here too`,
-          `pg_combinebackup ${chain.map((id) => `DATA_${id}`).join(' ')} DATA -o WHOLE -T DIR_OID=NEW_DIR; go on with WHOLE in the place of DATA`,
+          `pg_combinebackup ${chain.map((id) => `DATA_${id}`).join(' ')} DATA -o ${data} -T DIR_OID=NEW_DIR`,
         ];
   return [
     `copy all of ${root}/${folder} into an empty folder, and there:`,
@@ -88,10 +89,10 @@ function physicalByHand(manifest: Manifest, location: string, folder: string): r
         `mkdir -m 700 DIR_${oid} && ${unpack} ${oid}.tar${suffix} | tar -x -C DIR_${oid}; in DATA/tablespace_map put its absolute path for ${place}`,
     ),
     ...merges,
-    `copy ${walNeeded?.from ?? ''} to ${walNeeded?.to ?? ''} of ${root}/${walFolder}${digits}/ into DATA/pg_wal, decrypted and unpacked (zstd -d)`,
-    ...(timeline > 1 ? [`copy ${root}/${walFolder}${digits}.history into DATA/pg_wal`] : []),
-    ...commandsBeforeStart('DATA', timeline),
-    'pg_ctl -D DATA start',
+    `copy ${walNeeded?.from ?? ''} to ${walNeeded?.to ?? ''} of ${root}/${walFolder}${digits}/ into ${data}/pg_wal, decrypted and unpacked (zstd -d)`,
+    ...(timeline > 1 ? [`copy ${root}/${walFolder}${digits}.history into ${data}/pg_wal`] : []),
+    ...commandsBeforeStart(data, timeline),
+    `pg_ctl -D ${data} start`,
     COMMAND_AFTER_START,
   ];
 }
