@@ -198,6 +198,20 @@ describe('a part of a database with extensions', () => {
     });
     expect(gaps).toEqual({});
   });
+
+  test('says what rights it lacks to what an extension has made that comes along with a table', async () => {
+    await using other = await filePlace();
+    await using extended = await createDatabase({
+      name: 'src',
+      sql: `CREATE EXTENSION dblink; CREATE EXTENSION hstore; REVOKE ALL ON FUNCTION dblink(text) FROM PUBLIC;
+        CREATE VIEW v AS SELECT a FROM dblink('dbname=postgres', 'SELECT 1') AS t (a int)`,
+    });
+    await makeStockArchive(extended, other.store);
+    await using restored = futureDatabase();
+    const { gaps } = await restoreOnly(restored, { tables: ['v'] }, other.store);
+    expect(await restored.query(EXTENSIONS)).toEqual([{ n: 1 }]);
+    expect(gaps).toEqual({ 'restore.left_behind': ['ACL public.FUNCTION dblink(text)'] });
+  });
 });
 
 describe('a restore under other names', () => {
