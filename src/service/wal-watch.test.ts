@@ -184,3 +184,20 @@ test('a base backup is wanted where WAL is lost behind another one, by who recei
   await self.clock.advance(SOON_MS);
   expect(await wanted()).toEqual([undefined, undefined]);
 });
+
+test('gaps are not counted before the archive was looked through: old ones are no new ones after a restart', async () => {
+  await using self = await WalScene.open();
+  await self.archives(2);
+  await self.base();
+  self.loses(2);
+  await self.archives(2);
+  self.archive.isUnread = true;
+  await self.begin();
+  expect(self.states()[0]?.gaps).toBeUndefined();
+  self.received = { gaps: 1 };
+  expect(self.states()[0]?.gaps).toBe(1);
+  self.received = {};
+  self.archive.isUnread = false;
+  await self.clock.advance(16 * MINUTE_MS);
+  expect(self.states()[0]?.gaps).toBe(1);
+});

@@ -322,8 +322,12 @@ function streamedBy(state: WalReceiverState | undefined): WalStatusRequest['rece
   return { systemIdentifier, timeline };
 }
 
-/** Those that were found, and those that were met since: some of these may be found by now, too. */
+/**
+ * Those that were found, and those that were met since: some of these may be found by now, too. None is no answer before the
+ * archive was looked through: the old ones would look like new ones as soon as it was.
+ */
 function gapsOf(found: number | undefined, state: WalReceiverState | undefined): number | undefined {
-  if (found === undefined && state === undefined) return undefined;
-  return Math.max(found ?? 0, state?.gaps ?? 0);
+  const met = state?.gaps ?? 0;
+  if (found === undefined) return met === 0 ? undefined : met;
+  return Math.max(found, met);
 }

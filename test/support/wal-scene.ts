@@ -18,7 +18,7 @@ import { segmentName } from '../../src/postgres/wal/segment.ts';
 import { makeBackupId } from '../../src/repository/ids.ts';
 import { keys } from '../../src/repository/keys.ts';
 import { Repository } from '../../src/repository/repository.ts';
-import { walKey } from '../../src/repository/wal-keys.ts';
+import { walKey, walPrefix } from '../../src/repository/wal-keys.ts';
 import { writeWalRecord } from '../../src/repository/wal-record.ts';
 import type { WalProtection } from '../../src/observability/wal-protection.ts';
 import { archivedWal, newestArchive } from '../../src/service/archived-wal.ts';
@@ -36,11 +36,26 @@ export const IN_TIME = 'shop: WAL is archived in time again';
 export const FULL = 'shop: replication slot fills up';
 export const FREE = 'shop: replication slot holds back little again';
 
+class Archive extends MemoryStore {
+  /** How often it was looked through, or was to be. */
+  looks = 0;
+  /** It cannot be. */
+  isUnread = false;
+
+  override list(...[prefix, options]: Parameters<MemoryStore['list']>): ReturnType<MemoryStore['list']> {
+    if (prefix === walPrefix(FOLDER)) {
+      this.looks += 1;
+      if (this.isUnread) throw new PgarkError('store-unreachable', 'there is no answer');
+    }
+    return super.list(prefix, options);
+  }
+}
+
 /** An archive in memory, of a server that is not there: what its receiver would archive, and meet, is the test's to say. */
 export class WalScene implements AsyncDisposable {
   readonly clock = new ManualClock(start);
-  readonly #store = new MemoryStore({ clock: this.clock });
-  readonly #repository = new Repository(this.#store, { clock: this.clock, random: systemRandom });
+  readonly archive = new Archive({ clock: this.clock });
+  readonly #repository = new Repository(this.archive, { clock: this.clock, random: systemRandom });
   readonly #place: TellingPlace;
   readonly #generation: Generation;
   /** What the receiver says of itself. */
@@ -56,10 +71,10 @@ export class WalScene implements AsyncDisposable {
 
   constructor(place: TellingPlace) {
     this.#place = place;
-    place.stores.set('r2', this.#store);
+    place.stores.set('r2', this.archive);
     this.#generation = new Generation(place.config, {
       adapters: {
-        openStore: () => Promise.resolve(this.#store),
+        openStore: () => Promise.resolve(this.archive),
         sealerOf: () => Promise.resolve(undefined),
         openTracing: () => silentTracing,
       },
@@ -72,7 +87,7 @@ export class WalScene implements AsyncDisposable {
     const place = await TellingPlace.open({ on: '[wal_gap, recovery]', ...options, shop: 'wal: { to: [r2] }' });
     const scene = new WalScene(place);
     const { clock } = scene;
-    const store = scene.#store;
+    const store = scene.archive;
     await scene.#repository.initialise({ pgarkVersion: '0.1.0' });
     await writeWalRecord(store, recordAt(clock.now()));
     return scene;
@@ -138,7 +153,7 @@ export class WalScene implements AsyncDisposable {
     const source = this.#place.config.databases.get('shop');
     if (source === undefined) throw new Error('the configuration has a shop');
     const world = { clock: this.clock, random: systemRandom, signal: new AbortController().signal };
-    const newest = await newestArchive(source, this.#store, world);
+    const newest = await newestArchive(source, this.archive, world);
     return archivedWal(source, { flushMs: 10_000 }, [{ name: 'r2', newest }], this.clock.now());
   }
 
@@ -148,7 +163,7 @@ export class WalScene implements AsyncDisposable {
 
   async archives(count: number): Promise<void> {
     for (let left = count; left > 0; left -= 1, this.#next += 1)
-      await this.#store.putSmall(
+      await this.archive.putSmall(
         walKey(FOLDER, { kind: 'segment', name: nameOf(this.#next) }, '.zst'),
         Buffer.from('wal'),
       );
@@ -160,12 +175,12 @@ export class WalScene implements AsyncDisposable {
     const serverTime = writtenAt.replace('Z', '000Z');
     const by = { slot: 'pgark_shop', host: 'elsewhere', pid: 1 };
     const head = { timeline: 1, lsn: formatLsn(BigInt(this.#next * MIB)), serverTime, writtenAt, ...by };
-    await writeWalRecord(this.#store, { ...recordAt(start), head });
+    await writeWalRecord(this.archive, { ...recordAt(start), head });
   }
 
   /** Retention, say, removes a segment. */
   async removes(number: number): Promise<void> {
-    await this.#store.delete(walKey(FOLDER, { kind: 'segment', name: nameOf(number) }, '.zst'));
+    await this.archive.delete(walKey(FOLDER, { kind: 'segment', name: nameOf(number) }, '.zst'));
   }
 
   /** So many segments were removed before they were received. */
