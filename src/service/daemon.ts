@@ -311,6 +311,7 @@ class Daemon {
       adapters: this.#options.adapters,
       teller: this.#teller,
       watchedSince: this.#watchedWal.since(config, context.clock.now()),
+      ...(this.#wal && { before: this.#wal.known() }),
       onBaseWanted: ({ name }) => this.#bases.want(name, generation, this.#worldOf(generation)),
     });
   }

@@ -6,7 +6,8 @@ import type { Generation } from './generation.ts';
 import type { Adapters } from './stores.ts';
 import type { Teller } from './tell.ts';
 import { walSettingsOf } from './wal.ts';
-import { WalWatch } from './wal-watch.ts';
+import { type KnownWal, WalWatch } from './wal-watch.ts';
+import { wantedWal } from './watched-sources.ts';
 
 /** What could not even begin (a key that is no key, a storage that cannot be opened) is tried again. */
 const BEGIN_AGAIN_MS = 60_000;
@@ -19,22 +20,28 @@ export interface WalReceiversOptions {
   readonly onBaseWanted: (source: SourceConfig) => void;
   /** Since when sources have been wanted as they are, by their names. Default: since now. */
   readonly watchedSince?: ReadonlyMap<string, Date>;
+  /** What those knew that received before. Default: nothing. */
+  readonly before?: KnownBefore;
   readonly startReceiving?: typeof receiveWal;
 }
+
+/** By the sources' names, each with what was wanted of it. */
+export type KnownBefore = ReadonlyMap<string, { readonly wanted: string; readonly known: KnownWal }>;
 
 /** Receives the WAL of all sources whose configuration has a section `wal`, from the moment it is made until `stop`. */
 export class WalReceivers {
   readonly #options: WalReceiversOptions;
   readonly #stop = new AbortController();
-  readonly #watches: readonly WalWatch[];
+  readonly #watched: readonly { readonly source: SourceConfig; readonly watch: WalWatch }[];
   readonly #running: readonly Promise<void>[];
 
   constructor(options: WalReceiversOptions) {
     this.#options = options;
-    const { generation, teller, onBaseWanted, watchedSince } = options;
+    const { generation, teller, onBaseWanted, watchedSince, before } = options;
     const { config, context, stores } = generation;
     const sources = [...config.databases.values()].filter(({ wal }) => wal !== undefined);
-    const watched = sources.map((source) => {
+    this.#watched = sources.map((source) => {
+      const earlier = before?.get(source.name);
       const watch = new WalWatch({
         config,
         source,
@@ -43,12 +50,12 @@ export class WalReceivers {
         teller,
         stop: this.#stop.signal,
         since: watchedSince?.get(source.name),
+        known: earlier?.wanted === wantedWal(source) ? earlier.known : undefined,
         onBaseWanted: () => onBaseWanted(source),
       });
       return { source, watch };
     });
-    this.#watches = watched.map(({ watch }) => watch);
-    this.#running = watched.map(({ source, watch }) =>
+    this.#running = this.#watched.map(({ source, watch }) =>
       generation.use(async () => {
         await Promise.all([this.#receive(source, watch), watch.run()]);
       }),
@@ -57,7 +64,14 @@ export class WalReceivers {
 
   /** How far each is. */
   states(): readonly WalProtection[] {
-    return this.#watches.map((watch) => watch.state());
+    return this.#watched.map(({ watch }) => watch.state());
+  }
+
+  /** For those that receive after these. */
+  known(): KnownBefore {
+    return new Map(
+      this.#watched.map(({ source, watch }) => [source.name, { wanted: wantedWal(source), known: watch.known() }]),
+    );
   }
 
   /** Ends in good order: what has come is archived, as far as the grace period allows. */

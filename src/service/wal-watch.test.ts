@@ -185,6 +185,35 @@ test('a base backup is wanted where WAL is lost behind another one, by who recei
   expect(await wanted()).toEqual([undefined, undefined]);
 });
 
+test('a reload forgets nothing of what is archived before the archive was looked through again', async () => {
+  await using self = await WalScene.open(HELD_UP);
+  await self.archives(2);
+  await self.base();
+  self.loses(2);
+  await self.archives(2);
+  await self.base();
+  await self.begin();
+  for (let count = 0; count < 5; count += 1) {
+    self.covers(1_000);
+    await self.clock.advance(4 * MINUTE_MS);
+  }
+  self.covers(1_000);
+  const [before] = self.states();
+  self.archive.isUnread = true;
+  await self.reload();
+  const [after] = self.states();
+  const { watchedSince, earliest, storedBytes } = before ?? {};
+  expect(earliest).toBeDefined();
+  expect(after).toMatchObject({ watchedSince, earliest, storedBytes, gaps: 1, lagMs: 1_000 + SOON_MS });
+  await self.clock.advance(10 * MINUTE_MS);
+  expect(self.titles).toEqual([]);
+  await self.clock.advance(10 * MINUTE_MS);
+  await self.told(1);
+  expect(self.titles).toEqual([LATE]);
+  self.received = { systemIdentifier: '7380000000000000002' };
+  expect(self.states()[0]?.lagMs).toBeUndefined();
+});
+
 test('gaps are not counted before the archive was looked through: old ones are no new ones after a restart', async () => {
   await using self = await WalScene.open();
   await self.archives(2);

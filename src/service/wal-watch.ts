@@ -53,8 +53,20 @@ export interface WalWatchOptions {
   readonly stop: AbortSignal;
   /** Since when this process has received the WAL as it does now. Default: since now. */
   readonly since?: Date | undefined;
+  /** What another watch knew of the same WAL, until this one has looked itself. */
+  readonly known?: KnownWal | undefined;
   /** Told, perhaps again and again, that the newest WAL is reached by no base backup since some is missing. */
   readonly onBaseWanted: () => void;
+}
+
+/** What the first of a source's storages holds. */
+export interface KnownWal {
+  readonly earliest?: Date | undefined;
+  /** All that was committed by then is archived, of that server. */
+  readonly archived?: { readonly until: Date; readonly systemIdentifier: string } | undefined;
+  readonly gaps?: number | undefined;
+  readonly storedBytes?: number | undefined;
+  readonly baseWantedFrom?: string | undefined;
 }
 
 /**
@@ -70,12 +82,8 @@ export class WalWatch {
   readonly #options: WalWatchOptions;
   readonly #settings: WalSettings;
   readonly #since: Date;
-  #earliest: Date | undefined;
-  /** All that was committed by then is archived, of that server, as the archive said when it was looked through. */
-  #archived: { readonly until: Date; readonly systemIdentifier: string } | undefined;
-  #gaps: number | undefined;
-  #storedBytes: number | undefined;
-  #baseWantedFrom: string | undefined;
+  /** As the archive said when it was looked through. */
+  #known: KnownWal;
   /** On timelines, as they were found last. */
   #warnings: readonly string[] = [];
   /** WAL may be missing since the archive was looked through. */
@@ -93,6 +101,7 @@ export class WalWatch {
     this.#options = options;
     this.#settings = walSettingsOf(config, source);
     this.#since = options.since ?? context.clock.now();
+    this.#known = options.known ?? {};
     this.unused = new UnusedSlot({
       source: source.name,
       connection: source.connection,
@@ -132,17 +141,26 @@ export class WalWatch {
       source: this.#source,
       watchedSince: this.#since,
       flushMs: this.#settings.flushMs,
-      earliest: this.#earliest,
+      earliest: this.#known.earliest,
       latest: covered !== undefined && covered >= (archived ?? covered) ? covered : archived,
       lagMs,
       lagBytes: state && walLagBytes(state),
-      gaps: gapsOf(this.#gaps, state),
-      storedBytes: this.#storedBytes,
+      gaps: gapsOf(this.#known.gaps, state),
+      storedBytes: this.#known.storedBytes,
       storages: this.#settings.storages.map(({ name }) => storageOf(name, state, lagMs, now)),
       failure: failureOf(state === undefined ? this.failure : state.failure),
       slot: this.#slot(state),
-      baseWantedFrom: this.#baseWantedFrom,
+      baseWantedFrom: this.#known.baseWantedFrom,
     };
+  }
+
+  /** For the watch that follows: what was found, and what the receiver has archived since. */
+  known(): KnownWal {
+    const { lagMs, gaps } = this.state();
+    const systemIdentifier = this.receiver?.state().systemIdentifier ?? this.#known.archived?.systemIdentifier;
+    const isArchived = lagMs !== undefined && systemIdentifier !== undefined;
+    const archived = isArchived ? { until: new Date(this.#now().getTime() - lagMs), systemIdentifier } : undefined;
+    return { ...this.#known, archived, gaps };
   }
 
   get #source(): string {
@@ -229,9 +247,10 @@ export class WalWatch {
 
   /** What the archive says, where it is not of another server than the one that is received from. Another process may receive. */
   #archivedBy(systemIdentifier: string | undefined): Date | undefined {
-    if (this.#archived === undefined) return undefined;
-    const isOfIt = systemIdentifier === undefined || systemIdentifier === this.#archived.systemIdentifier;
-    return isOfIt ? this.#archived.until : undefined;
+    const { archived } = this.#known;
+    if (archived === undefined) return undefined;
+    const isOfIt = systemIdentifier === undefined || systemIdentifier === archived.systemIdentifier;
+    return isOfIt ? archived.until : undefined;
   }
 
   async #lookThrough(): Promise<void> {
@@ -243,11 +262,13 @@ export class WalWatch {
     const [newest] = await recoveryTimelines(request, { ...context, signal: stop });
     // Undefined: recovery has to reach as far back as it can.
     const since = windowStart(source.wal?.keepMs, context.clock.now());
-    this.#earliest = newest?.windows.at(-1)?.earliest;
-    this.#archived = newest && archivedOf(newest, context.clock.now());
-    this.#gaps = newest === undefined ? 0 : judgeGaps(newest, since).missing.length;
-    this.#storedBytes = newest?.wal.storedBytes;
-    this.#baseWantedFrom = newest && baseWantedFrom(newest);
+    this.#known = {
+      earliest: newest?.windows.at(-1)?.earliest,
+      archived: newest && archivedOf(newest, context.clock.now()),
+      gaps: newest === undefined ? 0 : judgeGaps(newest, since).missing.length,
+      storedBytes: newest?.wal.storedBytes,
+      baseWantedFrom: newest && baseWantedFrom(newest),
+    };
     this.#warn(newest?.wal.warnings ?? []);
     this.#judgeCut(newest?.windows ?? []);
   }

@@ -23,7 +23,7 @@ import { writeWalRecord } from '../../src/repository/wal-record.ts';
 import type { WalProtection } from '../../src/observability/wal-protection.ts';
 import { archivedWal, newestArchive } from '../../src/service/archived-wal.ts';
 import { Generation } from '../../src/service/generation.ts';
-import { WalReceivers } from '../../src/service/wal-receivers.ts';
+import { type KnownBefore, WalReceivers } from '../../src/service/wal-receivers.ts';
 
 const FOLDER = { source: 'shop', systemIdentifier: '7380000000000000001' };
 const start = new Date('2026-11-20T02:00:00Z');
@@ -110,10 +110,29 @@ export class WalScene implements AsyncDisposable {
   /** A process that receives, until the next one begins. */
   async begin(watchedSince?: Date): Promise<void> {
     await this.#receivers?.stop();
+    await this.#receive(watchedSince);
+  }
+
+  /** The same process, with a configuration that wants the same of the WAL; its new receiver has heard nothing yet. */
+  async reload(): Promise<void> {
+    await this.#receivers?.stop();
+    this.received = {};
+    await this.#receive(this.states()[0]?.watchedSince, this.#receivers?.known());
+  }
+
+  async #receive(watchedSince?: Date, before?: KnownBefore): Promise<void> {
     const startReceiving: typeof receiveWal = (request, { signal }) => {
       this.#request = request;
-      const ended = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
-      return { ended, state: () => ({ ...STREAMING, archived: BigInt(this.#next * MIB), ...this.received }) };
+      const state = (): WalReceiverState => ({ ...STREAMING, archived: BigInt(this.#next * MIB), ...this.received });
+      let last: WalReceiverState | undefined;
+      const ended = new Promise<void>((resolve) => {
+        const end = (): void => {
+          last = state();
+          resolve();
+        };
+        signal.addEventListener('abort', end, { once: true });
+      });
+      return { ended, state: () => last ?? state() };
     };
     // With a clock of its own: time that the test lets pass must not end what is on its way.
     const teller = this.#place.teller();
@@ -127,6 +146,7 @@ export class WalScene implements AsyncDisposable {
       teller,
       onBaseWanted: want,
       startReceiving,
+      ...(before && { before }),
       ...(watchedSince === undefined ? {} : { watchedSince: new Map([['shop', watchedSince]]) }),
     });
     await this.clock.advance(SOON_MS);
