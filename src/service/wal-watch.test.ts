@@ -230,3 +230,24 @@ test('gaps are not counted before the archive was looked through: old ones are n
   await self.clock.advance(16 * MINUTE_MS);
   expect(self.states()[0]?.gaps).toBe(1);
 });
+
+test('an archive in which no base backup follows a gap is not looked through again and again', async () => {
+  await using self = await WalScene.open();
+  await self.archives(2);
+  await self.base();
+  await self.begin();
+  self.loses(2);
+  await self.archives(2);
+  const before = self.archive.looks;
+  await self.clock.advance(SOON_MS);
+  expect(self.wanted).toBeGreaterThan(0);
+  await self.clock.advance(60 * MINUTE_MS);
+  expect(self.archive.looks - before).toBeGreaterThan(10);
+  expect(self.archive.looks - before).toBeLessThan(20);
+  // Another one is news.
+  self.loses(2);
+  await self.archives(2);
+  const again = self.wanted;
+  await self.clock.advance(SOON_MS);
+  expect(self.wanted).toBeGreaterThan(again);
+});

@@ -32,7 +32,10 @@ import { type WalSettings, walSettingsOf } from './wal.ts';
 
 /** What the archives hold is looked at anew so often: it takes a listing. */
 const LOOK_EVERY_MS = 15 * 60_000;
-/** And so often while WAL may be missing: until a base backup follows, nothing later can be recovered. */
+/**
+ * So soon where WAL may be missing: until a base backup follows, nothing later can be recovered. Then each time after twice as long:
+ * perhaps nobody makes one, or the server or a storage is away for hours.
+ */
 const LOOK_SOON_MS = 10_000;
 /** And so often while nothing is received here: it may be that somebody else does, and that the archive alone says how far. */
 const LOOK_INSTEAD_MS = 5 * 60_000;
@@ -88,6 +91,8 @@ export class WalWatch {
   #warnings: readonly string[] = [];
   /** WAL may be missing since the archive was looked through. */
   #isCut = false;
+  /** The next pause, while it is so. */
+  #lookSoonMs = LOOK_SOON_MS;
   /** Since then it was looked through once, and nothing was missing. */
   #seemsWhole = false;
   /** Ends the pause before the archive is looked through again. */
@@ -125,6 +130,7 @@ export class WalWatch {
   heard(alarm: WalAlarm): void {
     if (alarm.kind !== 'gap' && alarm.kind !== 'slot-dropped') return;
     this.#isCut = true;
+    this.#lookSoonMs = LOOK_SOON_MS;
     this.#seemsWhole = false;
     this.#look.abort();
     const { code, message, hint } = alarm.error;
@@ -241,7 +247,11 @@ export class WalWatch {
   }
 
   #lookAgainMs(): number {
-    if (this.#isCut) return LOOK_SOON_MS;
+    if (this.#isCut) {
+      const pauseMs = this.#lookSoonMs;
+      this.#lookSoonMs = Math.min(2 * pauseMs, LOOK_INSTEAD_MS);
+      return pauseMs;
+    }
     return this.receiver?.state().phase === 'streaming' ? LOOK_EVERY_MS : LOOK_INSTEAD_MS;
   }
 
@@ -296,7 +306,10 @@ export class WalWatch {
     // A receiver that goes on where it had stopped may not have heard yet that the server has no such WAL any more.
     const isSure = !this.#isCut || this.#seemsWhole;
     this.#seemsWhole = true;
-    if (!isSure) return;
+    if (!isSure) {
+      this.#lookSoonMs = LOOK_SOON_MS;
+      return;
+    }
     // Nothing was missing, or what followed has its base backup.
     this.#isCut = false;
     // With each look: an earlier process may have told of the gap, and what could not be delivered is owed.
