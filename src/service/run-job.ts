@@ -198,7 +198,7 @@ async function backUp(request: JobRequest, world: JobWorld): Promise<Attempted> 
     try {
       destinations.push({ name: storage.name, store: await world.stores.open(storage) });
     } catch (error) {
-      results.push(...failedIn(job, [storage], asPgarkError(error)));
+      results.push(...failedIn(request, [storage], asPgarkError(error)));
     }
   }
   for (const database of databases) {
@@ -208,7 +208,7 @@ async function backUp(request: JobRequest, world: JobWorld): Promise<Attempted> 
     if (signal.aborted) {
       // Said once, be it of the database that was under way or of those that would have followed.
       const isSaid = results.some(({ error }) => error?.code === 'interrupted');
-      if (!isSaid) results.push(...failedIn(job, wanted, interrupted(signal.reason)));
+      if (!isSaid) results.push(...failedIn({ job }, wanted, interrupted(signal.reason)));
       break;
     }
     results.push(...(await backUpTo(wanted, sealer, { ...request, database }, world)));
@@ -277,23 +277,21 @@ async function failedBefore(request: JobRequest, thrown: unknown, world: JobWorl
   const { job, storages = job.storages, dryRun } = request;
   const error = world.context.signal.aborted ? interrupted(thrown) : asPgarkError(thrown);
   if (!dryRun) await recordEarlyFailure(job, storages, error, world);
-  return { results: failedIn(job, storages, error), globalsIn: [] };
+  return { results: failedIn(request, storages, error), globalsIn: [] };
 }
 
+/** What was owed there stays so, of the same databases: what earlier attempts have made is not made again. */
 function failedIn(
-  { source }: Job,
+  { job: { source }, retried }: Pick<JobRequest, 'job' | 'retried'>,
   storages: readonly Pick<StorageConfig, 'name'>[],
   error: PgarkError,
 ): readonly JobResult[] {
-  return storages.map(({ name }) => ({
-    // Of the database that is asked nothing would ever end the failure.
-    database: databaseOf(source),
-    storage: name,
-    location: undefined,
-    outcome: undefined,
-    error,
-    pruned: undefined,
-  }));
+  const failed = { location: undefined, outcome: undefined, error, pruned: undefined };
+  const names = new Set(storages.map(({ name }) => name));
+  const owed = retried?.filter(({ storage }) => names.has(storage));
+  if (owed !== undefined) return owed.map(({ database, storage }) => ({ ...failed, database, storage }));
+  // Of the database that is asked nothing would ever end the failure.
+  return storages.map(({ name }) => ({ ...failed, database: databaseOf(source), storage: name }));
 }
 
 /** One dump into all storages, each of which has its own outcome. The only place that knows how `backup` is called. */

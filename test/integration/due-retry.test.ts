@@ -18,10 +18,13 @@ type Faults = Readonly<Record<string, (call: StoreCall, attempt: number) => void
 async function due({
   source,
   faults,
+  begin = () => {},
   signal,
 }: {
   readonly source: object;
   readonly faults: Faults;
+  /** Whatever it throws keeps an attempt as a whole from beginning. */
+  readonly begin?: (attempt: number) => void;
   readonly signal?: AbortSignal;
 }) {
   await using folder = await makeTempDirectory();
@@ -50,11 +53,19 @@ async function due({
   );
   const [job] = generation.jobs;
   if (job === undefined) throw new Error('there is one job');
+  const sealerOf = (): Promise<undefined> =>
+    Promise.resolve().then(() => {
+      begin(reports.length + 1);
+      return undefined;
+    });
   await runDue(
     job,
     { id: job.id, dueAt: new Date(), nextFireAt: undefined, resumes: false },
     {
-      world: generation.world({ onRunEnded: (report) => void reports.push(report) }),
+      world: {
+        ...generation.world({ onRunEnded: (report) => void reports.push(report) }),
+        adapters: { sealerOf },
+      },
       turns: new Turns(1),
       retry: { retriesMax: 2, delayMs: 10, delayMsMax: 1_000 },
       stopping: new AbortController().signal,
@@ -151,6 +162,27 @@ test('each database is tried again where it failed, and nowhere else', async () 
   expect(made[1]?.toSorted()).toEqual([`${one.name} a ok`, `${two.name} b ok`].toSorted());
   expect(made).toHaveLength(2);
   expect(states.at(-1)).toBe('succeeded');
+});
+
+test('an attempt that fails as a whole makes nobody forget which databases have their backup', async () => {
+  await using one = await createDatabase({ name: 'one' });
+  await using two = await createDatabase({ name: 'two' });
+  const { reports, made, states, keysIn } = await due({
+    source: { ...patterns(one.name, two.name), globals: 'none' },
+    faults: {
+      a: ({ method, key }, attempt) => {
+        if (attempt === 1 && method === 'putStream' && key.includes(two.name.split(' ')[1] ?? '?')) throw away();
+      },
+    },
+    begin: (attempt) => {
+      if (attempt === 2) throw new PgarkError('postgres-unreachable', 'the server is away');
+    },
+  });
+  expect(made[0]?.toSorted()).toEqual([`${one.name} a ok`, `${two.name} a store-unreachable`].toSorted());
+  expect(made.slice(1)).toEqual([[`${two.name} a postgres-unreachable`], [`${two.name} a ok`]]);
+  expect(reports[2]?.standing).toMatchObject([{ database: one.name, error: undefined }]);
+  expect(states.at(-1)).toBe('succeeded');
+  expect((await keysIn('a')).filter((key) => key.startsWith('.pgark/backups/'))).toHaveLength(2);
 });
 
 test('a storage that failed for good stays failed while another one is tried again', async () => {
