@@ -11,7 +11,7 @@ import {
   type Success,
 } from './message.ts';
 import type { Outgoing } from './notifier.ts';
-import { afterEvent, codeOf, endedBy, type NotificationState, openProblemOf, type OpenProblem } from './state.ts';
+import { afterEvent, codeOf, endedBy, type KnownProblem, type NotificationState, openProblemOf } from './state.ts';
 
 export interface PlannedDelivery {
   readonly channel: Channel;
@@ -109,7 +109,11 @@ function isDue(channel: Channel, state: NotificationState, event: Problem): bool
 }
 
 /** One message for all that ended at once, about the one that lasted longest. */
-function recoveryFor(channel: Channel, ended: readonly OpenProblem[], event: Success | Resolved): Recovery | undefined {
+function recoveryFor(
+  channel: Channel,
+  ended: readonly KnownProblem[],
+  event: Success | Resolved,
+): Recovery | undefined {
   if (!channel.on.includes('recovery')) return undefined;
   const [oldest] = ended
     .filter(({ told }) => told.some((entry) => entry.channel === channel.name))

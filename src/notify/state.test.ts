@@ -82,4 +82,20 @@ describe('the state', () => {
     expect(state.problems).toHaveLength(2_000);
     expect(state.problems[0]?.database).toBe('d100');
   });
+
+  test('keeps what a later version has written of problems that this one does not know, and says nothing of it', () => {
+    const known = { source: 'a', storage: 'r2', since: hours(0).toISOString(), lastSeenAt: hours(1).toISOString() };
+    const told = [{ channel: 'a', code: 'clock-off', at: hours(0).toISOString(), by: 'phone' }];
+    const later = { ...known, event: 'clock_off', timesSeen: 2, told, severity: 3 };
+    const state = notificationStateSchema.parse({ layout: 1, problems: [later], allowances: [] });
+    const about = { at: hours(2), source: 'a', storage: 'r2' };
+    const events: readonly NotificationEvent[] = [
+      { ...about, event: 'success' },
+      { ...about, event: 'resolved', of: 'prune_refused' },
+    ];
+    const planned = planDeliveries(channels, state, events, start);
+    expect(planned.map(({ outgoing }) => outgoing.message.event)).not.toContain('recovery');
+    const after = afterDispatch(channels, state, events, { deliveries: [], now: start });
+    expect(after.problems).toEqual([later]);
+  });
 });

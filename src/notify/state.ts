@@ -4,18 +4,10 @@ import { isProblem } from './message.ts';
 
 const time = z.iso.datetime();
 
-const problemSchema = z.object({
-  event: z.enum([
-    'failure',
-    'overdue',
-    'verify_failed',
-    'drill_failed',
-    'prune_refused',
-    'suspicious',
-    'wal_gap',
-    'wal_lag',
-    'wal_slot',
-  ]),
+/** What a later version adds is kept as it is: it may be that one and this one take turns. */
+const problemSchema = z.looseObject({
+  /** One that this version does not know is no event's, and stays. */
+  event: z.string(),
   source: z.string(),
   database: z.string().optional(),
   storage: z.string().optional(),
@@ -24,7 +16,7 @@ const problemSchema = z.object({
   lastSeenAt: time,
   timesSeen: z.number().int().positive(),
   /** Which channel was told of which error, and when last. */
-  told: z.array(z.object({ channel: z.string(), code: z.string(), at: time })),
+  told: z.array(z.looseObject({ channel: z.string(), code: z.string(), at: time })),
 });
 
 /**
@@ -41,6 +33,8 @@ export const notificationStateSchema = z.object({
 
 export type NotificationState = Readonly<z.infer<typeof notificationStateSchema>>;
 export type OpenProblem = Readonly<z.infer<typeof problemSchema>>;
+/** One of those that this version knows. */
+export type KnownProblem = OpenProblem & { readonly event: ProblemEvent };
 
 export const emptyNotificationState: NotificationState = { layout: 1, problems: [], allowances: [] };
 
@@ -70,8 +64,8 @@ function isSame(problem: OpenProblem, event: Problem): boolean {
 }
 
 /** The open problems that an event shows to be over. */
-export function endedBy(state: NotificationState, event: NotificationEvent): readonly OpenProblem[] {
-  return state.problems.filter((problem) => isEndedBy(problem, event));
+export function endedBy(state: NotificationState, event: NotificationEvent): readonly KnownProblem[] {
+  return state.problems.filter((problem): problem is KnownProblem => isEndedBy(problem, event));
 }
 
 /**
@@ -89,7 +83,7 @@ export function isEndedBy(problem: Identity, event: NotificationEvent): boolean 
   );
 }
 
-function endsKind(event: NotificationEvent, kind: ProblemEvent): boolean {
+function endsKind(event: NotificationEvent, kind: string): boolean {
   if (event.event === 'success') return kind === 'failure' || kind === 'overdue';
   return event.event === 'resolved' && event.of === kind;
 }
@@ -142,7 +136,7 @@ function afterProblem(state: NotificationState, event: Problem, told: readonly T
 
 /** What has ended is forgotten, except by channels that were to hear of it and could not be reached: next time, then. */
 function afterEnd(state: NotificationState, event: NotificationEvent, told: readonly Told[]): NotificationState {
-  const ended = endedBy(state, event);
+  const ended: readonly OpenProblem[] = endedBy(state, event);
   if (ended.length === 0) return state;
   const missed = told.filter((one) => one.event === 'recovery' && !one.delivered).map(({ channel }) => channel);
   const problems = state.problems.flatMap((problem) => {
