@@ -120,11 +120,11 @@ describe('the Helm chart', () => {
     await using directory = await makeTempDirectory();
     const text = 'version: 1\nnotifications:\n  room: { type: slack, url_file: /run/secrets/a.b/url, on: [failure] }\n';
     await writeFile(directory.join('pgark.yaml'), text);
-    const settings = 'env: { BYTES: 8388608, IS_ON: true }\ncronjob: { ttlSecondsAfterFinished: 0 }\n';
+    const settings =
+      'image: { tag: 20261120 }\nenv: { BYTES: 8388608, IS_ON: true }\ncronjob: { ttlSecondsAfterFinished: 0 }\n';
     await writeFile(directory.join('values.yaml'), settings);
     const options = ['--values', directory.join('values.yaml'), '--set-file', `config=${directory.join('pgark.yaml')}`];
-    for (const value of ['image.tag=16', 'stopGrace=45', 'existingSecrets.files[0]=a.b', 'mode=cronjob'])
-      options.push('--set', value);
+    for (const value of ['stopGrace=45', 'existingSecrets.files[0]=a.b', 'mode=cronjob']) options.push('--set', value);
     const { stdout, stderr, exitCode } = await helm('template', 'x', chart, ...IMAGE, ...options);
     expect({ stderr, exitCode }).toMatchObject({ exitCode: 0 });
     const found = parseAllDocuments(stdout).map((document) => document.toJS() as Resource | null);
@@ -137,7 +137,7 @@ describe('the Helm chart', () => {
             spec: {
               containers: [
                 {
-                  image: 'registry.example.com/pgark:16',
+                  image: 'registry.example.com/pgark:20261120',
                   env: expect.arrayContaining([
                     { name: 'PGARK_STOP_GRACE', value: '45' },
                     { name: 'BYTES', value: '8388608' },

@@ -31,6 +31,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if .Values.image.digest -}}
 {{ printf "%s@%s" $repository .Values.image.digest }}
 {{- else -}}
-{{ printf "%s:%s" $repository (toString .Values.image.tag) }}
+{{ printf "%s:%s" $repository (include "pgark.text" .Values.image.tag) }}
 {{- end -}}
 {{- end -}}
