@@ -5,8 +5,8 @@ const shared = { testTimeout: 240_000, hookTimeout: 300_000, pool: 'forks' as co
 
 export default defineConfig({
   test: {
-    // Integration tests wait for servers and child processes half of the time: one file more than there are cores.
-    maxWorkers: availableParallelism() + 1,
+    // Integration tests wait for servers and child processes more than half of the time: two files more than there are cores.
+    maxWorkers: availableParallelism() + 2,
     projects: [
       {
         test: {
