@@ -77,6 +77,10 @@ export class CommandRun {
       env: environment,
       cwd,
       needs,
+      // What is read again while the command runs, and is wrong, changes nothing.
+      onLogFormat: (format) => {
+        if (!log.isSettled) log.settle(format);
+      },
     });
     log.settle(config.log.format);
     return config;

@@ -1,4 +1,6 @@
+import { execFile } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
+import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { cliWorld, recordingTerminal } from '../../test/support/cli-world.ts';
 import { makeTempDirectory } from '../../test/support/temp.ts';
@@ -67,6 +69,23 @@ describe('where the log is JSON, the error that a command ends with is one line 
       [['list'], named],
     ] as const)
       expect(onlyLine(await stderrOf(argv, env, { cwd: folder.path }))).toEqual({ ...ERROR, exit_code: 1 });
+  });
+
+  test.each([
+    ['is wrong elsewhere', 'version: 1\nlog: { format: json }\nstorage: {}\n', ['list'], {}],
+    ['is no YAML', 'version: 1\nlog: [', ['list'], JSON_LOG],
+    ['is no text', Buffer.from([0xff]), ['list'], JSON_LOG],
+    ['is not read by a wrong command line', '', ['list', '--no'], JSON_LOG],
+  ])('as it is said of a pipe, which is read once, that %s', async (_what, content, argv, environment) => {
+    await using folder = await makeTempDirectory();
+    const pipe = folder.join('pgark.yaml');
+    await promisify(execFile)('mkfifo', [pipe]);
+    const isWritten = content.length > 0;
+    const [said] = await Promise.all([
+      stderrOf(['-c', 'pgark.yaml', ...argv], environment, { cwd: folder.path }),
+      isWritten ? writeFile(pipe, content) : undefined,
+    ]);
+    expect(onlyLine(said)).toEqual(ERROR);
   });
 
   test('but not where the file says otherwise', async () => {

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { assert, messageOf, PgarkError, systemCodeOf } from '../common/errors.ts';
 import { buildConfig } from './build.ts';
@@ -33,6 +33,8 @@ export interface LoadOptions {
    * is then absent from the maps. Default: both. A file must always be right as a whole.
    */
   readonly needs?: readonly Need[];
+  /** Told what the log is to look like once a file was read, or could not be, whatever else is wrong: it is not read twice. */
+  readonly onLogFormat?: (format: LogConfig['format']) => void;
 }
 
 /**
@@ -49,28 +51,36 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
 
 /**
  * What the log is to look like, as far as that can be told while the configuration as a whole cannot be read: for the errors
- * of those who have not read it, or could not.
+ * of those who have not read it. What is no regular file, such as a pipe, gives what it has only once, if ever: it is left alone.
  */
 export async function loadLogFormat(options: Pick<LoadOptions, 'file' | 'env' | 'cwd'>): Promise<LogConfig['format']> {
   const { env, cwd } = options;
   const problems = new Problems();
   const variables = await readVariables(env, { cwd, problems, sections: ['Process'] });
-  const [ofEnvironment] = processSettings(variables).filter(({ path }) => pathText(path) === 'log.format');
-  const isFormat = (value: unknown): value is LogConfig['format'] =>
-    value === 'auto' || value === 'json' || value === 'text';
   const file = options.file ?? env['PGARK_CONFIG'];
-  const said = [file === undefined || file === '' ? undefined : await ofFile(file), ofEnvironment?.value];
-  return said.find(isFormat) ?? 'auto';
+  return logFormatOf(file === undefined || file === '' ? undefined : await treeOf(file), processSettings(variables));
 
-  async function ofFile(name: string): Promise<unknown> {
+  async function treeOf(name: string): Promise<unknown> {
+    const path = resolve(cwd, name);
     try {
-      const text = await readSource(name, resolve(cwd, name));
-      return valueAt(readYaml(text, { file: name, env, origins: new Origins(), problems }), ['log', 'format']);
+      const isRegular = await stat(path).then(
+        (found) => found.isFile(),
+        () => false,
+      );
+      if (!isRegular) return undefined;
+      return readYaml(await readSource(name, path), { file: name, env, origins: new Origins(), problems });
     } catch (error) {
       if (error instanceof PgarkError) return undefined;
       throw error;
     }
   }
+}
+
+function logFormatOf(tree: unknown, settings: readonly Setting[]): LogConfig['format'] {
+  const isFormat = (value: unknown): value is LogConfig['format'] =>
+    value === 'auto' || value === 'json' || value === 'text';
+  const ofEnvironment = settings.find(({ path }) => pathText(path) === 'log.format')?.value;
+  return [valueAt(tree, ['log', 'format']), ofEnvironment].find(isFormat) ?? 'auto';
 }
 
 async function loadEnvironment(options: LoadOptions): Promise<Config> {
@@ -108,8 +118,11 @@ async function loadFile(file: string, options: LoadOptions): Promise<Config> {
   const problems = new Problems();
   const chosenBy = options.file === undefined ? 'environment: PGARK_CONFIG' : 'flag: --config';
   origins.set(['source'], { origin: chosenBy, where: file, isWhole: true });
-  const tree = readYaml(await readSource(file, path), { file, env, origins, problems });
+  const read = await readSource(file, path).catch((error: unknown) => ({ error }));
+  const tree = typeof read === 'string' ? readYaml(read, { file, env, origins, problems }) : undefined;
   const variables = await readVariables(env, { cwd, problems, sections: ['Process'] });
+  options.onLogFormat?.(logFormatOf(tree, processSettings(variables)));
+  if (typeof read !== 'string') throw read.error;
   const traces = tracesSettings(variables);
   for (const setting of [...processSettings(variables), ...traces.settings]) {
     if (!isSaid(tree, setting.path)) applySetting(tree, origins, setting);
