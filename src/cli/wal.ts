@@ -67,7 +67,7 @@ function registerReceive(wal: Command, world: CliWorld): void {
       openStore: telling.openStore,
       teller: new Teller(telling),
       stop: over.signal,
-      onBaseWanted: () => undefined,
+      onBaseWanted: () => false,
     });
     const receiver = receiveWal(
       {

@@ -312,7 +312,10 @@ class Daemon {
       teller: this.#teller,
       watchedSince: this.#watchedWal.since(config, context.clock.now()),
       ...(this.#wal && { before: this.#wal.known() }),
-      onBaseWanted: ({ name }) => this.#bases.want(name, generation, this.#worldOf(generation)),
+      onBaseWanted: ({ name }) => {
+        this.#bases.want(name, generation, this.#worldOf(generation));
+        return generation.jobs.some(({ source, settings }) => source.name === name && settings.format === 'physical');
+      },
     });
   }
 

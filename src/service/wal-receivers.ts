@@ -16,8 +16,8 @@ export interface WalReceiversOptions {
   readonly generation: Generation;
   readonly adapters: Pick<Adapters, 'sealerOf'>;
   readonly teller: Pick<Teller, 'tell'>;
-  /** Told, perhaps again and again, of a source whose newest WAL no base backup reaches since some is missing. */
-  readonly onBaseWanted: (source: SourceConfig) => void;
+  /** Told, perhaps again and again, of a source whose newest WAL no base backup reaches since some is missing; says whether one may follow soon. */
+  readonly onBaseWanted: (source: SourceConfig) => boolean;
   /** Since when sources have been wanted as they are, by their names. Default: since now. */
   readonly watchedSince?: ReadonlyMap<string, Date>;
   /** What those knew that received before. Default: nothing. */

@@ -32,10 +32,7 @@ import { type WalSettings, walSettingsOf } from './wal.ts';
 
 /** What the archives hold is looked at anew so often: it takes a listing. */
 const LOOK_EVERY_MS = 15 * 60_000;
-/**
- * So soon where WAL may be missing: until a base backup follows, nothing later can be recovered. Then each time after twice as long:
- * perhaps nobody makes one, or the server or a storage is away for hours.
- */
+/** And so often while WAL may be missing: until a base backup follows, nothing later can be recovered. */
 const LOOK_SOON_MS = 10_000;
 /** And so often while nothing is received here: it may be that somebody else does, and that the archive alone says how far. */
 const LOOK_INSTEAD_MS = 5 * 60_000;
@@ -58,8 +55,8 @@ export interface WalWatchOptions {
   readonly since?: Date | undefined;
   /** What another watch knew of the same WAL, until this one has looked itself. */
   readonly known?: KnownWal | undefined;
-  /** Told, perhaps again and again, that the newest WAL is reached by no base backup since some is missing. */
-  readonly onBaseWanted: () => void;
+  /** Told, perhaps again and again, that the newest WAL is reached by no base backup since some is missing; says whether one may follow soon. */
+  readonly onBaseWanted: () => boolean;
 }
 
 /** What the first of a source's storages holds. */
@@ -91,8 +88,8 @@ export class WalWatch {
   #warnings: readonly string[] = [];
   /** WAL may be missing since the archive was looked through. */
   #isCut = false;
-  /** The next pause, while it is so. */
-  #lookSoonMs = LOOK_SOON_MS;
+  /** It is, and nobody here makes the base backup that has to follow. */
+  #waitsForBase = false;
   /** Since then it was looked through once, and nothing was missing. */
   #seemsWhole = false;
   /** Ends the pause before the archive is looked through again. */
@@ -130,7 +127,7 @@ export class WalWatch {
   heard(alarm: WalAlarm): void {
     if (alarm.kind !== 'gap' && alarm.kind !== 'slot-dropped') return;
     this.#isCut = true;
-    this.#lookSoonMs = LOOK_SOON_MS;
+    this.#waitsForBase = false;
     this.#seemsWhole = false;
     this.#look.abort();
     const { code, message, hint } = alarm.error;
@@ -247,11 +244,7 @@ export class WalWatch {
   }
 
   #lookAgainMs(): number {
-    if (this.#isCut) {
-      const pauseMs = this.#lookSoonMs;
-      this.#lookSoonMs = Math.min(2 * pauseMs, LOOK_INSTEAD_MS);
-      return pauseMs;
-    }
+    if (this.#isCut) return this.#waitsForBase ? LOOK_INSTEAD_MS : LOOK_SOON_MS;
     return this.receiver?.state().phase === 'streaming' ? LOOK_EVERY_MS : LOOK_INSTEAD_MS;
   }
 
@@ -300,16 +293,14 @@ export class WalWatch {
     // Nothing of what follows is in the archive yet.
     if (newest === undefined || parseLsn(newest.to) < (state.archived ?? 0n)) return;
     if (newest.bases.length === 0 && before !== undefined) {
-      this.#options.onBaseWanted();
+      this.#waitsForBase = !this.#options.onBaseWanted();
       return;
     }
+    this.#waitsForBase = false;
     // A receiver that goes on where it had stopped may not have heard yet that the server has no such WAL any more.
     const isSure = !this.#isCut || this.#seemsWhole;
     this.#seemsWhole = true;
-    if (!isSure) {
-      this.#lookSoonMs = LOOK_SOON_MS;
-      return;
-    }
+    if (!isSure) return;
     // Nothing was missing, or what followed has its base backup.
     this.#isCut = false;
     // With each look: an earlier process may have told of the gap, and what could not be delivered is owed.

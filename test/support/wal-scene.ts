@@ -62,6 +62,8 @@ export class WalScene implements AsyncDisposable {
   received: Partial<WalReceiverState> = {};
   /** Why there is none. */
   sealerFailure: PgarkError | undefined;
+  /** Whether who receives makes base backups where they are wanted. */
+  makesBases = true;
   /** How often a base backup was asked for. */
   wanted = 0;
   #receivers: WalReceivers | undefined;
@@ -139,7 +141,10 @@ export class WalScene implements AsyncDisposable {
     const adapters = {
       sealerOf: () => (this.sealerFailure ? Promise.reject(this.sealerFailure) : Promise.resolve(undefined)),
     };
-    const want = (): void => void (this.wanted += 1);
+    const want = (): boolean => {
+      this.wanted += 1;
+      return this.makesBases;
+    };
     this.#receivers = new WalReceivers({
       generation: this.#generation,
       adapters,
