@@ -50,6 +50,9 @@ beforeAll(async () => {
     ['4711', xid.trim()],
     ['/srv/restored', folder.join('restored')],
   ];
+  // What has not come by then is not archived by who is told to end.
+  const end = await cluster.value('SELECT pg_current_wal_flush_lsn()');
+  await cluster.until(`EXISTS (SELECT FROM pg_stat_replication WHERE flush_lsn >= '${end}')`);
   receiver.kill('SIGTERM');
   await receiver.ended;
 });
