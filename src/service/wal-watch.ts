@@ -88,6 +88,8 @@ export class WalWatch {
   #warnings: readonly string[] = [];
   /** WAL may be missing since the archive was looked through. */
   #isCut = false;
+  /** How often in a row it could not be looked through. */
+  #failures = 0;
   /** It is, and nobody here makes the base backup that has to follow. */
   #waitsForBase = false;
   /** Since then it was looked through once, and nothing was missing. */
@@ -232,8 +234,10 @@ export class WalWatch {
     while (!stop.aborted) {
       try {
         await this.#lookThrough();
+        this.#failures = 0;
       } catch (error) {
         if (stop.aborted) return;
+        this.#failures += 1;
         const words = `the WAL of ${this.#source} could not be looked through: ${asPgarkError(error).message}`;
         context.logger.warning('wal.archive_unread', words, { source: this.#source });
       }
@@ -244,6 +248,8 @@ export class WalWatch {
   }
 
   #lookAgainMs(): number {
+    // A storage that is made with its first object, or away for a moment, is not left unknown for long.
+    if (this.#failures > 0) return Math.min(LOOK_SOON_MS * 2 ** (this.#failures - 1), LOOK_INSTEAD_MS);
     if (this.#isCut) return this.#waitsForBase ? LOOK_INSTEAD_MS : LOOK_SOON_MS;
     return this.receiver?.state().phase === 'streaming' ? LOOK_EVERY_MS : LOOK_INSTEAD_MS;
   }
