@@ -3,18 +3,8 @@ import type { BuildContext } from './context.ts';
 import { defined } from './defined.ts';
 import type { AuthConfig, NotificationConfig, Roles, ServerConfig, SmtpConfig } from './model.ts';
 import type { NotificationSection, Sections } from './schema.ts';
-import { eventNames } from './schema-daemon.ts';
+import { defaultEventNames, eventNames } from './schema-daemon.ts';
 
-const DEFAULT_EVENTS = [
-  'failure',
-  'recovery',
-  'overdue',
-  'verify_failed',
-  'drill_failed',
-  'wal_gap',
-  'wal_lag',
-  'wal_slot',
-] as const;
 /** A watchdog that is told of failures alone raises an alarm for want of successes. */
 const PING_EVENTS = ['start', 'success', 'failure'] as const;
 const DEFAULT_LISTEN = { host: '127.0.0.1', port: 8080 } as const;
@@ -27,7 +17,7 @@ export async function buildNotification(
   section: NotificationSection,
 ): Promise<NotificationConfig> {
   const path = ['notifications', name];
-  const on = section.on ?? (section.type === 'healthchecks' ? PING_EVENTS : DEFAULT_EVENTS);
+  const on = section.on ?? (section.type === 'healthchecks' ? PING_EVENTS : defaultEventNames);
   const common = defined({
     name,
     on: eventNames.filter((event) => on.some((chosen) => chosen === event || chosen === '*')),

@@ -7,6 +7,7 @@ import type { Origins } from './origins.ts';
 import type { Need, Problems } from './problems.ts';
 import { parseSchedule } from './schedule.ts';
 import { CONFIG_VERSION } from './schema.ts';
+import { defaultEventNames } from './schema-daemon.ts';
 import { tracesSettings } from './traces.ts';
 import { applySetting, putAt, type Setting, type Tree, type TreeValue, valueAt } from './tree.ts';
 
@@ -263,9 +264,7 @@ function readWebhook(variables: SetVariables, writer: TreeWriter, problems: Prob
   const onSuccess = switchOf('WEBHOOK_ON_SUCCESS', false);
   if (!onFailure && !onSuccess) return;
   const path = ['notifications', WEBHOOK];
-  const events = onFailure
-    ? ['failure', 'recovery', 'overdue', 'verify_failed', 'drill_failed', 'wal_gap', 'wal_lag', 'wal_slot']
-    : [];
+  const events = onFailure ? defaultEventNames : [];
   writer.put([...path, 'type'], mediumOf(url.value), url.variable);
   writer.put([...path, 'url'], url.value.trim(), url.variable);
   const decider = variables.first('WEBHOOK_ON_SUCCESS', 'WEBHOOK_ON_FAILURE');

@@ -15,9 +15,8 @@ import {
   texts,
 } from './schema-parts.ts';
 
-export const eventNames = [
-  'start',
-  'success',
+/** What is told where nothing else is said: what is wrong, and its end. */
+export const defaultEventNames = [
   'failure',
   'recovery',
   'overdue',
@@ -27,6 +26,7 @@ export const eventNames = [
   'wal_lag',
   'wal_slot',
 ] as const;
+export const eventNames = ['start', 'success', ...defaultEventNames] as const;
 
 const events = z.array(z.enum([...eventNames, '*'])).optional();
 const common = {
