@@ -61,8 +61,8 @@ const groups = {
   },
   tools: {
     what: 'stock tools that the tests check pgark against',
-    programs: ['curl', 'age', 'bats', 'openssl', 'gzip', 'pigz', 'rclone', 'zstd', 'time'],
-    packages: ['curl', 'age', 'bats', 'openssl', 'gzip', 'pigz', 'rclone', 'zstd', 'time'],
+    programs: ['curl', 'age', 'bats', 'openssl', 'gzip', 'pigz', 'rclone', 'zstd', 'time', 'zsh', 'fish'],
+    packages: ['curl', 'age', 'bats', 'openssl', 'gzip', 'pigz', 'rclone', 'zstd', 'time', 'zsh', 'fish'],
     packagePerProgram: true,
   },
 };

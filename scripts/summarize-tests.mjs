@@ -1,6 +1,7 @@
 // Prints "N passed, N failed" from the JSON report of a test run: node scripts/summarize-tests.mjs FILE
 // Fails if a test failed, if a file could not be run, if tests were skipped, or if there were none.
 import { readFileSync } from 'node:fs';
+import path from 'node:path';
 
 const [file = ''] = process.argv.slice(2);
 
@@ -18,8 +19,17 @@ function summarize() {
   );
   const failed = report.numFailedTests + brokenFiles.length;
   const skipped = report.numPendingTests + report.numTodoTests;
+  for (const name of namesOfSkipped(report)) console.log(`skipped, which counts as a failure: ${name}`);
   console.log(`${report.numPassedTests} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`);
   return report.success && failed === 0 && skipped === 0 && report.numPassedTests > 0 ? 0 : 1;
+}
+
+function namesOfSkipped(report) {
+  return report.testResults.flatMap((result) =>
+    result.assertionResults
+      .filter(({ status }) => !['passed', 'failed'].includes(status))
+      .map(({ fullName }) => `${path.relative(process.cwd(), result.name)}: ${fullName}`),
+  );
 }
 
 process.exitCode = summarize();
