@@ -50,15 +50,7 @@ async function setScene(): Promise<Scene> {
   const configuration = {
     version: 1,
     storages: {
-      bucket: {
-        type: 's3',
-        endpoint: s3.endpoint,
-        bucket: bucket.bucket.name,
-        region: s3Facts().region,
-        access_key_id: s3Facts().accessKey,
-        secret_access_key: s3Facts().secretKey,
-        retry: { attempts: 2, delay: '10ms' },
-      },
+      bucket: { ...bucket.bucket.inFile(s3.endpoint), retry: { attempts: 2, delay: '10ms' } },
       folder: { type: 'file', path: folder.path },
     },
     databases: {

@@ -16,7 +16,7 @@ import {
   urlOf,
 } from '../support/backups.ts';
 import { runPgark } from '../support/cli.ts';
-import { postgresFacts, s3Facts } from '../support/facts.ts';
+import { postgresFacts } from '../support/facts.ts';
 import { openDatabase, runAsSuperuser, type TestDatabase } from '../support/postgres.ts';
 import type { TestBucket } from '../support/s3.ts';
 import { openS3Store } from '../support/s3-store.ts';
@@ -148,20 +148,10 @@ describe.concurrent('pruning after a backup', () => {
     const other = `${shop.name}-other`;
     await using directory = await makeTempDirectory();
     const config = directory.join('pgark.yaml');
-    const { endpoint, region, accessKey, secretKey } = s3Facts();
     const to = { jobs: { plain: { format: 'plain', to: ['s3'], retention: 'two' } } };
     const settings = {
       version: 1,
-      storages: {
-        s3: {
-          type: 's3',
-          bucket: storage.bucket.name,
-          endpoint,
-          region,
-          access_key_id: accessKey,
-          secret_access_key: secretKey,
-        },
-      },
+      storages: { s3: storage.bucket.inFile() },
       retention: { two: { keep: { last: 2 }, min_backups: 1 } },
       databases: {
         [shop.name]: { url: shop.url, ...to },

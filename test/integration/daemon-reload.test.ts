@@ -63,12 +63,11 @@ describe.concurrent('pgark daemon at SIGHUP', () => {
     await using bucket = await s3Storage();
     await using database = await createDatabase();
     await using proxy = await startFaultProxy(s3Facts().endpoint);
-    const { S3_BUCKET: name, S3_ACCESS_KEY_ID: id, S3_SECRET_ACCESS_KEY: secret } = bucket.env;
     await writeFile(
       folder.join('pgark.yaml'),
       `version: 1
 storages:
-  far: { type: s3, endpoint: "${proxy.endpoint}", bucket: "${name}", access_key_id: "${id}", secret_access_key: "${secret}" }
+  far: ${JSON.stringify(bucket.bucket.inFile(proxy.endpoint))}
 databases:
   shop: { url: ${JSON.stringify(database.url)}, jobs: { often: { schedule: 1h } } }
 `,

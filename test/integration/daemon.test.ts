@@ -217,12 +217,11 @@ describe.concurrent('pgark daemon', () => {
     await using proxy = await startFaultProxy(s3Facts().endpoint);
     let isAway = true;
     proxy.setFaults(() => (isAway ? { kind: 'answer', status: 503, code: 'SlowDown' } : undefined));
-    const { S3_BUCKET: name, S3_ACCESS_KEY_ID: id, S3_SECRET_ACCESS_KEY: secret } = bucket.env;
     await writeFile(
       folder.join('pgark.yaml'),
       `version: 1
 storages:
-  far: { type: s3, endpoint: "${proxy.endpoint}", bucket: "${name}", access_key_id: "${id}", secret_access_key: "${secret}", retry: { attempts: 0 } }
+  far: ${JSON.stringify({ ...bucket.bucket.inFile(proxy.endpoint), retry: { attempts: 0 } })}
   near: { type: file, path: near }
 defaults: { retry: { attempts: 50, delay: 1s, max_delay: 1s } }
 databases:

@@ -30,15 +30,7 @@ test('a collector gets nothing but JSON of a run that fails in one of two storag
   const configuration = {
     version: 1,
     storages: {
-      bucket: {
-        type: 's3',
-        endpoint: s3.endpoint,
-        bucket: bucket.bucket.name,
-        region: s3Facts().region,
-        access_key_id: s3Facts().accessKey,
-        secret_access_key: s3Facts().secretKey,
-        retry: { attempts: 1 },
-      },
+      bucket: { ...bucket.bucket.inFile(s3.endpoint), retry: { attempts: 1 } },
       folder: { type: 'file', path: folder.path },
     },
     databases: { shop: { url: database.url, jobs: { dump: { format: 'plain', to: ['bucket', 'folder'] } } } },

@@ -93,23 +93,17 @@ describe('memory of a backup to two storages', () => {
     await using postgres = await startTcpProxy(postgresFacts());
     await using bucket = await createBucket();
     await using directory = await makeTempDirectory();
-    const { endpoint, region, accessKey, secretKey } = s3Facts();
-    const { hostname, port } = new URL(endpoint);
+    const { hostname, port } = new URL(s3Facts().endpoint);
     const target = { host: hostname, port: Number(port) };
     // Each of the four parts in flight has a connection of its own.
     await using slow = await startTcpProxy(target, { toServerBytesPerSecond: 2 * MIB });
-    const bucketSettings = {
-      type: 's3',
-      endpoint: `http://127.0.0.1:${slow.port}`,
-      region,
-      bucket: bucket.name,
-      access_key_id: accessKey,
-      secret_access_key: secretKey,
-    };
     const job = { schedule: '@daily', format: 'plain', compression: 'none', to: ['slow', 'quick'] };
     const configuration = {
       version: 1,
-      storages: { slow: bucketSettings, quick: { type: 'file', path: directory.join('backups') } },
+      storages: {
+        slow: bucket.inFile(`http://127.0.0.1:${slow.port}`),
+        quick: { type: 'file', path: directory.join('backups') },
+      },
       databases: { mixed: { url: urlOf(database.name, { port: postgres.port }), jobs: { all: job } } },
     };
     const file = directory.join('pgark.yaml');

@@ -5,7 +5,6 @@ import { errorTable } from '../../src/common/error-table.ts';
 import { expectExit, filler, pgarkJson, s3Storage, urlOf } from '../support/backups.ts';
 import { type RunResult, runPgark } from '../support/cli.ts';
 import { Cluster } from '../support/cluster.ts';
-import { s3Facts } from '../support/facts.ts';
 import { createDatabase, runAsSuperuser } from '../support/postgres.ts';
 import { futureDatabase } from '../support/restoring.ts';
 import { makeTempDirectory, type TempDirectory } from '../support/temp.ts';
@@ -205,10 +204,7 @@ describe.concurrent('the hooks around a restore', () => {
     const url = `postgres://postgres@127.0.0.1:${cluster.port}/postgres?sslmode=disable`;
     // What the server fetches WAL by reads the configuration as the account of the server.
     await using storage = await s3Storage();
-    const { endpoint, region, accessKey, secretKey } = s3Facts();
-    const keys = { access_key_id: accessKey, secret_access_key: secretKey };
-    const near = { type: 's3', bucket: storage.bucket.name, endpoint, region, ...keys };
-    await using place = await Place.open(url, BOTH, { format: 'physical', near });
+    await using place = await Place.open(url, BOTH, { format: 'physical', near: storage.bucket.inFile() });
     await chmod(place.folder.path, 0o755);
     const id = await place.backup();
     const directory = place.folder.join('restored');

@@ -131,11 +131,11 @@ export function expectFailure(
 }
 
 /**
- * Keys that a run may leave behind: what is no backup and no part of one. A file store that is killed in the instant in
- * which it reads its clock leaves an empty file, which counts for nothing.
+ * Keys that a run may leave behind: what is no backup and no part of one. A file store that is killed, or stopped, while it
+ * writes a record or log leaves its beginning, and in the instant in which it reads its clock an empty file.
  */
 const BOOKKEEPING =
-  /^\.pgark\/(repository\.json$|leases\/|runs\/|logs\/|proofs\/|schedule\/)|^\.pgark-uploads\/\.pgark-clock-/;
+  /^(\.pgark-uploads\/)?\.pgark\/(repository\.json$|leases\/|runs\/|logs\/|proofs\/|schedule\/)|^\.pgark-uploads\/\.pgark-clock-/;
 
 /** What is kept of a server beside its databases, also where the backup of a database fails. */
 const GLOBALS = /^\.pgark\/globals\/|\/globals\/\d{8}T\d{6}Z-g[a-z2-7]{6}\./;

@@ -21,6 +21,8 @@ export interface TestBucket extends AsyncDisposable {
   readonly client: S3Client;
   /** S3_ENDPOINT, S3_REGION, S3_BUCKET, S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY: pgark's own settings. */
   readonly env: Readonly<Record<string, string>>;
+  /** As a configuration file names it, by its endpoint or another one, such as that of a proxy. */
+  inFile(endpoint?: string): Readonly<Record<string, string>>;
   /** All keys, all pages, in the server's order. */
   listKeys(prefix?: string): Promise<string[]>;
   /** The keys of multipart uploads that were neither completed nor aborted. */
@@ -95,6 +97,14 @@ export async function createBucket(): Promise<TestBucket> {
       S3_ACCESS_KEY_ID: accessKey,
       S3_SECRET_ACCESS_KEY: secretKey,
     },
+    inFile: (reached = endpoint) => ({
+      type: 's3',
+      endpoint: reached,
+      region,
+      bucket: name,
+      access_key_id: accessKey,
+      secret_access_key: secretKey,
+    }),
     listKeys,
     listOpenUploads: async (prefix) => (await openUploads(prefix)).map((upload) => upload.Key),
     async put(key, body) {

@@ -1,6 +1,5 @@
 import { writeFile } from 'node:fs/promises';
 import { s3Storage, type Storage } from './backups.ts';
-import { s3Facts } from './facts.ts';
 import type { TestBucket } from './s3.ts';
 import { makeTempDirectory } from './temp.ts';
 
@@ -22,12 +21,7 @@ export async function twoStorages(
   const far = stack.use(await s3Storage());
   const directory = stack.use(await makeTempDirectory());
   const storageOf = ({ bucket }: { readonly bucket: TestBucket }, isAway: boolean) => ({
-    type: 's3',
-    endpoint: isAway ? 'http://127.0.0.1:1' : s3Facts().endpoint,
-    bucket: bucket.name,
-    region: s3Facts().region,
-    access_key_id: s3Facts().accessKey,
-    secret_access_key: s3Facts().secretKey,
+    ...bucket.inFile(isAway ? 'http://127.0.0.1:1' : undefined),
     retry: { attempts: 2, delay: '10ms' },
   });
   return {

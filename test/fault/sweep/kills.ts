@@ -3,7 +3,6 @@ import { expect } from 'vitest';
 import { errorTable } from '../../../src/common/error-table.ts';
 import { expectExit } from '../../support/backups.ts';
 import { type RunOptions, type RunResult, runPgark } from '../../support/cli.ts';
-import { s3Facts } from '../../support/facts.ts';
 import type { FaultProxy } from '../../support/fault-proxy.ts';
 import { makeTempDirectory } from '../../support/temp.ts';
 import { FEW_ROWS, openLogicalWorld } from './logical.ts';
@@ -39,23 +38,12 @@ export async function command(
 ): Promise<RunResult> {
   await using directory = await makeTempDirectory();
   const config = directory.join('pgark.yaml');
-  const { region, accessKey, secretKey } = s3Facts();
   const { source, url, format } = world.database;
   const reached = new URL(url);
   reached.port = String(world.wires.port);
   const settings = {
     version: 1,
-    storages: {
-      s3: {
-        type: 's3',
-        endpoint: world.wires.http.endpoint,
-        region,
-        bucket: world.bucket.name,
-        prefix: place.prefix,
-        access_key_id: accessKey,
-        secret_access_key: secretKey,
-      },
-    },
+    storages: { s3: { ...world.bucket.inFile(world.wires.http.endpoint), prefix: place.prefix } },
     retention: { kept: { keep: { last: kept }, min_backups: 1 } },
     defaults: {
       lease_term: `${leaseTermMs}ms`,
