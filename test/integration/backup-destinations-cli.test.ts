@@ -5,7 +5,6 @@ import {
   fileStorage,
   filler,
   s3Storage,
-  SHORT_LEASE,
   startPgark,
   type Storage,
   substance,
@@ -34,6 +33,8 @@ interface Scene extends AsyncDisposable {
   readonly postgres: TcpProxy;
   /** The settings of a run; through the proxies, or as they are for a look at what there is. */
   readonly env: Record<string, string>;
+  /** Of one whose leases end soon when nobody renews them. */
+  readonly shortLease: Record<string, string>;
 }
 
 /** A configuration whose only job writes into a bucket and a directory. */
@@ -45,7 +46,6 @@ async function setScene(): Promise<Scene> {
   const s3 = stack.use(await startFaultProxy(s3Facts().endpoint));
   const postgres = stack.use(await startTcpProxy(postgresFacts()));
   const directory = stack.use(await makeTempDirectory());
-  const file = directory.join('pgark.yaml');
   const s3Env = { ...bucket.env, S3_ENDPOINT: s3.endpoint };
   const configuration = {
     version: 1,
@@ -60,7 +60,11 @@ async function setScene(): Promise<Scene> {
       },
     },
   };
-  await writeFile(file, JSON.stringify(configuration), { mode: 0o600 });
+  const writeSettings = async (name: string, more: object): Promise<Record<string, string>> => {
+    const file = directory.join(name);
+    await writeFile(file, JSON.stringify({ ...configuration, ...more }), { mode: 0o600 });
+    return { PGARK_CONFIG: file };
+  };
   return {
     database,
     bucket: { ...bucket, env: s3Env },
@@ -68,7 +72,8 @@ async function setScene(): Promise<Scene> {
     storages: [bucket, folder],
     s3,
     postgres,
-    env: { PGARK_CONFIG: file },
+    env: await writeSettings('pgark.yaml', {}),
+    shortLease: await writeSettings('short-lease.yaml', { defaults: { lease_term: '8s' } }),
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
   };
 }
@@ -109,7 +114,7 @@ describe.concurrent('pgark backup into two storages', () => {
   test('after SIGKILL in mid-stream the next run removes what the dead one left in both', async () => {
     await using scene = await setScene();
     const held = scene.postgres.holdAfter(12 * MIB);
-    const run = startPgark(['backup'], { env: { ...scene.env, ...SHORT_LEASE } });
+    const run = startPgark(['backup'], { env: scene.shortLease });
     await held;
     await vi.waitUntil(async () => (await scene.bucket.openUploads()).length > 0, { timeout: 300_000 });
     await run.kill('SIGKILL');
@@ -133,7 +138,7 @@ describe.concurrent('pgark backup into two storages', () => {
   test('a run that is stopped past its leases commits in none, and its successor in both', async () => {
     await using scene = await setScene();
     const held = scene.postgres.holdAfter(12 * MIB);
-    const stopped = startPgark(['backup'], { env: { ...scene.env, ...SHORT_LEASE } });
+    const stopped = startPgark(['backup'], { env: scene.shortLease });
     await held;
     await stopped.kill('SIGSTOP');
     await untilExit(0, [4, 11], () => runPgark(['backup'], { env: scene.env }));
