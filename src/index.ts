@@ -59,6 +59,14 @@ export {
 } from './operations/backup.ts';
 export { backupGlobals, type GlobalsOutcome, type GlobalsRequest } from './operations/backup-globals.ts';
 export { type ContextOptions, type OperationContext, operationContext, type Progress } from './operations/context.ts';
+export { copyBackup } from './operations/copy/copy.ts';
+export type {
+  CopiedBackup,
+  CopyOutcome,
+  CopyPlace,
+  CopyRequest,
+  CopyState,
+} from './operations/copy/copy-request.ts';
 export { download, type DownloadOutcome, type DownloadRequest } from './operations/download.ts';
 export { drill } from './operations/drill/drill.ts';
 export type {

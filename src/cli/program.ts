@@ -21,6 +21,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Register>>> = {
   list: async () => (await import('./list.ts')).registerList,
   show: async () => (await import('./show.ts')).registerShow,
   download: async () => (await import('./download.ts')).registerDownload,
+  copy: async () => (await import('./copy.ts')).registerCopy,
   verify: async () => (await import('./verify.ts')).registerVerify,
   drill: async () => (await import('./drill.ts')).registerDrill,
   accept: async () => (await import('./accept.ts')).registerAccept,

@@ -187,6 +187,9 @@ async function endQuietly(iterator: AsyncIterator<Uint8Array>): Promise<void> {
   } catch {}
 }
 
+/** What lies in a store, and is compared without a key. */
+export type StoredFacts = Pick<ManifestObject, 'key' | 'storedBytes' | 'storedSha256'>;
+
 export interface ReadSealedOptions {
   readonly keys: DecryptionKeys;
   readonly signal?: AbortSignal | undefined;
@@ -202,7 +205,7 @@ export interface ReadSealedOptions {
  */
 export async function* readStored(
   store: ObjectStore,
-  object: ManifestObject,
+  object: StoredFacts,
   options: Omit<ReadSealedOptions, 'keys'>,
 ): ByteStream {
   const { info, body } = await store.get(object.key, options.signal ? { signal: options.signal } : {});
@@ -262,7 +265,7 @@ export async function* readDecrypted(
 }
 
 /** Error: `corrupt` if an object in the store does not have the length that its manifest says. */
-export function checkStoredSize(object: ManifestObject, bytes: number): void {
+export function checkStoredSize(object: Omit<StoredFacts, 'storedSha256'>, bytes: number): void {
   if (bytes === object.storedBytes) return;
   throw new PgarkError(
     'corrupt',

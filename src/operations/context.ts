@@ -15,6 +15,7 @@ export interface Progress {
     | 'unpacking'
     | 'recovering'
     | 'downloading'
+    | 'copying'
     | 'analysing'
     | 'pruning';
   /** What it works on: a database's or an object's name. */

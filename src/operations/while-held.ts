@@ -7,7 +7,7 @@ import type { OperationContext } from './context.ts';
 export interface HeldWork {
   readonly store: ObjectStore;
   readonly manifest: Manifest;
-  readonly command: 'restore' | 'download' | 'drill';
+  readonly command: 'restore' | 'download' | 'drill' | 'copy';
   readonly logger: Logger;
   readonly runId?: string;
 }

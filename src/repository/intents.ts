@@ -43,7 +43,14 @@ const intentSchema = z
 
 export type Intent = z.infer<typeof intentSchema>;
 
-export interface IntentPlan {
+/** Where a run is about to write. */
+export interface PlannedPlaces {
+  readonly keys?: readonly ObjectKey[];
+  /** Folders that end with `/ID/`. */
+  readonly prefixes?: readonly string[];
+}
+
+export interface IntentPlan extends PlannedPlaces {
   readonly id: BackupId;
   readonly runId: string;
   /** The lease under which the run works; a sweep leaves the intent alone as long as it lives. */
@@ -52,9 +59,6 @@ export interface IntentPlan {
   /** Left out for globals. */
   readonly database?: string;
   readonly startedAt: Date;
-  readonly keys?: readonly ObjectKey[];
-  /** Folders that end with `/ID/`. */
-  readonly prefixes?: readonly string[];
 }
 
 /** An intent as a sweep finds it. */
@@ -103,17 +107,22 @@ export class IntentLog {
       uploads: [],
     } satisfies z.input<typeof intentSchema>);
     const { conditionalWrites } = await this.#store.probe({ ...options, asKnown: true });
+    await this.refuseTaken(planned, options);
+    const condition = { ifAbsent: true } as const;
+    const etag = await writeState(this.#store, keys.intent(planned.id), planned, { ...options, condition });
+    return new OpenIntent(this.#store, planned, { etag, conditionalWrites });
+  }
+
+  /** Error: `object-exists` if one of these keys is taken, or one of these folders has something in it. */
+  async refuseTaken({ keys: planned = [], prefixes = [] }: PlannedPlaces, options: CallOptions): Promise<void> {
     const taken = await allOf([
-      ...planned.keys.map(async (key) => (await this.#store.head(key, options))?.key),
-      ...planned.prefixes.map((prefix) => this.#firstIn(prefix, options)),
+      ...planned.map(async (key) => (await this.#store.head(key, options))?.key),
+      ...prefixes.map((prefix) => this.#firstIn(prefix, options)),
     ]);
     for (const key of taken) {
       if (key === undefined) continue;
       throw new PgarkError('object-exists', `${key} is already in ${this.#store.location}`);
     }
-    const condition = { ifAbsent: true } as const;
-    const etag = await writeState(this.#store, keys.intent(planned.id), planned, { ...options, condition });
-    return new OpenIntent(this.#store, planned, { etag, conditionalWrites });
   }
 
   /** All intents, of live runs and dead ones; those that cannot be read come with their error. */

@@ -24,6 +24,7 @@ function patienceMs({ kind }: RunRecord): number {
   switch (kind) {
     case 'backup':
     case 'globals':
+    case 'copy':
     case 'prune':
     case 'pin':
     case 'unpin':

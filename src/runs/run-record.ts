@@ -3,12 +3,12 @@ import { errorTable } from '../common/error-table.ts';
 import type { PgarkError } from '../common/errors.ts';
 import { isRunId, type RunId } from '../repository/ids.ts';
 
-export type RunKind = 'backup' | 'globals' | 'restore' | 'verify' | 'drill' | 'prune' | 'pin' | 'unpin';
+export type RunKind = 'backup' | 'globals' | 'restore' | 'verify' | 'drill' | 'copy' | 'prune' | 'pin' | 'unpin';
 
 const shape = {
   layout: z.literal(1),
   id: z.string().refine(isRunId, 'is no run id') as unknown as z.ZodType<RunId>,
-  kind: z.enum(['backup', 'globals', 'restore', 'verify', 'drill', 'prune', 'pin', 'unpin']),
+  kind: z.enum(['backup', 'globals', 'restore', 'verify', 'drill', 'copy', 'prune', 'pin', 'unpin']),
   state: z.enum(['running', 'succeeded', 'failed', 'interrupted']),
   source: z.string().optional(),
   database: z.string().optional(),
