@@ -125,7 +125,7 @@ test('the quick start, the pages on restores and on operations run, but for what
   expect(silent).toEqual([]);
   expect(counts).toEqual({
     run: 22,
-    each: 4,
+    each: 5,
     'run-physical': 1,
     client: 3,
     docker: 2,

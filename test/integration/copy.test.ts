@@ -8,12 +8,13 @@ import {
   fileStorage,
   pgarkJson,
   s3Storage,
-  SHORT_LEASE,
   startPgark,
   succeed,
+  untilExit,
   urlOf,
 } from '../support/backups.ts';
 import { runPgark } from '../support/cli.ts';
+import { flipBit } from '../support/damage.ts';
 import { s3Facts } from '../support/facts.ts';
 import { createDatabase, openDatabase, type TestDatabase } from '../support/postgres.ts';
 import { makeTempDirectory } from '../support/temp.ts';
@@ -23,11 +24,17 @@ vi.setConfig({ testTimeout: 300_000 });
 
 const PASSPHRASE = 'correct horse battery staple of thirty-two';
 
+interface ListJson {
+  readonly storages: readonly { readonly backups: readonly { readonly id: string }[] }[];
+}
+
 interface Scene extends AsyncDisposable {
   readonly database: TestDatabase;
   readonly disk: Awaited<ReturnType<typeof fileStorage>>;
   readonly bucket: Awaited<ReturnType<typeof s3Storage>>;
   readonly env: Readonly<Record<string, string>>;
+  /** So slow that there is time to end it in the middle. */
+  readonly slow: Readonly<Record<string, string>>;
   /** Its id. */
   backUp(): Promise<string>;
 }
@@ -35,7 +42,7 @@ interface Scene extends AsyncDisposable {
 /** A database, a directory that its backups go into, and a bucket that is further away. */
 async function setScene(
   job: Readonly<Record<string, unknown>>,
-  { sql = 'CREATE TABLE version AS SELECT 1 AS number;', sections = {}, bandwidth = '' } = {},
+  { sql = 'CREATE TABLE version AS SELECT 1 AS number;', sections = {} } = {},
 ): Promise<Scene> {
   const stack = new AsyncDisposableStack();
   const database = stack.use(await createDatabase({ sql }));
@@ -53,16 +60,18 @@ async function setScene(
     databases: {
       shop: { url: urlOf(database.name), jobs: { all: { schedule: '@daily', to: ['disk'], ...job } } },
     },
-    ...(bandwidth === '' ? {} : { defaults: { bandwidth } }),
     ...sections,
   };
   await writeFile(folder.join('pgark.yaml'), JSON.stringify(config), { mode: 0o600 });
   const env = { PGARK_CONFIG: folder.join('pgark.yaml') };
+  const limited = { ...config, defaults: { bandwidth: '6MiB/s', lease_term: '8s' } };
+  await writeFile(folder.join('slow.yaml'), JSON.stringify(limited), { mode: 0o600 });
   return {
     database,
     disk,
     bucket,
     env,
+    slow: { PGARK_CONFIG: folder.join('slow.yaml') },
     backUp: async () => {
       const { results } = await pgarkJson<{ results: readonly { backup: { id: string } }[] }>(['backup'], env);
       return results[0]?.backup.id ?? '';
@@ -128,5 +137,118 @@ describe.concurrent('pgark copy', () => {
       expect(await versionIn(name)).toEqual([{ number: 1 }]);
     },
   );
+
+  test('of a backup of which a byte was flipped is none, and leaves nothing; nor is one where something foreign lies', async () => {
+    await using scene = await setScene({ format: 'directory' }, { sql: filler(1) });
+    const { env, disk, bucket } = scene;
+    const id = await scene.backUp();
+    const sized = await Promise.all(
+      (await disk.keys())
+        .filter((key) => key.includes('/archive/'))
+        .map(async (key) => ({ key, bytes: (await readFile(join(disk.path, key))).length })),
+    );
+    const [largest] = sized.toSorted((a, b) => b.bytes - a.bytes);
+    const file = join(disk.path, largest?.key ?? '');
+    const whole = await readFile(file);
+    const damaged = Buffer.from(whole);
+    flipBit(damaged, Math.floor(damaged.length / 2));
+    await writeFile(file, damaged);
+    expectFailure(await runPgark(['copy', id, '--to', 'offsite'], { env }), {
+      exit: 20,
+      message: /cannot be copied from disk: .* is damaged: its content has not the SHA-256 that was recorded/,
+      hint: /restore another backup/,
+    });
+    const isOfCopy = (key: string): boolean => isData(key) && !key.includes('globals');
+    expect((await bucket.keys()).filter(isOfCopy)).toEqual([]);
+    expect(await bucket.openUploads()).toEqual([]);
+    await writeFile(file, whole);
+    const foreign = `shop/archive/${id}/notes.txt`;
+    await bucket.bucket.put(foreign, 'of somebody else');
+    expectFailure(await runPgark(['copy', id, '--to', 'offsite'], { env }), {
+      exit: 1,
+      message: /notes\.txt is already in .*, where the copy would lie, and is not of it/,
+      hint: /nothing is ever replaced/,
+    });
+    expect((await bucket.keys()).filter(isOfCopy)).toEqual([foreign]);
+    const { runs } = await pgarkJson<{ runs: readonly object[] }>(['runs', '--storage', 'offsite'], env);
+    expect(runs).toMatchObject([
+      { kind: 'copy', state: 'failed' },
+      { kind: 'copy', state: 'failed' },
+    ]);
+  });
+
+  test.each(['SIGKILL', 'SIGTERM'] as const)(
+    'that %s ends in the middle is taken up by the next one',
+    async (signal) => {
+      await using scene = await setScene({ format: 'plain', compression: { algorithm: 'none' } }, { sql: filler(24) });
+      const { env, slow, bucket } = scene;
+      const id = await scene.backUp();
+      const run = startPgark(['copy', id, '--to', 'offsite'], { env: slow });
+      // The write probe opens one too, for a moment.
+      const isUnderWay = async (): Promise<boolean> =>
+        (await bucket.openUploads()).some((upload) => !upload.includes('.pgark/'));
+      await vi.waitUntil(isUnderWay, { timeout: 120_000 });
+      await run.kill(signal);
+      const { exitCode } = await run.result;
+      expect(exitCode).toBe(signal === 'SIGTERM' ? 130 : null);
+      const left = (await bucket.keys()).filter((key) => isData(key) && !key.includes('globals'));
+      expect(left).toEqual(signal === 'SIGTERM' ? [] : [`.pgark/intents/${id}.json`]);
+      expect(await bucket.openUploads()).toHaveLength(signal === 'SIGTERM' ? 0 : 1);
+      // The lease of who was killed ends with its term.
+      const next = await untilExit(0, [11], () => runPgark(['copy', id, '--to', 'offsite'], { env }));
+      expect(next.stdout).toContain(`copied ${id} of ${scene.database.name} to offsite: 1 object`);
+      expect(await bucket.openUploads()).toEqual([]);
+      expect((await bucket.keys()).filter((key) => key.includes('intents'))).toEqual([]);
+      expect(await pgarkJson(['verify', id, '--storage', 'offsite', '--deep'], env)).toMatchObject({
+        backups: [{ id, passed: true }],
+      });
+    },
+  );
+
+  test('asks for what it needs to know, and finds what other commands find', async () => {
+    await using scene = await setScene({ format: 'plain' });
+    const { env, disk, bucket } = scene;
+    const id = await scene.backUp();
+    expectExit(await runPgark(['copy', 'latest'], { env }), 2);
+    expectExit(await runPgark(['copy', 'latest', '--to', 'nowhere'], { env }), 2);
+    expectExit(await runPgark(['copy', 'latest', '--to', 'disk', '--from', 'disk'], { env }), 2);
+    expectExit(await runPgark(['copy', 'shop_1.sql.gz', '--to', 'offsite'], { env }), 10);
+    expectExit(await runPgark(['copy', id, '--to', 'disk', '--from', 'offsite'], { env }), 10);
+    await writeFile(join(disk.path, 'other.sql'), 'of another tool');
+    expectFailure(await runPgark(['copy', 'other.sql', '--to', 'offsite'], { env }), {
+      exit: 10,
+      message: /written by another tool/,
+      hint: /tool of the storage/,
+    });
+    const [file = ''] = (await disk.keys()).filter((key) => key.endsWith('.sql.gz') && !key.includes('/'));
+    const dry = await succeed(['copy', file, '--to', 'offsite', '--dry-run'], env);
+    expect(dry.stdout).toContain(`would copy ${id} of ${scene.database.name} to offsite: 1 object`);
+    expect(await bucket.keys()).toEqual([]);
+    await succeed(['copy', 'latest', '--database', 'shop', '--to', 'offsite'], env);
+    expect((await succeed(['copy', id, '--to', 'disk'], env)).stdout).toContain('already there, and the same');
+  });
+
+  test('into a storage that backups go to as well counts there as any backup', async () => {
+    const job = { format: 'plain', to: ['disk', 'offsite'], retention: 'few' };
+    const sections = { retention: { few: { keep: { last: 2 }, min_backups: 1 } } };
+    await using scene = await setScene(job, { sections });
+    const { env } = scene;
+    await succeed(['backup', '--to', 'disk', '--no-prune'], env);
+    const { storages } = await pgarkJson<ListJson>(['list'], env);
+    const oldest = storages[0]?.backups[0]?.id ?? '';
+    for (let count = 0; count < 2; count += 1) await succeed(['backup', '--no-prune'], env);
+    const copied = await succeed(['copy', oldest, '--to', 'offsite'], env);
+    expect(copied.stderr).toMatch(
+      new RegExp(
+        `WARNING the next prune of offsite deletes ${oldest}, which its retention lets go; .* pgark pin ${oldest}`,
+      ),
+    );
+    await succeed(['prune', '--storage', 'offsite'], env);
+    const left = await pgarkJson<ListJson>(['list'], env);
+    expect(left.storages.map(({ backups }) => backups.length)).toEqual([3, 2]);
+    await succeed(['pin', oldest], env);
+    const pinned = await succeed(['copy', oldest, '--to', 'offsite'], env);
+    expect(pinned.stdout).toContain('pinned   there too');
+    expect((await succeed(['prune', '--storage', 'offsite'], env)).stdout).toContain(`kept by a pin: ${oldest}`);
+  });
 });
-void [expectExit, expectFailure, filler, SHORT_LEASE, startPgark, runPgark];

@@ -1,4 +1,4 @@
-import { mkdir, readdir } from 'node:fs/promises';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { pgarkJson } from '../support/backups.ts';
 import { Cluster } from '../support/cluster.ts';
@@ -122,6 +122,25 @@ describe('the commands of', () => {
     for (const line of lines) {
       const drill = line.replace(/\d{8}T\d{6}Z-\w{7}/, id).replace('> 100000', '= 1000');
       expect((await who.succeed(drill)).stdout).toMatch(/ restores$/m);
+    }
+  });
+
+  test('docs/operations/copies.md', async () => {
+    const page = await readPage('docs/operations/copies.md');
+    await using who = await reader();
+    const url = who.env['DATABASE_URL'];
+    const storages = { near: { type: 'file', path: 'near' }, offsite: { type: 'file', path: 'offsite' } };
+    const databases = { shop: { url, jobs: { nightly: { to: ['near'], format: 'directory' } } } };
+    await writeFile(who.join('two.yaml'), JSON.stringify({ version: 1, storages, databases }), { mode: 0o600 });
+    const { DATABASE_URL: _url, BACKUP_STORAGE: _storage, ...rest } = who.env;
+    who.env = { ...rest, PGARK_CONFIG: 'two.yaml' };
+    await who.succeed('pgark backup');
+    const id = /\d{8}T\d{6}Z-d\w{6}/.exec((await who.succeed('pgark list -o json')).stdout)?.[0] ?? '';
+    const lines = linesOf(scriptOf(page, 'each'));
+    expect(lines).toHaveLength(3);
+    for (const line of lines) {
+      const { stdout } = await who.succeed(line.replace(/\d{8}T\d{6}Z-\w{7}/, id));
+      expect(stdout).toMatch(new RegExp(`^(copied|already there, and the same:) ${id} of shop (to|in) offsite`));
     }
   });
 
