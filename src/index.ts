@@ -67,6 +67,7 @@ export type {
   CopyRequest,
   CopyState,
 } from './operations/copy/copy-request.ts';
+export { diff, type DiffOutcome, type DiffRequest, type StoredBackup } from './operations/diff/diff.ts';
 export { download, type DownloadOutcome, type DownloadRequest } from './operations/download.ts';
 export { drill } from './operations/drill/drill.ts';
 export type {

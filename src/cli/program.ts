@@ -20,6 +20,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Register>>> = {
   restore: async () => (await import('./restore.ts')).registerRestore,
   list: async () => (await import('./list.ts')).registerList,
   show: async () => (await import('./show.ts')).registerShow,
+  diff: async () => (await import('./diff.ts')).registerDiff,
   download: async () => (await import('./download.ts')).registerDownload,
   copy: async () => (await import('./copy.ts')).registerCopy,
   verify: async () => (await import('./verify.ts')).registerVerify,
