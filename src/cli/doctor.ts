@@ -19,7 +19,7 @@ export function registerDoctor(program: Command, world: CliWorld): void {
     const json = findings.map(findingJson);
     run.result(
       { findings: json },
-      () => findings.map(describe).join(''),
+      () => findings.map(describeFinding).join(''),
       () => jsonLines('finding', json),
     );
     const failure = findings.find((finding) => finding.state === 'failed');
@@ -58,7 +58,8 @@ function foreignFinding({ name, tools, own, ownIsSet, remark }: ForeignVariable)
   };
 }
 
-async function examine(run: CommandRun, config: Config, names: readonly string[]): Promise<Finding[]> {
+/** Tries the connections, keys and storages of a configuration. */
+export async function examine(run: CommandRun, config: Config, names: readonly string[]): Promise<Finding[]> {
   const context = run.context(config);
   const findings: Finding[] = unreferenced(config).map(({ setting: subject, remark: found }) => ({
     subject,
@@ -106,13 +107,13 @@ const KEYLESS: Finding = {
   found: 'no identity is configured that decrypts an earlier backup’s list of files: every one is a full one',
 };
 
-function findingJson(finding: Finding): Record<string, unknown> {
+export function findingJson(finding: Finding): Record<string, unknown> {
   if (finding.state === 'failed')
     return { subject: finding.subject, state: finding.state, error: reportError(finding.error) };
   return { ...finding };
 }
 
-function describe(finding: Finding): string {
+export function describeFinding(finding: Finding): string {
   if (finding.state === 'failed') return `✖ ${finding.subject}: ${finding.error.message}\n    ${finding.error.hint}\n`;
   return `${finding.state === 'ok' ? '✓' : '!'} ${finding.subject}: ${finding.found}\n`;
 }

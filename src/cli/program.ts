@@ -35,6 +35,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Register>>> = {
   logs: async () => (await import('./logs.ts')).registerLogs,
   daemon: async () => (await import('./daemon.ts')).registerDaemon,
   once: async () => (await import('./once.ts')).registerOnce,
+  init: async () => (await import('./init.ts')).registerInit,
   doctor: async () => (await import('./doctor.ts')).registerDoctor,
   check: async () => (await import('./check.ts')).registerCheck,
   healthcheck: async () => (await import('./healthcheck.ts')).registerHealthcheck,

@@ -19,8 +19,3 @@ export interface DownloadFile {
   /** Decrypted, and checked as it comes. Errors: `corrupt`, `wrong-key`, `key-missing`, `store-…`. */
   open(onStoredBytes: (bytesTotal: number) => void): ByteStream;
 }
-
-/** A word of a command line for a shell. */
-export function shellWord(text: string): string {
-  return /^[\w./:@%+,-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
-}

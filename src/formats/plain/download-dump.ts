@@ -2,7 +2,8 @@ import { join } from 'node:path';
 import { compress } from '../../pipeline/compress.ts';
 import { compressionOf, compressionSuffix } from '../../pipeline/compression.ts';
 import type { Manifest } from '../../repository/manifest.ts';
-import { type DownloadHow, type DownloadSource, shellWord } from '../download-source.ts';
+import type { DownloadHow, DownloadSource } from '../download-source.ts';
+import { shellWord } from '../../common/shell-word.ts';
 import type { SourceAccess } from '../load-source.ts';
 import { readDecrypted, readSealed } from '../sealed-object.ts';
 
