@@ -39,6 +39,8 @@ describe('metrics', () => {
       `pgark_backup_next_run_timestamp_seconds{${shop}} ${at('2026-11-22T02:00:00Z').getTime() / 1000}`,
       `pgark_storage_bytes{${shop}} 123`,
       `pgark_storage_backups{${shop}} 2`,
+      `pgark_storage_last_read_timestamp_seconds{storage="r2"} ${place.clock.now().getTime() / 1000}`,
+      'pgark_storage_damaged_manifests{storage="r2"} 0',
       `pgark_runs_total{${labels},result="succeeded"} 2`,
       `pgark_runs_total{${labels},result="failed"} 1`,
       `pgark_runs_total{${labels},result="interrupted"} 0`,
@@ -53,7 +55,7 @@ describe('metrics', () => {
       ...buckets([1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1], 'kind="prune",storage="r2"'),
       `pgark_run_duration_seconds_sum{kind="prune",storage="r2"} 0.5`,
       `pgark_run_duration_seconds_count{kind="prune",storage="r2"} 1`,
-      `pgark_run_progress_ratio{${labels}} 0.25`,
+      `pgark_run_progress_ratio{${labels},format="plain"} 0.25`,
       'pgark_notification_failures_total 3',
       'pgark_build_info{version="1.2.3"} 1',
     ];
@@ -68,6 +70,20 @@ describe('metrics', () => {
       `pgark_backup_next_run_timestamp_seconds{${shop}} ${at('2026-11-20T02:00:00Z').getTime() / 1000}`,
       'pgark_notification_failures_total 0',
       'pgark_build_info{version="1.2.3"} 1',
+    ]);
+  });
+
+  test('tell of each storage when it was read, and how many manifests could not be', async () => {
+    const place = new HistoryPlace(at('2026-11-21T12:00:00Z'));
+    const state = buildProtectionState(await place.inputs());
+    const storages = [
+      { storage: 'away', readAt: undefined, damagedManifests: 0 },
+      { storage: 'near', readAt: at('1970-01-01T00:01:40Z'), damagedManifests: 2 },
+    ];
+    const text = await renderMetrics({ ...state, storages }, '1.2.3');
+    expect(text.match(/^pgark_storage_(last|damaged).*$/gm)).toEqual([
+      'pgark_storage_last_read_timestamp_seconds{storage="near"} 100',
+      'pgark_storage_damaged_manifests{storage="near"} 2',
     ]);
   });
 

@@ -105,6 +105,7 @@ function families(state: ProtectionState, version: string): Family[] {
       read(state),
     ),
     ofBackups('pgark_storage_backups', 'Backups in the storage.', ({ backupCount }) => backupCount, read(state)),
+    ...storageFamilies(state.storages),
     ...runFamilies(withExpectedRuns(state)),
     ...walFamilies(state.wal, now),
     gauge('pgark_run_progress_ratio', 'How far a run is, 0 to 1, by an estimate.', progressSamples(state.running)),
@@ -124,6 +125,32 @@ function gauge(name: string, help: string, values: readonly Sample[]): Family {
 
 function sample(value: number | undefined, labels: Labels): Sample[] {
   return value === undefined ? [] : [{ value, labels }];
+}
+
+/** Of storages as a whole: how old it is what all the others say of them. */
+function storageFamilies(storages: ProtectionState['storages']): Family[] {
+  const of = (
+    name: string,
+    help: string,
+    value: (readAt: Date, storage: ProtectionState['storages'][number]) => number,
+  ): Family =>
+    gauge(
+      name,
+      help,
+      storages.flatMap((each) =>
+        each.readAt === undefined ? [] : [{ value: value(each.readAt, each), labels: { storage: each.storage } }],
+      ),
+    );
+  return [
+    of('pgark_storage_last_read_timestamp_seconds', 'When what lies in the storage was last read.', (readAt) =>
+      seconds(readAt.getTime()),
+    ),
+    of(
+      'pgark_storage_damaged_manifests',
+      'Backups whose manifest cannot be read; none of the other metrics counts them.',
+      (_readAt, { damagedManifests }) => damagedManifests,
+    ),
+  ];
 }
 
 /** What lies in a storage that could not be read yet is not known to be nothing. */
@@ -251,14 +278,15 @@ function runFamilies(runs: readonly StorageRuns[]): Family[] {
   ];
 }
 
-/** One series for each kind and database, even if several such runs go on: the one that is least far. */
+/** One series for each kind, database and format, even if several such runs go on: the one that is least far. */
 function progressSamples(running: readonly RunningRun[]): Sample[] {
   const least = new Map<string, Sample>();
   for (const run of running) {
     if (run.progressRatio === undefined) continue;
-    const key = runsKey(run.storage, groupKey(run));
+    const labels = { ...runLabels(run), ...(run.format === undefined ? {} : { format: run.format }) };
+    const key = JSON.stringify(labels);
     const value = Math.min(run.progressRatio, least.get(key)?.value ?? 1);
-    least.set(key, { value, labels: runLabels(run) });
+    least.set(key, { value, labels });
   }
   return [...least.values()];
 }
