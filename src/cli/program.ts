@@ -37,6 +37,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Register>>> = {
   once: async () => (await import('./once.ts')).registerOnce,
   init: async () => (await import('./init.ts')).registerInit,
   doctor: async () => (await import('./doctor.ts')).registerDoctor,
+  storage: async () => (await import('./storage.ts')).registerStorage,
   check: async () => (await import('./check.ts')).registerCheck,
   healthcheck: async () => (await import('./healthcheck.ts')).registerHealthcheck,
   notify: async () => (await import('./notify.ts')).registerNotify,

@@ -53,6 +53,7 @@ one line. Kinds may be added: take those that you know.
 | \`verify\` | \`storage\` that was looked at; \`backup\`, \`damaged\` |
 | \`check\` | \`backup\`, \`wal\`; \`problem\` and \`note\` with a \`message\`; \`summary\` with \`healthy\` |
 | \`doctor\` | \`finding\` |
+| \`storage probe\` | \`storage\` |
 | \`config show\` | \`setting\` |
 | \`logs\` | the events of the run as they are, without a \`kind\` of the line's own |
 | any | \`error\`, where there is no result |

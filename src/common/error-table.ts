@@ -100,7 +100,7 @@ export const errorTable = {
   'store-unsupported': {
     exit: 3,
     meaning: 'The store does not offer something that is needed.',
-    remedy: 'pgark doctor shows what the store can do',
+    remedy: 'pgark storage probe shows what the store can do',
   },
   'store-integrity': {
     exit: 1,

@@ -14,6 +14,7 @@ import { Repository } from '../repository/repository.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { OperationContext } from './context.ts';
 import { examineReplication, whyNotIncremental } from './examine-replication.ts';
+import { describeClock, describeConditionalWrites } from './storage-profile.ts';
 import { withinStall } from './within-stall.ts';
 
 /** One thing that was looked at: what was found, or what is wrong with it. */
@@ -121,20 +122,10 @@ export async function examineStore(
     ];
   });
   if (profile === undefined) return findings;
-  findings.push({
-    subject: 'conditional writes',
-    state: profile.conditionalWrites ? 'ok' : 'note',
-    found: profile.conditionalWrites
-      ? 'work: leases keep runs on different hosts apart'
-      : 'do not work here: only the lock on the database server keeps runs apart, and only one host may prune',
-  });
-  if (Math.abs(profile.clockSkewMs) > 60_000) {
-    findings.push({
-      subject: 'clock',
-      state: 'note',
-      found: `this machine's clock is ${Math.round(-profile.clockSkewMs / 1_000)} s away from the store's`,
-    });
-  }
+  const leases = describeConditionalWrites(profile);
+  findings.push({ subject: leases.name, state: leases.state, found: leases.meaning });
+  const { name: subject, state, meaning } = describeClock(profile);
+  if (meaning !== undefined) findings.push({ subject, state, found: meaning });
   await look(findings, 'repository', context, async () => {
     const repository = new Repository(store, context);
     const exists = await repository.checkLayout({ signal: context.signal });

@@ -108,6 +108,24 @@ export interface ProviderProfile {
   readonly partChecksum: StoredObject['confirmedBy'];
   /** Store's clock minus this machine's, in milliseconds. */
   readonly clockSkewMs: number;
+  /** Where it was asked for, and the store can have it: S3. */
+  readonly protection?: BucketProtection;
+}
+
+/** For how long nobody can remove an object: with `governance`, nobody but who has a right of its own to. */
+interface ObjectLock {
+  readonly mode: 'governance' | 'compliance';
+  readonly days: number;
+}
+
+/** What keeps a bucket's objects from being lost to who may delete and write over them. Undefined: the store does not say. */
+export interface BucketProtection {
+  /** What is deleted or written over stays as an earlier version. */
+  readonly versioning: 'on' | 'off' | undefined;
+  /** Whether versions can be locked. */
+  readonly objectLock: 'on' | 'off' | undefined;
+  /** How the bucket locks, by itself, each version that is put. */
+  readonly defaultLock?: ObjectLock;
 }
 
 export interface ProbeOptions extends CallOptions {
@@ -115,6 +133,8 @@ export interface ProbeOptions extends CallOptions {
   readonly write?: boolean;
   /** Try a delete too: needed where retention is on. */
   readonly delete?: boolean;
+  /** Ask for the profile's `protection` too. */
+  readonly protection?: boolean;
   /** What was found out before will do: the store need not be asked whether it is still there. Default: false. */
   readonly asKnown?: boolean;
 }

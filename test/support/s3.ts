@@ -6,6 +6,7 @@ import {
   DeleteObjectCommand,
   GetObjectCommand,
   ListMultipartUploadsCommand,
+  ListObjectVersionsCommand,
   ListObjectsV2Command,
   PutBucketPolicyCommand,
   PutObjectCommand,
@@ -45,11 +46,12 @@ export function createS3Client(login: S3Login = s3Facts()): S3Client {
   });
 }
 
-export async function createBucket(): Promise<TestBucket> {
+/** With `objectLock`, one that keeps versions and locks them: what a test locks has to be in governance mode. */
+export async function createBucket({ objectLock = false }: { objectLock?: boolean } = {}): Promise<TestBucket> {
   const { endpoint, region, accessKey, secretKey } = s3Facts();
   const client = createS3Client();
   const name = `pgark-test-${randomBytes(6).toString('hex')}`;
-  await client.send(new CreateBucketCommand({ Bucket: name }));
+  await client.send(new CreateBucketCommand({ Bucket: name, ObjectLockEnabledForBucket: objectLock }));
 
   const listKeys = async (prefix = '') => {
     const keys: string[] = [];
@@ -78,6 +80,7 @@ export async function createBucket(): Promise<TestBucket> {
     for (const upload of await openUploads()) {
       await client.send(new AbortMultipartUploadCommand({ Bucket: name, ...upload }));
     }
+    if (objectLock) await removeVersions(client, name);
     const keys = await listKeys();
     const width = 16;
     for (let start = 0; start < keys.length; start += width) {
@@ -114,6 +117,18 @@ export async function createBucket(): Promise<TestBucket> {
     remove,
     [Symbol.asyncDispose]: remove,
   };
+}
+
+/** Locked ones too. */
+async function removeVersions(client: S3Client, bucket: string): Promise<void> {
+  for (;;) {
+    const { Versions = [], DeleteMarkers = [] } = await client.send(new ListObjectVersionsCommand({ Bucket: bucket }));
+    const all = [...Versions, ...DeleteMarkers];
+    if (all.length === 0) return;
+    for (const { Key, VersionId } of all) {
+      await client.send(new DeleteObjectCommand({ Bucket: bucket, Key, VersionId, BypassGovernanceRetention: true }));
+    }
+  }
 }
 
 /**

@@ -8,7 +8,9 @@ export type S3Action =
   | 's3:ListBucket'
   | 's3:AbortMultipartUpload'
   | 's3:ListMultipartUploadParts'
-  | 's3:ListBucketMultipartUploads';
+  | 's3:ListBucketMultipartUploads'
+  | 's3:GetBucketVersioning'
+  | 's3:GetBucketObjectLockConfiguration';
 
 /** What was tried, for the words of an error. */
 export interface S3Attempt {
@@ -247,6 +249,8 @@ const verbs: Readonly<Record<S3Action, string>> = {
   's3:AbortMultipartUpload': 'aborting the upload of',
   's3:ListMultipartUploadParts': 'listing the parts of',
   's3:ListBucketMultipartUploads': 'listing the uploads of',
+  's3:GetBucketVersioning': 'asking for the versioning of',
+  's3:GetBucketObjectLockConfiguration': 'asking for the Object Lock of',
 };
 
 const credentialHints: Readonly<Record<string, string>> = {

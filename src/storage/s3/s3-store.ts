@@ -27,6 +27,7 @@ import { BUFFER_BYTES_MAX_DEFAULT, PART_BYTES_DEFAULT, planParts, SHARED_SHARE }
 import { cautiousProfile, probeReach, type ProbeResult, probeWrites } from './probe.ts';
 import { PROBE_STALE_MS } from './probe-leftovers.ts';
 import type { S3Profile } from './profile.ts';
+import { askProtection } from './protection.ts';
 import { type ProviderFacts, providerFacts } from './provider.ts';
 import { getObject } from './reader.ts';
 import { assertBucketExists, deleteObject, headObject, infoOf, putObject } from './small-objects.ts';
@@ -174,7 +175,9 @@ export class S3Store implements ObjectStore {
     if (options.delete === true && deleteFailure !== undefined) throw deleteFailure;
     const { conditionalWrites, partCountMax, partBytesMin, equalParts, partChecksum } = profile;
     const clockSkewMs = this.#connection.storeClock.skewMs ?? profile.clockSkewMs;
-    return { conditionalWrites, partCountMax, partBytesMin, equalParts, partChecksum, clockSkewMs };
+    const known = { conditionalWrites, partCountMax, partBytesMin, equalParts, partChecksum, clockSkewMs };
+    if (options.protection !== true) return known;
+    return { ...known, protection: await askProtection(this.#calls, options.signal) };
   }
 
   close(): Promise<void> {
