@@ -92,6 +92,7 @@ export {
   type RunSummary,
 } from './operations/list-runs.ts';
 export { probeStorage, type ProbedStorage, type ProbedTrait } from './operations/probe-storage.ts';
+export { type StorageUsage, storageUsage, type UsageRow } from './operations/storage-usage.ts';
 export { acceptBackup } from './operations/accept-size.ts';
 export { pinBackup, type PinOutcome, type PinRequest, unpinBackup, type UnpinRequest } from './operations/pin.ts';
 export { prune, type PruneOutcome, type PruneRequest } from './operations/prune.ts';

@@ -206,6 +206,12 @@ export function chooseStorage(config: Config, name: string | undefined): Storage
   return only;
 }
 
+/** The storages that names on the command line mean; all without any name. Errors: `usage`, `config-missing`. */
+export function chooseStorages(config: Config, names: readonly string[]): readonly StorageConfig[] {
+  if (names.length > 0) return [...new Set(names)].map((name) => chooseStorage(config, name));
+  return config.storages.size > 1 ? [...config.storages.values()] : [chooseStorage(config, undefined)];
+}
+
 /** The sources that names on the command line mean: by the source's name or its database's; all without any name. */
 export function chooseSources(config: Config, names: readonly string[]): readonly SourceConfig[] {
   const all = [...config.databases.values()];

@@ -54,6 +54,7 @@ one line. Kinds may be added: take those that you know.
 | \`check\` | \`backup\`, \`wal\`; \`problem\` and \`note\` with a \`message\`; \`summary\` with \`healthy\` |
 | \`doctor\` | \`finding\` |
 | \`storage probe\` | \`storage\` |
+| \`storage usage\` | \`plain\`, \`directory\`, \`physical\`, \`wal\`, \`globals\`, \`records\`, \`unfinished\`, \`foreign\`; a \`summary\` of each storage, or its \`failure\` |
 | \`config show\` | \`setting\` |
 | \`logs\` | the events of the run as they are, without a \`kind\` of the line's own |
 | any | \`error\`, where there is no result |

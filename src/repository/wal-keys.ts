@@ -28,6 +28,7 @@ const DELTA = /^([0-9A-F]{24})\.([0-9A-F]{6,8})-([0-9A-F]{6,8})\.delta$/;
 const FILE = /^[0-9A-F]{24}\.(partial|[0-9A-F]{8}\.backup)$/;
 const HISTORY = /^[0-9A-F]{8}\.history$/;
 const OFFSET_DIGITS_MIN = 6;
+const DIGEST = '.sha256';
 
 /** Of everything that is archived of a server, also of its timeline's beginning: the first eight digits of names. */
 export function walPrefix({ source, systemIdentifier }: WalFolder, timelineDigits?: string): string {
@@ -57,7 +58,11 @@ export function walKey(folder: WalFolder, wal: WalName, endings: string): Object
 
 /** Where the digest of an archived history is noted. Earlier versions know nothing of it, and pass over it. */
 export function walHistoryDigestKey(folder: WalFolder, name: string): ObjectKey {
-  return `${walPrefix(folder)}${name}.sha256`;
+  return `${walPrefix(folder)}${name}${DIGEST}`;
+}
+
+export function isWalHistoryDigest(key: ObjectKey): boolean {
+  return key.endsWith(DIGEST) && parseWalKey(key.slice(0, -DIGEST.length))?.kind === 'history';
 }
 
 /** What a WAL file's own name says; undefined for what no server archives. */

@@ -1,5 +1,7 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import path from 'node:path';
 import {
+  CreateMultipartUploadCommand,
   DeleteBucketPolicyCommand,
   PutBucketPolicyCommand,
   PutObjectLockConfigurationCommand,
@@ -177,5 +179,81 @@ describe('storage probe', () => {
       ],
     });
     expect(stderr).toContain('does not exist');
+  });
+});
+
+describe('storage usage', () => {
+  const golden = path.resolve(import.meta.dirname, '../golden/repositories/0.1.0/storage');
+
+  /** Bytes and objects of files whose paths match. */
+  async function sumOf(wanted: RegExp): Promise<{ readonly objects: number; readonly bytes: number }> {
+    const entries = await readdir(golden, { recursive: true, withFileTypes: true });
+    const files = entries.filter((entry) => entry.isFile()).map((entry) => path.join(entry.parentPath, entry.name));
+    const some = files.filter((file) => wanted.test(path.relative(golden, file)));
+    const sizes = await Promise.all(some.map(async (file) => (await stat(file)).size));
+    return { objects: sizes.length, bytes: sizes.reduce((sum, size) => sum + size, 0) };
+  }
+
+  test('adds up every object of a repository by what it is part of, in a directory and in a bucket', async () => {
+    await using bucket = await createBucket();
+    await using world = await twoStorages(bucket);
+    await cp(golden, world.join('disk'), { recursive: true });
+    const files = await readdir(golden, { recursive: true, withFileTypes: true });
+    await Promise.all(
+      files
+        .filter((entry) => entry.isFile())
+        .map(async (entry) => {
+          const file = path.join(entry.parentPath, entry.name);
+          await bucket.put(`prod/${path.relative(golden, file)}`, await readFile(file));
+        }),
+    );
+    await writeFile(world.join('disk', 'notes.txt'), 'mine');
+    await bucket.put('prod/notes.txt', 'mine');
+    await bucket.put('elsewhere.txt', 'not below the prefix');
+    const upload = { Bucket: bucket.name, Key: 'prod/large.bin' };
+    await bucket.client.send(new CreateMultipartUploadCommand(upload));
+
+    const { exitCode, stdout } = await world.run('storage', 'usage', '--output', 'json');
+    expect(exitCode).toBe(0);
+    const backups = { source: 'golden', database: 'postgres' };
+    const rows = [
+      { ...backups, kind: 'plain', ...(await sumOf(/^postgres_/)), backups: 3, oldest: '2026-11-27T10:06:29.000Z' },
+      { ...backups, kind: 'directory', ...(await sumOf(/^golden\/archive/)), backups: 2 },
+      { ...backups, kind: 'physical', ...(await sumOf(/^golden\/base/)), backups: 1 },
+      { source: 'golden', kind: 'wal', ...(await sumOf(/^golden\/wal/)) },
+      { source: 'golden', kind: 'globals', ...(await sumOf(/^golden\/globals/)) },
+      { kind: 'records', ...(await sumOf(/^\.pgark\//)) },
+      { kind: 'foreign', objects: 1, bytes: 4 },
+    ];
+    const all = { rows, own: await sumOf(/./), foreign: { objects: 1, bytes: 4 }, backups: 6, damaged: [] };
+    expect(JSON.parse(stdout)).toMatchObject({
+      storages: [
+        { storage: 'disk', unfinished_uploads: 0, ...all },
+        { storage: 's3', unfinished_uploads: 1, ...all },
+      ],
+    });
+
+    const table = await world.run('storage', 'usage', 's3');
+    expect(table.stdout).toMatch(/^golden\/postgres +plain +3 +3 +.* 2026-11-27T10:06:29Z +2026-11-27/m);
+    expect(table.stdout).toMatch(/^ +foreign +1 +4 B$/m);
+    expect(table.stdout).toMatch(/^total +6 /m);
+    expect(table.stdout).toMatch(/^unfinished uploads: 1, whose bytes/m);
+  });
+
+  test('tells of the others where one storage cannot be read', async () => {
+    await using bucket = await createBucket();
+    await using world = await twoStorages(bucket, { ...bucket.env, S3_BUCKET: `${bucket.name}-not` });
+    const some = await world.run('storage', 'usage', '--output', 'ndjson');
+    expect(some).toMatchObject({ exitCode: 4, stderr: expect.stringContaining('1 of 2 storages failed: s3: ') });
+    expect(
+      some.stdout
+        .trimEnd()
+        .split('\n')
+        .map((line): unknown => JSON.parse(line)),
+    ).toMatchObject([
+      { kind: 'summary', storage: 'disk', backups: 0 },
+      { kind: 'failure', storage: 's3', error: { code: 'store-bucket-missing' } },
+    ]);
+    expect(await world.run('storage', 'usage', 's3')).toMatchObject({ exitCode: 3 });
   });
 });
