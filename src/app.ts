@@ -77,7 +77,6 @@ async function openAdapter(
 
 /** Settings that are understood and not acted on yet: nobody may believe in a guard that is not there. */
 function unusedSettings(config: StorageConfig): readonly string[] {
-  if (config.type === 'file' && config.maxSizeBytes !== undefined) return ['max_size'];
   return config.type === 's3' && config.objectLock !== undefined ? ['object_lock'] : [];
 }
 

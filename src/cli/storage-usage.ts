@@ -11,6 +11,7 @@ import { formatCount, formatTable, formatTime } from './table.ts';
 
 interface Found {
   readonly location: string;
+  readonly maxBytes: number | undefined;
   readonly usage: StorageUsage;
 }
 
@@ -36,7 +37,11 @@ export function registerUsage(storage: Command, world: CliWorld): void {
     for (const each of chooseStorages(config, names)) {
       const look = async (): Promise<Found> => {
         const store = await run.open(each, config);
-        return { location: store.location, usage: await storageUsage(store, run.context(config)) };
+        return {
+          location: store.location,
+          maxBytes: each.maxSizeBytes,
+          usage: await storageUsage(store, run.context(config)),
+        };
       };
       tries.push(await attempt(each.name, run, look));
     }
@@ -57,7 +62,7 @@ export function registerUsage(storage: Command, world: CliWorld): void {
 
 function describeTry(each: Try<Found>, { terminal }: CliWorld): string {
   if ('error' in each) return `${each.storage}\nFAILED: ${each.error.message}\n`;
-  const { location, usage } = each.value;
+  const { location, maxBytes, usage } = each.value;
   const { rows, own, foreign, backups, unfinishedUploads, damaged } = usage;
   const table = formatTable(
     [
@@ -85,6 +90,7 @@ function describeTry(each: Try<Found>, { terminal }: CliWorld): string {
   );
   const remarks = [
     ...rows.flatMap(({ kind }) => (MEANINGS[kind] === undefined ? [] : [`${kind}: ${MEANINGS[kind]}`])),
+    ...(maxBytes === undefined ? [] : [describeLimit(own.bytes, maxBytes)]),
     ...(unfinishedUploads === 0 ? [] : [describeUploads(unfinishedUploads)]),
     ...(damaged.length === 0
       ? []
@@ -100,13 +106,22 @@ function databaseOf(row: UsageRow): string {
   return 'database' in row && row.database !== row.source ? `${row.source}/${row.database}` : row.source;
 }
 
+function describeLimit(ownBytes: number, maxBytes: number): string {
+  const ratio = `${Math.round((100 * ownBytes) / maxBytes)}% of max_size, ${formatBytes(maxBytes)}`;
+  return `pgark’s own: ${formatBytes(ownBytes)}, ${ratio}${ownBytes > maxBytes ? ': more than it should be' : ''}`;
+}
+
 function describeUploads(count: number | undefined): string {
   return count === undefined
     ? 'unfinished uploads: unknown, this key may not list them'
     : `unfinished uploads: ${count}, whose bytes are in no list; pgark prune ends those of its own runs that died`;
 }
 
-function usageJson({ location, usage }: Found): Record<string, unknown> & { rows: readonly Record<string, unknown>[] } {
+function usageJson({
+  location,
+  maxBytes,
+  usage,
+}: Found): Record<string, unknown> & { rows: readonly Record<string, unknown>[] } {
   const { rows, own, foreign, backups, unfinishedUploads, damaged } = usage;
   return {
     location,
@@ -116,6 +131,7 @@ function usageJson({ location, usage }: Found): Record<string, unknown> & { rows
       ...(newest === undefined ? {} : { newest: newest.toISOString() }),
     })),
     own,
+    max_bytes: maxBytes ?? null,
     foreign,
     backups,
     unfinished_uploads: unfinishedUploads ?? null,

@@ -34,8 +34,8 @@ export async function buildStorage(
         name,
         type: section.type,
         retry,
-        path: context.resolve(section.path),
         maxSizeBytes: section.max_size,
+        path: context.resolve(section.path),
       });
     case 'rclone':
       if (!/^[^:/][^:]*:/.test(section.remote)) {
@@ -45,6 +45,7 @@ export async function buildStorage(
         name,
         type: section.type,
         retry,
+        maxSizeBytes: section.max_size,
         remote: section.remote,
         configFile: section.config_file === undefined ? undefined : context.resolve(section.config_file),
       });
@@ -79,6 +80,7 @@ async function buildS3(
     name,
     type: section.type,
     retry,
+    maxSizeBytes: section.max_size,
     bucket: section.bucket,
     prefix: prefix ?? '',
     endpoint: url,

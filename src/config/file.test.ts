@@ -51,6 +51,7 @@ storages:
     secret_access_key_file: secrets/far
     ca_file: secrets/ca.pem
     part_size: 16MiB
+    max_size: 2TiB
     object_lock: { mode: governance, days: "\${LOCK_DAYS}" }
   cold: { type: rclone, remote: "glacier:ark", config_file: secrets/rclone.conf }
 encryption:
@@ -136,6 +137,7 @@ describe('the configuration file', () => {
       prefix: 'eu',
       caFile: join(dir, 'secrets/ca.pem'),
       partBytes: 16 * 2 ** 20,
+      maxSizeBytes: 2 * 2 ** 40,
       objectLock: { mode: 'governance', days: 30 },
       forcePathStyle: true,
     });

@@ -54,13 +54,14 @@ export interface RetryConfig {
 interface StorageCommon {
   readonly name: string;
   readonly retry: RetryConfig;
+  /** What pgark should hold there at most: watched, not enforced. */
+  readonly maxSizeBytes?: number;
 }
 
 interface FileStorageConfig extends StorageCommon {
   readonly type: 'file';
   /** Absolute. */
   readonly path: string;
-  readonly maxSizeBytes?: number;
 }
 
 export type S3Provider = (typeof s3Providers)[number];

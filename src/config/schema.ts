@@ -44,12 +44,20 @@ const LEASE_TERM_MS_MIN = 2_000;
 const PART_BYTES_MIN = 8 * 2 ** 20;
 const PART_BYTES_MAX = 5 * 2 ** 30;
 
+const everyStorage = {
+  max_size: sizeBytes
+    .optional()
+    .describe(
+      'Warn after a backup if all of pgark’s own there is more than this. Nothing is refused or deleted for it.',
+    ),
+  retry: retrySection.optional().describe('Overrides defaults.retry.'),
+};
+
 const storageSection = z.discriminatedUnion('type', [
   strict({
     type: z.literal('file'),
     path: text.describe('Directory of the backups, relative to the configuration file.'),
-    max_size: sizeBytes.optional().describe('A backup that would take the directory beyond this fails.'),
-    retry: retrySection.optional().describe('Overrides defaults.retry.'),
+    ...everyStorage,
   }),
   strict({
     type: z.literal('s3'),
@@ -77,13 +85,13 @@ const storageSection = z.discriminatedUnion('type', [
       mode: z.enum(['governance', 'compliance']),
       days: integer(1, 36_500).describe('Days that an object cannot be deleted.'),
     }).optional(),
-    retry: retrySection.optional().describe('Overrides defaults.retry.'),
+    ...everyStorage,
   }),
   strict({
     type: z.literal('rclone'),
     remote: text.describe('Remote and path: gdrive:backups/pg.'),
     config_file: text.optional().describe('rclone.conf, relative to the configuration file. Default: rclone’s own.'),
-    retry: retrySection.optional().describe('Overrides defaults.retry.'),
+    ...everyStorage,
   }),
 ]);
 

@@ -1,6 +1,6 @@
 import type { Secret } from '../common/secret.ts';
 
-/** What a channel may be subscribed to. A refused prune and a suspicious backup go to whoever wants failures. */
+/** What a channel may be subscribed to. A refused prune, a suspicious backup and a storage over its size go to whoever wants failures. */
 export type Subscription =
   | 'start'
   | 'success'

@@ -45,6 +45,7 @@ function signalOf(message: NotificationMessage): '' | '/start' | '/fail' | '/log
     case 'drill_failed':
     case 'prune_refused':
     case 'suspicious':
+    case 'storage_size':
     case 'wal_gap':
     case 'wal_lag':
     case 'wal_slot':

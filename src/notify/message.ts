@@ -77,6 +77,12 @@ interface Suspicious extends About {
   readonly backupId?: string;
 }
 
+/** A storage holds more of pgark's own than its `max_size`: backups go on. */
+interface StorageOver extends About {
+  readonly event: 'storage_size';
+  readonly error: EventError;
+}
+
 /** WAL is missing for good: what was committed in it, and the moments until the next base backup, cannot be recovered to. */
 interface WalGap extends About {
   readonly event: 'wal_gap';
@@ -115,7 +121,7 @@ interface Test {
   readonly channel: string;
 }
 
-export type Problem = Failure | Overdue | ProofFailed | PruneRefused | Suspicious | WalGap | WalHeldUp;
+export type Problem = Failure | Overdue | ProofFailed | PruneRefused | Suspicious | StorageOver | WalGap | WalHeldUp;
 export type ProblemEvent = Problem['event'];
 
 /** Everything that can be sent. */
@@ -123,7 +129,7 @@ export type NotificationMessage = Start | Success | Problem | Recovery | Test;
 export type MessageEvent = NotificationMessage['event'];
 
 /**
- * A verification or drill passed, a prune was carried out, a backup was as large as it should be, a backup that somebody has made is
+ * A verification or drill passed, a prune was carried out, a backup was as large as it should be, a storage too, a backup that somebody has made is
  * fresh, or WAL is archived in time: never sent as such, it ends the problem of that kind.
  */
 export interface Resolved extends About {

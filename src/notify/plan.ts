@@ -2,6 +2,7 @@ import { afterMessages, allowanceOf } from './allowance.ts';
 import { audienceOf, type Channel, type Subscription } from './channel.ts';
 import {
   isProblem,
+  type MessageEvent,
   messageId,
   type NotificationEvent,
   type NotificationMessage,
@@ -92,9 +93,12 @@ function toldOfEnd(
 
 function wants(channel: Channel, message: NotificationMessage): boolean {
   if (message.event === 'test') return true;
-  const isLikeFailure = message.event === 'prune_refused' || message.event === 'suspicious';
-  const subscription: Subscription = isLikeFailure ? 'failure' : message.event;
+  const subscription: Subscription = isLikeFailure(message.event) ? 'failure' : message.event;
   return channel.on.includes(subscription);
+}
+
+function isLikeFailure(event: MessageEvent): event is 'prune_refused' | 'suspicious' | 'storage_size' {
+  return event === 'prune_refused' || event === 'suspicious' || event === 'storage_size';
 }
 
 function isDue(channel: Channel, state: NotificationState, event: Problem): boolean {

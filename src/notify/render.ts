@@ -80,6 +80,13 @@ export function render(message: NotificationMessage): Rendering {
         reasonOf(message.storage, message.error.message),
         ['It is kept, and nothing was pruned.', ...fixOf(message.error)],
       );
+    case 'storage_size':
+      return rendering(
+        'warning',
+        `${subjectOf(message)}: storage too large`,
+        reasonOf(message.storage, message.error.message),
+        fixOf(message.error),
+      );
     case 'wal_gap':
       return rendering('bad', `${subjectOf(message)}: WAL is lost`, reasonOf(message.storage, message.error.message), [
         ...fixOf(message.error),
@@ -140,6 +147,7 @@ const againWords: Readonly<Record<ProblemEvent, string>> = {
   drill_failed: 'drill passes again',
   prune_refused: 'prune works again',
   suspicious: 'backup has the expected size again',
+  storage_size: 'storage is not too large any more',
   wal_gap: 'recovery works again from here on',
   wal_lag: 'WAL is archived in time again',
   wal_slot: 'replication slot holds back little again',
@@ -152,6 +160,7 @@ const seenWords: Readonly<Record<ProblemEvent, string>> = {
   drill_failed: 'Failed',
   prune_refused: 'Refused',
   suspicious: 'Suspicious',
+  storage_size: 'Too large',
   wal_gap: 'Lost',
   wal_lag: 'Not archived',
   wal_slot: 'Filled',

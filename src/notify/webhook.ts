@@ -34,6 +34,7 @@ const problemTypes: Readonly<Record<ProblemEvent, string>> = {
   drill_failed: 'drill.failed',
   prune_refused: 'prune.refused',
   suspicious: 'backup.suspected',
+  storage_size: 'storage.exceeded',
   wal_gap: 'wal.lost',
   wal_lag: 'wal.delayed',
   wal_slot: 'slot.filled',
@@ -56,6 +57,7 @@ function typeOf(message: NotificationMessage): string {
     case 'drill_failed':
     case 'prune_refused':
     case 'suspicious':
+    case 'storage_size':
     case 'wal_gap':
     case 'wal_lag':
     case 'wal_slot':
@@ -111,6 +113,7 @@ function particularsOf(message: Exclude<NotificationMessage, { event: 'test' }>)
     case 'suspicious':
       return { error: errorOf(message.error), backup_id: message.backupId };
     case 'prune_refused':
+    case 'storage_size':
     case 'wal_gap':
       return { error: errorOf(message.error) };
     case 'wal_lag':

@@ -5,6 +5,7 @@ import type { Manifest } from '../repository/manifest.ts';
 import type { ObjectKey } from '../storage/object-store.ts';
 import { gravest, isOfDamage } from './gravest.ts';
 import type { Job } from './jobs.ts';
+import type { StorageSize } from './storage-sizes.ts';
 
 /** What there is in one storage now, or would be. */
 export type JobOutcome =
@@ -44,6 +45,8 @@ export interface JobReport {
   readonly results: readonly JobResult[];
   /** The storages that were given the source's globals. */
   readonly globalsIn: readonly string[];
+  /** Of the storages that were given a backup and have a `max_size`. */
+  readonly sizes: readonly StorageSize[];
   /** What earlier attempts at the same due time came to, where this one did not try again. */
   readonly standing: readonly JobResult[];
   /** When the same will be tried again before its next due time, if it will. */

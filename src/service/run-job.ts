@@ -16,6 +16,7 @@ import { LogExcerpt } from './log-excerpt.ts';
 import { mayPruneAfter, pruneAfter } from './prune-after.ts';
 import { type RunListener, tellEnded, tellStarted } from './run-listener.ts';
 import type { RunProgress } from './run-progress.ts';
+import { measureReached } from './storage-sizes.ts';
 import type { Adapters, Stores } from './stores.ts';
 import { sizesOf } from '../repository/manifest.ts';
 
@@ -83,12 +84,13 @@ export async function runJob(request: JobRequest, world: JobWorld): Promise<JobR
   if (!dryRun) await tellStarted(listener, job, context.logger);
   const { results, standing, globalsIn } = await workOf(request, heard);
   world.progress?.end(excerpt);
+  const sizes = await measureReached(request.storages ?? job.storages, results, heard);
   for (const { error } of results)
     if (error !== undefined) excerpt.wrap(silentLogger).error('backup.failed', `${error.message}; ${error.hint}`);
   const endedAt = context.clock.now();
   const nextTryAt = context.signal.aborted ? undefined : request.nextTryAt?.(results, endedAt);
   const ended = { endedAt, runId: runIdOf(results) ?? excerpt.runId, log: excerpt.text() };
-  const report = { job, startedAt, ...ended, results, standing, globalsIn, nextTryAt };
+  const report = { job, startedAt, ...ended, results, standing, globalsIn, sizes, nextTryAt };
   if (!dryRun) await tellEnded(listener, report, context.logger);
   // Whoever is told of runs is told of one that was cut off too; whoever asked for it wanted its end.
   context.signal.throwIfAborted();

@@ -48,6 +48,7 @@ async function watched(on: string, type = 'healthchecks') {
       log: '',
       results,
       standing: resultsOf(standing).filter(({ database }) => standing.includes(database ?? '')),
+      sizes: [],
       globalsIn: failed.includes(GLOBALS) ? [] : ['r2'],
       nextTryAt: undefined,
     });

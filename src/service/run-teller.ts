@@ -6,6 +6,7 @@ import type { Job } from './jobs.ts';
 import type { BackupReport } from './reports.ts';
 import { GLOBALS } from './run-job.ts';
 import type { RunListener } from './run-listener.ts';
+import { describeOver, isOver, overHint } from './storage-sizes.ts';
 import type { Teller } from './tell.ts';
 import { isIncrementalId } from '../repository/ids.ts';
 import { type Manifest, sizesOf } from '../repository/manifest.ts';
@@ -28,7 +29,7 @@ export function runTeller(config: Config, teller: Teller, now: () => Date): RunL
       await starting.get(report.job.id);
       starting.delete(report.job.id);
       // In one: a watchdog is given one sign for all of it.
-      await teller.backups(config, reportsOf(report), globalsResolved(report));
+      await teller.backups(config, reportsOf(report), [...globalsResolved(report), ...storageEvents(report)]);
     },
   };
 }
@@ -62,6 +63,17 @@ function reportsOf(report: JobReport): readonly BackupReport[] {
 /** An incremental backup says nothing of the size that full ones have. */
 function suspicionsIn({ id, suspicions = [] }: Manifest): readonly string[] | undefined {
   return isIncrementalId(id) ? undefined : suspicions.map(({ message }) => message);
+}
+
+/** A storage that holds more than it should is a problem of each source that is backed up to it, until one of them finds it right. */
+function storageEvents({ job, endedAt, sizes, runId }: JobReport): readonly NotificationEvent[] {
+  return sizes.map((size) => {
+    const { storage } = size;
+    const about = { at: endedAt, source: job.source.name, storage, ...(runId === undefined ? {} : { runId }) };
+    if (!isOver(size)) return { ...about, event: 'resolved', of: 'storage_size' };
+    const error = { code: 'storage-size', message: describeOver(size), hint: overHint(storage) };
+    return { ...about, event: 'storage_size', error };
+  });
 }
 
 /** Globals that were stored are told of only where their failure was. */

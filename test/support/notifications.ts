@@ -1,3 +1,4 @@
+import { overHint } from '../../src/service/storage-sizes.ts';
 import { systemClock } from '../../src/common/clock.ts';
 import { createLogger } from '../../src/common/log-writer.ts';
 import type { Channel, Subscription } from '../../src/notify/channel.ts';
@@ -102,6 +103,17 @@ export const sampleMessages = {
       message:
         '3.0 MiB before compression and encryption is 75% less than the 12.0 MiB of 20261119T015700Z-pabcdef, and expect.size_change allows 40%',
       hint: 'look at what it holds: pgark show 20261120T015700Z-pp7k2m4. If its size is right, say so: pgark accept 20261120T015700Z-pp7k2m4',
+    },
+  },
+  storage_size: {
+    at,
+    source: 'shop',
+    storage: 'r2',
+    event: 'storage_size',
+    error: {
+      code: 'storage-size',
+      message: 'it holds 52.1 GiB of pgark’s own, 2.1 GiB more than its max_size of 50.0 GiB',
+      hint: overHint('r2'),
     },
   },
   wal_gap: {
