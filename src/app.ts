@@ -31,11 +31,6 @@ async function openAdapter(
   throttle: Throttle | undefined,
 ): Promise<ObjectStore> {
   const world = { clock: systemClock, random: systemRandom };
-  for (const setting of unusedSettings(config)) {
-    logger.warning('config.unused', `storage ${config.name}: ${setting} is not carried out by this version`, {
-      setting,
-    });
-  }
   switch (config.type) {
     case 'file': {
       const { FileStore } = await import('./storage/file/file-store.ts');
@@ -52,6 +47,7 @@ async function openAdapter(
         ...(config.provider === undefined ? {} : { provider: config.provider }),
         ...(config.endpoint === undefined ? {} : { endpoint: config.endpoint }),
         ...(config.caFile === undefined ? {} : { caFile: config.caFile }),
+        ...(config.objectLock === undefined ? {} : { objectLock: config.objectLock }),
         ...(config.partBytes === undefined ? {} : { partBytes: config.partBytes }),
         retry: config.retry,
         ...(throttle === undefined ? {} : { beforeResending: resendingBy(throttle) }),
@@ -73,11 +69,6 @@ async function openAdapter(
     default:
       return config satisfies never;
   }
-}
-
-/** Settings that are understood and not acted on yet: nobody may believe in a guard that is not there. */
-function unusedSettings(config: StorageConfig): readonly string[] {
-  return config.type === 's3' && config.objectLock !== undefined ? ['object_lock'] : [];
 }
 
 /** What encrypts for the keys of a configured encryption; undefined for none. Error: `key-invalid`. */

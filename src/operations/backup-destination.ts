@@ -15,7 +15,7 @@ import { removeBackup } from '../repository/remove-backup.ts';
 import { sweep } from '../repository/sweep.ts';
 import type { RunRecordKeeper, RunResult } from '../runs/record-keeper.ts';
 import { asRunError, type SpreadRun } from '../runs/run.ts';
-import type { ObjectStore, UploadInfo } from '../storage/object-store.ts';
+import type { ObjectLock, ObjectStore, UploadInfo } from '../storage/object-store.ts';
 import { cleanUp } from './backup-clean-up.ts';
 import type { BackupFile, BackupName } from './backup-format.ts';
 import { acquireAfterSweep, leasesFor } from './backup-locks.ts';
@@ -98,6 +98,7 @@ export class DestinationRun {
   #lease: Lease | undefined;
   #begun: Begun | undefined;
   #commitBegun = false;
+  #lock: ObjectLock | undefined;
 
   constructor({ name, store, needsDelete }: BackupDestination, world: DestinationWorld) {
     const { run, context, stallMs } = world;
@@ -122,7 +123,8 @@ export class DestinationRun {
 
   /** Whether a backup can be written here. */
   async check(): Promise<void> {
-    await this.#step((signal) => this.store.probe({ write: true, delete: this.#needsDelete, signal }));
+    const profile = await this.#step((signal) => this.store.probe({ write: true, delete: this.#needsDelete, signal }));
+    this.#lock = profile.lock;
   }
 
   /** `destinations`: the names of all that the run works on, if they are several. */
@@ -261,7 +263,7 @@ export class DestinationRun {
       const [storeTime] = await allOf([this.store.now({ signal }), confirmLock().then(() => lease.confirm())]);
       signal.throwIfAborted();
       this.#warnOfClock(endedAt, storeTime);
-      return makeManifest(facts, { objects, totals, endedAt, storeTime });
+      return makeManifest(facts, { objects, totals, endedAt, storeTime, lock: this.#lock });
     });
     // From here on nothing is taken back: a manifest that may have arrived keeps its data. No signal cuts this short.
     this.#commitBegun = true;

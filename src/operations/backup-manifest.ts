@@ -10,6 +10,7 @@ import {
   type Suspicion,
 } from '../repository/manifest.ts';
 import { unreadFields } from '../repository/unread-tables.ts';
+import type { ObjectLock } from '../storage/object-store.ts';
 import type { Preparation } from './backup-checks.ts';
 import type { BackupName, Dumped } from './backup-format.ts';
 
@@ -37,6 +38,14 @@ export interface DestinationFacts {
   readonly totals?: Manifest['totals'];
   readonly endedAt: Date;
   readonly storeTime: Date;
+  /** How the store locks what is put there. */
+  readonly lock: ObjectLock | undefined;
+}
+
+const DAY_MS = 86_400_000;
+
+function lockEnd(storedAt: Date, { days }: ObjectLock): Date {
+  return new Date(storedAt.getTime() + days * DAY_MS);
 }
 
 export function makeManifest(facts: ManifestFacts, own: DestinationFacts): Manifest {
@@ -76,6 +85,7 @@ export function makeManifest(facts: ManifestFacts, own: DestinationFacts): Manif
     storeTime: own.storeTime.toISOString(),
     runId: facts.runId,
     objects: [...own.objects],
+    ...(own.lock === undefined ? {} : { lockedUntil: lockEnd(own.storeTime, own.lock).toISOString() }),
     ...(own.totals === undefined ? {} : { totals: own.totals }),
     compression: { algorithm: compression.algorithm, level: compression.level },
     ...(sealer === undefined

@@ -280,6 +280,7 @@ function retainable(manifest: Manifest, pins: ReadonlySet<string>, proofs: Proof
     bytes: sizesOf(manifest).storedBytes,
     pinned: pins.has(manifest.id),
     parents: manifest.parents,
+    ...(manifest.lockedUntil === undefined ? {} : { lockedUntil: new Date(manifest.lockedUntil) }),
     ...(proven === undefined ? {} : { provenAt: proven }),
     ...(drilled === undefined ? {} : { drilledAt: drilled }),
     isProofUnread: isUnread(proofs),

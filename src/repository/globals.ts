@@ -64,7 +64,11 @@ export async function commitGlobals(
   options: CallOptions = {},
 ): Promise<void> {
   const key = keys.globalsRecord(record.source, record.id);
-  await writeState(store, key, globalsSchema.parse(record), { ...options, condition: { ifAbsent: true } });
+  await writeState(store, key, globalsSchema.parse(record), {
+    ...options,
+    condition: { ifAbsent: true },
+    isLasting: true,
+  });
 }
 
 /** Globals of one source or all, oldest first, and the records that cannot be read. */

@@ -143,6 +143,8 @@ const manifestSchema = z.object({
   unreadableCount: bytesCount.optional(),
   /** The encrypted object that holds whatever names tables, where encryption is on. */
   companion: storedObject.optional(),
+  /** Nobody can delete it before, by the store's clock, where the storage is set to lock what is stored. */
+  lockedUntil: time.optional(),
   /** Why its size is suspicious, if it was when it was made: by which rule of the configuration, in words. */
   suspicions: z.array(z.object({ rule: z.string(), message: z.string() })).optional(),
   evidence: z

@@ -107,6 +107,7 @@ export class Repository {
     await this.store.putSmall(key, serialiseManifest(manifest), {
       ...options,
       condition: { ifAbsent: true },
+      isLasting: true,
       contentType: 'application/json',
     });
   }

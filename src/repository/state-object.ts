@@ -5,7 +5,7 @@ import {
   type CallOptions,
   type ObjectKey,
   type ObjectStore,
-  type WriteCondition,
+  type PutSmallOptions,
 } from '../storage/object-store.ts';
 import { refuseHigherLayout } from './manifest.ts';
 
@@ -53,7 +53,7 @@ export async function writeState(
   store: ObjectStore,
   key: ObjectKey,
   value: object,
-  options: CallOptions & { readonly condition?: WriteCondition } = {},
+  options: CallOptions & Pick<PutSmallOptions, 'condition' | 'isLasting'> = {},
 ): Promise<string> {
   const bytes = new TextEncoder().encode(`${JSON.stringify(value, undefined, 2)}\n`);
   try {

@@ -82,6 +82,18 @@ describe('planning retention', () => {
     expect(keptIds(backups, { keep: { last: 1 }, minBackups: 1 })).toEqual(['d5', 'd1']);
   });
 
+  test('a locked one stays until its lock is over, beside those that the rules keep', () => {
+    const lock = (id: string, lockedUntil: Date) => (row: RetainableBackup) =>
+      row.id === id ? { ...row, lockedUntil } : row;
+    const backups = daily(6)
+      .map(lock('d6', new Date(now.getTime() + 1)))
+      .map(lock('d5', now))
+      .map(lock('d4', new Date(Number.NaN)));
+    const policy = { keep: { last: 2 }, minBackups: 1, maxTotalBytes: 1 };
+    expect(keptIds(backups, policy)).toEqual(['d6', 'd4', 'd1']);
+    expect(reasonsOf('d6', backups, policy)).toEqual(['locked']);
+  });
+
   test('shop, shop-eu, another source’s shop and names that join to the same text are counted apart', () => {
     const identities = [
       { source: 'main', database: 'shop' },

@@ -29,6 +29,8 @@ export interface RetainableBackup {
   readonly takenAt: Date;
   readonly bytes: number;
   readonly pinned: boolean;
+  /** Nobody can delete it before. Undefined: it is not locked. */
+  readonly lockedUntil?: Date;
   /** It may hold less than it should: it takes no other one's place. So does what depends on it. Default: false. */
   readonly isSuspicious?: boolean;
   /** Ids of the backups without which this one cannot be restored. */
@@ -43,7 +45,7 @@ export interface RetainableBackup {
 
 /**
  * Why a backup stays. Never removed, whatever the policy: `newest`, `minimum` (among the newest `minBackups`),
- * `last-proven` (the newest that was proven to restore), `drilled` (among the newest `keepProven` that a drill has restored), each of these of its own server, `proof-unread` (it may be one of those two), `pinned`, `needed` (another one
+ * `last-proven` (the newest that was proven to restore), `drilled` (among the newest `keepProven` that a drill has restored), each of these of its own server, `proof-unread` (it may be one of those two), `pinned`, `locked` (the store lets nobody delete it yet), `needed` (another one
  * that stays depends on it), `future` (its time lies ahead of now: somebody's clock is wrong) and `ambiguous` (another
  * backup has the same id). `other-server` stands beside the first four where the newest of all is another server's. The
  * others are the policy's rules; `no-rule` means that the policy expires nothing.
@@ -56,6 +58,7 @@ export type KeepReason =
   | 'proof-unread'
   | 'other-server'
   | 'pinned'
+  | 'locked'
   | 'needed'
   | 'future'
   | 'ambiguous'
@@ -139,6 +142,7 @@ function reasonsToKeep(
     const counted = group.filter((backup) => !setAside(backup, byId, now, reasons)).sort(newestFirst);
     for (const backup of group) {
       if (backup.pinned) addReasons(reasons, backup, ['pinned']);
+      if (isLocked(backup, now)) addReasons(reasons, backup, ['locked']);
       if (backup.isProofUnread === true) addReasons(reasons, backup, ['proof-unread']);
     }
     const wanted: Reasons = new Map();
@@ -224,6 +228,11 @@ function addReasons(reasons: Reasons, backup: RetainableBackup, added: Iterable<
   const present = reasons.get(backup) ?? new Set<KeepReason>();
   for (const reason of added) present.add(reason);
   reasons.set(backup, present);
+}
+
+/** Negated, so that a time that is no time is one that has not come. */
+function isLocked({ lockedUntil }: RetainableBackup, now: Date): boolean {
+  return lockedUntil !== undefined && !(lockedUntil.getTime() <= now.getTime());
 }
 
 /**

@@ -47,6 +47,11 @@ export interface ListOptions extends CallOptions {
 
 export interface PutSmallOptions extends CallOptions {
   readonly condition?: WriteCondition;
+  /**
+   * Nobody writes over it, and only retention deletes it: a store that is set to lock objects locks it, as it does whatever is
+   * streamed. Default: false, for what is written over and over.
+   */
+  readonly isLasting?: boolean;
   readonly contentType?: string;
 }
 
@@ -108,12 +113,14 @@ export interface ProviderProfile {
   readonly partChecksum: StoredObject['confirmedBy'];
   /** Store's clock minus this machine's, in milliseconds. */
   readonly clockSkewMs: number;
+  /** How the store is set to lock what is streamed, and what is lasting. Undefined: not at all. */
+  readonly lock?: ObjectLock;
   /** Where it was asked for, and the store can have it: S3. */
   readonly protection?: BucketProtection;
 }
 
 /** For how long nobody can remove an object: with `governance`, nobody but who has a right of its own to. */
-interface ObjectLock {
+export interface ObjectLock {
   readonly mode: 'governance' | 'compliance';
   readonly days: number;
 }

@@ -125,9 +125,11 @@ async function removeVersions(client: S3Client, bucket: string): Promise<void> {
     const { Versions = [], DeleteMarkers = [] } = await client.send(new ListObjectVersionsCommand({ Bucket: bucket }));
     const all = [...Versions, ...DeleteMarkers];
     if (all.length === 0) return;
-    for (const { Key, VersionId } of all) {
-      await client.send(new DeleteObjectCommand({ Bucket: bucket, Key, VersionId, BypassGovernanceRetention: true }));
-    }
+    await Promise.all(
+      all.map(({ Key, VersionId }) =>
+        client.send(new DeleteObjectCommand({ Bucket: bucket, Key, VersionId, BypassGovernanceRetention: true })),
+      ),
+    );
   }
 }
 

@@ -63,7 +63,7 @@ export async function noteHistoryDigest(
 ): Promise<void> {
   if ((await readHistoryDigest(store, folder, name, call)) !== undefined) return;
   const line = Buffer.from(`${sha256Of(content)}  ${name}\n`);
-  const options = { ...call, contentType: 'text/plain', condition: { ifAbsent: true as const } };
+  const options = { ...call, contentType: 'text/plain', condition: { ifAbsent: true as const }, isLasting: true };
   try {
     await store.putSmall(walHistoryDigestKey(folder, name), line, options);
   } catch (error) {

@@ -112,7 +112,12 @@ async function putHistory(
   const before = await same();
   if (before === undefined) {
     try {
-      await store.putSmall(key, content, { ...options, contentType: 'text/plain', condition: { ifAbsent: true } });
+      await store.putSmall(key, content, {
+        ...options,
+        contentType: 'text/plain',
+        condition: { ifAbsent: true },
+        isLasting: true,
+      });
       return 'stored';
     } catch (error) {
       if (!isPgarkError(error, 'store-condition-failed')) throw error;

@@ -9,6 +9,7 @@ export type S3Action =
   | 's3:AbortMultipartUpload'
   | 's3:ListMultipartUploadParts'
   | 's3:ListBucketMultipartUploads'
+  | 's3:PutObjectRetention'
   | 's3:GetBucketVersioning'
   | 's3:GetBucketObjectLockConfiguration';
 
@@ -249,6 +250,7 @@ const verbs: Readonly<Record<S3Action, string>> = {
   's3:AbortMultipartUpload': 'aborting the upload of',
   's3:ListMultipartUploadParts': 'listing the parts of',
   's3:ListBucketMultipartUploads': 'listing the uploads of',
+  's3:PutObjectRetention': 'locking',
   's3:GetBucketVersioning': 'asking for the versioning of',
   's3:GetBucketObjectLockConfiguration': 'asking for the Object Lock of',
 };

@@ -3,6 +3,7 @@ import type { Logger } from '../../common/log.ts';
 import type { Random } from '../../common/random.ts';
 import type { RetryPolicy } from '../../common/retry.ts';
 import type { Secret } from '../../common/secret.ts';
+import type { ObjectLock } from '../object-store.ts';
 
 export type S3Credentials =
   | {
@@ -31,6 +32,8 @@ export interface S3StoreOptions {
   readonly ca?: string;
   /** Name of the provider (`AWS`, `Cloudflare`, `Scaleway` …) where the endpoint's host does not tell. */
   readonly provider?: string;
+  /** Locks whatever is streamed, and what is lasting, in a bucket that was made for it. Default: nothing. */
+  readonly objectLock?: ObjectLock;
   readonly retry?: Partial<RetryPolicy>;
   /** Smallest part of an upload. Default and minimum: 8 MiB; more where an object would need too many parts. */
   readonly partBytes?: number;

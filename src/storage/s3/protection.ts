@@ -1,4 +1,5 @@
 import { GetBucketVersioningCommand, GetObjectLockConfigurationCommand } from '@aws-sdk/client-s3';
+import { PgarkError } from '../../common/errors.ts';
 import { allOf } from '../../common/in-parallel.ts';
 import type { BucketProtection } from '../object-store.ts';
 import type { S3Calls, S3Request } from './calls.ts';
@@ -10,6 +11,18 @@ const DAYS_IN_A_YEAR = 365;
 export async function askProtection(calls: S3Calls, signal: AbortSignal | undefined): Promise<BucketProtection> {
   const [versioning, lock] = await allOf([askVersioning(calls, signal), askLock(calls, signal)]);
   return { ...lock, versioning };
+}
+
+/** Rejects where objects are to be locked and the bucket was not made for it; one that does not say shows it by the first put. */
+export function assertLockable(calls: S3Calls, { objectLock }: BucketProtection): void {
+  if (objectLock !== 'off') return;
+  throw new PgarkError(
+    'storage-config-invalid',
+    `bucket ${calls.bucket} at ${calls.host} has no Object Lock, and object_lock wants what is stored to be locked`,
+    {
+      hint: 'make a bucket with Object Lock enabled and move there, or leave object_lock out: pgark changes no bucket',
+    },
+  );
 }
 
 async function askVersioning(calls: S3Calls, signal: AbortSignal | undefined): Promise<BucketProtection['versioning']> {

@@ -27,7 +27,7 @@ import { BUFFER_BYTES_MAX_DEFAULT, PART_BYTES_DEFAULT, planParts, SHARED_SHARE }
 import { cautiousProfile, probeReach, type ProbeResult, probeWrites } from './probe.ts';
 import { PROBE_STALE_MS } from './probe-leftovers.ts';
 import type { S3Profile } from './profile.ts';
-import { askProtection } from './protection.ts';
+import { askProtection, assertLockable } from './protection.ts';
 import { type ProviderFacts, providerFacts } from './provider.ts';
 import { getObject } from './reader.ts';
 import { assertBucketExists, deleteObject, headObject, infoOf, putObject } from './small-objects.ts';
@@ -76,7 +76,7 @@ export class S3Store implements ObjectStore {
 
   async putSmall(key: ObjectKey, body: Uint8Array, options: PutSmallOptions = {}): Promise<ObjectInfo> {
     assertKey(key);
-    const { condition, contentType, signal } = options;
+    const { condition, contentType, isLasting = false, signal } = options;
     assert(body.byteLength <= SMALL_OBJECT_BYTES_MAX, `a small object has at most ${SMALL_OBJECT_BYTES_MAX} bytes`);
     const profile = condition === undefined ? undefined : await this.#profile(signal);
     const supported = profile === undefined || condition === undefined || keepsCondition(profile, condition);
@@ -87,6 +87,7 @@ export class S3Store implements ObjectStore {
       condition: supported ? condition : undefined,
       ifMatchStyle: profile?.ifMatchStyle ?? 'quoted',
       contentType,
+      lock: isLasting ? this.#options.objectLock : undefined,
       signal,
     });
     this.#bucketSeen = true;
@@ -109,7 +110,8 @@ export class S3Store implements ObjectStore {
     const doubt = plan.foresee();
     if (doubt !== undefined) this.#options.logger.warning('storage.parts_may_not_do', doubt, { key });
     const pool = isShared ? this.#sharedBuffers : new BufferPool();
-    const upload = { key, fullKey: this.#prefix + key, profile, plan, pool, options };
+    const lock = this.#options.objectLock;
+    const upload = { key, fullKey: this.#prefix + key, profile, plan, pool, lock, options };
     return pool.during(() => uploadStream(this.#calls, body, upload));
   }
 
@@ -176,8 +178,12 @@ export class S3Store implements ObjectStore {
     const { conditionalWrites, partCountMax, partBytesMin, equalParts, partChecksum } = profile;
     const clockSkewMs = this.#connection.storeClock.skewMs ?? profile.clockSkewMs;
     const known = { conditionalWrites, partCountMax, partBytesMin, equalParts, partChecksum, clockSkewMs };
-    if (options.protection !== true) return known;
-    return { ...known, protection: await askProtection(this.#calls, options.signal) };
+    const { objectLock: lock } = this.#options;
+    const checksLock = lock !== undefined && options.write === true;
+    if (options.protection !== true && !checksLock) return { ...known, ...(lock && { lock }) };
+    const protection = await askProtection(this.#calls, options.signal);
+    if (checksLock) assertLockable(this.#calls, protection);
+    return { ...known, ...(lock && { lock }), ...(options.protection === true && { protection }) };
   }
 
   close(): Promise<void> {

@@ -7,9 +7,10 @@ import {
   PutObjectCommand,
 } from '@aws-sdk/client-s3';
 import { PgarkError } from '../../common/errors.ts';
-import type { ObjectInfo, WriteCondition } from '../object-store.ts';
+import type { ObjectInfo, ObjectLock, WriteCondition } from '../object-store.ts';
 import type { S3Calls } from './calls.ts';
 import { failureOf, isAmbiguous, isConditionFailed, isNotFound, isTransient } from './failures.ts';
+import { lockInput } from './lock.ts';
 import { bareEtag, decodeMetadata, encodeMetadata, md5Base64, newWriteId, quotedEtag, WRITE_ID } from './wire.ts';
 
 /** How the store wants the etag of an If-Match on PUT, as the probe found out. */
@@ -27,6 +28,7 @@ export interface SmallPut {
   readonly writeId?: string | undefined;
   /** Sent along for the store to compare, and compared with what it answers. */
   readonly crc32?: string | undefined;
+  readonly lock?: ObjectLock | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -37,6 +39,8 @@ export interface ObjectHead {
   readonly modified: Date;
   readonly metadata: Readonly<Record<string, string>>;
   readonly writeId: string | undefined;
+  /** Undefined: it is not locked, or this key may not know. */
+  readonly lockedUntil?: Date | undefined;
 }
 
 export interface StoredPut {
@@ -58,7 +62,7 @@ export async function putObject(calls: S3Calls, put: SmallPut): Promise<StoredPu
     if (count > 1) await calls.beforeResending?.(put.body.byteLength, put.signal);
     try {
       const output = await calls.once(request, (client, options) =>
-        client.send(new PutObjectCommand(putInput(calls.bucket, put, writeId)), options),
+        client.send(new PutObjectCommand(putInput(calls, put, writeId)), options),
       );
       return { etag: bareEtag(output.ETag), crc32: output.ChecksumCRC32, writeId };
     } catch (error) {
@@ -81,16 +85,17 @@ export async function putObject(calls: S3Calls, put: SmallPut): Promise<StoredPu
   });
 }
 
-function putInput(bucket: string, put: SmallPut, writeId: string): ConstructorParameters<typeof PutObjectCommand>[0] {
+function putInput(calls: S3Calls, put: SmallPut, writeId: string): ConstructorParameters<typeof PutObjectCommand>[0] {
   const { condition } = put;
   return {
-    Bucket: bucket,
+    Bucket: calls.bucket,
     Key: put.key,
     Body: put.body,
     ContentLength: put.body.byteLength,
     // Buckets with Object Lock take nothing without it.
     ContentMD5: md5Base64(put.body),
     Metadata: { ...encodeMetadata(put.metadata ?? {}), [WRITE_ID]: writeId },
+    ...lockInput(put.lock, calls),
     ...(put.crc32 === undefined ? {} : { ChecksumCRC32: put.crc32 }),
     ...(put.contentType === undefined ? {} : { ContentType: put.contentType }),
     ...(condition === undefined ? {} : conditionInput(condition, put.ifMatchStyle)),
@@ -128,6 +133,7 @@ function headOf(output: HeadObjectCommandOutput): ObjectHead {
     modified: output.LastModified ?? new Date(0),
     metadata: decodeMetadata(output.Metadata),
     writeId: output.Metadata?.[WRITE_ID],
+    lockedUntil: output.ObjectLockRetainUntilDate,
   };
 }
 

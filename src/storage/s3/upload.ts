@@ -1,13 +1,15 @@
 import { CreateMultipartUploadCommand, type CreateMultipartUploadCommandOutput } from '@aws-sdk/client-s3';
 import type { ByteStream } from '../../common/bytes.ts';
 import { isPgarkError, PgarkError } from '../../common/errors.ts';
-import type { PutStreamOptions, StoredObject } from '../object-store.ts';
+import type { ObjectLock, PutStreamOptions, StoredObject } from '../object-store.ts';
 import { abandonUnanswered, abandonUpload, removeOwnObject } from './abandon.ts';
 import { BodySource } from './body-source.ts';
 import type { BufferPool } from './buffer-pool.ts';
 import { ANSWER_MS, linkedAbort, patientAbort, type S3Calls, type Send } from './calls.ts';
 import { assertAbsent, completeUpload, objectExists } from './complete.ts';
+import { ensureLock } from './ensure-lock.ts';
 import { isAmbiguous } from './failures.ts';
+import { lockInput } from './lock.ts';
 import type { PartPlan } from './part-plan.ts';
 import { type OpenUpload, type SentPart, sendPart } from './parts.ts';
 import type { S3Profile } from './profile.ts';
@@ -22,6 +24,7 @@ export interface StreamUpload {
   readonly profile: S3Profile;
   readonly plan: PartPlan;
   readonly pool: BufferPool;
+  readonly lock: ObjectLock | undefined;
   readonly options: PutStreamOptions;
 }
 
@@ -115,6 +118,7 @@ async function putOnce(
       metadata: options.metadata,
       writeId,
       crc32,
+      lock: upload.lock,
       signal,
     });
     const head = await headObject(calls, fullKey, signal);
@@ -123,6 +127,7 @@ async function putOnce(
       (profile.etagIsMd5 && stored.etag !== md5Hex(bytes)) ||
       (stored.crc32 !== undefined && stored.crc32 !== crc32);
     if (damage) throw new PgarkError('store-integrity', `${upload.key} is not what was sent, and was removed`);
+    await ensureLock(calls, { key: fullKey, writeId, head }, upload.lock, signal);
     options.onBytesStored?.(bytes.byteLength);
     const { key } = upload;
     return { key, bytes: bytes.byteLength, etag: head.etag, partCount: 1, confirmedBy: profile.partChecksum };
@@ -179,6 +184,7 @@ class PartwiseUpload {
     const bytes = this.#bytesRead;
     const { signal } = this.#controller;
     const head = await completeUpload(this.#calls, open, parts, { profile, bytes, signal });
+    await ensureLock(this.#calls, { ...open, head }, this.#upload.lock, signal);
     return { key, bytes, etag: head.etag, partCount: parts.length, confirmedBy: profile.partChecksum };
   }
 
@@ -205,7 +211,7 @@ class PartwiseUpload {
 
   async #open(signal: AbortSignal): Promise<OpenUpload> {
     const calls = this.#calls;
-    const { fullKey, profile, options } = this.#upload;
+    const { fullKey, profile, lock, options } = this.#upload;
     const writeId = newWriteId(calls.random);
     const request = { action: 's3:PutObject', key: fullKey, signal } as const;
     const input = {
@@ -213,6 +219,7 @@ class PartwiseUpload {
       Key: fullKey,
       Metadata: { ...encodeMetadata(options.metadata ?? {}), [WRITE_ID]: writeId },
       ...(options.contentType === undefined ? {} : { ContentType: options.contentType }),
+      ...lockInput(lock, calls),
       ...(profile.partChecksum === 'crc32' ? { ChecksumAlgorithm: 'CRC32' as const } : {}),
     };
     // Some request before has told the store's time: the name was looked at, or the store probed.
