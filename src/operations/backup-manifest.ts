@@ -10,6 +10,7 @@ import {
   type Suspicion,
 } from '../repository/manifest.ts';
 import { unreadFields } from '../repository/unread-tables.ts';
+import { lockEnd } from '../storage/object-lock.ts';
 import type { ObjectLock } from '../storage/object-store.ts';
 import type { Preparation } from './backup-checks.ts';
 import type { BackupName, Dumped } from './backup-format.ts';
@@ -40,12 +41,6 @@ export interface DestinationFacts {
   readonly storeTime: Date;
   /** How the store locks what is put there. */
   readonly lock: ObjectLock | undefined;
-}
-
-const DAY_MS = 86_400_000;
-
-function lockEnd(storedAt: Date, { days }: ObjectLock): Date {
-  return new Date(storedAt.getTime() + days * DAY_MS);
 }
 
 export function makeManifest(facts: ManifestFacts, own: DestinationFacts): Manifest {

@@ -9,7 +9,8 @@ type Fields = Readonly<Record<string, unknown>>;
 
 /**
  * A manifest, or the record of globals, on its way into another store: as it is, with what later versions write and this one
- * does not know. Only the tag of each object, and how it was confirmed, become those of the store that it goes into.
+ * does not know. Only the tag of each object, how it was confirmed, and until when it is locked become those of the store that it
+ * goes into.
  */
 export class CopiedRecord {
   readonly #key: ObjectKey;
@@ -31,14 +32,21 @@ export class CopiedRecord {
   }
 
   /** The commit point. Error: `store-condition-failed` if there is another one. */
-  async commit(store: ObjectStore, confirmed: ReadonlyMap<ObjectKey, Confirmed>): Promise<void> {
-    const value = Object.fromEntries(
-      Object.entries(this.#fields).map(([name, field]) => [
-        name,
-        OF_OBJECTS.has(name) ? withTags(field, confirmed) : field,
-      ]),
-    );
-    await writeState(store, this.#key, value, { condition: { ifAbsent: true } });
+  async commit(
+    store: ObjectStore,
+    confirmed: ReadonlyMap<ObjectKey, Confirmed>,
+    lockedUntil: Date | undefined,
+  ): Promise<void> {
+    const { lockedUntil: _lockedWhereItCameFrom, ...fields } = this.#fields;
+    const copied = Object.entries(fields).map(([name, field]) => [
+      name,
+      OF_OBJECTS.has(name) ? withTags(field, confirmed) : field,
+    ]);
+    const value = {
+      ...Object.fromEntries(copied),
+      ...(lockedUntil === undefined ? {} : { lockedUntil: lockedUntil.toISOString() }),
+    };
+    await writeState(store, this.#key, value, { condition: { ifAbsent: true }, isLasting: true });
   }
 }
 

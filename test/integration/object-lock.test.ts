@@ -22,19 +22,21 @@ type World = TempDirectory & { readonly run: (...args: readonly string[]) => Pro
 /** A bucket as storage that keeps one backup, and locks each for two days. */
 async function lockedWorld(bucket: TestBucket): Promise<World> {
   const folder = await makeTempDirectory();
-  const { S3_ENDPOINT, S3_REGION, S3_BUCKET } = bucket.env;
-  const storage = { type: 's3', endpoint: S3_ENDPOINT, region: S3_REGION, bucket: S3_BUCKET };
   const keys = { access_key_id: '${KEY}', secret_access_key: '${SECRET}' };
   const config = {
     version: 1,
-    storages: { s3: { ...storage, ...keys, object_lock: { mode: 'governance', days: 2 } } },
+    storages: {
+      s3: { ...bucket.inFile(), ...keys, object_lock: { mode: 'governance', days: 2 } },
+      disk: { type: 'file', path: 'disk' },
+    },
     retention: { one: { keep: { last: 1 }, min_backups: 1 } },
     databases: {
       shop: {
         url: database.url,
         globals: 'auto',
         jobs: {
-          plain: { format: 'plain', retention: 'one' },
+          plain: { format: 'plain', to: ['s3'], retention: 'one' },
+          near: { format: 'plain', to: ['disk'], retention: 'one' },
         },
       },
     },
@@ -63,8 +65,12 @@ describe('a storage with object_lock', () => {
   test('locks backups, and not what is written over; nobody deletes them, and retention keeps them till then', async () => {
     await using bucket = await createBucket({ objectLock: true });
     await using world = await lockedWorld(bucket);
-    for (let count = 0; count < 2; count += 1) {
-      const result = await world.run('backup');
+    for (const args of [
+      ['backup', '--to', 's3'],
+      ['backup', '--to', 'disk'],
+      ['copy', 'latest', '--to', 's3'],
+    ]) {
+      const result = await world.run(...args);
       expectExit(result, 0);
       expect(result.stderr).not.toMatch(/WARNING|is not carried out/);
     }
@@ -72,8 +78,8 @@ describe('a storage with object_lock', () => {
       /^\.pgark\/(backups|globals)\//.test(key) || (!key.startsWith('.pgark/') && key.includes('.sql'));
     const locks = await locksOf(bucket);
     const data = [...locks].filter(([key]) => isData(key));
-    // Two backups and the globals beside each, with their records.
-    expect(data).toHaveLength(8);
+    // Two backups, a copy of another one, and the globals beside each, with their records.
+    expect(data).toHaveLength(12);
     for (const [key, days] of data) expect([key, days > 1.9 && days <= 2]).toEqual([key, true]);
     expect([...locks].filter(([key, days]) => !isData(key) && days > 0)).toEqual([]);
 
@@ -83,16 +89,16 @@ describe('a storage with object_lock', () => {
       await expect(bucket.client.send(request)).rejects.toMatchObject({ name: 'AccessDenied' });
     }
 
-    const plan = await world.run('prune', '--dry-run', '--output', 'json');
+    const plan = await world.run('prune', '--storage', 's3', '--dry-run', '--output', 'json');
     const { keep, remove } = (
       JSON.parse(plan.stdout) as { storages: { keep: { reasons: string[] }[]; remove: unknown[] }[] }
     ).storages[0] ?? { keep: [], remove: [] };
     expect(remove).toEqual([]);
-    expect(keep.map(({ reasons }) => reasons.includes('locked'))).toEqual([true, true]);
-    const pruned = await world.run('prune', '--force');
+    expect(keep.map(({ reasons }) => reasons.includes('locked'))).toEqual([true, true, true]);
+    const pruned = await world.run('prune', '--storage', 's3', '--force');
     expectExit(pruned, 0);
     expect(pruned.stderr).not.toMatch(/WARNING|ERROR/);
-    expect(await locksOf(bucket).then((after) => [...after].filter(([key]) => isData(key)).length)).toBe(8);
+    expect(await locksOf(bucket).then((after) => [...after].filter(([key]) => isData(key)).length)).toBe(12);
     expectExit(await world.run('verify'), 0);
   });
 
@@ -104,8 +110,8 @@ describe('a storage with object_lock', () => {
       message: /has no Object Lock, and object_lock wants/,
       hint: /make a bucket with Object Lock/,
     };
-    expectFailure(await world.run('backup', '--no-prune'), refusal);
-    const probe = await world.run('storage', 'probe');
+    expectFailure(await world.run('backup', '--to', 's3', '--no-prune'), refusal);
+    const probe = await world.run('storage', 'probe', 's3');
     expect(probe.exitCode).toBe(3);
     expect(probe.stdout).toMatch(/^✖ write: bucket .* has no Object Lock/m);
     expect((await world.run('doctor')).stdout).toContain('has no Object Lock');

@@ -8,6 +8,7 @@ import { IntentLog, mayOwn, type OpenIntent, type PlannedPlaces } from '../../re
 import { keys } from '../../repository/keys.ts';
 import { ID_METADATA } from '../../repository/owned-objects.ts';
 import type { Run } from '../../runs/run.ts';
+import { lockEnd } from '../../storage/object-lock.ts';
 import type { ObjectKey, UploadInfo } from '../../storage/object-store.ts';
 import { cleanUp } from '../backup-clean-up.ts';
 import type { CopyPlace } from './copy-request.ts';
@@ -82,6 +83,7 @@ export class CopyUnderWay {
   async commit(): Promise<void> {
     const { lease, run, signal, to } = this.#world;
     const { id, from, recordKey } = this.item;
+    const lockedUntil = await this.#lockEnd();
     const work = { what: id, logger: run.logger, signal };
     const record = await fromFirst(from, work, ({ store }) => CopiedRecord.read(store, recordKey, { signal }));
     await refuseRemoval(this.item, this.#world);
@@ -89,12 +91,21 @@ export class CopyUnderWay {
     signal.throwIfAborted();
     // From here on nothing is taken back: a record that may have arrived keeps its data. No signal cuts this short.
     this.#commitBegun = true;
-    await record.commit(to.store, this.#confirmed);
+    await record.commit(to.store, this.#confirmed, lockedUntil);
     await this.#confirmCommit();
     await this.#intent.finish().catch((error: unknown) => {
       const what = `the intent of the copy ${id} stays until the next run: ${messageOf(error)}`;
       run.logger.warning('intent.finish_failed', what);
     });
+  }
+
+  /** Of a backup in a store that locks; the record of globals says nothing of it. */
+  async #lockEnd(): Promise<Date | undefined> {
+    const { to, signal } = this.#world;
+    const { lock } = await to.store.probe({ signal });
+    return lock === undefined || this.item.database === undefined
+      ? undefined
+      : lockEnd(await to.store.now({ signal }), lock);
   }
 
   /** Removes what there is of one that was not committed. Never rejects. */

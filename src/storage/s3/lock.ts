@@ -1,8 +1,7 @@
 import type { ObjectLockMode } from '@aws-sdk/client-s3';
 import type { Clock } from '../../common/clock.ts';
+import { lockEnd } from '../object-lock.ts';
 import type { ObjectLock } from '../object-store.ts';
-
-const DAY_MS = 86_400_000;
 
 /** As a request that makes an object takes it. */
 export interface LockInput {
@@ -19,6 +18,6 @@ export function lockInput(
   const now = storeClock.latest ?? clock.now();
   return {
     ObjectLockMode: lock.mode === 'compliance' ? 'COMPLIANCE' : 'GOVERNANCE',
-    ObjectLockRetainUntilDate: new Date(now.getTime() + lock.days * DAY_MS),
+    ObjectLockRetainUntilDate: lockEnd(now, lock),
   };
 }
