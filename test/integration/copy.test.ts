@@ -116,18 +116,6 @@ describe.concurrent('pgark copy', () => {
         expect((await bucket.get(key)).equals(await readFile(join(disk.path, key)))).toBe(true);
       }
       expect(await bucket.openUploads()).toEqual([]);
-      // Both are shown as places of one backup.
-      expect((await succeed(['show', id], env)).stderr).toMatch(/^taking from disk: \S+ of \S+; also in offsite$/m);
-      const listed = await pgarkJson<object>(['list'], env);
-      expect(listed).toMatchObject({ storages: [{ backups: [{ id }] }, { backups: [{ id }] }] });
-      // Once more is the same, and leaves nothing.
-      const again = await succeed(['copy', 'latest', '--to', 'offsite'], env);
-      expect(again.stdout).toContain(`already there, and the same: ${id} of ${database.name} in offsite`);
-      const { runs } = await pgarkJson<{ runs: readonly { kind: string; state: string }[] }>(
-        ['runs', '--storage', 'offsite'],
-        env,
-      );
-      expect(runs).toMatchObject([{ kind: 'copy', state: 'succeeded' }]);
       for (const entry of await disk.keys()) await rm(join(disk.path, entry));
       expect(await pgarkJson(['verify', id, '--storage', 'offsite', '--deep'], env)).toMatchObject({
         backups: [{ id, depth: 'read', passed: true }],
@@ -137,6 +125,25 @@ describe.concurrent('pgark copy', () => {
       expect(await versionIn(name)).toEqual([{ number: 1 }]);
     },
   );
+
+  test('is shown as another place of the same backup, and made once more is the same', async () => {
+    await using scene = await setScene({ format: 'plain' });
+    const { env, database } = scene;
+    const id = await scene.backUp();
+    await succeed(['copy', id, '--to', 'offsite'], env);
+    // Both are shown as places of one backup.
+    expect((await succeed(['show', id], env)).stderr).toMatch(/^taking from disk: \S+ of \S+; also in offsite$/m);
+    const listed = await pgarkJson<object>(['list'], env);
+    expect(listed).toMatchObject({ storages: [{ backups: [{ id }] }, { backups: [{ id }] }] });
+    // Once more is the same, and leaves nothing.
+    const again = await succeed(['copy', 'latest', '--to', 'offsite'], env);
+    expect(again.stdout).toContain(`already there, and the same: ${id} of ${database.name} in offsite`);
+    const { runs } = await pgarkJson<{ runs: readonly { kind: string; state: string }[] }>(
+      ['runs', '--storage', 'offsite'],
+      env,
+    );
+    expect(runs).toMatchObject([{ kind: 'copy', state: 'succeeded' }]);
+  });
 
   test('of a backup of which a byte was flipped is none, and leaves nothing; nor is one where something foreign lies', async () => {
     await using scene = await setScene({ format: 'directory' }, { sql: filler(1) });
