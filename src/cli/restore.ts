@@ -31,6 +31,12 @@ import {
 import { checkOutOfBase, outOfBase, outOfBaseOptions } from './restore-out-of-base.ts';
 import { selectionOf, selectionOptions, several } from './restore-selection.ts';
 import { checkDatabaseName, restoreTarget } from './restore-target.ts';
+import {
+  isWholeServer,
+  refuseOptionsOfServers,
+  restoreWholeServer,
+  wholeServerOptions,
+} from './restore-whole-server.ts';
 import { parseTime } from './time.ts';
 import { text } from './option-text.ts';
 
@@ -69,7 +75,9 @@ export function registerRestore(program: Command, world: CliWorld): void {
     .option('--passphrase-file <file>', 'file that holds the passphrase to decrypt with')
     .option('--verify-first', 'read and check all that is stored before the target is touched (default below 1 GiB)')
     .option('--no-verify-first', 'do not; damage is then found before the restore ends');
-  for (const option of [...recoveryOptions(), ...outOfBaseOptions(), ...selectionOptions()]) command.addOption(option);
+  for (const option of [...recoveryOptions(), ...outOfBaseOptions(), ...wholeServerOptions(), ...selectionOptions()]) {
+    command.addOption(option);
+  }
   command
     .option(
       '--jobs <number>',
@@ -94,9 +102,20 @@ export function registerRestore(program: Command, world: CliWorld): void {
     ['pgark restore --to-dir /var/lib/postgresql/restored', 'the whole server, with all that is archived of it'],
     ['pgark restore --at 2026-11-20T09:41:07Z --to-dir /srv/restored --start', 'as it was at that moment'],
     ['pgark restore --database shop --table orders --at 2026-11-20 --to-db old', 'one table, as it was then'],
+    ['pgark restore --all --to-url postgres://db2', 'roles, tablespaces and every database, into a new server'],
+    ['pgark restore --globals --to-url postgres://db2 --plan', 'which roles and tablespaces that server lacks'],
     ['pgark restore old.sql.gz --to-db old', 'a dump that another tool wrote into the same storage'],
   ]);
   action(command, world, async (run, args, options) => {
+    if (isWholeServer(options)) {
+      await restoreWholeServer(run, command, args, {
+        keysOf: (config) => keysOf(config, options),
+        around: (config, storage) => hooksWanted(run, config, storage, undefined, options),
+        verifyFirst: explicitVerifyFirst(command, options),
+      });
+      return;
+    }
+    refuseOptionsOfServers(command);
     checkUsage(args, options);
     if (options.toDir !== undefined) refuseOptionsOfDatabases(command);
     const jobs = parallelOf(options.jobs);
@@ -105,7 +124,7 @@ export function registerRestore(program: Command, world: CliWorld): void {
     const { source, isNamed, filter, selector } = choose(config, args, options);
     const sought = { selector, filter, keys: await keysOf(config, options) };
     const aroundFrom = (storage: string): AroundRestore | undefined =>
-      options.hooks === false ? undefined : hooksOf(run, config, storage, source, options);
+      hooksWanted(run, config, storage, source, options);
     if (typeof options.toDir === 'string') {
       const verifyFirst = explicitVerifyFirst(command, options);
       const { storage, store, json } = await storageWith(run, config, options, recoverySought(sought, run, options));
@@ -202,13 +221,14 @@ function checkUsage(args: readonly string[], options: Options): void {
 }
 
 /** A dump of another tool is of the source on whose server it is loaded, unless a URL leads elsewhere. */
-function hooksOf(
+function hooksWanted(
   run: CommandRun,
   config: Config,
   storage: string,
   source: SourceConfig | undefined,
-  { toUrl }: Options,
-): AroundRestore {
+  { hooks, toUrl }: Options,
+): AroundRestore | undefined {
+  if (hooks === false) return undefined;
   const { clock, logger, signal } = run.context(config);
   const sourceOfForeign = toUrl === undefined ? source : undefined;
   const { environment } = run.world;

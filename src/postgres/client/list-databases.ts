@@ -32,7 +32,8 @@ export async function listDatabases(
   );
 }
 
-async function connectSomewhere(
+/** In the connection's own database, or in one that every server has where that is not there or not for this role. */
+export async function connectSomewhere(
   parameters: ConnectionParameters,
   options: { readonly applicationName: string; readonly signal?: AbortSignal | undefined },
 ): Promise<Session> {
