@@ -107,6 +107,20 @@ export {
   restoreDirectory,
 } from './operations/restore-directory.ts';
 export { type RecoveryTarget, targetAt, targetAtLsn } from './operations/recovery/recovery-target.ts';
+export type { GlobalsSelector } from './operations/whole-server/find-globals.ts';
+export type { GlobalsChoice, PlannedObject } from './operations/whole-server/planned-object.ts';
+export {
+  restoreAll,
+  type RestoreAllOutcome,
+  type RestoreAllRequest,
+  type RestoredDatabase,
+} from './operations/whole-server/restore-all.ts';
+export {
+  GlobalsPartlyRestored,
+  restoreGlobals,
+  type RestoreGlobalsOutcome,
+  type RestoreGlobalsRequest,
+} from './operations/whole-server/restore-globals.ts';
 export type { SizeExpectation } from './operations/size-judge.ts';
 export { followRunLog, type RunLogPart, type RunLogRequest, showRunLog } from './operations/run-logs.ts';
 export { globalsOf, showBackup } from './operations/show.ts';

@@ -1,5 +1,6 @@
 import { PgarkError } from '../common/errors.ts';
 import type { Config, SourceConfig } from '../config/model.ts';
+import type { RestoreRequest } from '../operations/restore.ts';
 import type { RestoreTarget } from '../operations/restore-into.ts';
 import { selectNames } from '../service/database-patterns.ts';
 import type { CliWorld } from './command.ts';
@@ -60,6 +61,11 @@ function targetOf(
     dropOld: options.dropOld === true,
     fromOtherServer: options.fromOtherServer === true,
   };
+}
+
+/** What is not taken over from the old server. */
+export function leftOutOf({ owner, privileges, tablespaces }: Options): NonNullable<RestoreRequest['leaveOut']> {
+  return { owners: owner === false, privileges: privileges === false, tablespaces: tablespaces === false };
 }
 
 function actingAs(role: string | undefined, target: RestoreTarget): RestoreTarget {

@@ -11,6 +11,7 @@ import { placesOf } from './find-storage.ts';
 import { text } from './option-text.ts';
 import { parallelOf } from './parallel.ts';
 import { several } from './restore-selection.ts';
+import { leftOutOf } from './restore-target.ts';
 import { parseTime } from './time.ts';
 
 type Options = Readonly<Record<string, unknown>>;
@@ -29,7 +30,10 @@ export function wholeServerOptions(): readonly Option[] {
     new Option('--no-globals', 'with --all: without the roles and tablespaces'),
     new Option('--exclude-database <name>', 'with --all: without this database (repeatable)').argParser(several),
     ofBoth('--no-role-passwords', 'make the roles without their passwords'),
-    ofBoth('--no-tablespaces', 'make no tablespaces'),
+    new Option(
+      '--database-settings',
+      'with --globals: also give the databases that the server has the owners, settings and rights that were stored',
+    ),
     ofBoth(
       '--overwrite-roles',
       'give roles that the server has the attributes, passwords and settings that were stored (default: they stay as they are)',
@@ -37,9 +41,17 @@ export function wholeServerOptions(): readonly Option[] {
   ];
 }
 
-const OF_SERVERS = ['all', 'globals', 'excludeDatabase', 'rolePasswords', 'tablespaces', 'overwriteRoles'] as const;
+const OF_SERVERS = [
+  'all',
+  'globals',
+  'excludeDatabase',
+  'rolePasswords',
+  'databaseSettings',
+  'overwriteRoles',
+] as const;
 const FITTING_GLOBALS: ReadonlySet<string> = new Set([
   'globals',
+  'databaseSettings',
   'rolePasswords',
   'tablespaces',
   'overwriteRoles',
@@ -51,7 +63,7 @@ const FITTING_GLOBALS: ReadonlySet<string> = new Set([
   'plan',
 ]);
 const FITTING_ALL: ReadonlySet<string> = new Set([
-  ...FITTING_GLOBALS,
+  ...[...FITTING_GLOBALS].filter((name) => name !== 'databaseSettings'),
   'all',
   'excludeDatabase',
   'verifyFirst',
@@ -71,8 +83,14 @@ export function refuseOptionsOfServers(command: Command): void {
   const misfit = given(command).find((option) => OF_SERVERS.some((name) => name === option.attributeName()));
   if (misfit === undefined) return;
   const flag = misfit.attributeName() === 'globals' ? '--no-globals' : misfit.long;
-  const withAllOnly = ['globals', 'excludeDatabase'].includes(misfit.attributeName());
-  throw new PgarkError('usage', `${flag} goes with ${withAllOnly ? '--all' : '--globals or --all'}`);
+  const name = misfit.attributeName();
+  const goesWith =
+    name === 'databaseSettings'
+      ? '--globals'
+      : FITTING_GLOBALS.has(name) && name !== 'globals'
+        ? '--globals or --all'
+        : '--all';
+  throw new PgarkError('usage', `${flag} goes with ${goesWith}`);
 }
 
 function given(command: Command): readonly Option[] {
@@ -112,6 +130,7 @@ export async function restoreWholeServer(
     withPasswords: options.rolePasswords !== false,
     withTablespaces: options.tablespaces !== false,
     overwrites: options.overwriteRoles === true,
+    databases: options.databaseSettings === true ? 'existing' : 'none',
   };
   const context = run.context(config);
   // Loaded for this command only, as what it calls.
@@ -139,7 +158,7 @@ export async function restoreWholeServer(
       without: (options.excludeDatabase ?? []) as readonly string[],
       globals: options.globals === false ? undefined : choice,
       verifyFirst,
-      leaveOut: { owners: options.owner === false, privileges: options.privileges === false },
+      leaveOut: leftOutOf(options),
       ...(jobs === undefined ? {} : { jobs }),
       analyse: options.analyze !== false,
       around: (storage) => around(config, storage),

@@ -30,7 +30,7 @@ import {
 } from './restore-directory.ts';
 import { checkOutOfBase, outOfBase, outOfBaseOptions } from './restore-out-of-base.ts';
 import { selectionOf, selectionOptions, several } from './restore-selection.ts';
-import { checkDatabaseName, restoreTarget } from './restore-target.ts';
+import { checkDatabaseName, leftOutOf, restoreTarget } from './restore-target.ts';
 import {
   isWholeServer,
   refuseOptionsOfServers,
@@ -55,7 +55,10 @@ export function registerRestore(program: Command, world: CliWorld): void {
       'the newest backup not after this time, such as 2026-11-20T02:00:00Z; with --to-dir: all that was committed by then',
     )
     .option('--to-db <name>', 'into this database on the configured server, made for it if need be')
-    .option('--to-url <url>', 'into the database that this connection URL names')
+    .option(
+      '--to-url <url>',
+      'into the database that this connection URL names; with --all and --globals, into its server',
+    )
     .option('--to-dir <directory>', 'a physical backup: into this empty directory, for a server to start on')
     .option(
       '--tablespace-mapping <old=new>',
@@ -86,6 +89,7 @@ export function registerRestore(program: Command, world: CliWorld): void {
     .option('--role <name>', 'work as this role after the login, from the first statement on (SET ROLE)')
     .option('--no-owner', 'leave out who owned what: all belongs to the role that restores')
     .option('--no-privileges', 'leave out grants and default privileges')
+    .option('--no-tablespaces', 'make no tablespaces; all lies where the server puts what is new')
     .option(
       '--verify',
       'read every row once more when it is loaded, and compare it with what was recorded (format directory)',
@@ -140,7 +144,7 @@ export function registerRestore(program: Command, world: CliWorld): void {
       verifyFirst: explicitVerifyFirst(command, options),
       ...(jobs === undefined ? {} : { jobs }),
       ...selectionOf(options),
-      leaveOut: { owners: options.owner === false, privileges: options.privileges === false },
+      leaveOut: leftOutOf(options),
       verifyRows: options.verify === true,
       analyse: options.analyze !== false,
       planOnly: options.plan === true,

@@ -29,12 +29,13 @@ export function globalsOutcomeJson(outcome: RestoreGlobalsOutcome): Record<strin
   };
 }
 
-const KINDS = ['role', 'membership', 'parameter', 'tablespace', 'statement'] as const;
+const KINDS = ['role', 'membership', 'parameter', 'tablespace', 'database', 'statement'] as const;
 const NOUNS = {
   role: 'role',
   membership: 'membership',
   parameter: 'right on parameters',
   tablespace: 'tablespace',
+  database: 'database',
   statement: 'statement',
 } as const;
 

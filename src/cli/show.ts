@@ -159,6 +159,7 @@ function describeGlobals({ counts, leftOut, object, startedAt, ...globals }: Glo
     ['  left out', missing.length > 0 ? missing.join(', ') : undefined],
     ['  taken', formatTime(startedAt)],
     ['  stored', `${formatBytes(object.storedBytes)} (${object.storedBytes} bytes), SHA-256 ${object.storedSha256}`],
+    ['  restore', `pgark restore ${globals.id} --globals --to-url URL`],
     ['  by hand', stockCommand(globals, object, 'psql -X -d postgres')],
   ])}`;
 }

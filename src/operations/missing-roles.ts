@@ -40,7 +40,7 @@ export async function explainMissingRoles(error: unknown, request: MissingRolesR
       `${error.message}; roles of the old server that are missing on ${connection.host}:${connection.port}: ${names.join(', ')}${more}`,
       {
         cause: error,
-        hint: `create them first: they are in ${globals.object.key}, and pgark show ${manifest.id} says how to load it`,
+        hint: `create them first: pgark restore ${globals.id} --globals --to-url URL makes all that are missing; or leave owners and grants out with --no-owner --no-privileges`,
       },
     );
   } catch {

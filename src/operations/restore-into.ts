@@ -191,7 +191,8 @@ async function propertiesOf(
   const { database } = target.connection;
   if (!replaces && like !== undefined) {
     const owner = leaveOut?.owners === true ? undefined : like.owner;
-    return { ...like, owner, tablespace: await usableTablespace(maintenance, like.properties?.tablespace, run) };
+    const wanted = leaveOut?.tablespaces === true ? undefined : like.properties?.tablespace;
+    return { ...like, owner, tablespace: await usableTablespace(maintenance, wanted, run) };
   }
   const template = replaces ? database : 'template1';
   const form = await readDatabaseForm(maintenance, server, template);

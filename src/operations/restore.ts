@@ -5,7 +5,7 @@ import { openBackup } from '../formats/open-backup.ts';
 import { openForeignDump } from '../formats/plain/dump-source.ts';
 import type { LeftOut } from '../formats/plain/left-out.ts';
 import type { DecryptionKeys } from '../pipeline/encryption/sealer.ts';
-import type { Manifest } from '../repository/manifest.ts';
+import type { Manifest, ManifestProperties } from '../repository/manifest.ts';
 import type { BackupFilter } from '../repository/repository.ts';
 import { Repository } from '../repository/repository.ts';
 import { describeUnread } from '../repository/unread-tables.ts';
@@ -32,6 +32,8 @@ export interface RestoreRequest {
   readonly verifyFirst: boolean | undefined;
   /** What is not taken over from the old server. Default: nothing is left out. */
   readonly leaveOut?: LeftOut;
+  /** What the database had that is not written down beside an encrypted backup. Default: it is done without, with a warning. */
+  readonly unwritten?: Pick<ManifestProperties, 'settings' | 'comment'> | undefined;
   /** A part of the backup, into a database of its own. Default: all of it. */
   readonly selection?: Selection;
   /** Connections at once, for a backup that is loaded by several. Default: one a processor, at most 8. */
@@ -161,8 +163,14 @@ async function findReadable(
   checkDatabase(found, request);
   const subject = found.kind === 'foreign' ? found.key : found.manifest.id;
   context.onProgress({ phase: 'checking', subject, bytes: 0 });
-  const source = await openFound(found, request, context);
+  const source = completed(await openFound(found, request, context), request);
   return { found, source: selection === undefined ? source : source.only(checkSelection(selection, target)) };
+}
+
+function completed(source: LoadSource, { unwritten }: RestoreRequest): LoadSource {
+  const { like } = source;
+  if (unwritten === undefined || like?.properties === undefined || like.properties.leftOut.length === 0) return source;
+  return { ...source, like: { ...like, properties: { ...like.properties, ...unwritten, leftOut: [] } } };
 }
 
 /** Rows go into tables that exist, and a part never takes the place of a whole. Error: `usage`. */

@@ -1,3 +1,5 @@
+import { randomBytes } from 'node:crypto';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { expect, test, vi } from 'vitest';
 import { Cluster } from '../support/cluster.ts';
@@ -118,4 +120,148 @@ test('a server that is gone comes back by one command: roles, tablespaces, and e
       ['succeeded', 'shop'],
     ]),
   );
+});
+
+test('what is encrypted comes back too, without what is left out, and what is damaged stops nothing else', async () => {
+  await using old = await Cluster.start();
+  const passphrase = randomBytes(24).toString('hex');
+  await using place = await serverPlace(old, {
+    encryption: { own: { type: 'age', passphrase } },
+    databases: { encryption: 'own', jobs: { dump: { format: 'plain', to: ['local'] } } },
+  });
+  const tablespace = path.join(old.directory, 'fast');
+  await fill(old, tablespace);
+  // Amounts of money are computed by it when the view is made anew.
+  await sqlIn(old, 'postgres', `ALTER DATABASE shop SET timezone = 'Asia/Tokyo'`, `CREATE DATABASE gone`);
+  await sqlIn(
+    old,
+    'postgres',
+    `ALTER DATABASE postgres SET work_mem = '5MB'`,
+    'REVOKE CONNECT ON DATABASE postgres FROM PUBLIC',
+  );
+  await sqlIn(
+    old,
+    'shop',
+    `CREATE MATERIALIZED VIEW app.local AS SELECT '2026-01-01 00:00+00'::timestamptz::timestamp AS t`,
+  );
+  await place.ends(0, 'backup');
+  await sqlIn(old, 'postgres', 'DROP DATABASE gone', 'CREATE DATABASE damaged');
+  await sqlIn(old, 'damaged', 'CREATE TABLE t AS SELECT md5(n::text) FROM generate_series(1, 200000) n');
+  const between = new Date().toISOString();
+  await place.ends(0, 'backup');
+  const shop = await dumped(old, 'shop');
+  const standing = await dumped(old, 'postgres');
+  await old.stop();
+  await damage(place.storage, 'damaged');
+
+  await using fresh = await Cluster.start();
+  const restore = ['restore', 'main', '--all', '--to-url', serverUrl(fresh)];
+  const options = ['--no-tablespaces', '--no-role-passwords'];
+  const earlier = await place.json<All & { without_backup_so_old: string[] }>(
+    0,
+    ...restore,
+    ...options,
+    '--at',
+    between,
+    '--plan',
+  );
+  expect(earlier.without_backup_so_old).toEqual(['damaged']);
+  const unknown = await place.ends(2, ...restore, ...options, '--exclude-database', 'shup');
+  expect(said(unknown)).toContain('no backup of a database called shup');
+
+  const done = await place.ends(20, ...restore, ...options, '--exclude-database', ODD);
+  expect(done.stdout).toMatch(/restored 3 of 4 databases of main/);
+  expect(done.stdout).toMatch(/damaged +\S+ .* failed/);
+  expect(done.stderr).toMatch(/WARNING.*have no passwords/);
+  expect(done.stderr).not.toContain('are not written down');
+  expect(await fresh.sql(`select datname from pg_database where not datistemplate order by 1`)).toEqual(
+    ['gone', 'postgres', 'shop'].map((datname) => ({ datname })),
+  );
+  expect(await fresh.value('select count(*) from pg_authid where rolpassword is not null')).toBe('0');
+  const withoutTablespace = (text: string): string =>
+    text.replace(/ TABLESPACE = "fa st"/, '').replaceAll(/^SET default_tablespace = .*$/gm, '');
+  expect(withoutTablespace(await dumped(fresh, 'shop'))).toBe(withoutTablespace(shop));
+  expect(await dumped(fresh, 'postgres')).toBe(standing);
+});
+
+/** Changes a byte in the middle of what is stored of a database. */
+async function damage(storage: string, database: string): Promise<void> {
+  const [name = ''] = (await readdir(storage)).filter((each) => each.startsWith(database));
+  const file = path.join(storage, name);
+  const bytes = await readFile(file);
+  const middle = bytes.length >> 1;
+  bytes[middle] = (bytes[middle] ?? 0) ^ 1;
+  await writeFile(file, bytes);
+}
+
+test('a server that has some of it keeps what it has, and is given what it lacks', async () => {
+  await using old = await Cluster.start();
+  await using place = await serverPlace(old);
+  await fill(old, path.join(old.directory, 'fast'));
+  await place.ends(0, 'backup', '--format', 'directory');
+  const roles = await dumped(old);
+
+  await using other = await Cluster.start();
+  await sqlIn(
+    other,
+    'postgres',
+    `CREATE ROLE app NOLOGIN CREATEDB PASSWORD 'its own' CONNECTION LIMIT 3`,
+    `ALTER ROLE app SET search_path = elsewhere`,
+    'CREATE ROLE reader LOGIN IN ROLE app',
+    'CREATE ROLE stays SUPERUSER',
+    'CREATE ROLE creator LOGIN CREATEROLE',
+    'CREATE DATABASE shop',
+  );
+  const restore = (user: string, ...options: readonly string[]): string[] => [
+    'restore',
+    '--globals',
+    '--no-tablespaces',
+    '--to-url',
+    serverUrl(other, user),
+    ...options,
+  ];
+  const digest = (): Promise<string> => other.value(`select rolpassword from pg_authid where rolname = 'app'`);
+  const own = await digest();
+
+  // Not a superuser, who makes what such a role may.
+  const partly = await place.json<{ state: string; objects: (PlannedJson & { failed: unknown[] })[] }>(
+    4,
+    ...restore('creator'),
+  );
+  expect(partly.state).toBe('partial');
+  expect(partly.objects.filter(({ failed }) => failed.length > 0).map(({ kind, name }) => `${kind} ${name}`)).toEqual(
+    expect.arrayContaining(['role boss', 'membership boss in app']),
+  );
+  expect(partly.objects).toContainEqual(expect.objectContaining({ name: ODD, action: 'create', failed: [] }));
+  expect(await other.value(`select count(*) from pg_roles where rolname = 'boss'`)).toBe('0');
+
+  const planned = await place.ends(0, ...restore('postgres', '--plan'));
+  expect(planned.stdout).toMatch(
+    /add to +role app: .*the setting my\.thing.*differs: CREATEDB, LOGIN, CONNECTION LIMIT, PASSWORD, VALID UNTIL, the setting search_path/,
+  );
+  expect(planned.stdout).toMatch(/leave out +tablespace fa st/);
+  expect(planned.stdout).not.toMatch(/SCRAM|stays|creator/);
+  await place.ends(0, ...restore('postgres'));
+  expect(await digest()).toBe(own);
+  expect(await other.sql(`select rolcanlogin, rolconnlimit from pg_roles where rolname = 'app'`)).toEqual([
+    { rolcanlogin: false, rolconnlimit: 3 },
+  ]);
+  expect(await other.value(`select rolconfig::text from pg_roles where rolname = 'app'`)).toContain(
+    'search_path=elsewhere',
+  );
+  expect(await other.value(`select rolconfig::text from pg_roles where rolname = 'app'`)).toContain('my.thing');
+  expect(await other.value(`select rolsuper from pg_roles where rolname = 'stays'`)).toBe('true');
+  const second = await place.ends(0, ...restore('postgres'));
+  expect(second.stdout).not.toMatch(/create|add to/);
+
+  await place.ends(0, ...restore('postgres', '--overwrite-roles', '--database-settings'));
+  expect(await other.value(`select pg_get_userbyid(datdba) from pg_database where datname = 'shop'`)).toBe('app');
+  await sqlIn(other, 'postgres', 'DROP DATABASE shop', 'DROP ROLE stays, creator');
+  // Who gave a membership is gone, and tablespaces were left out.
+  const comparable = (text: string): string =>
+    text
+      .replace(/-- Tablespaces[^]*?(?=--\n-- PostgreSQL)/, '')
+      .replaceAll(/ GRANTED BY [^;]+/g, '')
+      .replaceAll(/\n(?:--\s*|\n)+/g, '\n');
+  expect(comparable(await dumped(other))).toBe(comparable(roles));
 });

@@ -15,7 +15,7 @@ const NAME = /"((?:[^"]|"")*)"/y;
 const STRING = /'((?:[^']|'')*)'/y;
 const ESCAPED_STRING = /[eE]'((?:[^'\\]|''|\\[^])*)'/y;
 const DOLLAR_STRING = /(\$(?:[A-Za-z_\x80-\uffff][\w\x80-\uffff]*)?\$)([^]*?)\1/y;
-const WORD = /[\w.\x80-\uffff][\w.$\x80-\uffff]*/y;
+const WORD = /[\w\x80-\uffff][\w$\x80-\uffff]*/y;
 const SYMBOL = /[^'"$]/y;
 
 /**

@@ -1,12 +1,8 @@
 import { Secret } from '../../common/secret.ts';
 import { ROLE_FLAGS, type RoleFlag } from '../../postgres/client/server-globals.ts';
-import { type SqlToken, sqlStatements } from './sql-statements.ts';
-
-export interface StoredSetting {
-  readonly name: string;
-  /** Several for a list of names. */
-  readonly values: readonly string[];
-}
+import { sqlStatements, type SqlToken } from './sql-statements.ts';
+import { readSetting, readStoredDatabase, type StoredDatabase, type StoredSetting } from './stored-database.ts';
+import { Words } from './words.ts';
 
 interface SecurityLabel {
   readonly provider: string;
@@ -63,12 +59,13 @@ export interface StoredTablespace {
   readonly labels: readonly SecurityLabel[];
 }
 
-/** What the SQL text of globals makes, in its order. Settings of databases are not in it: a restored database has its own. */
+/** What the SQL text of globals makes, in its order. */
 export interface StoredGlobals {
   readonly roles: readonly StoredRole[];
   readonly memberships: readonly StoredMembership[];
   readonly parameterGrants: readonly StoredParameterGrant[];
   readonly tablespaces: readonly StoredTablespace[];
+  readonly databases: readonly StoredDatabase[];
   /** First words of statements that are none of these. */
   readonly unread: readonly string[];
 }
@@ -92,11 +89,18 @@ export function readStoredGlobals(text: string): StoredGlobals {
     memberships: [],
     parameterGrants: [],
   };
+  const databases: StoredDatabase[] = [];
   const unread: string[] = [];
   for (const tokens of sqlStatements(text)) {
     const words = new Words(tokens);
-    // Names of sessions' roles around grants of others, the settings of the session, and those of databases.
-    if (words.take('SET') || words.take('RESET') || words.take('DO')) continue;
+    // The settings of the session, and its role around grants of others.
+    if (words.take('SET') || words.take('RESET')) continue;
+    if (words.take('DO')) {
+      const database = readStoredDatabase(words.string() ?? '');
+      if (database === undefined) unread.push('DO');
+      else databases.push(database);
+      continue;
+    }
     if (!readStatement(words, collected)) unread.push(firstWords(tokens));
   }
   return {
@@ -104,6 +108,7 @@ export function readStoredGlobals(text: string): StoredGlobals {
     memberships: collected.memberships,
     parameterGrants: collected.parameterGrants,
     tablespaces: [...collected.tablespaces.values()],
+    databases,
     unread,
   };
 }
@@ -140,17 +145,9 @@ function alterRole(words: Words, { roles }: Collected): boolean {
   const role = roles.get(words.name() ?? '');
   if (role === undefined) return false;
   if (words.take('WITH')) return roleAttributes(words, role);
-  if (!words.take('SET')) return false;
-  const name = words.name();
-  const values: string[] = [];
-  if (name === undefined || !words.take('TO')) return false;
-  do {
-    const value = words.string();
-    if (value === undefined) return false;
-    values.push(value);
-  } while (words.symbol(','));
-  role.settings.push({ name, values });
-  return words.atEnd;
+  const setting = readSetting(words);
+  if (setting !== undefined) role.settings.push(setting);
+  return setting !== undefined;
 }
 
 function roleAttributes(words: Words, role: Changing<StoredRole>): boolean {
@@ -268,60 +265,4 @@ function membership(words: Words, { memberships }: Collected): boolean {
   if (!words.atEnd) return false;
   memberships.push({ role, member, grantor, ...options });
   return true;
-}
-
-/** A statement, read from its beginning. What does not fit is left where it is. */
-class Words {
-  readonly #tokens: readonly SqlToken[];
-  at = 0;
-
-  constructor(tokens: readonly SqlToken[]) {
-    this.#tokens = tokens;
-  }
-
-  get atEnd(): boolean {
-    return this.at === this.#tokens.length;
-  }
-
-  /** Keywords, all of them or none. */
-  take(...words: readonly string[]): boolean {
-    const fits = words.every((word, index) => {
-      const token = this.#tokens[this.at + index];
-      return token?.kind === 'word' && token.value === word;
-    });
-    if (fits) this.at += words.length;
-    return fits;
-  }
-
-  symbol(value: string): boolean {
-    return this.#next(({ kind, value: found }) => kind === 'symbol' && found === value) !== undefined;
-  }
-
-  name(): string | undefined {
-    return this.#next(({ kind }) => kind === 'name' || kind === 'word');
-  }
-
-  string(): string | undefined {
-    return this.#next(({ kind }) => kind === 'string');
-  }
-
-  number(): number | undefined {
-    const isNegative = this.symbol('-');
-    const digits = this.#next(({ kind, value }) => kind === 'word' && /^\d+$/.test(value));
-    return digits === undefined ? undefined : Number(digits) * (isNegative ? -1 : 1);
-  }
-
-  /** All that follows, as it stands in the text. */
-  rest(text: string): string {
-    const rest = this.#tokens.slice(this.at);
-    this.at = this.#tokens.length;
-    return text.slice(rest[0]?.start ?? 0, rest.at(-1)?.end ?? 0);
-  }
-
-  #next(fits: (token: SqlToken) => boolean): string | undefined {
-    const token = this.#tokens[this.at];
-    if (token === undefined || !fits(token)) return undefined;
-    this.at++;
-    return token.value;
-  }
 }

@@ -60,6 +60,16 @@ describe('a dump without its owners and grants', () => {
     expect(await without({ owners: false, privileges: false }, ALL)).toBe(ALL);
   });
 
+  test('may lie in other tablespaces than it did', async () => {
+    const tablespaces = ['SET default_tablespace = "fa;st";', 'SET default_tablespace = fast;'];
+    const script = [...KEPT.slice(0, 8), ...tablespaces, ...OWNERS].join('\n');
+    const result = await without({ owners: false, privileges: false, tablespaces: true }, script);
+    expect(result.split('\n').filter((line) => line !== '')).toEqual(
+      [...KEPT.slice(0, 8), ...OWNERS].join('\n').split('\n'),
+    );
+    expect(optionsLeavingOut({ owners: false, privileges: false, tablespaces: true })).toEqual(['--no-tablespaces']);
+  });
+
   test('is the same wherever its blocks end', async () => {
     const whole = await without(BOTH, ALL);
     await fc.assert(

@@ -1,3 +1,4 @@
+import type { StoredDatabase } from '../../formats/globals/stored-database.ts';
 import type {
   StoredGlobals,
   StoredGrant,
@@ -23,15 +24,33 @@ export function planGlobals(
   looks: ServerLooks,
   choice: GlobalsChoice,
 ): readonly PlannedObject[] {
+  const { databases } = choice;
+  const ofDatabases = stored.databases.filter(
+    ({ name }) =>
+      looks.server.databases.has(name) && (databases === 'existing' || (databases !== 'none' && databases.has(name))),
+  );
+  const ofServer = typeof databases === 'string' ? planServer(stored, looks, choice) : [];
+  return [...ofServer, ...ofDatabases.map(planDatabase)].map(refusedIfUnreadable);
+}
+
+function planServer(stored: StoredGlobals, looks: ServerLooks, choice: GlobalsChoice): readonly PlannedObject[] {
   return [
     ...stored.roles.map((role) => planRole(role, looks, choice)),
     ...planMemberships(stored, looks.server, choice),
     ...stored.parameterGrants.map((grant) => planParameter(grant, looks.server)),
     ...stored.tablespaces.map((tablespace) => planTablespace(tablespace, looks, choice)),
-    ...stored.unread.map((words) =>
-      refused('statement', words, 'a statement that this version of pgark does not know'),
-    ),
-  ].map(refusedIfUnreadable);
+    ...stored.unread.map((words) => refused('statement', words, 'not known to this version of pgark')),
+  ];
+}
+
+function planDatabase({ name, statements }: StoredDatabase): PlannedObject {
+  return {
+    kind: 'database',
+    name,
+    action: 'overwrite',
+    notes: statements.map(({ what }) => what),
+    statements: statements.map(({ what, sql }) => statement(what, sql)),
+  };
 }
 
 /** Stands for bytes that were none of the encoding. */

@@ -1,4 +1,5 @@
-import type { StoredRole, StoredSetting } from '../../formats/globals/stored-globals.ts';
+import type { StoredSetting } from '../../formats/globals/stored-database.ts';
+import type { StoredRole } from '../../formats/globals/stored-globals.ts';
 import { quoteIdentifier as q, quoteLiteral } from '../../postgres/client/quote.ts';
 import { ROLE_FLAGS, type ServerRole } from '../../postgres/client/server-globals.ts';
 import {

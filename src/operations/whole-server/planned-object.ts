@@ -9,6 +9,11 @@ export interface GlobalsChoice {
   readonly withTablespaces: boolean;
   /** Roles and memberships that are there and differ become as they were stored; nothing is taken from them besides. */
   readonly overwrites: boolean;
+  /**
+   * Of which databases that are there the owners, settings and rights become as they were stored. A restored database has its own,
+   * if they were written down beside its backup. Some: these, and nothing else of the server.
+   */
+  readonly databases: 'none' | 'existing' | ReadonlySet<string>;
 }
 
 /** What is known of the server beyond its catalogues. */
@@ -33,7 +38,7 @@ export interface GlobalsStatement {
  * there, and stays as it is, whether it is the same or not; `leave-out`: it is not wanted; `refuse`: the server cannot have it.
  */
 export interface PlannedObject {
-  readonly kind: 'role' | 'membership' | 'parameter' | 'tablespace' | 'statement';
+  readonly kind: 'role' | 'membership' | 'parameter' | 'tablespace' | 'database' | 'statement';
   readonly name: string;
   readonly action: 'create' | 'extend' | 'overwrite' | 'leave' | 'leave-out' | 'refuse';
   /** In what an object that is left differs, or what is added. */

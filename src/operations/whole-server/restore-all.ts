@@ -1,15 +1,18 @@
 import { asPgarkError, PgarkError } from '../../common/errors.ts';
 import { silentLogger } from '../../common/log.ts';
+import type { StoredDatabase } from '../../formats/globals/stored-database.ts';
 import type { LeftOut } from '../../formats/plain/left-out.ts';
 import type { DecryptionKeys } from '../../pipeline/encryption/sealer.ts';
+import { cataloguedValue } from '../../postgres/client/database-properties.ts';
 import { type ConnectionParameters, describeConnection } from '../../postgres/client/connection-parameters.ts';
 import { listDatabases } from '../../postgres/client/list-databases.ts';
 import type { OperationContext } from '../context.ts';
 import type { Place } from '../find-across.ts';
 import type { AroundRestore } from '../restore-around.ts';
-import { restore } from '../restore.ts';
+import { restore, type RestoreRequest } from '../restore.ts';
 import { type ChosenBackup, chooseBackups, type MomentSelector } from './choose-backups.ts';
 import { findGlobals, type FoundGlobals } from './find-globals.ts';
+import type { LoadedObject } from './load-globals.ts';
 import type { GlobalsChoice } from './planned-object.ts';
 import { GlobalsPartlyRestored, restoreFoundGlobals, type RestoreGlobalsOutcome } from './restore-globals.ts';
 
@@ -74,22 +77,57 @@ export async function restoreAll(request: RestoreAllRequest, context: OperationC
   };
   const plannedGlobals = await loadRoles(true);
   const planned = await planEach(chosen, request, context);
+  const properties = new Map(plannedGlobals?.stored.databases.map((each) => [each.name, each]));
   const outcome = { source, younger };
   const durationMs = (): number => Math.round(context.clock.monotonicMs() - startedMs);
   if (planOnly) {
     return { ...outcome, done: false, globals: plannedGlobals, databases: planned, durationMs: durationMs() };
   }
-  const loaded = await loadRoles(false).catch((error: unknown) => {
-    if (error instanceof GlobalsPartlyRestored) return error.outcome;
-    throw error;
-  });
+  const loaded = await loadRoles(false).catch(partly);
   const databases: RestoredDatabase[] = [];
   for (const [index, each] of planned.entries()) {
     const { name } = each.manifest.database;
     context.logger.info('restore.next', `database ${index + 1} of ${planned.length}: ${name}`, { database: name });
-    databases.push(await restoreOne(each, request, context));
+    databases.push(await restoreOne(each, properties.get(name), request, context));
+    if (context.signal.aborted) throw interrupted(databases, planned.length);
   }
-  return { ...outcome, done: true, globals: loaded, databases, durationMs: durationMs() };
+  const standing = databases.filter(
+    ({ state, manifest }) => state === 'restored' && STANDING.has(manifest.database.name),
+  );
+  const given = await givePropertiesTo(standing, globals, request, context);
+  const all = loaded && { ...loaded, objects: [...loaded.objects, ...given] };
+  return { ...outcome, done: true, globals: all, databases, durationMs: durationMs() };
+}
+
+/** A database that the server had already was not made like the old one, and becomes it now. */
+async function givePropertiesTo(
+  standing: readonly RestoredDatabase[],
+  found: FoundGlobals | undefined,
+  request: RestoreAllRequest,
+  context: OperationContext,
+): Promise<readonly LoadedObject[]> {
+  const { globals, leaveOut } = request;
+  const isAsItWas = !leaveOut.owners && !leaveOut.privileges;
+  if (found === undefined || globals === undefined || standing.length === 0 || !isAsItWas) return [];
+  const databases = new Set(standing.map(({ manifest }) => manifest.database.name));
+  const loaded = await restoreFoundGlobals(found, { ...request, choice: { ...globals, databases } }, context).catch(
+    partly,
+  );
+  return loaded.objects;
+}
+
+function partly(error: unknown): RestoreGlobalsOutcome {
+  if (error instanceof GlobalsPartlyRestored) return error.outcome;
+  throw error;
+}
+
+function interrupted(databases: readonly RestoredDatabase[], count: number): PgarkError {
+  const done = databases.filter(({ state }) => state === 'restored').map(({ manifest }) => manifest.database.name);
+  return new PgarkError(
+    'interrupted',
+    `the restore was interrupted: ${done.length} of ${count} databases are whole, the others are not there`,
+    { hint: `go on with the same command${done.map((name) => ` --exclude-database '${name}'`).join('')}` },
+  );
 }
 
 /** Error: `target-not-empty`, which names all of them. */
@@ -166,14 +204,17 @@ async function planEach(
 
 async function restoreOne(
   each: RestoredDatabase,
+  properties: StoredDatabase | undefined,
   request: RestoreAllRequest,
   context: OperationContext,
 ): Promise<RestoredDatabase> {
   try {
-    const { durationMs } = await restore(requestFor(each, request, false), context);
+    const { durationMs } = await restore(
+      { ...requestFor(each, request, false), unwritten: unwrittenOf(properties) },
+      context,
+    );
     return { ...each, state: 'restored', durationMs };
   } catch (thrown) {
-    context.signal.throwIfAborted();
     const error = asPgarkError(thrown);
     const { database, id } = each.manifest;
     const where = describeConnection({ ...request.connection, database: database.name });
@@ -185,11 +226,24 @@ async function restoreOne(
   }
 }
 
+function unwrittenOf(properties: StoredDatabase | undefined): RestoreRequest['unwritten'] {
+  if (properties === undefined) return undefined;
+  const { settings, comment } = properties;
+  return {
+    settings: settings.map(({ name, values, role }) => ({
+      ...(role === undefined ? {} : { role }),
+      name,
+      value: cataloguedValue(name, values),
+    })),
+    ...(comment === undefined ? {} : { comment }),
+  };
+}
+
 function requestFor(
   { manifest, storage, store }: ChosenBackup,
   request: RestoreAllRequest,
   planOnly: boolean,
-): Parameters<typeof restore>[0] {
+): RestoreRequest {
   const { keys, verifyFirst, leaveOut, jobs, analyse, connection, around } = request;
   return {
     store,

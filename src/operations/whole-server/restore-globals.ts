@@ -5,6 +5,7 @@ import type { DecryptionKeys } from '../../pipeline/encryption/sealer.ts';
 import type { ConnectionParameters } from '../../postgres/client/connection-parameters.ts';
 import { connectSomewhere } from '../../postgres/client/list-databases.ts';
 import { withSession } from '../../postgres/client/with-session.ts';
+import type { GlobalsRecord } from '../../repository/globals.ts';
 import { type Run, runEnveloped } from '../../runs/run.ts';
 import type { OperationContext } from '../context.ts';
 import type { Place } from '../find-across.ts';
@@ -26,6 +27,7 @@ export interface RestoreGlobalsRequest {
 }
 
 export interface RestoreGlobalsOutcome extends FoundGlobals {
+  readonly stored: StoredGlobals;
   readonly done: boolean;
   readonly objects: readonly LoadedObject[];
   readonly durationMs: number;
@@ -84,15 +86,31 @@ export async function restoreFoundGlobals(
         const planned = await compareGlobals(session, stored, choice);
         if (planOnly) return planned.map((object) => ({ ...object, failures: [] }));
         await run.open();
-        return run.span.span('load', {}, () => loadGlobals(session, planned, { logger: run.logger, signal }));
+        const load = (): Promise<readonly LoadedObject[]> =>
+          loadGlobals(session, planned, { logger: run.logger, signal });
+        return run.span.span('load', {}, load).catch((error: unknown) => {
+          throw signal.aborted ? interrupted(error) : error;
+        });
       },
     );
     const durationMs = Math.round(context.clock.monotonicMs() - startedMs);
-    const outcome = { ...found, done: !planOnly, objects, durationMs };
-    if (!planOnly) report(outcome, connection, run);
+    const outcome = { ...found, stored, done: !planOnly, objects, durationMs };
+    if (!planOnly) report(outcome, { connection, choice }, run);
     if (!planOnly && objects.some(hasFailed)) throw new GlobalsPartlyRestored(outcome);
     return { value: outcome, result: { globalsId: record.id, durationMs, ...countsOf(objects) } };
   });
+}
+
+/** Each statement is whole or not at all; those before stay. */
+function interrupted(cause: unknown): PgarkError {
+  return new PgarkError(
+    'interrupted',
+    'the restore was interrupted, and some of the roles and tablespaces were not made',
+    {
+      cause,
+      hint: 'repeat the command: what is there already stays as it is',
+    },
+  );
 }
 
 async function readStored(
@@ -114,9 +132,31 @@ function countsOf(objects: readonly LoadedObject[]): { made: number; left: numbe
   return { made, left: objects.filter(({ action }) => action === 'leave').length };
 }
 
+function warnOfGaps(
+  { leftOut }: GlobalsRecord,
+  objects: readonly LoadedObject[],
+  { withPasswords }: GlobalsChoice,
+  run: Run,
+): void {
+  const isMade = objects.some(({ kind, action }) => kind === 'role' && action === 'create');
+  if (isMade && (leftOut.passwords || !withPasswords)) {
+    const why = leftOut.passwords ? ', since none were stored' : '';
+    run.logger.warning(
+      'globals.no_passwords',
+      `the roles that were made have no passwords${why}: \\password gives one`,
+    );
+  }
+  if (leftOut.hiddenRoles > 0) {
+    run.logger.warning(
+      'globals.hidden_roles',
+      `${leftOut.hiddenRoles} roles of the old server are not among those stored, since it did not show them`,
+    );
+  }
+}
+
 function report(
   { record, objects, durationMs }: RestoreGlobalsOutcome,
-  { host, port }: ConnectionParameters,
+  { connection: { host, port }, choice }: Pick<RestoreGlobalsRequest, 'connection' | 'choice'>,
   run: Run,
 ): void {
   for (const object of objects.filter(({ action }) => action === 'refuse')) {
@@ -125,6 +165,7 @@ function report(
       name: object.name,
     });
   }
+  warnOfGaps(record, objects, choice, run);
   const { made, left } = countsOf(objects);
   run.logger.success(
     'globals.restored',

@@ -160,6 +160,11 @@ const LIST_SETTINGS = new Set([
   'unix_socket_directories',
 ]);
 
+/** The value of a setting that stands in a statement as these literals, as the catalogue holds it. */
+export function cataloguedValue(name: string, literals: readonly string[]): string {
+  return LIST_SETTINGS.has(name) ? literals.map(q).join(', ') : literals.join(', ');
+}
+
 /** A list is written as one literal for each of its names, as pg_dumpall does: no name needs to be a SQL identifier. */
 function settingValue(name: string, value: string): string {
   if (!LIST_SETTINGS.has(name)) return quoteLiteral(value);

@@ -63,6 +63,7 @@ export interface ServerGlobals {
   readonly parameterGrants: readonly ServerGrant[];
   readonly tablespaces: ReadonlyMap<string, ServerTablespace>;
   readonly tablespaceGrants: readonly ServerGrant[];
+  readonly databases: ReadonlySet<string>;
 }
 
 const FLAG_COLUMNS: Readonly<Record<RoleFlag, string>> = {
@@ -89,12 +90,14 @@ export async function readServerGlobals(session: Session, major: number): Promis
             shobj_description(oid, 'pg_tablespace') as comment
        from pg_tablespace where spcname !~ '^pg_'`,
   );
+  const databases = await session.query<{ name: string }>('select datname as name from pg_database');
   return {
     major,
     self: self?.name ?? session.parameters.user,
     isSuperuser: self?.superuser === true,
     mayCreateRoles: self?.creates === true,
     bootstrap: bootstrap?.name,
+    databases: new Set(databases.map(({ name }) => name)),
     roles: new Map(roles.map((role) => [role.name, role])),
     memberships: await readMemberships(session, major),
     parameterGrants:
