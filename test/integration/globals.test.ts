@@ -276,6 +276,7 @@ describe('globals beside backups', () => {
     const shown = await pgarkJson<{ readonly globals: GlobalsJson }>(['show', 'latest'], env(storage));
     expect(shown.globals).toMatchObject({ id: first, roles: 5, without_passwords: false });
     const text = await succeed(['show', 'latest'], env(storage));
+    expect(text.stdout).toContain(`pgark restore ${first} --globals --to-url URL`);
     expect(text.stdout).toContain(`gunzip -c '${first}.sql.gz' | psql -X -d postgres`);
     const listed = await pgarkJson<{
       readonly storages: readonly { readonly globals: readonly GlobalsJson[]; readonly foreign: readonly unknown[] }[];
@@ -335,7 +336,7 @@ describe('globals beside backups', () => {
       exit: 1,
       message:
         /role "app" does not exist; roles of the old server that are missing on 127\.0\.0\.1:\d+: "app", "nobody", "we"ird na\/me-Ü"$/,
-      hint: /^create them first: they are in main%2Fserver\/globals\/2\S+\.sql\.gz, and pgark show 2\S+ says how/,
+      hint: /^create them first: pgark restore \d{8}T\d{6}Z-g\w{6} --globals --to-url URL makes all that are missing/,
     });
     load(fresh, fresh.password, `gunzip -c '${path.join(storage.path, `main%2Fserver/globals/${stored}.sql.gz`)}'`);
     const url = new URL(fresh.url('copy').reveal());
