@@ -5,6 +5,7 @@ import { whyUnheard } from '../config/unreferenced.ts';
 import { testChannels } from '../service/tell.ts';
 import { action, type CliWorld } from './command.ts';
 import { addExamples } from './help.ts';
+import { registerNotifyDigest } from './notify-digest.ts';
 import { formatCount } from './table.ts';
 import { tellWorld } from './telling.ts';
 
@@ -13,8 +14,10 @@ type Delivery = Awaited<ReturnType<typeof testChannels>>[number];
 export function registerNotify(program: Command, world: CliWorld): void {
   const notify = program
     .command('notify')
-    .summary('try the notifications')
-    .description('Tries the channels through which pgark tells of failures and recoveries.');
+    .summary('try the notifications, send a digest')
+    .description(
+      'Tries the channels through which pgark tells of failures and recoveries, and sends summaries through them.',
+    );
   const test = notify
     .command('test')
     .summary('send a trial message to each channel')
@@ -22,6 +25,7 @@ export function registerNotify(program: Command, world: CliWorld): void {
       'Sends a trial message to each channel of the configuration, once, and says what became of it. A ping goes to /log, which neither raises an alarm nor ends one.',
     )
     .argument('[names...]', 'notifications of the configuration (default: all)');
+  registerNotifyDigest(notify, world);
   addExamples(test, [['pgark notify test ops', 'does a message to ops arrive?']]);
   action(test, world, async (run, names) => {
     const config = await run.config([]);

@@ -1,7 +1,6 @@
 import { type Command, Option } from 'commander';
 import { formatBytes, formatDuration } from '../common/bytes.ts';
 import { PgarkError } from '../common/errors.ts';
-import { parseDurationMs } from '../config/units.ts';
 import {
   listRuns,
   type NamedStore,
@@ -16,7 +15,7 @@ import { addExamples } from './help.ts';
 import { jsonLines } from './json.ts';
 import { filterFor } from './list.ts';
 import { formatTable, formatTime } from './table.ts';
-import { parseTime } from './time.ts';
+import { sinceTime } from './time.ts';
 
 const STATES = ['running', 'succeeded', 'failed', 'interrupted', 'partial'] as const satisfies readonly RunState[];
 const LIMIT_MAX = 10_000;
@@ -41,7 +40,7 @@ export function registerRuns(program: Command, world: CliWorld): void {
     const config = await run.config(['storage']);
     const context = run.context(config);
     const request = {
-      since: sinceOf(String(options.since), context.clock.now()),
+      since: sinceTime('--since', String(options.since), context.clock.now()),
       limit: limitOf(String(options.limit)),
       state: STATES.find((state) => state === options.state),
       filter: filterFor(config, name),
@@ -94,11 +93,6 @@ export async function openStorages(
     }
   }
   return { storages, failures };
-}
-
-function sinceOf(given: string, now: Date): Date {
-  const durationMs = parseDurationMs(given);
-  return durationMs === undefined ? parseTime('--since', given) : new Date(Math.max(0, now.getTime() - durationMs));
 }
 
 function limitOf(given: string): number {

@@ -1,4 +1,5 @@
 import { PgarkError } from '../common/errors.ts';
+import { parseDurationMs } from '../config/units.ts';
 
 /** A date, with a time if need be, and a zone if it is not UTC. */
 const TIME = /^(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d)(:\d\d(?:\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)?)?$/;
@@ -14,4 +15,10 @@ export function parseTime(option: string, given: string): Date {
   throw new PgarkError('usage', `${option} ${given} is no time`, {
     hint: 'write 2026-11-20T02:00:00Z; without a zone it means UTC, without a time the first moment of the day',
   });
+}
+
+/** The time that an option names, or that was so long ago. Error: `usage`. */
+export function sinceTime(option: string, given: string, now: Date): Date {
+  const durationMs = parseDurationMs(given);
+  return durationMs === undefined ? parseTime(option, given) : new Date(Math.max(0, now.getTime() - durationMs));
 }

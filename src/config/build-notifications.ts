@@ -22,6 +22,7 @@ export async function buildNotification(
     name,
     on: eventNames.filter((event) => on.some((chosen) => chosen === event || chosen === '*')),
     remindEveryMs: section.remind_every,
+    digest: 'digest' in section ? section.digest : undefined,
   });
   if (section.type === 'telegram') {
     const token = await context.requiredSecret([...path, 'token'], section.token, section.token_file);
@@ -30,7 +31,7 @@ export async function buildNotification(
   if (section.type === 'email') {
     const smtp = await buildSmtp(context, path, section);
     const from = section.from ?? section.to[0] ?? '';
-    return { ...common, type: section.type, smtp, from, to: section.to, ...defined({ digest: section.digest }) };
+    return { ...common, type: section.type, smtp, from, to: section.to };
   }
   const url = await context.requiredSecret([...path, 'url'], section.url, section.url_file);
   if (url.reveal() !== '' && !/^https?:\/\/[^\s/]/.test(url.reveal())) {

@@ -182,6 +182,8 @@ interface NotificationCommon {
   readonly name: string;
   readonly on: readonly NotificationEvent[];
   readonly remindEveryMs?: number;
+  /** When it is sent a summary. Absent: never. */
+  readonly digest?: Schedule;
 }
 
 /** Addresses of hooks are secrets: whoever knows them may post. */
@@ -197,7 +199,6 @@ export type NotificationConfig = NotificationCommon &
         readonly smtp: SmtpConfig;
         readonly from: string;
         readonly to: readonly string[];
-        readonly digest?: Schedule;
       }
   );
 

@@ -36,20 +36,28 @@ const common = {
   remind_every: durationMs.optional().describe('Repeat a failure that lasts, this often. Default: never.'),
 };
 
+/** A ping has nobody to read it. */
+const readable = {
+  ...common,
+  digest: schedule
+    .optional()
+    .describe('Send a summary at these times: what is protected, what was done, what is to be done. Default: never.'),
+};
+
 export const notificationSection = z.discriminatedUnion('type', [
-  strict({ type: z.literal('slack'), ...secretKeys('url', 'Incoming webhook of Slack.'), ...common }),
-  strict({ type: z.literal('discord'), ...secretKeys('url', 'Webhook of Discord.'), ...common }),
+  strict({ type: z.literal('slack'), ...secretKeys('url', 'Incoming webhook of Slack.'), ...readable }),
+  strict({ type: z.literal('discord'), ...secretKeys('url', 'Webhook of Discord.'), ...readable }),
   strict({
     type: z.literal('webhook'),
     ...secretKeys('url', 'Receives a JSON body; Slack’s and Discord’s addresses get theirs.'),
     ...secretKeys('secret', 'Signs the body as Standard Webhooks defines it: whsec_ and base64.'),
-    ...common,
+    ...readable,
   }),
   strict({
     type: z.literal('ntfy'),
     ...secretKeys('url', 'Topic of an ntfy server.'),
     ...secretKeys('token', 'Access token of ntfy.'),
-    ...common,
+    ...readable,
   }),
   strict({
     type: z.literal('healthchecks'),
@@ -62,7 +70,7 @@ export const notificationSection = z.discriminatedUnion('type', [
     type: z.literal('telegram'),
     ...secretKeys('token', 'Token of the bot.'),
     chat: text.describe('Chat id.'),
-    ...common,
+    ...readable,
   }),
   strict({
     type: z.literal('email'),
@@ -70,8 +78,7 @@ export const notificationSection = z.discriminatedUnion('type', [
     ...secretKeys('password', 'Password for the mail server.'),
     from: text.optional().describe('Sender. Default: the first recipient.'),
     to: texts.min(1).describe('Recipients.'),
-    digest: schedule.optional().describe('Send a summary at these times.'),
-    ...common,
+    ...readable,
   }),
 ]);
 

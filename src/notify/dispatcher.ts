@@ -7,6 +7,7 @@ import { afterMessages } from './allowance.ts';
 import { audienceOf, type Channel } from './channel.ts';
 import { createNotifier } from './create-notifier.ts';
 import { isRetryable, pauseMsOf } from './delivery-error.ts';
+import type { Digest } from './digest.ts';
 import { type EventError, type MessageEvent, messageId, type NotificationEvent } from './message.ts';
 import { type PlannedDelivery, planDeliveries } from './plan.ts';
 import { afterEvent, type NotificationState } from './state.ts';
@@ -126,6 +127,16 @@ export async function testNotification(channel: Channel, context: NotifyContext)
   const retry = { retriesMax: 0, delayMs: 0, delayMsMax: 0 };
   const planned = { channel, outgoing, eventIndex: 0, heldBack: false };
   return deliver(planned, Number.POSITIVE_INFINITY, { ...context, retry });
+}
+
+/**
+ * Sends a digest, with retries. Never rejects. It counts for no allowance, and none holds it back: it comes seldom, and is
+ * what tells of all that was held back.
+ */
+export async function sendDigest(channel: Channel, digest: Digest, context: NotifyContext): Promise<Delivery> {
+  const outgoing = { id: messageId(digest), message: digest };
+  const deadlineMs = context.clock.monotonicMs() + (context.budgetMs ?? DEFAULT_BUDGET_MS);
+  return deliver({ channel, outgoing, eventIndex: 0, heldBack: false }, deadlineMs, context);
 }
 
 async function deliverInOrder(

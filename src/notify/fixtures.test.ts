@@ -31,9 +31,10 @@ describe.each(Object.entries(bodies))('the body for %s', (medium, bodyOf) => {
   });
 });
 
+const parsed = (body: string): Record<string, unknown> => JSON.parse(body) as Record<string, unknown>;
+
 describe('a name that is markup', () => {
   const { hostile } = sampleMessages;
-  const parsed = (body: string): Record<string, unknown> => JSON.parse(body) as Record<string, unknown>;
 
   test('calls nobody in Slack: what is not a block of plain text has no bracket and no whole mention', () => {
     const { text, blocks } = parsed(slackBody(hostile));
@@ -70,8 +71,45 @@ describe('a name that is markup', () => {
   });
 });
 
+describe('a digest of names that are markup', () => {
+  const hostile = sampleMessages['digest-attention'];
+
+  test('calls nobody, and makes no element of HTML', () => {
+    const { text: fallback, blocks } = parsed(slackBody(hostile));
+    expect(fallback).not.toMatch(/[<>]|@(channel|here|everyone)/);
+    expect(JSON.stringify(blocks)).not.toMatch(/mrkdwn|[<>]/);
+    expect(discordBody(hostile)).not.toMatch(/@(everyone|here)/);
+    expect(telegramBody('1', hostile)).not.toMatch(/@[A-Za-z]/);
+    const { subject, text, html } = emailBody(hostile);
+    expect(html).not.toMatch(/<img|<!channel/);
+    expect(subject).not.toMatch(/[\r\n]/);
+    expect(text).not.toMatch(/^Bcc:/m);
+  });
+});
+
+/** More databases than any chat has room for, of which the last one is in need. */
+const largeDigest = (() => {
+  const { digest, 'digest-attention': wanting } = sampleMessages;
+  const databases = Array.from({ length: 300 }, (_, index) => ({ ...digest.databases[0], source: `shop${index}` }));
+  return { ...wanting, databases: [...databases, wanting.databases[1]] };
+})();
+
+describe('a digest of many databases', () => {
+  test('names those in need first, and says how many are not named', () => {
+    const { subject, text } = emailBody(largeDigest);
+    expect(subject).toBe(`pgark: 1 of 301 databases needs attention: ${hostileName}/orders`);
+    expect(text).toContain('shop299');
+    expect(shortText(largeDigest)).toMatch(/Databases:\n✖ .*orders — .*\n✔ shop0\/shop — /);
+    expect(shortText(largeDigest)).toContain('… and 289 more');
+  });
+});
+
 describe('the longest message', () => {
   test.each([
+    ['Slack, as a digest', () => slackBody(largeDigest), 3_000],
+    ['Discord, as a digest', () => discordBody(largeDigest), 2_000],
+    ['Telegram, as a digest', () => telegramBody('1', largeDigest), 4_096],
+    ['ntfy, as a digest', () => ntfyBody('t', largeDigest), 4_096],
     ['Slack', () => slackBody(sampleMessages.long), 3_000],
     ['Discord', () => discordBody(sampleMessages.long), 2_000],
     ['Telegram', () => telegramBody('1', sampleMessages.long), 4_096],

@@ -2,7 +2,7 @@ import type { Clock } from '../common/clock.ts';
 import type { HealthchecksChannel } from './channel.ts';
 import { deliveryError } from './delivery-error.ts';
 import { addressOf, request } from './http.ts';
-import type { NotificationMessage } from './message.ts';
+import { isAboutSomething, type NotificationMessage } from './message.ts';
 import type { Notifier } from './notifier.ts';
 import { shortText } from './render.ts';
 
@@ -15,7 +15,7 @@ export function healthchecksNotifier(channel: HealthchecksChannel, clock: Clock)
     async send({ message, note }, attempt) {
       const address = addressOf(channel.url, RECEIVER);
       address.pathname = `${address.pathname.replace(/\/+$/, '')}${signalOf(message)}`;
-      const rid = message.event === 'test' ? undefined : uuidOfUlid(message.runId);
+      const rid = isAboutSomething(message) ? uuidOfUlid(message.runId) : undefined;
       if (rid !== undefined) address.searchParams.set('rid', rid);
       const body = pingBody(message, channel.sendLogBytes, note);
       const sending =
@@ -37,6 +37,7 @@ function signalOf(message: NotificationMessage): '' | '/start' | '/fail' | '/log
     case 'success':
     case 'recovery':
       return '';
+    case 'digest':
     case 'test':
       return '/log';
     case 'failure':
@@ -62,7 +63,7 @@ export function pingBody(
   note?: string,
 ): Uint8Array<ArrayBuffer> | undefined {
   if (message.event === 'start') return undefined;
-  const log = message.event === 'test' ? undefined : message.log;
+  const log = isAboutSomething(message) ? message.log : undefined;
   if (log !== undefined && log !== '' && logBytesMax !== undefined) return tailOf(log, logBytesMax);
   return Buffer.from(shortText(message, note));
 }

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import type { Digest } from './digest.ts';
 
 /** What an event is about, and when it was. */
 interface About {
@@ -125,7 +126,10 @@ export type Problem = Failure | Overdue | ProofFailed | PruneRefused | Suspiciou
 export type ProblemEvent = Problem['event'];
 
 /** Everything that can be sent. */
-export type NotificationMessage = Start | Success | Problem | Recovery | Test;
+export type NotificationMessage = Start | Success | Problem | Recovery | Digest | Test;
+
+/** A message about something that happened, to something. */
+export type AboutSomething = Exclude<NotificationMessage, Digest | Test>;
 export type MessageEvent = NotificationMessage['event'];
 
 /**
@@ -140,6 +144,10 @@ export interface Resolved extends About {
 /** Everything that a run or the watch over freshness may report to the dispatcher. */
 export type NotificationEvent = Start | Success | Problem | Resolved;
 
+export function isAboutSomething(message: NotificationMessage): message is AboutSomething {
+  return message.event !== 'test' && message.event !== 'digest';
+}
+
 export function isProblem(event: NotificationEvent): event is Problem {
   return !['start', 'success', 'resolved'].includes(event.event);
 }
@@ -149,10 +157,9 @@ export function isProblem(event: NotificationEvent): event is Problem {
  * sends twice. Letters, digits and `_-` only.
  */
 export function messageId(message: NotificationMessage): string {
-  const about =
-    message.event === 'test'
-      ? [message.channel]
-      : [message.source, message.database, message.storage, message.job, message.runId];
+  const about = isAboutSomething(message)
+    ? [message.source, message.database, message.storage, message.job, message.runId]
+    : [message.channel];
   const identity = JSON.stringify([message.event, message.at.toISOString(), ...about.map((part) => part ?? null)]);
   return `msg_${createHash('sha256').update(identity).digest('base64url').slice(0, 27)}`;
 }

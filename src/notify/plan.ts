@@ -1,6 +1,7 @@
 import { afterMessages, allowanceOf } from './allowance.ts';
 import { audienceOf, type Channel, type Subscription } from './channel.ts';
 import {
+  isAboutSomething,
   isProblem,
   type MessageEvent,
   messageId,
@@ -92,7 +93,7 @@ function toldOfEnd(
 }
 
 function wants(channel: Channel, message: NotificationMessage): boolean {
-  if (message.event === 'test') return true;
+  if (!isAboutSomething(message)) return true;
   const subscription: Subscription = isLikeFailure(message.event) ? 'failure' : message.event;
   return channel.on.includes(subscription);
 }

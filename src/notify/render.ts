@@ -1,5 +1,14 @@
 import { formatBytes, formatDuration } from '../common/bytes.ts';
-import type { EventError, NotificationMessage, Problem, ProblemEvent, Recovery, Success } from './message.ts';
+import { digestLines, digestTitle } from './digest-text.ts';
+import {
+  type EventError,
+  isAboutSomething,
+  type NotificationMessage,
+  type Problem,
+  type ProblemEvent,
+  type Recovery,
+  type Success,
+} from './message.ts';
 import { dateAndTime, oneLine, roughly, timeSeenFrom, withoutStop } from './words.ts';
 
 type Tone = 'good' | 'bad' | 'warning' | 'neutral';
@@ -28,7 +37,9 @@ const HINT_LENGTH_MAX = 300;
 /** `✖ shop: backup failed, r2: AccessDenied. Last good copy 24 h ago. Next try 02:10 UTC. Fix: grant s3:PutObject.` */
 export function shortText(message: NotificationMessage, note?: string): string {
   const { symbol, lead, sentences } = render(message);
-  return [`${symbol} ${lead}.`, ...sentences, ...(note === undefined ? [] : [note])].join(' ');
+  const parts = [`${symbol} ${lead}.`, ...sentences, ...(note === undefined ? [] : [note])];
+  // A digest has as many parts as there are databases.
+  return parts.join(message.event === 'digest' ? '\n' : ' ');
 }
 
 /** What a message says, sentence by sentence. */
@@ -104,6 +115,8 @@ export function render(message: NotificationMessage): Rendering {
         historyOf(message),
         ...newCopyOf(message),
       ]);
+    case 'digest':
+      return rendering(message.standing.length === 0 ? 'good' : 'bad', digestTitle(message), '', digestLines(message));
     case 'test':
       return rendering('good', `pgark: test of the channel ${oneLine(message.channel, NAME_LENGTH_MAX)}`, '', [
         'Notifications arrive here.',
@@ -115,7 +128,7 @@ export function render(message: NotificationMessage): Rendering {
 
 /** The facts of a message one by one, for media that have room for a table. */
 export function factsOf(message: NotificationMessage): readonly Fact[] {
-  if (message.event === 'test') return [];
+  if (!isAboutSomething(message)) return [];
   const found: [string, string | undefined][] = [
     ['Source', message.source],
     ['Database', message.database],

@@ -1,7 +1,7 @@
 import type { Clock } from '../common/clock.ts';
 import type { Secret } from '../common/secret.ts';
 import { addressOf, request } from './http.ts';
-import type { NotificationMessage } from './message.ts';
+import { isAboutSomething, type NotificationMessage } from './message.ts';
 import type { Notifier } from './notifier.ts';
 import { shortText } from './render.ts';
 import { dateAndTime, fit, oneLine } from './words.ts';
@@ -29,7 +29,8 @@ export function slackNotifier(url: Secret, clock: Clock): Notifier {
  */
 export function slackBody(message: NotificationMessage, note?: string): string {
   const text = shortText(message, note);
-  const run = message.event === 'test' || message.runId === undefined ? [] : [`run ${oneLine(message.runId, 100)}`];
+  const runId = isAboutSomething(message) ? message.runId : undefined;
+  const run = runId === undefined ? [] : [`run ${oneLine(runId, 100)}`];
   const context = [...run, dateAndTime(message.at)].join(' · ');
   return JSON.stringify({
     text: fit(text, { lengthMax: TEXT_LENGTH_MAX, escape: escapeFallback }),

@@ -6,7 +6,7 @@ import type { Channel } from './channel.ts';
 import { afterDispatch } from './dispatcher.ts';
 import type { NotificationEvent } from './message.ts';
 import { planDeliveries } from './plan.ts';
-import { emptyNotificationState, notificationStateSchema } from './state.ts';
+import { afterDigest, emptyNotificationState, lastDigestTo, notificationStateSchema } from './state.ts';
 
 const start = sampleMessages.failure.at;
 const hours = (count: number): Date => new Date(start.getTime() + count * 3_600_000);
@@ -97,5 +97,16 @@ describe('the state', () => {
     expect(planned.map(({ outgoing }) => outgoing.message.event)).not.toContain('recovery');
     const after = afterDispatch(channels, state, events, { deliveries: [], now: start });
     expect(after.problems).toEqual([later]);
+  });
+
+  test('keeps what a later version has written beside problems, and knows of no digest where an earlier one has written', () => {
+    const later = notificationStateSchema.parse({ ...emptyNotificationState, silences: [{ until: 'noon' }] });
+    const digest = { channel: 'mail', until: hours(0).toISOString(), stored: [{ storage: 'r2', bytes: 5 }] };
+    const after = afterDigest(afterDigest(later, { ...digest, channel: 'other' }), digest);
+    expect(after).toMatchObject({ silences: [{ until: 'noon' }] });
+    expect(lastDigestTo(notificationStateSchema.parse(JSON.parse(JSON.stringify(after))), 'mail')).toEqual(digest);
+    const next = { ...digest, until: hours(24).toISOString() };
+    expect(afterDigest(after, next).digests).toEqual([{ ...digest, channel: 'other' }, next]);
+    expect(lastDigestTo(emptyNotificationState, 'mail')).toBeUndefined();
   });
 });

@@ -19,19 +19,29 @@ const problemSchema = z.looseObject({
   told: z.array(z.looseObject({ channel: z.string(), code: z.string(), at: time })),
 });
 
+/** Up to when a channel's last digest has told what was done, and what lay in the storages then. */
+const digestSchema = z.looseObject({
+  channel: z.string(),
+  until: time,
+  stored: z.array(z.looseObject({ storage: z.string(), bytes: z.number().nonnegative() })),
+});
+
 /**
  * What was told to whom: plain data that is kept between runs (in the bucket), so that a one-shot run neither repeats what
  * the daemon has said nor misses its recoveries.
  */
-export const notificationStateSchema = z.object({
+export const notificationStateSchema = z.looseObject({
   layout: z.literal(1),
   /** What is wrong at present, in the order in which it was seen last. */
   problems: z.array(problemSchema),
   /** How many messages each channel may still be sent, as of a time. */
   allowances: z.array(z.object({ channel: z.string(), messages: z.number().nonnegative(), at: time })),
+  /** Missing where an earlier version has written it, which knows of no digests. */
+  digests: z.array(digestSchema).optional(),
 });
 
 export type NotificationState = Readonly<z.infer<typeof notificationStateSchema>>;
+export type LastDigest = Readonly<z.infer<typeof digestSchema>>;
 export type OpenProblem = Readonly<z.infer<typeof problemSchema>>;
 /** One of those that this version knows. */
 export type KnownProblem = OpenProblem & { readonly event: ProblemEvent };
@@ -145,4 +155,14 @@ function afterEnd(state: NotificationState, event: NotificationEvent, told: read
     return owed.length === 0 ? [] : [{ ...problem, told: owed }];
   });
   return { ...state, problems };
+}
+
+export function lastDigestTo(state: NotificationState, channel: string): LastDigest | undefined {
+  return state.digests?.find((digest) => digest.channel === channel);
+}
+
+/** The state after a digest was delivered. */
+export function afterDigest(state: NotificationState, digest: LastDigest): NotificationState {
+  const others = (state.digests ?? []).filter(({ channel }) => channel !== digest.channel);
+  return { ...state, digests: [...others, digest] };
 }

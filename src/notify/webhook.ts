@@ -1,7 +1,8 @@
 import type { Clock } from '../common/clock.ts';
 import type { WebhookChannel } from './channel.ts';
 import { addressOf, request } from './http.ts';
-import type { EventError, NotificationMessage, ProblemEvent } from './message.ts';
+import { digestJson } from './digest-json.ts';
+import type { AboutSomething, EventError, NotificationMessage, ProblemEvent } from './message.ts';
 import type { Notifier } from './notifier.ts';
 import { shortText } from './render.ts';
 import { signatureHeaders } from './standard-webhook.ts';
@@ -49,6 +50,8 @@ function typeOf(message: NotificationMessage): string {
       return 'backup.succeeded';
     case 'recovery':
       return problemTypes[message.of].replace(/\.\w+$/, '.recovered');
+    case 'digest':
+      return 'digest.made';
     case 'test':
       return 'notification.test';
     case 'failure':
@@ -72,6 +75,7 @@ export function webhookBody(message: NotificationMessage, note?: string): string
   const envelope = { type: typeOf(message), timestamp: message.at.toISOString() };
   const shared = { schema_version: SCHEMA_VERSION, event: message.event, text: shortText(message, note) };
   if (message.event === 'test') return JSON.stringify({ ...envelope, data: { ...shared, channel: message.channel } });
+  if (message.event === 'digest') return JSON.stringify({ ...envelope, data: { ...shared, ...digestJson(message) } });
   const { source, database, storage, job, runId } = message;
   const data = { ...shared, source, database, storage, job, run_id: runId, ...particularsOf(message) };
   return JSON.stringify({ ...envelope, data });
@@ -79,7 +83,7 @@ export function webhookBody(message: NotificationMessage, note?: string): string
 
 type Particulars = Readonly<Record<string, unknown>>;
 
-function particularsOf(message: Exclude<NotificationMessage, { event: 'test' }>): Particulars {
+function particularsOf(message: AboutSomething): Particulars {
   switch (message.event) {
     case 'start':
       return {};

@@ -34,18 +34,7 @@ export function healthVerdict(state: ProtectionState, now: Date): HealthVerdict 
   const unread = state.storages.filter(({ readAt }) => readAt === undefined);
   const unknown = unread.map(({ storage }) => `storage ${storage}: what lies in it could not be read yet`);
   const judged = state.wal.map((wal) => ({ source: wal.source, judgement: judgeWal(wal, now) }));
-  const problems = [
-    ...state.backups.filter((backup) => isOverdue(backup, now)).map((backup) => describeOverdue(backup, now)),
-    ...state.probes.flatMap((probe) => describeProbe(probe, now)),
-    ...state.storages.flatMap(({ storage, readAt }) =>
-      readAt !== undefined && now.getTime() - readAt.getTime() > STORAGE_READ_MS_MAX
-        ? [`storage ${storage}: was last read at ${time(readAt)} (${ago(readAt, now)})`]
-        : [],
-    ),
-    ...judged.flatMap(({ source, judgement }) =>
-      judgement.problems.map(({ sentence }) => describeWal(source, sentence)),
-    ),
-  ];
+  const problems = healthProblems(state, now).map(({ sentence }) => sentence);
   const notes = [
     ...state.backups.filter((backup) => !isOverdue(backup, now)).flatMap((backup) => describeUnease(backup)),
     ...state.backups.flatMap(describeSuspicion),
@@ -60,6 +49,35 @@ export function healthVerdict(state: ProtectionState, now: Date): HealthVerdict 
       : [`notifications: ${state.notificationFailures} could not be delivered since the start`]),
   ];
   return { healthy: problems.length + unknown.length === 0, problems, notes, unknown };
+}
+
+/** One thing that makes the whole unhealthy. */
+export interface HealthProblem {
+  readonly sentence: string;
+  /** What to do about it, where more is known than that it is so. */
+  readonly fix: string | undefined;
+}
+
+/** Each reason to be unhealthy that is known for certain. */
+export function healthProblems(state: ProtectionState, now: Date): readonly HealthProblem[] {
+  const unexplained = (sentence: string): HealthProblem => ({ sentence, fix: undefined });
+  return [
+    ...state.backups
+      .filter((backup) => isOverdue(backup, now))
+      .map((backup) => ({ sentence: describeOverdue(backup, now), fix: backup.lastAttempt?.error?.hint })),
+    ...state.probes.flatMap((probe) => describeProbe(probe, now)).map(unexplained),
+    ...state.storages.flatMap(({ storage, readAt }) =>
+      readAt !== undefined && now.getTime() - readAt.getTime() > STORAGE_READ_MS_MAX
+        ? [unexplained(`storage ${storage}: was last read at ${time(readAt)} (${ago(readAt, now)})`)]
+        : [],
+    ),
+    ...state.wal.flatMap((wal) =>
+      judgeWal(wal, now).problems.map(({ sentence, failure }) => ({
+        sentence: describeWal(wal.source, sentence),
+        fix: failure?.hint,
+      })),
+    ),
+  ];
 }
 
 /** What a command prints and exits with. */
@@ -187,10 +205,17 @@ function describeUnease(backup: BackupProtection): string[] {
 }
 
 function describeSuspicion(backup: BackupProtection): string[] {
-  const { suspicion } = backup;
-  if (suspicion === undefined) return [];
-  const end = `nothing is pruned after it; if its size is right: pgark accept ${suspicion.id}`;
-  return [`${nameOf(backup)}: the newest backup, ${suspicion.id}, is suspicious: ${suspicion.why}; ${end}`];
+  return suspicionProblems({ backups: [backup] }).map(({ sentence, fix }) => `${sentence}; ${fix}`);
+}
+
+/** Newest backups of a suspicious size that nobody has accepted. */
+export function suspicionProblems({ backups }: Pick<ProtectionState, 'backups'>): readonly HealthProblem[] {
+  return backups.flatMap((backup) => {
+    const { suspicion } = backup;
+    if (suspicion === undefined) return [];
+    const sentence = `${nameOf(backup)}: the newest backup, ${suspicion.id}, is suspicious: ${suspicion.why}`;
+    return [{ sentence, fix: `nothing is pruned after it; if its size is right: pgark accept ${suspicion.id}` }];
+  });
 }
 
 function describeWal(source: string, sentence: string): string {

@@ -1,12 +1,13 @@
 import type { Config } from '../config/model.ts';
-import { describeConfig } from '../config/describe.ts';
 import { aborted } from '../common/aborted.ts';
-import { asPgarkError, messageOf, type PgarkError } from '../common/errors.ts';
-import type { Logger } from '../common/log.ts';
+import { asPgarkError, messageOf } from '../common/errors.ts';
 import { type HttpServer, startHttpServer } from '../http/server.ts';
+import type { ProtectionState } from '../observability/protection-state.ts';
 import type { OperationContext } from '../operations/context.ts';
 import { Throttle } from '../pipeline/throttle.ts';
 import { logConnectivity } from './connectivity.ts';
+import { logConfiguration, logKept, logNextRun } from './daemon-log.ts';
+import { type DigestJob, runDueDigest } from './digest-run.ts';
 import { runDue } from './due-run.ts';
 import { type ProofWorld, runDueProof } from './proof-run.ts';
 import type { ProofJob } from './proof-jobs.ts';
@@ -180,6 +181,9 @@ class Daemon {
     const generation = this.#generation;
     const job = generation.jobs.find(({ id }) => id === fired.id);
     const proof = generation.proofs.find(({ id }) => id === fired.id);
+    const digest = generation.digests.find(({ id }) => id === fired.id);
+    // It is no work on backups, and may be tried again under another configuration.
+    if (digest !== undefined) return this.#sendDigest(digest, fired);
     if (job === undefined && proof === undefined) return {};
     return generation.use(async () => {
       const news = await this.#carryOut(job ?? proof, fired, generation);
@@ -188,6 +192,20 @@ class Daemon {
       if (next !== undefined) logNextRun(generation.logger, fired.id, next);
       return news;
     });
+  }
+
+  #sendDigest(digest: DigestJob, fired: Fired): Promise<RunNews> {
+    return runDueDigest(digest, fired, {
+      current: () => this.#generation,
+      teller: this.#teller,
+      state: () => this.#state(),
+      stopping: this.#options.signal,
+    });
+  }
+
+  /** Undefined until it is known. */
+  #state(): ProtectionState | undefined {
+    return this.#observation?.state() ?? this.#observed?.state();
   }
 
   #carryOut(job: Job | ProofJob | undefined, fired: Fired, generation: Generation): Promise<RunNews> {
@@ -350,41 +368,21 @@ class Daemon {
     const { context } = this.#generation;
     return startHttpServer({
       ...config.server.listen,
-      state: () => this.#observation?.state() ?? this.#observed?.state(),
+      state: () => this.#state(),
       version: context.pgarkVersion,
       logger: this.#generation.logger,
     });
   }
 
   #logNextRuns(): void {
-    const { logger, jobs, proofs } = this.#generation;
+    const { logger, jobs, proofs, digests } = this.#generation;
     const next = this.#scheduler?.nextRuns() ?? new Map<string, Date>();
-    for (const job of [...jobs, ...proofs]) {
-      const at = next.get(job.id);
-      if (at !== undefined) logNextRun(logger, job.id, at);
+    for (const { id } of [...jobs, ...proofs, ...digests]) {
+      const at = next.get(id);
+      if (at !== undefined) logNextRun(logger, id, at);
     }
-    if (next.size === 0) logger.warning('schedule.empty', 'no job has a schedule: no backup will run');
+    // A digest protects nothing.
+    if (![...jobs, ...proofs].some(({ id }) => next.has(id)))
+      logger.warning('schedule.empty', 'no job has a schedule: no backup will run');
   }
-}
-
-function logNextRun(logger: Logger, job: string, at: Date): void {
-  logger.info('schedule.next', `next run of ${job}: ${at.toISOString()}`, { job, nextRunAt: at.toISOString() });
-}
-
-/** What is in effect, one event for each part of the configuration; secrets are redacted. */
-function logConfiguration(config: Config, logger: Logger): void {
-  const parts = Map.groupBy(describeConfig(config), ({ path }) => path.split('.').slice(0, 2).join('.'));
-  for (const [part, rows] of parts) {
-    const settings = Object.fromEntries(rows.map(({ path, value }) => [path, value]));
-    const text = rows.map(({ path, value }) => `${path}=${value}`).join(' ');
-    logger.info('daemon.configuration', `configuration: ${text}`, { part, settings });
-  }
-}
-
-function logKept(logger: Logger, error: PgarkError): void {
-  logger.error(
-    'daemon.reload_failed',
-    `the configuration is not applied, and the one before stays in effect: ${error.message}; ${error.hint}`,
-    { code: error.code, hint: error.hint },
-  );
 }

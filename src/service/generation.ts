@@ -3,6 +3,7 @@ import type { Tracing } from '../common/tracer.ts';
 import type { Config } from '../config/model.ts';
 import type { OperationContext } from '../operations/context.ts';
 import type { Throttle } from '../pipeline/throttle.ts';
+import { type DigestJob, planDigests } from './digest-run.ts';
 import { type Job, planJobs } from './jobs.ts';
 import { planProofs, type ProofJob } from './proof-jobs.ts';
 import type { JobWorld } from './run-job.ts';
@@ -17,6 +18,7 @@ export class Generation {
   readonly config: Config;
   readonly jobs: readonly Job[];
   readonly proofs: readonly ProofJob[];
+  readonly digests: readonly DigestJob[];
   readonly stores: Stores;
   readonly context: OperationContext;
   readonly #adapters: Adapters;
@@ -48,6 +50,7 @@ export class Generation {
     const wanted = { sources, prunes: true, mayBeNone };
     this.jobs = planJobs(config, wanted, context.logger);
     this.proofs = planProofs(config);
+    this.digests = planDigests(config);
     // From here on there is something to close.
     this.#tracing = adapters.openTracing(config.traces, context.logger);
     this.context = { ...context, tracer: this.#tracing.tracer };

@@ -148,9 +148,4 @@ function warnOfUnused(config: Config, sources: readonly SourceConfig[], logger: 
     const open = 'whoever reaches server.listen reads health and metrics';
     warn(`the setting server.auth is not carried out by this version: ${open}`, 'server.auth');
   }
-  for (const channel of config.notifications.values()) {
-    if (channel.type !== 'email' || channel.digest === undefined) continue;
-    const setting = `notifications.${channel.name}.digest`;
-    warn(`the setting ${setting} is not carried out by this version`, setting);
-  }
 }

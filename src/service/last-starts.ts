@@ -5,6 +5,7 @@ import { listRunRecords } from '../runs/list-run-records.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { type LastStart, lastClaimed } from './claims.ts';
 import { selectNames } from './database-patterns.ts';
+import { type DigestJob, DIGESTS } from './digest-run.ts';
 import type { Generation } from './generation.ts';
 import type { Job } from './jobs.ts';
 import { claimNameOf, type ProofJob } from './proof-jobs.ts';
@@ -78,15 +79,42 @@ export async function lastStartsOfProofs(
   world: World,
   stopping: AbortSignal,
 ): Promise<LastStarts> {
+  const claimed = proofs.map(({ id, kind, source, storages }) => ({
+    id,
+    source: source.name,
+    job: claimNameOf(kind),
+    storages,
+  }));
+  const { known, unknown } = await lastClaims(claimed, world, stopping);
+  return { known: new Map([...known].map(([id, start]) => [id, { ...start, isOpen: false }])), unknown };
+}
+
+/** The same for digests. One that was due and was not sent is open: it is sent by the next start. */
+export async function lastStartsOfDigests(
+  digests: readonly DigestJob[],
+  world: World,
+  stopping: AbortSignal,
+): Promise<LastStarts> {
+  const claimed = digests.map(({ id, channel, storages }) => ({ id, source: DIGESTS, job: channel, storages }));
+  return lastClaims(claimed, world, stopping);
+}
+
+interface Claimed {
+  readonly id: string;
+  readonly source: string;
+  readonly job: string;
+  readonly storages: readonly StorageConfig[];
+}
+
+async function lastClaims(claimed: readonly Claimed[], world: World, stopping: AbortSignal): Promise<LastStarts> {
   const limit = readLimit(world.context.clock, stopping);
   const { signal } = limit;
   const told = new Told();
-  for (const { id, kind, source, storages } of proofs) {
+  for (const { id, source, job, storages } of claimed) {
     for (const storage of storages) {
       try {
         const store = await world.stores.open(storage);
-        const start = await lastClaimed(store, { source: source.name, job: claimNameOf(kind) }, { signal });
-        told.note(id, start && { ...start, isOpen: false });
+        told.note(id, await lastClaimed(store, { source, job }, { signal }));
       } catch (error) {
         told.miss(id);
         if (!stopping.aborted) warnOfSilence(storage, error, world);

@@ -57,7 +57,7 @@ export class NotificationMemory {
       }),
     );
     const places = read.flat();
-    return { state: stateOf(newest([this.#own, ...keptIn(places)])), places };
+    return { state: newest([this.#own, ...keptIn(places)]), places };
   }
 
   /**
@@ -85,8 +85,8 @@ export class NotificationMemory {
       }
     }
     const base = newest([this.#own, ...keptIn(recalled.places)]);
-    const state = change(stateOf(base));
-    if (isDeepStrictEqual(state, stateOf(base))) return;
+    const state = change(base);
+    if (isDeepStrictEqual(state, base)) return;
     this.#remember(withRevision(state, base.revision + 1));
     const sentence = 'no storage takes what was told to whom: another process may tell it again, or miss a recovery';
     this.#logger.warning('notification.state_unkept', sentence);
@@ -102,9 +102,9 @@ export class NotificationMemory {
     let { found } = place;
     for (let lost = 0; ; lost += 1) {
       const base = newest([this.#own, ...keptIn(recalled.places), ...(found === undefined ? [] : [found.kept])]);
-      const state = change(stateOf(base));
+      const state = change(base);
       // Most runs change nothing, and write nothing. What only this process knows is written with the next change.
-      if (isDeepStrictEqual(state, stateOf(base))) return base;
+      if (isDeepStrictEqual(state, base)) return base;
       const kept = withRevision(state, base.revision + 1);
       try {
         await writeIfUnchanged(store, kept, found, call);
@@ -160,10 +160,7 @@ function newest(copies: readonly Kept[]): Kept {
   return copies.reduce((best, each) => (each.revision >= best.revision ? each : best), emptyKept);
 }
 
-function stateOf({ layout, problems, allowances }: Kept): NotificationState {
-  return { layout, problems, allowances };
-}
-
-function withRevision({ layout, problems, allowances }: NotificationState, revision: number): Kept {
-  return { layout, revision, problems: [...problems], allowances: [...allowances] };
+/** With what a later version has written beside it, which is kept as it is. */
+function withRevision(state: NotificationState, revision: number): Kept {
+  return { ...state, revision };
 }

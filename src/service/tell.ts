@@ -4,9 +4,23 @@ import type { Logger } from '../common/log.ts';
 import type { Random } from '../common/random.ts';
 import type { Config, StorageConfig } from '../config/model.ts';
 import type { Channel } from '../notify/channel.ts';
-import { afterDispatch, type Delivery, dispatch, type NotifyContext, testNotification } from '../notify/dispatcher.ts';
+import type { Digest } from '../notify/digest.ts';
+import {
+  afterDispatch,
+  type Delivery,
+  dispatch,
+  type NotifyContext,
+  sendDigest,
+  testNotification,
+} from '../notify/dispatcher.ts';
 import type { NotificationEvent } from '../notify/message.ts';
-import { emptyNotificationState, type NotificationState } from '../notify/state.ts';
+import {
+  afterDigest,
+  emptyNotificationState,
+  type LastDigest,
+  lastDigestTo,
+  type NotificationState,
+} from '../notify/state.ts';
 import type { CallOptions, ObjectStore } from '../storage/object-store.ts';
 import { damagedByProofs, newestBackupAt } from './lookups.ts';
 import { NotificationMemory } from './notification-memory.ts';
@@ -107,6 +121,37 @@ export class Teller {
   /** Whatever else there is to tell: overdue backups. Resolves to what became of each message. */
   async tell(config: Config, events: readonly NotificationEvent[]): Promise<readonly Delivery[]> {
     return this.#tellWithin(config, events, () => Promise.resolve(events));
+  }
+
+  /** What a channel's last digest noted, as far as a storage can say; undefined if there was none. Never rejects. */
+  async lastDigest(config: Config, channel: string): Promise<LastDigest | undefined> {
+    const { clock } = this.#world;
+    const limit = timeLimit(clock, STATE_MS_MAX, 'no time was left');
+    try {
+      const { state } = await this.#memory.recall(this.#openers(config), { signal: limit.signal });
+      return lastDigestTo(state, channel);
+    } finally {
+      limit.end();
+    }
+  }
+
+  /** Sends a digest, and keeps what the next one has to know of it if it was delivered. Never rejects. */
+  async digest(config: Config, channel: Channel, digest: Digest, note: LastDigest): Promise<Delivery> {
+    const { clock, hurry } = this.#world;
+    const hurried = timeLimitAfter(hurry, clock, HURRIED_BUDGET_MS * 0.75, 'no time was left');
+    const sending = timeLimit(clock, BUDGET_MS, 'no time was left', hurried.signal);
+    const delivery = await sendDigest(channel, digest, this.#context(sending.signal));
+    for (const limit of [hurried, sending]) limit.end();
+    if (delivery.outcome === 'failed') {
+      this.#failures += 1;
+      return delivery;
+    }
+    const keeping = timeLimit(clock, STATE_MS_MAX, 'no time was left');
+    const call = { signal: keeping.signal };
+    const recalled = await this.#memory.recall(this.#openers(config), call);
+    await this.#memory.keep(recalled, (state) => afterDigest(state, note), call);
+    keeping.end();
+    return delivery;
   }
 
   /**
