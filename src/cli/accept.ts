@@ -2,7 +2,8 @@ import type { Command } from 'commander';
 import { acceptBackup } from '../operations/accept-size.ts';
 import { describeSuspicions, type Manifest } from '../repository/manifest.ts';
 import { action, type CliWorld } from './command.ts';
-import { attempt, conclude, findCopies, type Try } from './copies.ts';
+import { attempt, type Try } from './attempt.ts';
+import { conclude, findCopies } from './copies.ts';
 import { placesOf } from './find-storage.ts';
 import { addExamples } from './help.ts';
 

@@ -1,9 +1,10 @@
-import { asPgarkError, PgarkError } from '../common/errors.ts';
+import { PgarkError } from '../common/errors.ts';
 import type { Config } from '../config/model.ts';
 import { findAcross, finding, type FoundAcross, type Place, ruleOf } from '../operations/find-across.ts';
 import type { BackupSelector } from '../operations/find-backup.ts';
 import type { BackupId } from '../repository/ids.ts';
 import type { Manifest } from '../repository/manifest.ts';
+import type { Try } from './attempt.ts';
 import type { CommandRun } from './command.ts';
 import { reportError } from './errors.ts';
 import { reportChoice } from './find-storage.ts';
@@ -63,18 +64,6 @@ export async function findCopies(
     ),
     away: everywhere.passedOver.map(({ name: storage, error }) => ({ storage, error })),
   };
-}
-
-/** What came of it in one storage. */
-export type Try<T> = { readonly storage: string } & ({ readonly value: T } | { readonly error: PgarkError });
-
-export async function attempt<T>(storage: string, run: CommandRun, work: () => Promise<T>): Promise<Try<T>> {
-  try {
-    return { storage, value: await work() };
-  } catch (thrown) {
-    run.world.signal.throwIfAborted();
-    return { storage, error: asPgarkError(thrown) };
-  }
 }
 
 /** The result of all storages. Errors: the only one's; `partial` where it failed in some of several. */

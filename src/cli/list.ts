@@ -6,10 +6,17 @@ import { list, type Listing } from '../operations/list.ts';
 import type { Proofs } from '../operations/proofs.ts';
 import { type BackupFilter, dataFolderOf } from '../repository/repository.ts';
 import { action, chooseStorage, type CliWorld, findSource } from './command.ts';
+import { attempt } from './attempt.ts';
+import { reportError } from './errors.ts';
 import { globalsJson, type JsonLine, jsonLines, manifestJson, proofsJson } from './json.ts';
 import { addExamples } from './help.ts';
 import { formatTable, formatTime } from './table.ts';
 import { sizesOf } from '../repository/manifest.ts';
+
+interface Failure {
+  readonly storage: string;
+  readonly error: PgarkError;
+}
 
 interface StorageListing {
   readonly storage: StorageConfig;
@@ -21,7 +28,9 @@ export function registerList(program: Command, world: CliWorld): void {
   const command = program
     .command('list')
     .summary('list backups')
-    .description('Lists the backups in the storage, oldest first, and dumps of other tools that can be restored.')
+    .description(
+      'Lists the backups in the storage, oldest first, and dumps of other tools that can be restored. Of several storages one that cannot be read is told of on stderr, and the exit status is 4 then.',
+    )
     .argument('[database]', 'only backups of this source or database')
     .option('--storage <name>', 'only this storage (default: all)');
   addExamples(command, [['pgark list -o json', 'everything that is known of each, for scripts']]);
@@ -29,14 +38,22 @@ export function registerList(program: Command, world: CliWorld): void {
     const config = await run.config(['storage']);
     const storages =
       typeof options.storage === 'string' ? [chooseStorage(config, options.storage)] : [...config.storages.values()];
+    const filter = filterFor(config, name);
     const listings: StorageListing[] = [];
+    const failures: Failure[] = [];
     for (const storage of storages) {
-      const store = await run.open(storage, config);
-      const listing = await list({ store, filter: filterFor(config, name) }, run.context(config));
-      listings.push({ storage, location: store.location, listing });
+      const listed = await attempt(storage.name, run, async () => {
+        const store = await run.open(storage, config);
+        return { location: store.location, listing: await list({ store, filter }, run.context(config)) };
+      });
+      if ('error' in listed) failures.push(listed);
+      else listings.push({ storage, ...listed.value });
     }
+    const [failure] = failures;
+    if (failure !== undefined && listings.length === 0) throw failure.error;
     if (
       name !== undefined &&
+      failure === undefined &&
       findSource(config, name) === undefined &&
       listings.every(({ listing }) => listing.backups.length === 0)
     ) {
@@ -44,11 +61,15 @@ export function registerList(program: Command, world: CliWorld): void {
         hint: 'pgark list without a name shows all',
       });
     }
+    const failuresJson = failures.map(({ storage, error }) => ({ storage, error: reportError(error) }));
     run.result(
-      { storages: listings.map(listingJson) },
-      () => listings.map((each) => describe(each, { several: listings.length > 1, name, world })).join('\n'),
-      () => listings.flatMap(listingLines),
+      { storages: listings.map(listingJson), failures: failuresJson },
+      () => listings.map((each) => describe(each, { several: storages.length > 1, name, world })).join('\n'),
+      () => [...listings.flatMap(listingLines), ...jsonLines('failure', failuresJson)],
     );
+    if (failure === undefined) return;
+    for (const { storage, error } of failures) run.failure(`storage ${storage}`, error);
+    throw new PgarkError('partial', `${failures.length} of ${storages.length} storages could not be read`);
   });
 }
 

@@ -216,3 +216,45 @@ test('a drill tries the newest of all storages', async () => {
   const args = ['drill', '--to-url', urlOf('postgres')];
   expect(await pgarkJson(args, await places.env())).toMatchObject({ storage: 'far', backup: { id: newest } });
 });
+
+describe.concurrent('a list where a storage is away', () => {
+  test('shows what the others hold, says which could not be asked, and ends with 4', async () => {
+    await using scene = await setUnequal('far');
+    const { old, newest, places } = scene;
+    const env = await places.env('near');
+    const text = await runPgark(['list'], { env });
+    expectExit(text, 4);
+    expect(text.stdout).toMatch(new RegExp(`^far: .*\\n[^]*${old}[^]*${newest}`));
+    expect(text.stderr).toMatch(/^storage near: error {2}.*127\.0\.0\.1:1/m);
+    expect(text.stderr).toMatch(/^error {2}1 of 2 storages could not be read$/m);
+    const json = await runPgark(['list', 'shop', '-o', 'json'], { env });
+    expectExit(json, 4);
+    expect(JSON.parse(json.stdout)).toMatchObject({
+      storages: [{ storage: 'far', backups: [{ id: old }, { id: newest }] }],
+      failures: [{ storage: 'near', error: { code: 'store-unreachable' } }],
+    });
+    const lines = await runPgark(['list', '-o', 'ndjson'], { env });
+    expectExit(lines, 4);
+    expect(lines.stdout).toContain('"kind":"failure","storage":"near"');
+    // What it holds is not known: nobody says that there is no such backup.
+    const unknown = await runPgark(['list', 'nobody'], { env });
+    expectExit(unknown, 4);
+    expect(unknown.stderr).not.toContain('there is no backup of nobody');
+
+    const runs = await runPgark(['runs', '-o', 'json'], { env });
+    expectExit(runs, 4);
+    expect(JSON.parse(runs.stdout)).toMatchObject({
+      runs: [{ storages: [{ storage: 'far' }] }, { storages: [{ storage: 'far' }] }],
+      failures: [{ storage: 'near' }],
+    });
+  });
+
+  test('fails as that storage does where no other one answers', async () => {
+    await using scene = await setScene();
+    const env = await scene.places.env('both');
+    for (const command of ['list', 'runs']) expectExit(await runPgark([command], { env }), 1);
+    const one = await scene.places.env('near');
+    expectExit(await runPgark(['list', '--storage', 'near'], { env: one }), 1);
+    expectExit(await runPgark(['list', '--storage', 'far'], { env: one }), 0);
+  });
+});
