@@ -39,7 +39,8 @@ export async function findCopies(
 ): Promise<Copies> {
   const context = run.context(config);
   const selector: BackupSelector = name === 'latest' ? { kind: 'latest' } : { kind: 'name', name };
-  const rule = ruleOf(selector);
+  // What is newest is looked for once, and then meant by its id.
+  const rule = { ...ruleOf(selector), isLookedForAgain: false };
   const across = await findAcross(
     places,
     finding(selector, filterFor(config, text(options['database']))),

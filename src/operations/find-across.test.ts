@@ -50,7 +50,8 @@ async function newestOf(places: readonly Place[], clock?: Clock) {
 }
 
 const latest = finding({ kind: 'latest' }, {});
-const newest = ruleOf({ kind: 'latest' });
+/** As whoever looks for it no more, and is told here of clocks. */
+const newest = { ...ruleOf({ kind: 'latest' }), isLookedForAgain: false };
 const named = ruleOf({ kind: 'name' });
 
 describe('the newest of several storages', () => {
@@ -99,7 +100,9 @@ describe('the newest of several storages', () => {
     });
     const { name, warnings } = await newestOf([near, far]);
     expect(name).toBe('far');
-    expect(warnings).toEqual([expect.stringMatching(/ in far begins in the future.* since there is no other/)]);
+    expect(warnings).toEqual([
+      expect.stringMatching(/ in far claims to begin in the future.* since there is no other/),
+    ]);
   });
 
   test.each([
@@ -115,6 +118,18 @@ describe('the newest of several storages', () => {
       [b, a],
     ])
       expect(await newestOf(places, clock)).toEqual({ name: 'b', warnings });
+  });
+
+  test('is told of once where it is looked for again to be taken: with what its own storage has to say', async () => {
+    const clock = new ManualClock(new Date('2026-11-01T00:00:00Z'));
+    const near = await dated('near', new Date('2026-11-27T02:00:00Z'), { clock });
+    const far = await dated('far', new Date('2026-10-20T02:00:00Z'), { clock });
+    const warnings: string[] = [];
+    const warning = (_: string, message: string): void => void warnings.push(message);
+    const own = operationContext({ logger: { ...silentLogger, warning }, clock });
+    const { chosen } = await findAcross([far, near], latest, ruleOf({ kind: 'latest' }), own);
+    await latest(chosen.store, own);
+    expect(warnings).toEqual([expect.stringContaining('begins in the future by this machine')]);
   });
 
   test('is of one database', async () => {
@@ -163,7 +178,7 @@ describe('where a server is recovered from', () => {
       const reach = { timeline: row.timeline, lsn: parseLsn(row.lsn) };
       return { kind: 'own', manifest: { ...manifest, server }, reach };
     };
-    return (await findAcross(places, find, { isNamed: false, takes }, own)).chosen.name;
+    return (await findAcross(places, find, { isNamed: false, takes, isLookedForAgain: true }, own)).chosen.name;
   }
 
   test.each([

@@ -7,6 +7,7 @@ import { type BackupFilter, Repository } from '../repository/repository.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { OperationContext } from './context.ts';
 import { type BackupSelector, findBackup, type FoundBackup } from './find-backup.ts';
+import { wordsOfNamingClock, wordsOfThisClock } from './future-words.ts';
 
 /** A storage that may be away. */
 export interface Place {
@@ -30,6 +31,8 @@ export interface FindRule {
    * and positions are those of the server that was backed up last.
    */
   readonly takes: 'first' | 'newest' | 'furthest';
+  /** Whoever takes it looks for it once more in its storage, and says then what is to be said of its time. */
+  readonly isLookedForAgain: boolean;
 }
 
 export interface FoundIn {
@@ -59,7 +62,9 @@ export function finding(selector: BackupSelector, filter: BackupFilter): FindIn 
 
 /** Of a selector that means a backup itself, and not by it a moment of its server. */
 export function ruleOf({ kind }: { readonly kind: string }): FindRule {
-  return kind === 'name' ? { isNamed: true, takes: 'first' } : { isNamed: false, takes: 'newest' };
+  return kind === 'name'
+    ? { isNamed: true, takes: 'first', isLookedForAgain: true }
+    : { isNamed: false, takes: 'newest', isLookedForAgain: true };
 }
 
 /**
@@ -84,7 +89,7 @@ export async function findAcross(
   const chosen = choose(found, rule, context);
   if (chosen === undefined) throw notFound(misses, passedOver[0] ?? misses[0]);
   const others = found.filter((each) => each !== chosen);
-  if (!rule.isNamed) warnOfClocks(chosen, others, context);
+  if (!rule.isNamed) warnOfClocks(chosen, others, rule, context);
   return { chosen, others, passedOver };
 }
 
@@ -138,29 +143,31 @@ function isAheadOf(found: Found, now: Date): boolean {
   return found.kind === 'own' && isOfFuture(found.manifest.id, now);
 }
 
-/** Either clock may be the wrong one; what one storage has to say of it was not said while it was looked in. */
-function warnOfClocks(chosen: FoundIn, others: readonly FoundIn[], { clock, logger }: OperationContext): void {
+/** Of others than the chosen one nobody says anything any more: in their storages was looked without a word. */
+function warnOfClocks(
+  chosen: FoundIn,
+  others: readonly FoundIn[],
+  { isLookedForAgain }: FindRule,
+  { clock, logger }: OperationContext,
+): void {
   const now = clock.now();
   const name = ({ name: place, found }: FoundIn): string => `${describeFound(found)} in ${place}`;
-  const stored = ({ found }: FoundIn): string => new Date(storedAt(found)).toISOString();
   const isSetAside = isAheadOfTime(chosen.found, now);
-  if (isAheadOf(chosen.found, now)) {
-    logger.warning(
-      'backup.future',
-      `${name(chosen)} begins in the future by this machine's clock, which says ${now.toISOString()}; by that of the storage it was stored at ${stored(chosen)}: ${
-        isSetAside
-          ? "the clock of the machine that named it was ahead, or the storage's behind. It is taken since there is no other"
-          : "this machine's clock is behind, or the storage's was ahead. The newest of all storages is taken by the names"
-      }; set the clock, or say an id`,
-      { storage: chosen.name },
+  const warn = (each: FoundIn, words: string): void => logger.warning('backup.future', words, { storage: each.name });
+  const claim = (each: FoundIn): string => `${name(each)} claims to begin in the future, and was`;
+  const storedOf = ({ found }: FoundIn): Date => new Date(storedAt(found));
+  if (isAheadOf(chosen.found, now) && !isLookedForAgain) {
+    const stored = storedOf(chosen);
+    warn(
+      chosen,
+      isSetAside
+        ? wordsOfNamingClock(claim(chosen), stored, 'It is taken since there is no other')
+        : wordsOfThisClock(name(chosen), now, `it was stored at ${stored.toISOString()} by that of the storage`),
     );
   }
   for (const each of others.filter(({ found }) => isAheadOfTime(found, now) && !isSetAside)) {
-    logger.warning(
-      'backup.future',
-      `${name(each)} claims to begin in the future, and was stored at ${stored(each)} by the storage's clock: the clock of the machine that named it was ahead, or the storage's behind. That in ${chosen.name} counts as newer; who wants the other one says its id`,
-      { storage: each.name },
-    );
+    const so = `That in ${chosen.name} counts as newer; who wants the other one says its id`;
+    warn(each, wordsOfNamingClock(claim(each), storedOf(each), so));
   }
 }
 

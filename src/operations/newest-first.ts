@@ -4,6 +4,7 @@ import { isBackupId, isOfFuture } from '../repository/ids.ts';
 import type { ManifestKey, Repository } from '../repository/repository.ts';
 import { storeTimeIfKnown } from '../repository/store-clock.ts';
 import type { CallOptions } from '../storage/object-store.ts';
+import { wordsOfNamingClock, wordsOfThisClock } from './future-words.ts';
 
 /** The world that backups are looked for in. */
 export interface LookOptions extends CallOptions {
@@ -51,7 +52,7 @@ export async function newestFirst(
   if (first !== undefined && isOfFuture(first.id, here))
     warnOfThisClock(first, { here, there, proof, location }, options);
   setAside.sort((a, b) => b.storeTime.getTime() - a.storeTime.getTime());
-  warnOfSetAside(setAside, options);
+  warnOfSetAside(setAside, rest.length > 0, options);
   return [...rest, ...setAside, ...nameless];
 }
 
@@ -70,21 +71,18 @@ function warnOfThisClock(
     proof === undefined
       ? `it is ${there?.toISOString() ?? ''} there`
       : `${proof.id} was stored at ${proof.storeTime.toISOString()}`;
-  logger.warning(
-    'backup.future',
-    `backup ${first.id} begins in the future by this machine's clock, which says ${here.toISOString()}, but by that of ${location} ${told}: this machine's clock is behind, or the other one is ahead or was. The newest is taken by the names; set the clock, or say an id`,
-  );
+  logger.warning('backup.future', wordsOfThisClock(`backup ${first.id}`, here, `by that of ${location} ${told}`));
 }
 
-function warnOfSetAside(setAside: readonly SetAside[], { logger }: LookOptions): void {
+function warnOfSetAside(setAside: readonly SetAside[], hasOthers: boolean, { logger }: LookOptions): void {
   const [first] = setAside;
   if (first === undefined) return;
   const claim =
     setAside.length === 1
       ? `backup ${first.id} claims to begin in the future, and was`
       : `${setAside.length} backups claim to begin in the future, such as ${first.id}, which was`;
-  logger.warning(
-    'backup.future',
-    `${claim} stored at ${first.storeTime.toISOString()} by the storage's clock: the clock of the machine that named it was ahead, or the storage's behind. All others count as newer; who wants this one says its id`,
-  );
+  const so = hasOthers
+    ? 'All others count as newer; who wants this one says its id'
+    : 'That stored last is taken since there is no other; who wants another one says its id';
+  logger.warning('backup.future', wordsOfNamingClock(claim, first.storeTime, so));
 }

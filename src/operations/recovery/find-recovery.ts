@@ -38,5 +38,5 @@ export function findingRecovery({ selector, filter, keys, recovery }: SoughtReco
   };
   const takes =
     recovery === undefined ? (isNamed ? 'first' : 'newest') : recovery.target.kind === 'end' ? 'furthest' : 'first';
-  return { find, rule: { isNamed, takes } };
+  return { find, rule: { isNamed, takes, isLookedForAgain: true } };
 }
