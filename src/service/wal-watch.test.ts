@@ -252,3 +252,30 @@ test('an archive in which nobody here makes the base backup behind a gap is not 
   await self.clock.advance(SOON_MS);
   expect(self.wanted).toBeGreaterThan(again);
 });
+
+test('an archive whose base backup behind a gap is made here and keeps failing is looked through less and less often', async () => {
+  await using self = await WalScene.open();
+  await self.archives(2);
+  await self.base();
+  await self.begin();
+  self.loses(2);
+  await self.archives(2);
+  await self.clock.advance(SOON_MS);
+  const before = self.archive.looks;
+  await self.clock.advance(2 * MINUTE_MS);
+  const soon = self.archive.looks - before;
+  expect(soon).toBeGreaterThan(1);
+  await self.clock.advance(58 * MINUTE_MS);
+  expect(self.archive.looks - before).toBeGreaterThan(10);
+  expect(self.archive.looks - before).toBeLessThan(25);
+  expect(self.wanted).toBeGreaterThan(10);
+  // The one that is made at last is found within five minutes, and another gap is news.
+  await self.base();
+  await self.clock.advance(5 * MINUTE_MS);
+  expect(self.states()[0]?.baseWantedFrom).toBeUndefined();
+  self.loses(2);
+  await self.archives(2);
+  const again = self.wanted;
+  await self.clock.advance(SOON_MS);
+  expect(self.wanted).toBeGreaterThan(again);
+});

@@ -32,7 +32,10 @@ import { type WalSettings, walSettingsOf } from './wal.ts';
 
 /** What the archives hold is looked at anew so often: it takes a listing. */
 const LOOK_EVERY_MS = 15 * 60_000;
-/** And so often while WAL may be missing: until a base backup follows, nothing later can be recovered. */
+/**
+ * And so often while WAL may be missing: until a base backup follows, nothing later can be recovered. One that is wanted and does not
+ * come is looked for less and less often.
+ */
 const LOOK_SOON_MS = 10_000;
 /** And so often while nothing is received here: it may be that somebody else does, and that the archive alone says how far. */
 const LOOK_INSTEAD_MS = 5 * 60_000;
@@ -92,6 +95,8 @@ export class WalWatch {
   #failures = 0;
   /** It is, and nobody here makes the base backup that has to follow. */
   #waitsForBase = false;
+  /** How often in a row a base backup was wanted, since WAL was found to be missing. */
+  #timesWanted = 0;
   /** Since then it was looked through once, and nothing was missing. */
   #seemsWhole = false;
   /** Ends the pause before the archive is looked through again. */
@@ -130,6 +135,7 @@ export class WalWatch {
     if (alarm.kind !== 'gap' && alarm.kind !== 'slot-dropped') return;
     this.#isCut = true;
     this.#waitsForBase = false;
+    this.#timesWanted = 0;
     this.#seemsWhole = false;
     this.#look.abort();
     const { code, message, hint } = alarm.error;
@@ -249,8 +255,8 @@ export class WalWatch {
 
   #lookAgainMs(): number {
     // A storage that is made with its first object, or away for a moment, is not left unknown for long.
-    if (this.#failures > 0) return Math.min(LOOK_SOON_MS * 2 ** (this.#failures - 1), LOOK_INSTEAD_MS);
-    if (this.#isCut) return this.#waitsForBase ? LOOK_INSTEAD_MS : LOOK_SOON_MS;
+    if (this.#failures > 0) return soonAndLater(this.#failures);
+    if (this.#isCut) return this.#waitsForBase ? LOOK_INSTEAD_MS : soonAndLater(this.#timesWanted);
     return this.receiver?.state().phase === 'streaming' ? LOOK_EVERY_MS : LOOK_INSTEAD_MS;
   }
 
@@ -299,10 +305,12 @@ export class WalWatch {
     // Nothing of what follows is in the archive yet.
     if (newest === undefined || parseLsn(newest.to) < (state.archived ?? 0n)) return;
     if (newest.bases.length === 0 && before !== undefined) {
+      this.#timesWanted += 1;
       this.#waitsForBase = !this.#options.onBaseWanted();
       return;
     }
     this.#waitsForBase = false;
+    this.#timesWanted = 0;
     // A receiver that goes on where it had stopped may not have heard yet that the server has no such WAL any more.
     const isSure = !this.#isCut || this.#seemsWhole;
     this.#seemsWhole = true;
@@ -313,6 +321,11 @@ export class WalWatch {
     if (newest.bases.length > 0)
       this.#tell([{ event: 'resolved', of: 'wal_gap', at: this.#now(), source: this.#source }]);
   }
+}
+
+/** The pause after what was so as often in a row: no longer than all before it, and no longer than five minutes. */
+function soonAndLater(times: number): number {
+  return Math.min(LOOK_SOON_MS * 2 ** Math.max(0, times - 1), LOOK_INSTEAD_MS);
 }
 
 function least(one: number | undefined, other: number | undefined): number | undefined {
