@@ -4,7 +4,7 @@ import { gravest } from '../service/gravest.ts';
 import { failureOf, type JobReport, type JobResult } from '../service/job-report.ts';
 import type { CommandRun } from './command.ts';
 import { reportError } from './errors.ts';
-import { manifestJson } from './json.ts';
+import { jsonLines, manifestJson } from './json.ts';
 import { formatFacts } from './table.ts';
 import { describeSuspicions, sizesOf } from '../repository/manifest.ts';
 import { dataFolderOf } from '../repository/repository.ts';
@@ -20,7 +20,12 @@ interface Line {
  */
 export function concludeJobs(run: CommandRun, reports: readonly JobReport[], other?: PgarkError): void {
   const lines = reports.flatMap(({ job, results }) => results.map((result) => ({ source: job.source.name, result })));
-  run.result({ results: lines.map(resultJson) }, () => lines.map(({ result }) => describeResult(result)).join(''));
+  const results = lines.map(resultJson);
+  run.result(
+    { results },
+    () => lines.map(({ result }) => describeResult(result)).join(''),
+    () => jsonLines('result', results),
+  );
   const ofJobs = failureOf(lines.map(({ result }) => result));
   const failure = gravest([ofJobs, other].flatMap((each) => each ?? []));
   if (failure === undefined) return;

@@ -4,6 +4,7 @@ import { type AskedDigest, askDigests, digestChannels } from '../service/ask-dig
 import { sourcesOf } from '../service/digest-of.ts';
 import { action, type CliWorld } from './command.ts';
 import { addExamples } from './help.ts';
+import { jsonLines } from './json.ts';
 import { lookAt } from './protection.ts';
 import { formatCount } from './table.ts';
 import { tellWorld } from './telling.ts';
@@ -32,7 +33,12 @@ export function registerNotifyDigest(notify: Command, world: CliWorld): void {
     const request = { channels, state, since, isDry: options.dryRun === true };
     const made = await askDigests(config, request, { ...tellWorld(run, config), context: run.context(config) });
     world.signal.throwIfAborted();
-    run.result({ digests: made.map(madeJson) }, () => made.map(describe).join('\n'));
+    const digests = made.map(madeJson);
+    run.result(
+      { digests },
+      () => made.map(describe).join('\n'),
+      () => jsonLines('digest', digests),
+    );
     const failed = made.filter(({ delivery }) => delivery?.outcome === 'failed');
     if (failed.length === 0) return;
     const of = made.length === 1 ? '' : ` ${failed.length} of ${formatCount(made.length, 'channel')}:`;

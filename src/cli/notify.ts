@@ -5,6 +5,7 @@ import { whyUnheard } from '../config/unreferenced.ts';
 import { testChannels } from '../service/tell.ts';
 import { action, type CliWorld } from './command.ts';
 import { addExamples } from './help.ts';
+import { jsonLines } from './json.ts';
 import { registerNotifyDigest } from './notify-digest.ts';
 import { formatCount } from './table.ts';
 import { tellWorld } from './telling.ts';
@@ -36,8 +37,11 @@ export function registerNotify(program: Command, world: CliWorld): void {
     }
     const deliveries = await testChannels(config, names, { ...tellWorld(run, config), signal: world.signal });
     world.signal.throwIfAborted();
-    run.result({ channels: deliveries.map((delivery) => deliveryJson(config, delivery)) }, () =>
-      deliveries.map((delivery) => describe(config, delivery)).join(''),
+    const channels = deliveries.map((delivery) => deliveryJson(config, delivery));
+    run.result(
+      { channels },
+      () => deliveries.map((delivery) => describe(config, delivery)).join(''),
+      () => jsonLines('channel', channels),
     );
     const failed = deliveries.filter(({ outcome }) => outcome === 'failed');
     if (failed.length === 0) return;

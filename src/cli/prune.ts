@@ -10,6 +10,7 @@ import { action, chooseStorage, type CliWorld } from './command.ts';
 import { pruneReports } from './prune-reports.ts';
 import { policyFor } from './retention.ts';
 import { addExamples } from './help.ts';
+import { jsonLines } from './json.ts';
 import { describeWalPrune, hasGone, walPruneJson } from './prune-wal.ts';
 import { formatCount, formatTable, formatTime } from './table.ts';
 import { tellWorld } from './telling.ts';
@@ -57,10 +58,14 @@ export function registerPrune(program: Command, world: CliWorld): void {
     const [refusal] = refusals;
     // An error alone says it all where nothing else was done.
     if (refusal !== undefined && outcomes.every(({ outcome }) => hasDoneNothing(outcome))) throw refusal;
-    run.result({ dry_run: dryRun, storages: outcomes.map(outcomeJson) }, () =>
-      outcomes
-        .map(({ storage, outcome }) => describe(outcome, dryRun, outcomes.length > 1 ? `${storage}: ` : ''))
-        .join('\n'),
+    const json = outcomes.map(outcomeJson);
+    run.result(
+      { dry_run: dryRun, storages: json },
+      () =>
+        outcomes
+          .map(({ storage, outcome }) => describe(outcome, dryRun, outcomes.length > 1 ? `${storage}: ` : ''))
+          .join('\n'),
+      () => jsonLines('storage', json, { dry_run: dryRun }),
     );
     if (refusal !== undefined) throw refusal;
   });

@@ -48,10 +48,15 @@ one line. Kinds may be added: take those that you know.
 
 | Command | Lines, by \`kind\` |
 | --- | --- |
-| \`list\` | \`storage\`, then what lies in it: \`backup\`, \`globals\`, \`foreign\`, \`unfinished\`, \`damaged\`, each with the name of its \`storage\` |
+| \`list\` | \`storage\`, then what lies in it: \`backup\`, \`globals\`, \`foreign\`, \`unfinished\`, \`damaged\`, each with the name of its \`storage\`; a \`failure\` of a storage |
 | \`runs\` | the kind of each run, such as \`backup\` or \`drill\`; \`damaged\` records; a \`failure\` of a storage; \`summary\` with \`has_more\` |
 | \`verify\` | \`storage\` that was looked at; \`backup\`, \`damaged\` |
 | \`check\` | \`backup\`, \`wal\`; \`problem\` and \`note\` with a \`message\`; \`summary\` with \`healthy\` |
+| \`backup\`, \`once\` | a \`result\` for each database and storage |
+| \`prune\` | a \`storage\` with what was deleted there, and \`dry_run\` |
+| \`timeline\` | \`window\`, \`gap\`; \`warning\` with a \`message\` |
+| \`wal status\` | \`archive\` |
+| \`notify test\`, \`notify digest\` | \`channel\`; \`digest\` |
 | \`doctor\` | \`finding\` |
 | \`storage probe\` | \`storage\` |
 | \`storage usage\` | \`plain\`, \`directory\`, \`physical\`, \`wal\`, \`globals\`, \`records\`, \`unfinished\`, \`foreign\`; a \`summary\` of each storage, or its \`failure\` |

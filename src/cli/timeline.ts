@@ -9,6 +9,7 @@ import {
 } from '../operations/wal/recovery-window.ts';
 import { action, chooseSources, type CliWorld } from './command.ts';
 import { addExamples } from './help.ts';
+import { jsonLines } from './json.ts';
 import { formatTable, formatTime } from './table.ts';
 import { storesToReadFrom } from './wal.ts';
 
@@ -35,16 +36,17 @@ export function registerTimeline(program: Command, world: CliWorld): void {
         }
       }
     }
+    const json = {
+      windows: found.flatMap(({ source, storage, timeline }) =>
+        timeline.windows.map((window) => windowJson(source, storage, timeline, window)),
+      ),
+      gaps: found.flatMap(({ source, storage, timeline: { wal }, gaps }) =>
+        gaps.missing.map((gap) => ({ source, storage, system_identifier: wal.record.systemIdentifier, ...gap })),
+      ),
+      warnings: found.flatMap(describeTimelines).map((line) => line.trimEnd()),
+    };
     run.result(
-      {
-        windows: found.flatMap(({ source, storage, timeline }) =>
-          timeline.windows.map((window) => windowJson(source, storage, timeline, window)),
-        ),
-        gaps: found.flatMap(({ source, storage, timeline: { wal }, gaps }) =>
-          gaps.missing.map((gap) => ({ source, storage, system_identifier: wal.record.systemIdentifier, ...gap })),
-        ),
-        warnings: found.flatMap(describeTimelines).map((line) => line.trimEnd()),
-      },
+      json,
       () =>
         formatTable(
           ['SOURCE', 'STORAGE', 'FROM', 'TO', 'BASES', 'WAL'].map((title) => ({ title })),
@@ -59,6 +61,14 @@ export function registerTimeline(program: Command, world: CliWorld): void {
             ]),
           ),
         ) + found.flatMap((each) => [...describeGaps(each), ...describeTimelines(each)]).join(''),
+      () => [
+        ...jsonLines('window', json.windows),
+        ...jsonLines('gap', json.gaps),
+        ...jsonLines(
+          'warning',
+          json.warnings.map((message) => ({ message })),
+        ),
+      ],
     );
   });
 }

@@ -18,6 +18,7 @@ import { WalWatch } from '../service/wal-watch.ts';
 import { action, chooseSources, chooseStorage, type CliWorld, type CommandRun } from './command.ts';
 import { endWith } from './exit-status.ts';
 import { addExamples } from './help.ts';
+import { jsonLines } from './json.ts';
 import { keysOf } from './restore.ts';
 import { describeWal, type FoundWal, walJson } from './wal-report.ts';
 import { text } from './option-text.ts';
@@ -251,10 +252,14 @@ function registerStatus(wal: Command, world: CliWorld): void {
         }
       }
     }
-    run.result({ archives: found.map((each) => walJson(each, now)) }, () =>
-      found.length === 0
-        ? 'no WAL is archived but what each physical backup keeps for itself\nbegin with: pgark wal receive\n'
-        : found.map((each) => describeWal(each, now)).join('\n'),
+    const archives = found.map((each) => walJson(each, now));
+    run.result(
+      { archives },
+      () =>
+        found.length === 0
+          ? 'no WAL is archived but what each physical backup keeps for itself\nbegin with: pgark wal receive\n'
+          : found.map((each) => describeWal(each, now)).join('\n'),
+      () => jsonLines('archive', archives),
     );
   });
 }

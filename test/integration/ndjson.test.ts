@@ -100,11 +100,20 @@ test('what is a list is one record a line as ndjson, with all that it has as JSO
   ]);
   expect(verified.lines.map(({ kind }) => kind)).toEqual(['storage', 'backup', 'damaged']);
 
+  const pruned = await bothOf(run, ['prune', '--dry-run', '--storage', 'empty']);
+  expect(pruned.lines).toEqual(lined('storage', pruned.json['storages'], { dry_run: true }));
+  expect(pruned.lines).toHaveLength(1);
+  const backedUp = await bothOf(run, ['backup', 'shop', '--dry-run']);
+  // Each names its file after its own time.
+  const unnamed = (records: readonly Fields[] = []) => records.map((record) => ({ ...record, key: undefined }));
+  expect(unnamed(backedUp.lines)).toEqual(unnamed(lined('result', backedUp.json['results'])));
+  expect(backedUp.lines).toHaveLength(1);
+
   const examined = await bothOf(run, ['doctor']);
   expect(examined.lines).toEqual(lined('finding', examined.json['findings']));
   const shown = await bothOf(run, ['config', 'show', '--origin']);
   expect(shown.lines).toEqual(lined('setting', shown.json['settings']));
-}, 120_000);
+}, 300_000);
 
 test('an empty list is no line, and an error without a result is one', async () => {
   await using folder = await makeTempDirectory();

@@ -90,6 +90,17 @@ test('a receiver that is killed in the midst of it loses nothing, and one that i
     JSON.parse((await runPgark(['-o', 'json', ...args], { env })).stdout);
   expect(await json(['timeline'])).toMatchObject(told);
   expect(await json(['wal', 'status'])).toMatchObject({ archives: [told] });
+  const kinds = async (args: readonly string[]): Promise<readonly unknown[]> =>
+    (await runPgark(['-o', 'ndjson', ...args], { env })).stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as unknown);
+  expect(await kinds(['wal', 'status'])).toEqual([expect.objectContaining({ kind: 'archive', ...told })]);
+  expect(await kinds(['timeline'])).toContainEqual({
+    schema_version: 1,
+    kind: 'warning',
+    message: expect.stringMatching(words),
+  });
 });
 
 test('an archive_command archives what the server has written', async () => {
