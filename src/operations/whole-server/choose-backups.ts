@@ -40,12 +40,14 @@ export interface BackupsWanted {
 export async function chooseBackups(wanted: BackupsWanted, context: OperationContext): Promise<ChosenBackups> {
   const { places, selector } = wanted;
   const { source, databases } = await databasesOf(wanted, context);
+  // What is chosen here is restored by its id: whatever there is to say of its time is said now.
+  const rule = { ...ruleOf(selector), isLookedForAgain: false };
   const chosen: ChosenBackup[] = [];
   const younger: string[] = [];
   for (const database of databases) {
     const find = finding(selector, { source, database, kind: 'logical' });
     try {
-      const { chosen: best } = await findAcross(places, find, ruleOf(selector), context);
+      const { chosen: best } = await findAcross(places, find, rule, context);
       const { found, name: storage, store } = best;
       if (found.kind === 'own') chosen.push({ manifest: found.manifest, storage, store });
     } catch (error) {
