@@ -6,7 +6,7 @@ import type { Channel } from './channel.ts';
 import { afterDispatch } from './dispatcher.ts';
 import type { NotificationEvent } from './message.ts';
 import { planDeliveries } from './plan.ts';
-import { afterDigest, emptyNotificationState, lastDigestTo, notificationStateSchema } from './state.ts';
+import { afterDigest, afterEvent, emptyNotificationState, lastDigestTo, notificationStateSchema } from './state.ts';
 
 const start = sampleMessages.failure.at;
 const hours = (count: number): Date => new Date(start.getTime() + count * 3_600_000);
@@ -70,6 +70,22 @@ describe('the state', () => {
         expect(after.problems).toEqual([]);
       }),
     );
+  });
+
+  test('marks as over what it keeps for a channel that could not be told so, until it comes again', () => {
+    const [channel] = channels;
+    if (channel === undefined) throw new Error('no channel');
+    const failed = { ...sampleMessages.failure, at: hours(0) };
+    const seen = afterEvent(emptyNotificationState, failed, [
+      { channel: channel.name, event: 'failure', delivered: true },
+    ]);
+    const { error: _, ...about } = { ...failed, at: hours(1) };
+    const missed = [{ channel: channel.name, event: 'recovery', delivered: false }];
+    const over = afterEvent(seen, { ...about, event: 'success' }, missed);
+    expect(over.problems).toMatchObject([{ event: 'failure', endedAt: hours(1).toISOString() }]);
+    const again = afterEvent(over, { ...failed, at: hours(2) }, []);
+    expect(again.problems).toMatchObject([{ event: 'failure', lastSeenAt: hours(2).toISOString() }]);
+    expect(again.problems[0]).not.toHaveProperty('endedAt');
   });
 
   test('is bounded: of too many problems the ones seen longest ago are forgotten', () => {

@@ -17,6 +17,8 @@ const problemSchema = z.looseObject({
   timesSeen: z.number().int().positive(),
   /** Which channel was told of which error, and when last. */
   told: z.array(z.looseObject({ channel: z.string(), code: z.string(), at: time })),
+  /** It is over, and kept for channels that have not heard of that yet. */
+  endedAt: time.optional(),
 });
 
 /** Up to when a channel's last digest has told what was done, and what lay in the storages then. */
@@ -152,7 +154,7 @@ function afterEnd(state: NotificationState, event: NotificationEvent, told: read
   const problems = state.problems.flatMap((problem) => {
     if (!ended.includes(problem)) return [problem];
     const owed = problem.told.filter(({ channel }) => missed.includes(channel));
-    return owed.length === 0 ? [] : [{ ...problem, told: owed }];
+    return owed.length === 0 ? [] : [{ ...problem, told: owed, endedAt: event.at.toISOString() }];
   });
   return { ...state, problems };
 }

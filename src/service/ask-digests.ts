@@ -36,8 +36,8 @@ export async function askDigests(
   const teller = new Teller(world);
   const asked: AskedDigest[] = [];
   for (const channel of channels) {
-    const last = await teller.lastDigest(config, channel.name);
-    const digest = await makeDigest(config, { channel, state, last, since }, world);
+    const known = await teller.known(config, channel.name);
+    const digest = await makeDigest(config, { channel, state, ...known, since }, world);
     const delivery = isDry ? undefined : await teller.digest(config, channel, digest, noteOf(digest));
     asked.push({ channel, facts: digestJson(digest), body: digestBody(digest), delivery });
   }

@@ -23,7 +23,11 @@ beforeAll(async () => {
 /** A storage r2 whose history a test has written, seen at eight in the morning. */
 async function digestFor(
   write: (place: HistoryPlace) => Promise<unknown>,
-  said: { readonly inputs?: Partial<ProtectionInputs>; readonly last?: DigestInputs['last'] } = {},
+  said: {
+    readonly inputs?: Partial<ProtectionInputs>;
+    readonly last?: DigestInputs['last'];
+    readonly problems?: DigestInputs['problems'];
+  } = {},
 ): Promise<Digest> {
   const place = new HistoryPlace(NOW);
   await write(place);
@@ -31,7 +35,14 @@ async function digestFor(
   const storages = [{ name: 'r2', store: place.store }];
   const request = { storages, since: ago(9 * 24), limit: 1_000, state: undefined, filter: {} };
   const runs = await listRuns(request, operationContext({ clock: place.clock }));
-  return digestOf(config, { channel: 'ops', since: FIRST, state, runs, last: said.last });
+  return digestOf(config, {
+    channel: 'ops',
+    since: FIRST,
+    state,
+    runs,
+    last: said.last,
+    problems: said.problems ?? [],
+  });
 }
 
 describe('a digest', () => {
@@ -114,6 +125,57 @@ describe('a digest', () => {
     });
     expect(digestTitle(again)).toBe('shop is protected');
     expect(again.runs).toContainEqual({ kind, succeeded: 1, failed: 1 });
+  });
+
+  test.each(['verify', 'drill'] as const)(
+    'takes a %s that failed before the last digest for one, until it is over',
+    async (kind) => {
+      const open = {
+        event: `${kind}_failed`,
+        source: 'shop',
+        database: 'shop',
+        storage: 'r2',
+        since: ago(400).toISOString(),
+        lastSeenAt: ago(200).toISOString(),
+        timesSeen: 2,
+        told: [],
+      };
+      const of = (problem: DigestInputs['problems'][number]): Promise<Digest> =>
+        digestFor((place) => place.backup(ago(6)), { problems: [problem] });
+      const digest = await of(open);
+      expect(digestTitle(digest)).toBe('shop needs attention');
+      expect(digest.databases).toMatchObject([{ state: 'attention' }]);
+      expect(digest.standing).toEqual([
+        { sentence: expect.stringMatching(/^shop: the .* of 2026-11-12.* failed, and none/), fix: expect.any(String) },
+      ]);
+      for (const other of [
+        { ...open, endedAt: ago(3).toISOString() },
+        { ...open, storage: 'sold' },
+        { ...open, database: 'dropped' },
+        { ...open, source: 'quiet' },
+        { ...open, event: 'wal_gap' },
+      ])
+        expect(digestTitle(await of(other))).toBe('shop is protected');
+      const both = await digestFor(
+        async (place) => {
+          await place.backup(ago(6));
+          await place.run('failed', ago(5), ago(4), { kind });
+        },
+        { problems: [open] },
+      );
+      expect(both.standing).toEqual([
+        { sentence: expect.stringContaining('pg_dump was killed'), fix: expect.any(String) },
+      ]);
+    },
+  );
+
+  test.each(['verify', 'drill'] as const)('takes no %s for broken that was interrupted', async (kind) => {
+    const digest = await digestFor(async (place) => {
+      await place.backup(ago(6));
+      await place.run('interrupted', ago(5), ago(4), { kind });
+    });
+    expect(digestTitle(digest)).toBe('shop is protected');
+    expect(digest.failures).toMatchObject([{ kind, error: { code: 'interrupted' } }]);
   });
 
   test('takes a suspicious newest backup for a database in need, once', async () => {

@@ -9,12 +9,13 @@ import type {
   DigestRuns,
   DigestStorage,
 } from '../notify/digest.ts';
-import type { LastDigest } from '../notify/state.ts';
+import type { LastDigest, OpenProblem } from '../notify/state.ts';
 import { ANY_DATABASE } from '../observability/expectations.ts';
 import { healthProblems, healthVerdict, suspicionProblems } from '../observability/health.ts';
 import { type BackupProtection, isOverdue, type ProtectionState } from '../observability/protection-state.ts';
 import { judgeWal } from '../observability/wal-protection.ts';
 import type { RunListing, RunSummary } from '../operations/list-runs.ts';
+import { type BrokenProof, brokenProofs } from './broken-proofs.ts';
 
 /** What a digest is made of. */
 export interface DigestInputs {
@@ -25,6 +26,8 @@ export interface DigestInputs {
   readonly runs: Pick<RunListing, 'runs' | 'failures'>;
   /** What the last one noted. */
   readonly last: LastDigest | undefined;
+  /** What was told as a problem and is not over. */
+  readonly problems: readonly OpenProblem[];
 }
 
 const INTERRUPTED = { code: 'interrupted', message: 'the run ended without a word, or was interrupted' };
@@ -35,12 +38,13 @@ export function sourcesOf(config: Config, channel: string): readonly SourceConfi
 }
 
 /** Pure: a digest of the sources that the channel is told of, and of nothing else. */
-export function digestOf(config: Config, { channel, since, state: whole, runs, last }: DigestInputs): Digest {
+export function digestOf(config: Config, { channel, since, state: whole, runs, last, problems }: DigestInputs): Digest {
   const sources = new Set(sourcesOf(config, channel).map(({ name }) => name));
   const state = stateOfSources(config, whole, sources);
   const { at } = state;
   const ended = runs.runs.flatMap((run) => endedIn(run, { since, until: at, sources }));
   const failures = failuresOf(ended);
+  const broken = brokenProofs(failures, problems, state);
   const unsuspected = { ...state, backups: state.backups.map((backup) => ({ ...backup, suspicion: undefined })) };
   const { notes } = healthVerdict(unsuspected, at);
   const standing: readonly DigestProblem[] = [
@@ -48,7 +52,7 @@ export function digestOf(config: Config, { channel, since, state: whole, runs, l
     // Nobody reads in a note of a weekly summary that a backup may be empty.
     ...suspicionProblems(state),
     ...state.backups.filter(isNeverMade).map(neverMade),
-    ...failures.filter(isBrokenProof).map(proofProblem),
+    ...broken.map(({ problem }) => problem),
     ...unreadStorages(state),
   ];
   return {
@@ -56,7 +60,7 @@ export function digestOf(config: Config, { channel, since, state: whole, runs, l
     at,
     channel,
     since,
-    databases: databasesOf(state, failures),
+    databases: databasesOf(state, broken),
     standing,
     notes: [
       ...notes,
@@ -127,12 +131,11 @@ function neverMade({ source, database, format, storage, lastAttempt }: BackupPro
   };
 }
 
-function databasesOf(state: ProtectionState, failures: readonly DigestFailure[]): readonly DigestDatabase[] {
+function databasesOf(state: ProtectionState, broken: readonly BrokenProof[]): readonly DigestDatabase[] {
   const groups = Map.groupBy(state.backups, ({ source, database }) => JSON.stringify([source, database]));
   const brokenWal = new Set(
     state.wal.filter((wal) => judgeWal(wal, state.at).problems.length > 0).map(({ source }) => source),
   );
-  const broken = failures.filter(isBrokenProof);
   return [...groups.values()].flatMap((lines): readonly DigestDatabase[] => {
     const [first] = lines;
     if (first === undefined) return [];
@@ -247,17 +250,6 @@ function hasWorkedSince(ended: readonly EndedRun[], group: readonly FailedIn[], 
 
 function lineOf(run: RunSummary | undefined): readonly (string | null)[] {
   return [run?.kind ?? null, run?.source ?? null, run?.database ?? null];
-}
-
-/** A backup that may not be what was written, or does not restore: fresh as it may be, it protects nothing. */
-function isBrokenProof({ kind, isOver }: DigestFailure): boolean {
-  return !isOver && (kind === 'verify' || kind === 'drill');
-}
-
-function proofProblem({ kind, source, database = source, error }: DigestFailure): DigestProblem {
-  const name = source === undefined ? 'a storage' : source === database ? source : `${source}/${database}`;
-  const what = kind === 'drill' ? 'drill' : 'verification';
-  return { sentence: `${name}: the last ${what} failed: ${error.message}`, fix: error.hint };
 }
 
 function storedIn(state: ProtectionState, last: LastDigest | undefined): readonly DigestStorage[] {

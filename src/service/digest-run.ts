@@ -95,7 +95,8 @@ async function attemptOnce(
   const limit = timeLimit(context.clock, MAKE_MS_MAX, `it took longer than ${MAKE_MS_MAX / 60_000} min`, stopping);
   try {
     return await generation.use(async () => {
-      const last = await teller.lastDigest(config, name);
+      const known = await teller.known(config, name);
+      const { last } = known;
       // By somebody who has asked for it, or by another host before this one took over.
       if (last !== undefined && isBelieved(last, state.at) && Date.parse(last.until) >= fired.dueAt.getTime())
         return true;
@@ -103,7 +104,7 @@ async function attemptOnce(
         context: { ...context, signal: limit.signal },
         openStore: (storage: StorageConfig) => stores.open(storage),
       };
-      const digest = await makeDigest(config, { channel, state, last }, world);
+      const digest = await makeDigest(config, { channel, state, ...known }, world);
       const { outcome } = await teller.digest(config, channel, digest, noteOf(digest));
       if (outcome === 'failed') return false;
       logger.info('digest.sent', `${id} sent`, { channel: name });

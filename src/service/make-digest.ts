@@ -2,7 +2,7 @@ import type { Config, NotificationConfig, StorageConfig } from '../config/model.
 import type { Schedule } from '../config/schedule.ts';
 import { asPgarkError } from '../common/errors.ts';
 import type { Digest } from '../notify/digest.ts';
-import type { LastDigest } from '../notify/state.ts';
+import type { LastDigest, OpenProblem } from '../notify/state.ts';
 import { DueTimes } from '../observability/expectations.ts';
 import type { ProtectionState } from '../observability/protection-state.ts';
 import type { OperationContext } from '../operations/context.ts';
@@ -23,6 +23,8 @@ export interface DigestRequest {
   readonly state: ProtectionState;
   /** What was noted of the channel's last digest. */
   readonly last: LastDigest | undefined;
+  /** What was told as a problem and is not over. */
+  readonly problems: readonly OpenProblem[];
   /** Default: since the last one. */
   readonly since?: Date | undefined;
 }
@@ -35,12 +37,12 @@ interface DigestWorld {
 /** A digest as of the state given. A storage that cannot be read is told of in it. Rejects with the signal's reason only. */
 export async function makeDigest(
   config: Config,
-  { channel, state, last, since: wanted }: DigestRequest,
+  { channel, state, last, problems, since: wanted }: DigestRequest,
   world: DigestWorld,
 ): Promise<Digest> {
   const since = wanted ?? sinceWhen(channel.digest, last, { timezone: config.timezone, now: state.at });
   const runs = await runsSince(config, channel.name, new Date(since.getTime() - RUN_MS_MAX), world);
-  return digestOf(config, { channel: channel.name, since, state, runs, last });
+  return digestOf(config, { channel: channel.name, since, state, runs, last, problems });
 }
 
 /** Since the last one, or as long as it is from one to the next. One of a time that has not come was noted by a wrong clock. */

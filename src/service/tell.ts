@@ -20,6 +20,7 @@ import {
   type LastDigest,
   lastDigestTo,
   type NotificationState,
+  type OpenProblem,
 } from '../notify/state.ts';
 import type { CallOptions, ObjectStore } from '../storage/object-store.ts';
 import { damagedByProofs, newestBackupAt } from './lookups.ts';
@@ -56,6 +57,14 @@ export interface TellWorld {
   readonly budgetMs?: number;
   readonly retry?: NotifyContext['retry'];
   readonly telegramApiUrl?: string;
+}
+
+/** What was told before. */
+export interface KnownBefore {
+  /** What the channel's last digest noted; undefined if there was none. */
+  readonly last: LastDigest | undefined;
+  /** Of all sources. */
+  readonly problems: readonly OpenProblem[];
 }
 
 const BUDGET_MS = 60_000;
@@ -123,13 +132,13 @@ export class Teller {
     return this.#tellWithin(config, events, () => Promise.resolve(events));
   }
 
-  /** What a channel's last digest noted, as far as a storage can say; undefined if there was none. Never rejects. */
-  async lastDigest(config: Config, channel: string): Promise<LastDigest | undefined> {
+  /** What a digest to a channel has to know of before, as far as a storage can say. Never rejects. */
+  async known(config: Config, channel: string): Promise<KnownBefore> {
     const { clock } = this.#world;
     const limit = timeLimit(clock, STATE_MS_MAX, 'no time was left');
     try {
       const { state } = await this.#memory.recall(this.#openers(config), { signal: limit.signal });
-      return lastDigestTo(state, channel);
+      return { last: lastDigestTo(state, channel), problems: state.problems };
     } finally {
       limit.end();
     }
