@@ -67,7 +67,7 @@ export function healthProblems(state: ProtectionState, now: Date): readonly Heal
       .map((backup) => ({ sentence: describeOverdue(backup, now), fix: backup.lastAttempt?.error?.hint })),
     ...state.probes.flatMap((probe) => describeProbe(probe, now)).map(unexplained),
     ...state.storages.flatMap(({ storage, readAt }) =>
-      readAt !== undefined && now.getTime() - readAt.getTime() > STORAGE_READ_MS_MAX
+      isReadLongAgo(readAt, now)
         ? [unexplained(`storage ${storage}: was last read at ${time(readAt)} (${ago(readAt, now)})`)]
         : [],
     ),
@@ -78,6 +78,25 @@ export function healthProblems(state: ProtectionState, now: Date): readonly Heal
       })),
     ),
   ];
+}
+
+/** Servers that do not answer, and storages that do not or whose contents are not known as of now. */
+export function silentOnes(
+  { probes, storages }: Pick<ProtectionState, 'probes' | 'storages'>,
+  now: Date,
+): { readonly servers: ReadonlySet<string>; readonly storages: ReadonlySet<string> } {
+  const failing = probes.filter((probe) => describeProbe(probe, now).length > 0);
+  const of = (wanted: Probe['kind']): readonly string[] =>
+    failing.flatMap(({ kind, name }) => (kind === wanted ? [name] : []));
+  const unread = storages.filter(({ readAt }) => readAt === undefined || isReadLongAgo(readAt, now));
+  return {
+    servers: new Set(of('database')),
+    storages: new Set([...of('storage'), ...unread.map(({ storage }) => storage)]),
+  };
+}
+
+function isReadLongAgo(readAt: Date | undefined, now: Date): readAt is Date {
+  return readAt !== undefined && now.getTime() - readAt.getTime() > STORAGE_READ_MS_MAX;
 }
 
 /** What a command prints and exits with. */

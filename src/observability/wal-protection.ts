@@ -92,14 +92,18 @@ const SLOT_FREE_RATIO = 0.6;
 export function judgeWal(wal: WalProtection, now: Date): WalJudgement {
   const problems = [...lagProblems(wal, now), ...slotProblems(wal), ...baseProblems(wal)];
   const notes = guesses(wal);
-  const { watchedSince } = wal;
-  const isBeginning = watchedSince !== undefined && elapsedMs(watchedSince, now) < BEGIN_MS;
+  const isEarly = isBeginning(wal, now);
   return {
-    problems: isBeginning ? [] : problems,
-    notes: isBeginning ? [...problems.map(({ sentence }) => sentence), ...notes] : notes,
+    problems: isEarly ? [] : problems,
+    notes: isEarly ? [...problems.map(({ sentence }) => sentence), ...notes] : notes,
     isArchivedInTime: isArchivedInTime(wal),
     isSlotFree: isSlotFree(wal.slot),
   };
+}
+
+/** Whether whoever watches over it has begun so lately that nothing is held against it yet. */
+export function isBeginning({ watchedSince }: Pick<WalProtection, 'watchedSince'>, now: Date): boolean {
+  return watchedSince !== undefined && elapsedMs(watchedSince, now) < BEGIN_MS;
 }
 
 function lagProblems(wal: WalProtection, now: Date): readonly WalProblem[] {

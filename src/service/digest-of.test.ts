@@ -212,6 +212,35 @@ describe('a digest', () => {
     expect(JSON.stringify(digest)).not.toContain('quiet');
   });
 
+  test.each([
+    [
+      'whose server does not answer',
+      { probes: [{ kind: 'database' as const, name: 'shop', at: NOW, failure: 'away' }] },
+    ],
+    ['whose storage does not answer', { probes: [{ kind: 'storage' as const, name: 'r2', at: NOW, failure: 'away' }] }],
+    ['whose server nobody tries any more', { probes: [{ kind: 'database' as const, name: 'shop', at: ago(1) }] }],
+  ])('takes a database for one in need %s', async (_, inputs) => {
+    const digest = await digestFor((place) => place.backup(ago(6)), { inputs });
+    expect(digestTitle(digest)).toBe('shop needs attention');
+    expect(digest.databases).toMatchObject([{ state: 'attention' }]);
+    expect(digest.standing).toHaveLength(1);
+  });
+
+  test('takes a database for one in need where one of its storages was not read, or not for long', async () => {
+    const place = new HistoryPlace(NOW);
+    await place.backup(ago(6));
+    const history = await place.history();
+    for (const nas of [undefined, { ...history, readAt: ago(1) }]) {
+      const histories = new Map([
+        ['r2', history],
+        ['nas', nas],
+      ]);
+      const plans = [plan(), plan({ storage: 'nas' })];
+      const digest = await digestFor((other) => other.backup(ago(6)), { inputs: { histories, plans } });
+      expect(digestTitle(digest)).toBe('shop needs attention');
+    }
+  });
+
   test('does not call protected what is never backed up, nor count what is not scheduled', async () => {
     const never = await digestFor(() => Promise.resolve(), { inputs: { plans: [plan({ every: '' })] } });
     expect(digestTitle(never)).toBe('shop needs attention');

@@ -11,7 +11,7 @@ import type {
 } from '../notify/digest.ts';
 import type { LastDigest, OpenProblem } from '../notify/state.ts';
 import { ANY_DATABASE } from '../observability/expectations.ts';
-import { healthProblems, healthVerdict, suspicionProblems } from '../observability/health.ts';
+import { healthProblems, healthVerdict, silentOnes, suspicionProblems } from '../observability/health.ts';
 import { type BackupProtection, isOverdue, type ProtectionState } from '../observability/protection-state.ts';
 import { judgeWal } from '../observability/wal-protection.ts';
 import type { RunListing, RunSummary } from '../operations/list-runs.ts';
@@ -136,12 +136,18 @@ function databasesOf(state: ProtectionState, broken: readonly BrokenProof[]): re
   const brokenWal = new Set(
     state.wal.filter((wal) => judgeWal(wal, state.at).problems.length > 0).map(({ source }) => source),
   );
+  const silent = silentOnes(state, state.at);
   return [...groups.values()].flatMap((lines): readonly DigestDatabase[] => {
     const [first] = lines;
     if (first === undefined) return [];
     const { source, database } = first;
     const isUneasy =
       brokenWal.has(source) ||
+      silent.servers.has(source) ||
+      lines.some(({ storage }) => silent.storages.has(storage)) ||
+      state.wal.some(
+        (wal) => wal.source === source && wal.storages.some(({ storage }) => silent.storages.has(storage)),
+      ) ||
       lines.some((line) => isOverdue(line, state.at) || isNeverMade(line) || line.suspicion !== undefined) ||
       lines.every(({ lastSuccess }) => lastSuccess === undefined) ||
       broken.some((each) => each.source === source && (each.database === undefined || each.database === database));

@@ -16,7 +16,7 @@ const before = (ms: number): Date => new Date(DUE.getTime() - ms);
 const WEEK_MS = 7 * 24 * HOUR_MS;
 
 /** A mailbox, a storage with a history, and a configuration with one database whose server is away. */
-async function open(options: SmtpReceiverOptions & { readonly start?: Date } = {}) {
+async function open(options: SmtpReceiverOptions & { readonly wal?: string } = {}) {
   const smtp = await startSmtpReceiver(options);
   const folder = await makeTempDirectory();
   const history = new HistoryPlace(before(WEEK_MS));
@@ -30,7 +30,7 @@ server: { listen: "127.0.0.1:0" }
 storages: { near: { type: file, path: /nonexistent/near } }
 notifications: { mail: { type: email, smtp: "smtp://127.0.0.1:${port}", to: [dba@example.com], on: [], digest: "0 8 * * 1" } }
 defaults: { notify: [mail] }
-databases: { shop: { url: "postgres://u@127.0.0.1:1/shop", jobs: { nightly: { format: plain, to: [near] } } } }
+databases: { shop: { url: "postgres://u@127.0.0.1:1/shop", jobs: { nightly: { format: plain, to: [near] } }${options.wal ?? ''} } }
 `,
     );
   await configure(smtp.port);
@@ -128,6 +128,19 @@ describe('a digest', () => {
     await pass(again, 10 * MINUTE_MS);
     await again.stop();
     expect(place.smtp.mails).toHaveLength(2);
+  });
+
+  test('that is due just after a start waits until WAL is judged and servers were tried', async () => {
+    await using place = await open({ wal: ', wal: { to: [near] }' });
+    await place.history.backup(before(3 * HOUR_MS));
+    const daemon = place.start(before(MINUTE_MS));
+    await daemon.started();
+    await pass(daemon, 4.5 * MINUTE_MS);
+    expect(place.smtp.mails).toEqual([]);
+    await pass(daemon, MINUTE_MS);
+    await mailsAre(place.smtp, 1, daemon);
+    expect(textOf(place.smtp, 0)).toContain('shop needs attention');
+    await daemon.stop();
   });
 
   test('is sent by one of two daemons that share a storage', async () => {

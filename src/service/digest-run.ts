@@ -3,6 +3,7 @@ import { retryDelayMs, type RetryPolicy } from '../common/retry.ts';
 import type { Config, StorageConfig } from '../config/model.ts';
 import type { Schedule } from '../config/schedule.ts';
 import type { ProtectionState } from '../observability/protection-state.ts';
+import { isBeginning } from '../observability/wal-protection.ts';
 import { noteOf, sourcesOf } from './digest-of.ts';
 import { DueClaim } from './due-claim.ts';
 import type { Generation } from './generation.ts';
@@ -119,10 +120,16 @@ async function attemptOnce(
   }
 }
 
+/** What is held against nobody just after a start or a reload would be called protected: it is waited until it is known. */
 async function stateOnceKnown({ current, state, stopping }: DueDigestOptions): Promise<ProtectionState> {
   for (;;) {
     const known = state();
-    if (known !== undefined) return known;
+    if (known !== undefined && isSettled(known)) return known;
     await current().context.clock.sleep(LOOK_MS, stopping);
   }
+}
+
+/** Servers and storages were tried once, and WAL is judged. A try takes seconds, whatever hangs. */
+function isSettled({ at, probes, wal }: ProtectionState): boolean {
+  return probes.length > 0 && !wal.some((each) => isBeginning(each, at));
 }
