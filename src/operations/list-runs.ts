@@ -1,4 +1,4 @@
-import { asPgarkError, type PgarkError } from '../common/errors.ts';
+import { asPgarkError, PgarkError } from '../common/errors.ts';
 import type { BackupFilter } from '../repository/repository.ts';
 import { newestRuns } from '../runs/newest-runs.ts';
 import { OpenRuns } from '../runs/open-runs.ts';
@@ -48,6 +48,8 @@ export interface ListRunsRequest {
   readonly state: RunState | undefined;
   /** Runs of one source or database; those over a whole storage are left out then. */
   readonly filter: BackupFilter;
+  /** A storage that takes longer to tell of the next run is given up; what it has told by then counts. Default: none is. */
+  readonly waitMsMax?: number;
 }
 
 export interface RunListing {
@@ -64,6 +66,8 @@ export interface RunListing {
 interface Source {
   readonly storage: string;
   readonly runs: AsyncGenerator<RunRecord>;
+  /** Aborted when it is given up. */
+  readonly late: AbortController;
   next: RunRecord | undefined;
 }
 
@@ -73,11 +77,15 @@ interface Source {
  */
 export async function listRuns(request: ListRunsRequest, context: OperationContext): Promise<RunListing> {
   const { signal } = context;
+  const { waitMsMax } = request;
   const damaged: RunListing['damaged'][number][] = [];
   const failures: RunListing['failures'][number][] = [];
   const advance = async (source: Source): Promise<void> => {
     try {
-      source.next = (await source.runs.next()).value ?? undefined;
+      const { value } = await (waitMsMax === undefined
+        ? source.runs.next()
+        : nextWithin(waitMsMax, source, context.clock));
+      source.next = value ?? undefined;
     } catch (error) {
       signal.throwIfAborted();
       failures.push({ storage: source.storage, error: asPgarkError(error) });
@@ -86,8 +94,10 @@ export async function listRuns(request: ListRunsRequest, context: OperationConte
   };
   const sources = request.storages.map(({ name: storage, store }): Source => {
     const onDamaged = (key: string, error: PgarkError): void => void damaged.push({ storage, key, error });
-    const newest = newestRuns(store, { since: request.since, signal, onDamaged });
-    return { storage, runs: settled(newest, new OpenRuns(store, { signal })), next: undefined };
+    const late = new AbortController();
+    const call = { signal: AbortSignal.any([signal, late.signal]) };
+    const newest = newestRuns(store, { since: request.since, ...call, onDamaged });
+    return { storage, runs: settled(newest, new OpenRuns(store, call)), late, next: undefined };
   });
   await Promise.all(sources.map(advance));
   const runs: RunSummary[] = [];
@@ -102,6 +112,25 @@ export async function listRuns(request: ListRunsRequest, context: OperationConte
     if (summary === undefined || !matches(summary, request)) continue;
     if (runs.length >= request.limit) return { runs, hasMore: true, damaged, failures };
     runs.push(summary);
+  }
+}
+
+/** Also of a storage that takes no notice of signals, such as a file system that hangs. */
+async function nextWithin(
+  ms: number,
+  { runs, late }: Source,
+  clock: OperationContext['clock'],
+): Promise<IteratorResult<RunRecord, undefined>> {
+  const done = new AbortController();
+  const tooLate = clock.sleep(ms, done.signal).then((): never => {
+    const error = new PgarkError('store-unreachable', `no answer within ${ms / 1_000} s`);
+    late.abort(error);
+    throw error;
+  });
+  try {
+    return await Promise.race([runs.next(), tooLate]);
+  } finally {
+    done.abort();
   }
 }
 

@@ -27,13 +27,14 @@ async function digestFor(
     readonly inputs?: Partial<ProtectionInputs>;
     readonly last?: DigestInputs['last'];
     readonly problems?: DigestInputs['problems'];
+    readonly runsMax?: number;
   } = {},
 ): Promise<Digest> {
   const place = new HistoryPlace(NOW);
   await write(place);
   const state = buildProtectionState(await place.inputs(said.inputs));
   const storages = [{ name: 'r2', store: place.store }];
-  const request = { storages, since: ago(9 * 24), limit: 1_000, state: undefined, filter: {} };
+  const request = { storages, since: ago(9 * 24), limit: said.runsMax ?? 1_000, state: undefined, filter: {} };
   const runs = await listRuns(request, operationContext({ clock: place.clock }));
   return digestOf(config, {
     channel: 'ops',
@@ -93,6 +94,15 @@ describe('a digest', () => {
       { error: { code: 'interrupted' }, times: 1, isOver: true },
       { error: { code: 'dump-failed', hint: 'look at its last words' }, times: 2, lastAt: ago(29), isOver: true },
     ]);
+  });
+
+  test('says where more has run than it counts', async () => {
+    const write = async (place: HistoryPlace): Promise<void> => {
+      await place.backup(ago(30));
+      await place.backup(ago(6));
+    };
+    expect((await digestFor(write)).notes).toEqual([]);
+    expect((await digestFor(write, { runsMax: 1 })).notes).toEqual([expect.stringContaining('the newest 1 runs')]);
   });
 
   test('tells a run that began before its time and ended within, and not one that met another at work', async () => {

@@ -23,7 +23,7 @@ export interface DigestInputs {
   readonly since: Date;
   readonly state: ProtectionState;
   /** Of all that began not long before `since`, and since then. */
-  readonly runs: Pick<RunListing, 'runs' | 'failures'>;
+  readonly runs: Pick<RunListing, 'runs' | 'hasMore' | 'failures'>;
   /** What the last one noted. */
   readonly last: LastDigest | undefined;
   /** What was told as a problem and is not over. */
@@ -64,7 +64,10 @@ export function digestOf(config: Config, { channel, since, state: whole, runs, l
     standing,
     notes: [
       ...notes,
-      ...runs.failures.map(({ storage, error }) => `storage ${storage}: its runs could not be read: ${error.message}`),
+      ...runs.failures.map(
+        ({ storage, error }) => `storage ${storage}: its runs could not all be read: ${error.message}`,
+      ),
+      ...(runs.hasMore ? [`more has run than was read: the newest ${runs.runs.length} runs are counted`] : []),
     ],
     runs: countsOf(ended),
     failures,

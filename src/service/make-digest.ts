@@ -10,13 +10,18 @@ import { listRuns, type NamedStore, type RunListing } from '../operations/list-r
 import type { ObjectStore } from '../storage/object-store.ts';
 import { digestOf, sourcesOf } from './digest-of.ts';
 import { CLOCK_TRUST_MS } from './due-times.ts';
+import { timeLimit, untilAborted } from './time-limit.ts';
 
 /** What is summed up the first time, where no schedule says how often it is done. */
 const FIRST_MS = 7 * 86_400_000;
 /** Runs that began so long before are looked for too: they may have ended since. */
 const RUN_MS_MAX = 2 * 86_400_000;
-/** As many as a storage is read for; more are more than anybody reads of. */
-const RUNS_MAX = 20_000;
+/** As many are read; more are more than anybody reads of. */
+const RUNS_MAX = 10_000;
+/** So far back a digest goes that nobody took for longer; further, where the next one is not due sooner. */
+const BACK_MS_MAX = 35 * 86_400_000;
+/** A storage that takes longer to open, or to tell of the next run, is told of in the digest instead. */
+const STORAGE_MS_MAX = 2 * 60_000;
 
 export interface DigestRequest {
   readonly channel: NotificationConfig;
@@ -51,12 +56,12 @@ function sinceWhen(
   last: LastDigest | undefined,
   { timezone, now }: { readonly timezone: string; readonly now: Date },
 ): Date {
-  if (last !== undefined && isBelieved(last, now)) return new Date(last.until);
   const dueTimes = new DueTimes(timezone);
   const next = schedule && dueTimes.firstAfter([schedule], now);
   const afterNext = schedule && next && dueTimes.firstAfter([schedule], next);
   const periodMs = next && afterNext ? afterNext.getTime() - next.getTime() : FIRST_MS;
-  return new Date(now.getTime() - periodMs);
+  if (last === undefined || !isBelieved(last, now)) return new Date(now.getTime() - periodMs);
+  return new Date(Math.max(Date.parse(last.until), now.getTime() - Math.max(BACK_MS_MAX, periodMs)));
 }
 
 export function isBelieved({ until }: LastDigest, now: Date): boolean {
@@ -68,23 +73,32 @@ async function runsSince(
   channel: string,
   since: Date,
   { context, openStore }: DigestWorld,
-): Promise<Pick<RunListing, 'runs' | 'failures'>> {
+): Promise<RunListing> {
   const used = new Set(
     sourcesOf(config, channel).flatMap(({ jobs, wal }) => [
       ...[...jobs.values()].flatMap(({ to }) => to),
       ...(wal?.to ?? []),
     ]),
   );
-  const storages: NamedStore[] = [];
   const failures: RunListing['failures'][number][] = [];
-  for (const storage of [...config.storages.values()].filter(({ name }) => used.has(name))) {
+  const opened = async (storage: StorageConfig): Promise<readonly NamedStore[]> => {
+    const words = `no answer within ${STORAGE_MS_MAX / 1_000} s`;
+    const limit = timeLimit(context.clock, STORAGE_MS_MAX, words, context.signal);
     try {
-      storages.push({ name: storage.name, store: await openStore(storage) });
+      return [{ name: storage.name, store: await untilAborted(openStore(storage), limit.signal) }];
     } catch (error) {
       context.signal.throwIfAborted();
       failures.push({ storage: storage.name, error: asPgarkError(error) });
+      return [];
+    } finally {
+      limit.end();
     }
-  }
-  const listing = await listRuns({ storages, since, limit: RUNS_MAX, state: undefined, filter: {} }, context);
-  return { runs: listing.runs, failures: [...failures, ...listing.failures] };
+  };
+  const wanted = [...config.storages.values()].filter(({ name }) => used.has(name));
+  const storages = (await Promise.all(wanted.map(opened))).flat();
+  const listing = await listRuns(
+    { storages, since, limit: RUNS_MAX, state: undefined, filter: {}, waitMsMax: STORAGE_MS_MAX },
+    context,
+  );
+  return { ...listing, failures: [...failures, ...listing.failures] };
 }
