@@ -68,6 +68,7 @@ describe('metrics', () => {
     expect(await series(inputs)).toEqual([
       `pgark_backup_overdue{${shop}} 0`,
       `pgark_backup_next_run_timestamp_seconds{${shop}} ${at('2026-11-20T02:00:00Z').getTime() / 1000}`,
+      'pgark_storage_last_read_timestamp_seconds{storage="r2"} 0',
       'pgark_notification_failures_total 0',
       'pgark_build_info{version="1.2.3"} 1',
     ]);
@@ -82,6 +83,7 @@ describe('metrics', () => {
     ];
     const text = await renderMetrics({ ...state, storages }, '1.2.3');
     expect(text.match(/^pgark_storage_(last|damaged).*$/gm)).toEqual([
+      'pgark_storage_last_read_timestamp_seconds{storage="away"} 0',
       'pgark_storage_last_read_timestamp_seconds{storage="near"} 100',
       'pgark_storage_damaged_manifests{storage="near"} 2',
     ]);

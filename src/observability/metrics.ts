@@ -127,28 +127,20 @@ function sample(value: number | undefined, labels: Labels): Sample[] {
   return value === undefined ? [] : [{ value, labels }];
 }
 
-/** Of storages as a whole: how old it is what all the others say of them. */
+/** Of storages as a whole: how old it is what all the others say of them. An alert on that has to outlive a restart: never is 0. */
 function storageFamilies(storages: ProtectionState['storages']): Family[] {
-  const of = (
-    name: string,
-    help: string,
-    value: (readAt: Date, storage: ProtectionState['storages'][number]) => number,
-  ): Family =>
-    gauge(
-      name,
-      help,
-      storages.flatMap((each) =>
-        each.readAt === undefined ? [] : [{ value: value(each.readAt, each), labels: { storage: each.storage } }],
-      ),
-    );
   return [
-    of('pgark_storage_last_read_timestamp_seconds', 'When what lies in the storage was last read.', (readAt) =>
-      seconds(readAt.getTime()),
+    gauge(
+      'pgark_storage_last_read_timestamp_seconds',
+      'When what lies in the storage was last read; 0 as long as it could not be since the start.',
+      storages.map(({ storage, readAt }) => ({ value: seconds(readAt?.getTime() ?? 0), labels: { storage } })),
     ),
-    of(
+    gauge(
       'pgark_storage_damaged_manifests',
       'Backups whose manifest cannot be read; none of the other metrics counts them.',
-      (_readAt, { damagedManifests }) => damagedManifests,
+      storages.flatMap(({ storage, readAt, damagedManifests }) =>
+        readAt === undefined ? [] : [{ value: damagedManifests, labels: { storage } }],
+      ),
     ),
   ];
 }
