@@ -125,15 +125,30 @@ describe('a storage that does not answer', () => {
     ]);
   });
 
-  test('is waited for no longer than ten seconds', async () => {
+  function hanging(): MemoryStore {
     const hangs = new MemoryStore();
     hangs.get = (_key, options) =>
       new Promise((_, reject) => {
         const signal = options?.signal;
+        if (signal?.aborted === true) reject(signal.reason as Error);
         signal?.addEventListener('abort', () => reject(signal.reason as Error));
       });
-    const { asking, clock } = await startsIn({ hangs });
+    return hangs;
+  }
+
+  test('is waited for no longer than ten seconds', async () => {
+    const { asking, clock } = await startsIn({ hangs: hanging() });
     await clock.advance(10_000);
     expect((await asking).map(({ unknown }) => unknown.size)).toEqual([1, 1]);
+  });
+
+  test('keeps no other one from being asked', async () => {
+    const near = await claimed('(drill)', ago(9));
+    const get = near.get.bind(near);
+    near.get = (key, options) => (options?.signal?.throwIfAborted(), get(key, options));
+    const { asking, clock } = await startsIn({ hangs: hanging(), near });
+    await clock.advance(10_000);
+    const [, { known, unknown }] = await asking;
+    expect([known.get('shop (drill)')?.at, unknown.size]).toEqual([ago(9), 0]);
   });
 });

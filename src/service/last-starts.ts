@@ -110,17 +110,25 @@ async function lastClaims(claimed: readonly Claimed[], world: World, stopping: A
   const limit = readLimit(world.context.clock, stopping);
   const { signal } = limit;
   const told = new Told();
-  for (const { id, source, job, storages } of claimed) {
-    for (const storage of storages) {
-      try {
-        const store = await world.stores.open(storage);
-        told.note(id, await lastClaimed(store, { source, job }, { signal }));
-      } catch (error) {
-        told.miss(id);
-        if (!stopping.aborted) warnOfSilence(storage, error, world);
-      }
+  const ask = async ({ id, source, job }: Claimed, storage: StorageConfig, slots: Slots): Promise<void> => {
+    try {
+      const store = await world.stores.open(storage);
+      const start = await slots.within(signal, () => lastClaimed(store, { source, job }, { signal }));
+      told.note(id, start);
+    } catch (error) {
+      told.miss(id);
+      if (!stopping.aborted) warnOfSilence(storage, error, world);
     }
-  }
+  };
+  // All at once: what one that is away keeps waiting, the others have said meanwhile.
+  const asked = claimed.flatMap((each) => each.storages.map((storage) => ({ each, storage })));
+  const ofStorages = [...Map.groupBy(asked, ({ storage }) => storage.name).values()];
+  await Promise.all(
+    ofStorages.flatMap((ofOne) => {
+      const slots = new Slots(READS_MAX);
+      return ofOne.map(({ each, storage }) => ask(each, storage, slots));
+    }),
+  );
   limit.end();
   return told.all();
 }
