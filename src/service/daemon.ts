@@ -92,6 +92,8 @@ class Daemon {
   /** Configurations that were replaced, until the last of their runs has ended. */
   readonly #retiring = new Set<Promise<void>>();
   #runs = 0;
+  /** They run for the scheduler, and do nothing, by their ids. */
+  readonly #waitingDigests = new Set<string>();
   /** Ends the questions of a configuration that was replaced. */
   #asking = new AbortController();
 
@@ -145,7 +147,8 @@ class Daemon {
   }
 
   get #runningCount(): number {
-    return (this.#scheduler?.runningCount ?? 0) + this.#bases.runningCount;
+    const running = this.#scheduler?.running.filter((id) => !this.#waitingDigests.has(id)) ?? [];
+    return running.length + this.#bases.runningCount;
   }
 
   /** Reads the configuration again, after the start and after an earlier reload. */
@@ -200,6 +203,7 @@ class Daemon {
       teller: this.#teller,
       state: () => this.#state(),
       stopping: this.#options.signal,
+      waiting: this.#waitingDigests,
     });
   }
 

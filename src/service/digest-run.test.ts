@@ -184,7 +184,9 @@ describe('a digest', () => {
     await daemon.started();
     await pass(daemon, 2 * MINUTE_MS);
     await until(daemon, () => expect(daemon.events).toContain('notification.failed'));
+    await pass(daemon, MINUTE_MS);
     await daemon.stop();
+    expect(daemon.messages).toContain('stopping: nothing is running');
     expect(place.smtp.mails).toEqual([]);
     const next = place.start(new Date(DUE.getTime() + HOUR_MS));
     await next.started();

@@ -48,6 +48,8 @@ export interface DueDigestOptions {
   readonly state: () => ProtectionState | undefined;
   /** Aborted: nothing is tried any more, and the next start does it. */
   readonly stopping: AbortSignal;
+  /** Has the id of the job while it waits, which may be for days and is no work. */
+  readonly waiting: Set<string>;
 }
 
 /**
@@ -72,7 +74,7 @@ export async function runDueDigest(job: DigestJob, fired: Fired, options: DueDig
         logger.warning('digest.failed', `${job.id} could not be sent; the next one tells of this time too`);
         return {};
       }
-      await context.clock.sleep(pauseMs, stopping);
+      await wait(job.id, pauseMs, options);
     }
   } catch (error) {
     if (stopping.aborted) logger.info('job.not_begun', `${job.id} is due and is left to the next start`);
@@ -92,7 +94,7 @@ async function attemptOnce(
   const { config, context, logger, stores } = generation;
   const channel = config.notifications.get(name);
   if (channel?.digest === undefined || sourcesOf(config, name).length === 0) return true;
-  const state = await stateOnceKnown(options);
+  const state = await stateOnceKnown(id, options);
   const limit = timeLimit(context.clock, MAKE_MS_MAX, `it took longer than ${MAKE_MS_MAX / 60_000} min`, stopping);
   try {
     return await generation.use(async () => {
@@ -121,12 +123,19 @@ async function attemptOnce(
 }
 
 /** What is held against nobody just after a start or a reload would be called protected: it is waited until it is known. */
-async function stateOnceKnown({ current, state, stopping }: DueDigestOptions): Promise<ProtectionState> {
+async function stateOnceKnown(id: string, options: DueDigestOptions): Promise<ProtectionState> {
   for (;;) {
-    const known = state();
+    const known = options.state();
     if (known !== undefined && isSettled(known)) return known;
-    await current().context.clock.sleep(LOOK_MS, stopping);
+    await wait(id, LOOK_MS, options);
   }
+}
+
+/** Where it is not to go on, it waits to its end. */
+async function wait(id: string, ms: number, { current, stopping, waiting }: DueDigestOptions): Promise<void> {
+  waiting.add(id);
+  await current().context.clock.sleep(ms, stopping);
+  waiting.delete(id);
 }
 
 /** Servers and storages were tried once, and WAL is judged. A try takes seconds, whatever hangs. */

@@ -209,6 +209,6 @@ describe('the scheduler', () => {
     await stopping;
     await clock.advance(10 * MINUTE_MS);
     expect(starts()).toEqual(['10:00:30']);
-    expect(scheduler.runningCount).toBe(0);
+    expect(scheduler.running).toEqual([]);
   });
 });

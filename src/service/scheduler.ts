@@ -64,7 +64,7 @@ export class Scheduler {
   readonly #entries = new Map<string, Entry>();
   readonly #stop = new AbortController();
   /** Runs that go on, of this schedule and of those before it. */
-  readonly #runs = new Set<Promise<void>>();
+  readonly #runs = new Map<Promise<void>, string>();
   #timezone: string;
   #dueTimes: DueTimes;
   #loop: Promise<void> | undefined;
@@ -114,15 +114,16 @@ export class Scheduler {
     );
   }
 
-  get runningCount(): number {
-    return this.#runs.size;
+  /** Ids of what runs. */
+  get running(): readonly string[] {
+    return [...this.#runs.values()];
   }
 
   /** Begins nothing more; resolves when what runs has ended. Idempotent. */
   async stop(): Promise<void> {
     this.#stop.abort();
     await this.#loop;
-    await Promise.all(this.#runs);
+    await Promise.all(this.#runs.keys());
   }
 
   #put(jobs: readonly ScheduledJob[], isMoved: boolean): void {
@@ -232,7 +233,7 @@ export class Scheduler {
         this.#runs.delete(running);
         this.#ended(entry);
       });
-    this.#runs.add(running);
+    this.#runs.set(running, id);
   }
 
   #ended(entry: Entry): void {
