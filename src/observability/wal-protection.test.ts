@@ -103,6 +103,9 @@ describe('WAL', () => {
       notes: ['r2: WAL came last 3 h 00 min ago, and no receiver notes whether the server has written any since'],
       isArchivedInTime: false,
     });
+    const fresh = [{ storage: 'r2', lagMs: 0, isGuess: true }];
+    expect(judged({ lagMs: 0, storages: fresh })).toMatchObject({ problems: [], notes: [], isArchivedInTime: false });
+    expect(judged(received(0, { isGuess: true })).isArchivedInTime).toBe(false);
   });
 
   test('is in time again only well below the limit, so that nothing goes to and fro', () => {

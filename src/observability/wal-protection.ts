@@ -13,6 +13,8 @@ export interface WalProtection {
   readonly latest: Date | undefined;
   /** How long ago it was that all that was committed was archived, in a storage at least. */
   readonly lagMs: number | undefined;
+  /** No receiver has said so, here or elsewhere: segments came last so long ago. */
+  readonly isGuess?: boolean | undefined;
   /** WAL that the server has written and that is not archived. */
   readonly lagBytes: number | undefined;
   readonly gaps: number | undefined;
@@ -189,9 +191,11 @@ function guesses(wal: WalProtection): readonly string[] {
   });
 }
 
+/** That some segments came is no proof that all did: no guess ends what was told. */
 function isArchivedInTime(wal: WalProtection): boolean {
-  const isInTime = (lagMs: number | undefined): boolean => lagMs !== undefined && lagMs <= IN_TIME_MS + wal.flushMs;
-  return isInTime(wal.lagMs) && wal.storages.every(({ lagMs, refuses }) => refuses === undefined && isInTime(lagMs));
+  const isInTime = ({ lagMs, isGuess }: Pick<WalStorage, 'lagMs' | 'isGuess'>): boolean =>
+    isGuess !== true && lagMs !== undefined && lagMs <= IN_TIME_MS + wal.flushMs;
+  return isInTime(wal) && wal.storages.every((each) => each.refuses === undefined && isInTime(each));
 }
 
 function isSlotFree(slot: WalSlot | undefined): boolean {

@@ -1,12 +1,17 @@
 import { describe, expect, test } from 'vitest';
 import { ManualClock } from '../../test/support/manual-clock.ts';
 import { MemoryStore } from '../../test/support/memory-store.ts';
+import { manifestOf } from '../../test/support/repository-place.ts';
 import { TellingPlace } from '../../test/support/telling.ts';
 import { MIB } from '../common/bytes.ts';
 import { systemRandom } from '../common/random.ts';
 import type { Config, SourceConfig } from '../config/model.ts';
 import { judgeWal } from '../observability/wal-protection.ts';
+import { formatLsn } from '../postgres/wal/lsn.ts';
 import { segmentName } from '../postgres/wal/segment.ts';
+import { makeBackupId } from '../repository/ids.ts';
+import { keys } from '../repository/keys.ts';
+import { Repository } from '../repository/repository.ts';
 import { walKey } from '../repository/wal-keys.ts';
 import { type WalHead, writeWalRecord } from '../repository/wal-record.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
@@ -40,11 +45,37 @@ class Place {
     for (const name of names) await this.#store(name).putSmall(key, Buffer.from('wal'));
   }
 
+  /** Its WAL is stored first, then the backup itself: made now, or copied here, since it was made elsewhere so long ago. */
+  async base(number: number, agoMs: number): Promise<void> {
+    const store = this.#store('r2');
+    const name = nameOf(number);
+    await store.putSmall(walKey(FOLDER, { kind: 'segment', name }, '.zst'), Buffer.from('wal'));
+    const ended = new Date(this.clock.now().getTime() - agoMs);
+    const at = ended.toISOString();
+    const id = makeBackupId(ended, 'f', systemRandom);
+    const plain = manifestOf(id, 'shop', [`${keys.basePrefix('shop', id)}base.tar.zst`]);
+    const repository = new Repository(store, { clock: this.clock, random: systemRandom });
+    await repository.initialise({ pgarkVersion: '0.1.0' });
+    await repository.commit({
+      ...plain,
+      format: 'physical',
+      source: 'shop',
+      server: { ...plain.server, systemIdentifier: FOLDER.systemIdentifier },
+      startedAt: at,
+      endedAt: at,
+      storeTime: at,
+      timeline: 1,
+      startLsn: formatLsn(BigInt(number * MIB + 0x28)),
+      stopLsn: formatLsn(BigInt(number * MIB + 0x100)),
+      walNeeded: { from: name, to: name, segmentBytes: MIB },
+    });
+  }
+
   /** The record of the archive; with the note of a receiver, if its times are given. */
-  async note(names: readonly string[], serverTime?: Date, writtenAt = this.clock.now()): Promise<void> {
+  async note(names: readonly string[], serverTime?: Date, writtenAt = this.clock.now(), segments = 1): Promise<void> {
     const head: WalHead | undefined = serverTime && {
       timeline: 1,
-      lsn: '0/100000',
+      lsn: formatLsn(BigInt(segments * MIB)),
       serverTime: serverTime.toISOString().replace('Z', '000Z'),
       writtenAt: writtenAt.toISOString(),
       slot: 'pgark_shop',
@@ -54,6 +85,11 @@ class Place {
     const createdAt = start.toISOString();
     const record = { ...FOLDER, layout: 1 as const, segmentBytes: MIB, createdAt, pgarkVersion: '0.1.0' };
     for (const name of names) await writeWalRecord(this.#store(name), { ...record, ...(head && { head }) });
+  }
+
+  /** Retention, say, removes a segment. */
+  async removes(number: number): Promise<void> {
+    await this.#store('r2').delete(walKey(FOLDER, { kind: 'segment', name: nameOf(number) }, '.zst'));
   }
 
   /** What a command says of it. */
@@ -74,6 +110,7 @@ class Place {
       notes,
       events: walEvents([wal], state.at).map(({ event, storage }) => [event, storage]),
       failures: failures.map(({ code }) => code),
+      latest: wal.latest,
     };
   }
 
@@ -130,7 +167,7 @@ describe('WAL, by what lies in the storage', () => {
     await place.segment();
     expect(await place.wal()).toMatchObject({ problems: [], notes: [] });
     await place.clock.advance(60 * MINUTE_MS);
-    expect(await place.wal()).toEqual({
+    expect(await place.wal()).toMatchObject({
       problems: [],
       notes: ['r2: WAL came last 1 h 00 min ago, and no receiver notes whether the server has written any since'],
       // Neither that it is wrong, nor that it is right.
@@ -144,7 +181,42 @@ describe('WAL, by what lies in the storage', () => {
     await place.note(['r2'], start);
     await place.clock.advance(600 * MINUTE_MS);
     await place.segment();
-    expect(await place.wal()).toMatchObject({ problems: [], notes: [] });
+    // Whether that is all of it nobody knows: what was told as late is not over.
+    expect(await place.wal()).toMatchObject({ problems: [], notes: [], events: [] });
+  });
+
+  test.each([
+    ['an older one', 3],
+    ['one behind all that is archived', 30],
+    ['one that adjoins what is archived', 20],
+  ])('stays late when a base backup is copied there: %s', async (_, segment) => {
+    const place = await Place.open();
+    for (let count = 0; count < 19; count += 1) await place.segment();
+    for (const number of [3, 4]) await place.removes(number);
+    await place.note(['r2'], start, start, 20);
+    await place.clock.advance(600 * MINUTE_MS);
+    const before = await place.wal();
+    expect(before).toMatchObject({ problems: [expect.stringContaining('(10 h 00 min)')], latest: start });
+    await place.base(segment, 60 * MINUTE_MS);
+    const { problems, events, latest } = before;
+    expect(await place.wal()).toMatchObject({ problems: expect.arrayContaining(problems), events, latest });
+  });
+
+  test('that comes by archive_command is as old as before when a base backup is copied there', async () => {
+    const place = await Place.open();
+    for (let count = 0; count < 19; count += 1) await place.segment();
+    for (const number of [3, 4]) await place.removes(number);
+    await place.note(['r2']);
+    await place.clock.advance(600 * MINUTE_MS);
+    await place.base(3, 6_000 * MINUTE_MS);
+    expect(await place.wal()).toMatchObject({ latest: start, notes: [expect.stringContaining('10 h 00 min ago')] });
+    // What a newer one says is that the server had come so far by then.
+    await place.base(30, 60 * MINUTE_MS);
+    expect(await place.wal()).toMatchObject({
+      latest: new Date('2026-11-20T11:00:00Z'),
+      notes: [expect.stringContaining('1 h 00 min ago')],
+      events: [],
+    });
   });
 
   test('is not taken for covered in the future: neither by a server’s clock that is ahead nor by a receiver’s', async () => {
@@ -181,7 +253,7 @@ describe('WAL, by what lies in the storage', () => {
       if (name === 'nas') throw new Error('it is away');
       return place.stores.get(name) as ObjectStore;
     };
-    expect(await place.wal(away)).toEqual({
+    expect(await place.wal(away)).toMatchObject({
       problems: [],
       notes: [],
       events: [],

@@ -4,6 +4,9 @@ import type { WalProtection, WalStorage } from '../observability/wal-protection.
 import { type OperationContext, operationContext } from '../operations/context.ts';
 import { judgeGaps, type RecoveryTimeline, recoveryTimelines, windowStart } from '../operations/wal/recovery-window.ts';
 import type { WalStatus } from '../operations/wal/status.ts';
+import { isOfBasesAlone, lastCame, type StoredPart } from '../operations/wal/wal-of-bases.ts';
+import { parseLsn } from '../postgres/wal/lsn.ts';
+import type { WalHead } from '../repository/wal-record.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { WalSettings } from './wal.ts';
 
@@ -69,14 +72,15 @@ export function baseWantedFrom({ windows }: RecoveryTimeline): string | undefine
   return windows.some(({ bases }) => bases.length > 0) ? newest.from : undefined;
 }
 
-/** How long ago it was, as far as the archive says, that all that was committed was in it. */
-export function archivedLagMs(newest: RecoveryTimeline, now: Date): number | undefined {
-  return lagOf('', newest, now).lagMs;
+/** How long ago it was, as far as the archive says, that all that was committed was in it; and whether that is a guess. */
+export function archivedLag(newest: RecoveryTimeline, now: Date): Pick<WalStorage, 'lagMs' | 'isGuess'> {
+  return lagOf('', newest, now);
 }
 
 /**
  * A receiver's note counts, which it writes each minute, also while the server is idle; but not one of a clock that is ahead. Where
- * there is none, as with archive_command, or segments have come since without any, it is only known when they came.
+ * there is none, as with archive_command, or segments have come since without any, it is only known when they came. Those that a
+ * base backup needs come with it, and with each copy of it: they are no sign that WAL is archived.
  */
 function lagOf(storage: string, newest: FoundArchive['newest'], now: Date): WalStorage {
   if (newest === 'unread') return { storage, lagMs: undefined, isGuess: true };
@@ -85,20 +89,43 @@ function lagOf(storage: string, newest: FoundArchive['newest'], now: Date): WalS
   const { record } = wal;
   const { head } = record;
   const lagAt = (ms: number): number => Math.max(0, now.getTime() - ms);
-  const storedMs = newestStoredMs(wal);
+  const furthest = furthestOf(wal);
+  const cameMs = furthest && lastCame(furthest, wal.bases, record.segmentBytes).getTime();
   if (head === undefined) {
-    if (storedMs === undefined) return { storage, lagMs: lagAt(Date.parse(record.createdAt)) };
-    return { storage, lagMs: lagAt(storedMs), isGuess: true };
+    if (cameMs === undefined) return { storage, lagMs: lagAt(Date.parse(record.createdAt)) };
+    return { storage, lagMs: lagAt(cameMs), isGuess: true };
   }
   const writtenMs = Date.parse(head.writtenAt);
-  if (writtenMs > now.getTime() + AHEAD_MS_MAX || (storedMs ?? 0) > writtenMs + NOTE_MS_MAX) {
-    return { storage, lagMs: storedMs === undefined ? undefined : lagAt(storedMs), isGuess: true };
+  if (writtenMs > now.getTime() + AHEAD_MS_MAX) {
+    return { storage, lagMs: cameMs === undefined ? undefined : lagAt(cameMs), isGuess: true };
   }
+  const sinceMs = furthestOf(wal, head)?.lastStored.getTime();
+  if (sinceMs !== undefined && sinceMs > writtenMs + NOTE_MS_MAX)
+    return { storage, lagMs: lagAt(sinceMs), isGuess: true };
   // A server whose clock is ahead has committed nothing in the future.
   return { storage, lagMs: lagAt(Math.min(Date.parse(head.serverTime), writtenMs)) };
 }
 
-function newestStoredMs({ ranges }: WalStatus): number | undefined {
-  if (ranges.length === 0) return undefined;
-  return Math.max(...ranges.map(({ lastStored }) => lastStored.getTime()));
+/**
+ * The last of what is archived on the way to the timeline that is looked at: what lies before it may have been copied there at any
+ * time. Behind a receiver's note, only what did not come with base backups alone; undefined: there is none.
+ */
+function furthestOf({ ranges, followed, bases, record }: WalStatus, note?: WalHead): StoredPart | undefined {
+  const parts = ranges
+    .map((range): StoredPart => ({ ...range, from: parseLsn(range.from), to: parseLsn(range.to) }))
+    .filter((part) => note === undefined || isNewsBehind(part, note, bases, record.segmentBytes));
+  const way = new Set([followed?.timeline, ...(followed?.ancestors ?? []).map(({ timeline }) => timeline)]);
+  return parts.findLast(({ timeline }) => way.has(timeline)) ?? parts.at(-1);
+}
+
+function isNewsBehind(
+  part: StoredPart,
+  { timeline, lsn }: WalHead,
+  bases: WalStatus['bases'],
+  segmentBytes: number,
+): boolean {
+  const noted = timeline === part.timeline ? parseLsn(lsn) : 0n;
+  if (part.to <= noted) return false;
+  const from = part.from > noted ? part.from : noted;
+  return !isOfBasesAlone({ ...part, from }, bases, segmentBytes);
 }

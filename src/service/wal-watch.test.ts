@@ -94,6 +94,24 @@ describe('WAL that is held up', () => {
     expect(self.titles).toEqual([LATE]);
   });
 
+  test('is not over because a base backup was copied there, or segments came that no receiver has noted', async () => {
+    await using self = await WalScene.open(HELD_UP);
+    await self.archives(9);
+    await self.removes(3);
+    await self.notes();
+    await self.begin();
+    self.covers(0);
+    await self.clock.advance(20 * MINUTE_MS);
+    await self.told(1);
+    await self.copies(3);
+    await self.clock.advance(31 * MINUTE_MS);
+    expect(self.states()).toMatchObject([{ lagMs: 51 * MINUTE_MS, isGuess: false }]);
+    await self.archives(1);
+    await self.clock.advance(31 * MINUTE_MS);
+    expect(self.states()).toMatchObject([{ lagMs: 82 * MINUTE_MS, isGuess: false }]);
+    expect(self.titles).toEqual([LATE]);
+  });
+
   test('that another process receives is in time, as the archive says, and one of another server is not', async () => {
     await using self = await WalScene.open(HELD_UP);
     await self.archives(1);

@@ -26,7 +26,7 @@ import { parseLsn } from '../postgres/wal/lsn.ts';
 import { dateOf } from '../postgres/wal/server-time.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { Teller } from './tell.ts';
-import { archivedLagMs, baseWantedFrom } from './archived-wal.ts';
+import { archivedLag, baseWantedFrom } from './archived-wal.ts';
 import { walEvents } from './wal-events.ts';
 import { type WalSettings, walSettingsOf } from './wal.ts';
 
@@ -62,11 +62,18 @@ export interface WalWatchOptions {
   readonly onBaseWanted: () => boolean;
 }
 
+interface ArchivedUntil {
+  readonly until: Date;
+  /** Segments came then, and no receiver has noted whether that was all. */
+  readonly isGuess: boolean;
+  readonly systemIdentifier: string;
+}
+
 /** What the first of a source's storages holds. */
 export interface KnownWal {
   readonly earliest?: Date | undefined;
   /** All that was committed by then is archived, of that server. */
-  readonly archived?: { readonly until: Date; readonly systemIdentifier: string } | undefined;
+  readonly archived?: ArchivedUntil | undefined;
   readonly gaps?: number | undefined;
   readonly storedBytes?: number | undefined;
   readonly baseWantedFrom?: string | undefined;
@@ -145,9 +152,13 @@ export class WalWatch {
   state(): WalProtection {
     const state = this.receiver?.state();
     const now = this.#now();
-    const archived = this.#archivedBy(state?.systemIdentifier);
+    const receivedLagMs = state && walLagMs(state, now);
+    const known = this.#archivedBy(state?.systemIdentifier);
+    // Beside what a receiver says a guess says nothing.
+    const isGuess = known?.isGuess === true && receivedLagMs === undefined;
+    const archived = known?.isGuess === true && !isGuess ? undefined : known?.until;
     const covered = state?.coveredUntil === undefined ? undefined : dateOf(state.coveredUntil);
-    const lagMs = least(state && walLagMs(state, now), archived && Math.abs(now.getTime() - archived.getTime()));
+    const lagMs = least(receivedLagMs, archived && Math.abs(now.getTime() - archived.getTime()));
     return {
       source: this.#source,
       watchedSince: this.#since,
@@ -155,6 +166,7 @@ export class WalWatch {
       earliest: this.#known.earliest,
       latest: covered !== undefined && covered >= (archived ?? covered) ? covered : archived,
       lagMs,
+      isGuess,
       lagBytes: state && walLagBytes(state),
       gaps: gapsOf(this.#known.gaps, state),
       storedBytes: this.#known.storedBytes,
@@ -167,10 +179,12 @@ export class WalWatch {
 
   /** For the watch that follows: what was found, and what the receiver has archived since. */
   known(): KnownWal {
-    const { lagMs, gaps } = this.state();
+    const { lagMs, isGuess = false, gaps } = this.state();
     const systemIdentifier = this.receiver?.state().systemIdentifier ?? this.#known.archived?.systemIdentifier;
     const isArchived = lagMs !== undefined && systemIdentifier !== undefined;
-    const archived = isArchived ? { until: new Date(this.#now().getTime() - lagMs), systemIdentifier } : undefined;
+    const archived = isArchived
+      ? { until: new Date(this.#now().getTime() - lagMs), isGuess, systemIdentifier }
+      : undefined;
     return { ...this.#known, archived, gaps };
   }
 
@@ -261,11 +275,11 @@ export class WalWatch {
   }
 
   /** What the archive says, where it is not of another server than the one that is received from. Another process may receive. */
-  #archivedBy(systemIdentifier: string | undefined): Date | undefined {
+  #archivedBy(systemIdentifier: string | undefined): ArchivedUntil | undefined {
     const { archived } = this.#known;
     if (archived === undefined) return undefined;
     const isOfIt = systemIdentifier === undefined || systemIdentifier === archived.systemIdentifier;
-    return isOfIt ? archived.until : undefined;
+    return isOfIt ? archived : undefined;
   }
 
   async #lookThrough(): Promise<void> {
@@ -332,10 +346,11 @@ function least(one: number | undefined, other: number | undefined): number | und
   return one === undefined || other === undefined ? (one ?? other) : Math.min(one, other);
 }
 
-function archivedOf(newest: RecoveryTimeline, now: Date) {
-  const lagMs = newest.windows.length === 0 ? undefined : archivedLagMs(newest, now);
+function archivedOf(newest: RecoveryTimeline, now: Date): ArchivedUntil | undefined {
+  if (newest.windows.length === 0) return undefined;
+  const { lagMs, isGuess = false } = archivedLag(newest, now);
   if (lagMs === undefined) return undefined;
-  return { until: new Date(now.getTime() - lagMs), systemIdentifier: newest.wal.record.systemIdentifier };
+  return { until: new Date(now.getTime() - lagMs), isGuess, systemIdentifier: newest.wal.record.systemIdentifier };
 }
 
 function storageOf(

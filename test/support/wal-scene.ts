@@ -208,6 +208,12 @@ export class WalScene implements AsyncDisposable {
     await this.archive.delete(walKey(FOLDER, { kind: 'segment', name: nameOf(number) }, '.zst'));
   }
 
+  /** A base backup that began and ended in a segment is copied here; its WAL is stored anew. */
+  async copies(number: number): Promise<void> {
+    await this.archive.putSmall(walKey(FOLDER, { kind: 'segment', name: nameOf(number) }, '.zst'), Buffer.from('wal'));
+    await this.#commit(number);
+  }
+
   /** So many segments were removed before they were received. */
   loses(count: number): void {
     const from = BigInt(this.#next * MIB);
@@ -224,10 +230,13 @@ export class WalScene implements AsyncDisposable {
 
   /** A base backup that begins and ends in what was archived last. */
   async base(): Promise<void> {
+    await this.#commit(this.#next - 1);
+  }
+
+  async #commit(segment: number): Promise<void> {
     const id = makeBackupId(this.clock.now(), 'f', systemRandom);
     const at = this.clock.now().toISOString();
     const plain = manifestOf(id, 'shop', [`${keys.basePrefix('shop', id)}base.tar.zst`]);
-    const last = this.#next - 1;
     await this.#repository.commit({
       ...plain,
       format: 'physical',
@@ -237,9 +246,9 @@ export class WalScene implements AsyncDisposable {
       endedAt: at,
       storeTime: at,
       timeline: 1,
-      startLsn: formatLsn(BigInt(last * MIB + 0x28)),
-      stopLsn: formatLsn(BigInt(last * MIB + 0x100)),
-      walNeeded: { from: nameOf(last), to: nameOf(last), segmentBytes: MIB },
+      startLsn: formatLsn(BigInt(segment * MIB + 0x28)),
+      stopLsn: formatLsn(BigInt(segment * MIB + 0x100)),
+      walNeeded: { from: nameOf(segment), to: nameOf(segment), segmentBytes: MIB },
     });
   }
 
