@@ -15,6 +15,7 @@ import { Repository } from '../repository/repository.ts';
 import { walKey } from '../repository/wal-keys.ts';
 import { type WalHead, writeWalRecord } from '../repository/wal-record.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
+import { newestArchive } from './archived-wal.ts';
 import { examineProtection } from './protection.ts';
 import { walEvents } from './wal-events.ts';
 
@@ -111,7 +112,16 @@ class Place {
       events: walEvents([wal], state.at).map(({ event, storage }) => [event, storage]),
       failures: failures.map(({ code }) => code),
       latest: wal.latest,
+      gaps: wal.gaps,
     };
+  }
+
+  /** Up to when each stretch of what is archived can be recovered to. */
+  async ends(): Promise<readonly (Date | undefined)[]> {
+    const source = this.config.databases.get('shop') as SourceConfig;
+    const world = { clock: this.clock, random: systemRandom, signal: new AbortController().signal };
+    const newest = await newestArchive(source, this.#store('r2'), world);
+    return newest?.windows.map(({ latest }) => latest) ?? [];
   }
 
   #store(name: string): MemoryStore {
@@ -192,20 +202,46 @@ describe('WAL, by what lies in the storage', () => {
   ])('stays late when a base backup is copied there: %s', async (_, segment) => {
     const place = await Place.open();
     for (let count = 0; count < 19; count += 1) await place.segment();
-    for (const number of [3, 4]) await place.removes(number);
+    for (const number of [1, 2, 3, 4]) await place.removes(number);
     await place.note(['r2'], start, start, 20);
     await place.clock.advance(600 * MINUTE_MS);
     const before = await place.wal();
     expect(before).toMatchObject({ problems: [expect.stringContaining('(10 h 00 min)')], latest: start });
     await place.base(segment, 60 * MINUTE_MS);
-    const { problems, events, latest } = before;
-    expect(await place.wal()).toMatchObject({ problems: expect.arrayContaining(problems), events, latest });
+    expect(await place.wal()).toEqual(before);
+  });
+
+  test('is not lost before what was archived, where an older base backup was copied there', async () => {
+    const place = await Place.open();
+    for (let count = 0; count < 19; count += 1) await place.segment();
+    for (const number of [1, 2, 3, 4, 5, 6, 7]) await place.removes(number);
+    await place.base(10, 0);
+    await place.note(['r2'], start, start, 20);
+    for (const number of [5, 1]) {
+      await place.clock.advance(MINUTE_MS);
+      await place.base(number, 6_000 * MINUTE_MS);
+      expect(await place.wal()).toMatchObject({ gaps: 0, problems: [], latest: start });
+    }
+  });
+
+  test('is lost behind a base backup, where nothing was archived before it was made', async () => {
+    const place = await Place.open();
+    await place.note(['r2']);
+    await place.segment();
+    await place.base(1, 0);
+    await place.clock.advance(MINUTE_MS);
+    for (let count = 0; count < 19; count += 1) await place.segment();
+    for (const number of [2, 3]) await place.removes(number);
+    expect(await place.wal()).toMatchObject({
+      gaps: 1,
+      problems: [expect.stringMatching(/^WAL is lost, and no base backup follows: nothing from 0\/400000 on/)],
+    });
   });
 
   test('that comes by archive_command is as old as before when a base backup is copied there', async () => {
     const place = await Place.open();
     for (let count = 0; count < 19; count += 1) await place.segment();
-    for (const number of [3, 4]) await place.removes(number);
+    for (const number of [1, 2, 3, 4]) await place.removes(number);
     await place.note(['r2']);
     await place.clock.advance(600 * MINUTE_MS);
     await place.base(3, 6_000 * MINUTE_MS);
@@ -217,6 +253,19 @@ describe('WAL, by what lies in the storage', () => {
       notes: [expect.stringContaining('1 h 00 min ago')],
       events: [],
     });
+    expect(await place.ends()).toEqual(
+      ['2026-11-16T08:00:00Z', '2026-11-20T02:00:00Z', '2026-11-20T11:00:00Z'].map((time) => new Date(time)),
+    );
+  });
+
+  test('ends, by what a receiver has noted, where that came to, not in a base backup behind it that was copied', async () => {
+    const place = await Place.open();
+    for (let count = 0; count < 19; count += 1) await place.segment();
+    await place.clock.advance(5 * MINUTE_MS);
+    await place.note(['r2'], place.clock.now(), place.clock.now(), 20);
+    await place.clock.advance(600 * MINUTE_MS);
+    await place.base(30, 60 * MINUTE_MS);
+    expect(await place.ends()).toEqual([new Date('2026-11-20T02:05:00Z'), new Date('2026-11-20T11:05:00Z')]);
   });
 
   test('is not taken for covered in the future: neither by a server’s clock that is ahead nor by a receiver’s', async () => {

@@ -69,7 +69,7 @@ export function archivedWal(
 export function baseWantedFrom({ windows }: RecoveryTimeline): string | undefined {
   const newest = windows.at(-1);
   if (newest === undefined || newest.bases.length > 0) return undefined;
-  return windows.some(({ bases }) => bases.length > 0) ? newest.from : undefined;
+  return windows.some(({ bases, isCopied }) => bases.length > 0 && !isCopied) ? newest.from : undefined;
 }
 
 /** How long ago it was, as far as the archive says, that all that was committed was in it; and whether that is a guess. */

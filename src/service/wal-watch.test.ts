@@ -112,6 +112,22 @@ describe('WAL that is held up', () => {
     expect(self.titles).toEqual([LATE]);
   });
 
+  test('wants no base backup because an older one was copied before what is archived', async () => {
+    await using self = await WalScene.open(HELD_UP);
+    await self.archives(9);
+    for (const number of [1, 2, 3, 4]) await self.removes(number);
+    await self.notes();
+    await self.begin();
+    await self.copies(3);
+    for (let count = 0; count < 12; count += 1) {
+      self.covers(0);
+      await self.notes();
+      await self.clock.advance(5 * MINUTE_MS);
+    }
+    expect(self.wanted).toBe(0);
+    expect(self.states()).toMatchObject([{ gaps: 0, baseWantedFrom: undefined }]);
+  });
+
   test('that another process receives is in time, as the archive says, and one of another server is not', async () => {
     await using self = await WalScene.open(HELD_UP);
     await self.archives(1);

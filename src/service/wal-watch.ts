@@ -315,7 +315,7 @@ export class WalWatch {
   #judgeCut(windows: readonly RecoveryWindow[]): void {
     const state = this.receiver?.state();
     if (state?.phase !== 'streaming' || state.failingStores.size > 0) return;
-    const [newest, before] = windows.toReversed();
+    const [newest, before] = windows.filter(({ isCopied }) => !isCopied).toReversed();
     // Nothing of what follows is in the archive yet.
     if (newest === undefined || parseLsn(newest.to) < (state.archived ?? 0n)) return;
     if (newest.bases.length === 0 && before !== undefined) {

@@ -24,3 +24,14 @@ test('a gap before the oldest base backup is none that counts: nobody comes to i
   const { missing, letGo } = judgeGaps(timelineOf([], [], ['2026-11-08T00:00:00Z'], []), undefined);
   expect([missing, letGo].map((gaps) => gaps.map(({ from }) => from))).toEqual([['0/2'], ['0/0', '0/1']]);
 });
+
+test('a gap behind a base backup that was copied there is none that counts, unless one that was not lies before it', () => {
+  const judged = (...copied: readonly boolean[]) => {
+    const { wal, windows } = timelineOf(...copied.map(() => ['2026-11-08T00:00:00Z']));
+    const marked = windows.map((window, index) => ({ ...window, isCopied: copied[index] ?? false }));
+    return judgeGaps({ wal, windows: marked }, undefined).missing.map(({ from }) => from);
+  };
+  expect(judged(true, true, false)).toEqual([]);
+  expect(judged(true, false, false)).toEqual(['0/1']);
+  expect(judged(false, true, false)).toEqual(['0/0', '0/1']);
+});

@@ -3,6 +3,7 @@ import { parseLsn } from '../../postgres/wal/lsn.ts';
 import type { Manifest } from '../../repository/manifest.ts';
 import type { OperationContext } from '../context.ts';
 import { type WalPart, type WalStatus, type WalStatusRequest, walStatus } from './status.ts';
+import { isOfBasesAlone, lastCame } from './wal-of-bases.ts';
 
 /** Moments that a server can be brought back to: any from a base backup's end to where its WAL ends. */
 export interface RecoveryWindow extends WalPart {
@@ -10,8 +11,13 @@ export interface RecoveryWindow extends WalPart {
   readonly bases: readonly Manifest[];
   /** When the oldest of them was complete. */
   readonly earliest: Date | undefined;
-  /** By the server's clock where a receiver has noted it, else when the last piece was stored. */
+  /** By the server's clock where a receiver has noted it, else when the last piece came. */
   readonly latest: Date;
+  /**
+   * It holds nothing but what its base backups need, and was stored after what lies behind it had begun to be: they were copied
+   * there, and what is missing behind it never came that way.
+   */
+  readonly isCopied: boolean;
 }
 
 export interface RecoveryTimeline {
@@ -38,11 +44,13 @@ export interface JudgedGaps {
 
 /**
  * Which gaps a recovery to a moment since then has to do with; undefined: to any moment. Where no base backup lies before a gap,
- * nobody comes to it; and where one behind it was complete by then, retention lets go of what lies between older ones.
+ * nobody comes to it, and nothing is lost behind one that was copied there; and where one behind it was complete by then, retention
+ * lets go of what lies between older ones.
  */
 export function judgeGaps({ wal, windows }: RecoveryTimeline, since: Date | undefined): JudgedGaps {
   const missing = wal.gaps.filter((_, index) => {
-    const isReached = windows.slice(0, index + 1).some(({ bases }) => bases.length > 0);
+    const before = windows.slice(0, index + 1);
+    const isReached = before.some(({ bases, isCopied }) => bases.length > 0 && !isCopied);
     const behind = windows.slice(index + 1).flatMap(({ bases }) => bases);
     return isReached && !behind.some(({ endedAt }) => since !== undefined && Date.parse(endedAt) <= since.getTime());
   });
@@ -54,26 +62,40 @@ export function windowStart(keepMs: number | undefined, now: Date): Date | undef
   return keepMs === undefined ? undefined : new Date(now.getTime() - keepMs);
 }
 
-function windowsOf({ record, followed, stretches, ranges, bases: all }: WalStatus): readonly RecoveryWindow[] {
+function windowsOf(status: WalStatus): readonly RecoveryWindow[] {
+  const { record, followed, stretches, ranges, bases: all } = status;
+  const { segmentBytes, head } = record;
   const lines = new Set([followed?.timeline, ...(followed?.ancestors ?? []).map(({ timeline }) => timeline)]);
+  const parts = ranges
+    // What was stored or noted of a timeline that is not on the way says nothing of this one.
+    .filter(({ timeline }) => lines.has(timeline))
+    .map((range) => ({ ...range, from: parseLsn(range.from), to: parseLsn(range.to) }));
+  // Up to where a receiver came; a base backup that was copied may lie behind that.
+  const notedAt = head?.timeline === followed?.timeline ? head && parseLsn(head.lsn) : undefined;
+  const noted = notedAt === undefined ? -1 : stretches.findLastIndex(({ from }) => parseLsn(from) <= notedAt);
   return stretches.map((stretch, index) => {
     const [from, to] = [parseLsn(stretch.from), parseLsn(stretch.to)];
-    const bases = all
+    const within = all
       // A base of a branch that was left leads nowhere here.
-      .filter((part) => followed !== undefined && isOnWay(followed, part) && part.from >= from && part.to <= to)
-      .map(({ manifest }) => manifest);
-    // What was stored or noted of a timeline that is not on the way says nothing of this one.
-    const stored = ranges
-      .filter((range) => lines.has(range.timeline) && parseLsn(range.from) < to)
-      .map(({ lastStored }) => lastStored.getTime());
-    const isNoted = index === stretches.length - 1 && record.head?.timeline === followed?.timeline;
-    const noted = isNoted ? record.head?.serverTime : undefined;
+      .filter((part) => followed !== undefined && isOnWay(followed, part) && part.from >= from && part.to <= to);
+    const bases = within.map(({ manifest }) => manifest);
+    const stored = parts.filter((part) => part.from < to && part.to > from);
+    const came = stored.map((part) => lastCame(part, all, segmentBytes).getTime());
+    const behind = parts.filter((part) => part.from >= to);
     const [oldest] = bases;
     return {
       ...stretch,
       bases,
       earliest: oldest && new Date(oldest.endedAt),
-      latest: noted === undefined ? new Date(Math.max(...stored)) : new Date(noted),
+      latest: index === noted && head !== undefined ? new Date(head.serverTime) : new Date(Math.max(...came)),
+      isCopied:
+        behind.length > 0 &&
+        stored.every((part) => isOfBasesAlone(part, within, segmentBytes)) &&
+        firstStoredMs(stored) > firstStoredMs(behind),
     };
   });
+}
+
+function firstStoredMs(parts: readonly { readonly firstStored: Date }[]): number {
+  return Math.min(...parts.map(({ firstStored }) => firstStored.getTime()));
 }
