@@ -27,8 +27,9 @@ function indexOf(archived: Archived, histories: readonly number[]): WalIndex {
   return { segmentBytes: 2 ** 20, ranges: new Map(ranges), histories };
 }
 
-function base(timeline: number, from: bigint, to: bigint): BackedUpPart {
-  return { manifest: { id: `base-of-${timeline}` } as unknown as Manifest, timeline, from, to };
+function base(timeline: number, from: bigint, to: bigint, hour = 0): BackedUpPart {
+  const endedAt = new Date(Date.UTC(2026, 10, 20, hour)).toISOString();
+  return { manifest: { id: `base-of-${timeline}`, endedAt } as unknown as Manifest, timeline, from, to };
 }
 
 function chosen(
@@ -37,10 +38,8 @@ function chosen(
   histories: readonly number[] = [],
   unreadable?: number,
 ): Promise<ChosenWay | undefined> {
-  return chooseWay(
-    indexOf(archived, histories),
-    { live: undefined, newestBase: undefined, ...evidence },
-    async (timeline) => (timeline === unreadable ? undefined : HISTORIES.find((each) => each.timeline === timeline)),
+  return chooseWay(indexOf(archived, histories), { live: undefined, bases: [], ...evidence }, async (timeline) =>
+    timeline === unreadable ? undefined : HISTORIES.find((each) => each.timeline === timeline),
   );
 }
 
@@ -48,13 +47,13 @@ const BOTH: Archived = { 1: [900n, 1], 2: [900n, 2] };
 
 test.each<[string, Archived, Partial<WayEvidence>, readonly number[], number]>([
   ['the newest, where nothing says otherwise', BOTH, {}, [2], 2],
-  ['the newest, which goes on from the newest base backup', BOTH, { newestBase: base(1, 400n, 500n) }, [2], 2],
+  ['the newest, which goes on from the newest base backup', BOTH, { bases: [base(1, 400n, 500n)] }, [2], 2],
   ['the newest, of which only the history is there', { 1: [900n, 1] }, {}, [2], 2],
-  ['that of a base backup behind a branch', BOTH, { newestBase: base(1, 600n, 700n) }, [2], 1],
-  ['that of a base backup over a branch', BOTH, { newestBase: base(1, 499n, 501n) }, [2], 1],
-  ['that of a base backup, whose server failed over', BOTH, { newestBase: base(1, 400n, 450n) }, [2, 3], 2],
-  ['the newest that a base backup leads to', BOTH, { newestBase: base(2, 600n, 650n) }, [2, 3, 4], 4],
-  ['what is received, whatever else there is', BOTH, { live: 1, newestBase: base(2, 600n, 650n) }, [2], 1],
+  ['that of a base backup behind a branch', BOTH, { bases: [base(1, 600n, 700n)] }, [2], 1],
+  ['that of a base backup over a branch', BOTH, { bases: [base(1, 499n, 501n)] }, [2], 1],
+  ['that of a base backup, whose server failed over', BOTH, { bases: [base(1, 400n, 450n)] }, [2, 3], 2],
+  ['the newest that a base backup leads to', BOTH, { bases: [base(2, 600n, 650n)] }, [2, 3, 4], 4],
+  ['what is received, whatever else there is', BOTH, { live: 1, bases: [base(2, 600n, 650n)] }, [2], 1],
   ['what is there, while nothing that is received is', BOTH, { live: 4 }, [2], 2],
 ])('followed is %s', async (_, archived, evidence, histories, timeline) => {
   expect((await chosen(archived, evidence, histories))?.followed.timeline).toBe(timeline);
@@ -66,14 +65,21 @@ test('what speaks against the timeline that is followed is told, and nothing els
   expect((await chosen({ 1: [500n, 3], 2: [900n, 2] }, {}, [2]))?.warnings).toEqual([]);
   const later = await chosen({ 1: [900n, 3], 2: [900n, 2] }, {}, [2]);
   expect(later?.warnings).toEqual([expect.stringMatching(/^WAL of timeline 1 was stored later .* a new base backup/)]);
-  const based = await chosen(BOTH, { newestBase: base(1, 600n, 700n) }, [2]);
+  const based = await chosen(BOTH, { bases: [base(1, 600n, 700n)] }, [2]);
   expect(based?.warnings).toEqual([expect.stringMatching(/^timeline 2, the newest .*: base-of-1, the newest base/)]);
   const received = await chosen(BOTH, { live: 1 }, [2]);
   expect(received?.warnings).toEqual([expect.stringMatching(/^timeline 2, .*: the WAL of timeline 1 is received/)]);
 });
 
+test('what was stored later, since a base backup was copied there, came when that was made', async () => {
+  const bases = [base(1, 600n, 700n, 1), base(2, 600n, 700n, 2)];
+  expect((await chosen({ 1: [900n, 5], 2: [900n, 2] }, { bases }, [2]))?.warnings).toEqual([]);
+  const late = await chosen({ 1: [900n, 3], 2: [900n, 5] }, { bases: bases.slice(1) }, [2]);
+  expect(late?.warnings).toEqual([expect.stringMatching(/^WAL of timeline 1 was stored later /)]);
+});
+
 test('the newest is followed on its own where its history cannot be read', async () => {
-  const way = await chosen(BOTH, { newestBase: base(1, 600n, 700n) }, [2], 2);
+  const way = await chosen(BOTH, { bases: [base(1, 600n, 700n)] }, [2], 2);
   expect(way).toEqual({ followed: { timeline: 2, ancestors: [] }, warnings: [] });
   expect(await chosen({}, {})).toBeUndefined();
 });

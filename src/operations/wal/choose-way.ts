@@ -2,12 +2,14 @@ import { timelinesIn, type WalIndex } from '../../formats/wal/archive-index.ts';
 import { isOnWay } from '../../formats/wal/recovery-path.ts';
 import { endOf, type TimelineHistory } from '../../postgres/wal/timeline-history.ts';
 import type { BackedUpPart } from './physical-backups.ts';
+import { lastCame } from './wal-of-bases.ts';
 
 /** What tells which timeline is the server's, where several are archived. */
 export interface WayEvidence {
   /** That of the server whose WAL is received now. */
   readonly live: number | undefined;
-  readonly newestBase: BackedUpPart | undefined;
+  /** Base backups of the server, oldest first. */
+  readonly bases: readonly BackedUpPart[];
 }
 
 /** A timeline to look at, and sentences on others that somebody may mean. */
@@ -23,7 +25,7 @@ export interface ChosenWay {
  */
 export async function chooseWay(
   index: WalIndex,
-  { live, newestBase }: WayEvidence,
+  { live, bases }: WayEvidence,
   historyOf: (timeline: number) => Promise<TimelineHistory | undefined>,
 ): Promise<ChosenWay | undefined> {
   const timelines = timelinesIn(index);
@@ -39,6 +41,7 @@ export async function chooseWay(
     };
   }
   const history = await historyOf(newest);
+  const newestBase = bases.at(-1);
   if (history === undefined) return { followed: alone(newest), warnings: [] };
   if (newestBase !== undefined && !isOnWay(history, newestBase)) {
     for (const timeline of timelines.slice(1)) {
@@ -48,15 +51,22 @@ export async function chooseWay(
       return { followed: other, warnings: [passedOver(newest, why)] };
     }
   }
-  return { followed: history, warnings: storedLater(index, history).map((timeline) => maybeMeant(timeline, newest)) };
+  const later = cameLater(index, history, bases);
+  return { followed: history, warnings: later.map((timeline) => maybeMeant(timeline, newest)) };
 }
 
-/** Other timelines that go on behind where they were left, and of which something was stored later than of this one. */
-function storedLater({ ranges }: WalIndex, history: TimelineHistory): readonly number[] {
+/** Other timelines that go on behind where they were left, and of which something came later than of this one. */
+function cameLater(
+  { ranges, segmentBytes }: WalIndex,
+  history: TimelineHistory,
+  bases: readonly BackedUpPart[],
+): readonly number[] {
   const lastMs = (timeline: number, behind: bigint): number =>
     Math.max(
       0,
-      ...(ranges.get(timeline) ?? []).filter(({ to }) => to > behind).map((range) => range.lastStored.getTime()),
+      ...(ranges.get(timeline) ?? [])
+        .filter(({ to }) => to > behind)
+        .map((range) => lastCame(range, bases, segmentBytes).getTime()),
     );
   const followedMs = lastMs(history.timeline, 0n);
   return [...ranges.keys()].filter(

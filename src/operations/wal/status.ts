@@ -56,9 +56,7 @@ export async function walStatus(request: WalStatusRequest, context: OperationCon
     const index = await indexWal(store, record, record.segmentBytes, call);
     const bases = partsOfServer(manifests, systemIdentifier);
     const live = received?.systemIdentifier === systemIdentifier ? received.timeline : undefined;
-    const way = await chooseWay(index, { live, newestBase: bases.at(-1) }, (timeline) =>
-      historyOf(store, record, timeline, context),
-    );
+    const way = await chooseWay(index, { live, bases }, (timeline) => historyOf(store, record, timeline, context));
     const stretches = way === undefined ? [] : stretchesTowards(index, way.followed);
     const ranges = [...index.ranges.values()].flat();
     all.push({
