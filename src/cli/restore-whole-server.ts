@@ -36,7 +36,7 @@ export function wholeServerOptions(): readonly Option[] {
     ),
     ofBoth(
       '--overwrite-roles',
-      'give roles that the server has the attributes, passwords and settings that were stored (default: they stay as they are)',
+      'give roles that the server has the attributes, passwords, settings, memberships and rights that were stored (default: they stay as they are, and gain nothing but memberships in new roles that hold no power of their own)',
     ),
   ];
 }

@@ -243,9 +243,10 @@ test('a server that has some of it keeps what it has, and is given what it lacks
 
   const planned = await place.ends(0, ...restore('postgres', '--plan'));
   expect(planned.stdout).toMatch(
-    /add to +role app: .*the setting my\.thing.*differs: CREATEDB, LOGIN, CONNECTION LIMIT, PASSWORD, VALID UNTIL, the setting search_path/,
+    /add to +role app: the comment \(differs: CREATEDB, LOGIN, CONNECTION LIMIT, PASSWORD, VALID UNTIL, the setting search_path, the setting my\.thing/,
   );
   expect(planned.stdout).toMatch(/leave out +tablespace fa st/);
+  expect(planned.stdout).toMatch(/leave +membership reader in pg_read_all_data .*--overwrite-roles/);
   expect(planned.stdout).not.toMatch(/SCRAM|stays|creator/);
   await place.ends(0, ...restore('postgres'));
   expect(await digest()).toBe(own);
@@ -255,7 +256,8 @@ test('a server that has some of it keeps what it has, and is given what it lacks
   expect(await other.value(`select rolconfig::text from pg_roles where rolname = 'app'`)).toContain(
     'search_path=elsewhere',
   );
-  expect(await other.value(`select rolconfig::text from pg_roles where rolname = 'app'`)).toContain('my.thing');
+  expect(await other.value(`select rolconfig::text from pg_roles where rolname = 'app'`)).not.toContain('my.thing');
+  expect(await other.value(`select pg_has_role('reader', 'pg_read_all_data', 'member')`)).toBe('false');
   expect(await other.value(`select rolsuper from pg_roles where rolname = 'stays'`)).toBe('true');
   const second = await place.ends(0, ...restore('postgres'));
   expect(second.stdout).not.toMatch(/create|add to/);

@@ -97,6 +97,14 @@ describe('a role that the server has', () => {
     expect(sqlOf(plan(APP, differing))).toEqual([`COMMENT ON ROLE "app" IS 'it''s'`]);
   });
 
+  test('gets no settings unasked, by which who logs in could be locked out', () => {
+    const on = server({}, { ...there, comment: "it's", settings: new Map() });
+    expect(plan(APP, { on })).toMatchObject([
+      { action: 'leave', notes: expect.arrayContaining(['the setting search_path']), statements: [] },
+    ]);
+    expect(sqlOf(plan(APP, { on, choice: { overwrites: true } })).at(-1)).toContain('SET "search_path"');
+  });
+
   test('becomes as it was stored where that is asked for, by what differs', () => {
     expect(sqlOf(plan(APP, { ...differing, choice: { overwrites: true } }))).toEqual([
       `ALTER ROLE "app" NOSUPERUSER NOINHERIT CREATEDB LOGIN CONNECTION LIMIT 7 PASSWORD 'digest' VALID UNTIL '2030-01-01'`,
@@ -178,6 +186,76 @@ describe('a membership', () => {
   });
 });
 
+describe('a role that was there before', () => {
+  const role = (name: string, flags = ''): string =>
+    `CREATE ROLE ${name};\nALTER ROLE ${name} WITH INHERIT ${flags};\n`;
+  const on = server({}, serverRole('deploy'), serverRole('owner'));
+  const memberships = (sql: string, choice: Partial<GlobalsChoice> = {}): readonly unknown[] =>
+    plan(sql, { on, choice })
+      .filter(({ kind }) => kind === 'membership')
+      .map(({ name, action, notes, statements }) => [name, action, notes.length, statements.length]);
+
+  test.each([
+    ['one that was there too', 'GRANT postgres TO deploy;'],
+    ['one that owns something', 'GRANT owner TO deploy;'],
+    ['a superuser that is made', `${role('root', 'SUPERUSER')}GRANT root TO deploy;`],
+    ['one that may make roles', `${role('root', 'CREATEROLE')}GRANT root TO deploy;`],
+    ['one that may set parameters', `${role('root')}GRANT ALTER SYSTEM ON PARAMETER x TO root; GRANT root TO deploy;`],
+    ['one that is a member of another', `GRANT root TO deploy;${role('root')}`, 'GRANT postgres TO root;'],
+  ])('is made a member of nothing that gives it more, unasked: %s', (_, sql, before = '') => {
+    expect(memberships(role('deploy') + sql + before)).toContainEqual([
+      expect.stringMatching(/^deploy in /),
+      'leave',
+      1,
+      0,
+    ]);
+    expect(memberships(role('deploy') + sql + before, { overwrites: true })).toContainEqual([
+      expect.stringMatching(/^deploy in /),
+      'create',
+      0,
+      1,
+    ]);
+  });
+
+  test('is made a member of a new one that can do nothing by itself, and a new one of any', () => {
+    const sql = role('group') + role('new') + role('root', 'SUPERUSER');
+    expect(memberships(`${sql}GRANT "group" TO deploy; GRANT owner TO new; GRANT root TO new;`)).toEqual([
+      ['deploy in group', 'create', 0, 1],
+      ['new in owner', 'create', 0, 1],
+      ['new in root', 'create', 0, 1],
+    ]);
+  });
+
+  test.each(['self', 'bootstrap'])('is never made a member of anything where it is the server’s %s', (which) => {
+    const sql = `${role('group')}GRANT "group" TO deploy;`;
+    const objects = plan(sql, { on: { ...on, [which]: 'deploy' }, choice: { overwrites: true } });
+    expect(objects.at(-1)).toMatchObject({
+      kind: 'membership',
+      action: 'leave',
+      notes: [expect.stringContaining('never')],
+      statements: [],
+    });
+  });
+
+  test('gets no right on parameters and tablespaces unasked, nor PUBLIC beside it', () => {
+    const parameter = 'GRANT ALTER SYSTEM ON PARAMETER x TO deploy; GRANT SET ON PARAMETER x TO PUBLIC;';
+    expect(plan(parameter, { on }).map(({ action }) => action)).toEqual(['leave', 'leave']);
+    expect(sqlOf(plan(parameter, { on, choice: { overwrites: true } }))).toHaveLength(2);
+    const tablespace = `CREATE TABLESPACE fast OWNER owner LOCATION '/x'; GRANT ALL ON TABLESPACE fast TO deploy;`;
+    const there = { name: 'fast', owner: 'owner', location: '/x', comment: undefined };
+    const withIt = { ...on, tablespaces: new Map([['fast', there]]) };
+    expect(plan(tablespace, { on: withIt })).toMatchObject([
+      { action: 'leave', notes: [expect.stringContaining('right of deploy missing')] },
+    ]);
+    expect(sqlOf(plan(tablespace, { on: withIt, choice: { overwrites: true } }))).toHaveLength(1);
+  });
+
+  test('that is left without its right to give a membership gives none', () => {
+    const sql = `${role('a')}${role('b')}GRANT owner TO deploy WITH ADMIN OPTION GRANTED BY postgres; GRANT owner TO b GRANTED BY deploy;`;
+    expect(sqlOf(plan(role('owner') + sql, { on })).at(-1)).toBe('GRANT "owner" TO "b"');
+  });
+});
+
 describe('a tablespace', () => {
   const sql = `CREATE TABLESPACE fast OWNER app LOCATION '/srv/fast';
 ALTER TABLESPACE fast SET (seq_page_cost=3);
@@ -199,8 +277,11 @@ COMMENT ON TABLESPACE fast IS 'quick';`;
     const on = server({
       tablespaces: new Map([['fast', { name: 'fast', owner: 'app', location: '/mnt', comment: undefined }]]),
     });
-    expect(plan(sql, { on })).toMatchObject([{ action: 'extend', notes: ['lies in /mnt'] }]);
-    expect(sqlOf(plan(sql, { on }))).toEqual(['GRANT CREATE ON TABLESPACE "fast" TO "reader" WITH GRANT OPTION']);
+    const [, tablespace] = plan(`CREATE ROLE reader;${sql}`, { on });
+    expect(tablespace).toMatchObject({ action: 'extend', notes: ['lies in /mnt'] });
+    expect(sqlOf(tablespace === undefined ? [] : [tablespace])).toEqual([
+      'GRANT CREATE ON TABLESPACE "fast" TO "reader" WITH GRANT OPTION',
+    ]);
     const given = { on: 'fast', privilege: 'CREATE', grantee: 'reader', grantable: true };
     expect(plan(sql, { on: { ...on, tablespaceGrants: [given] } })).toMatchObject([{ action: 'leave' }]);
   });

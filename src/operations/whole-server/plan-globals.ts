@@ -7,6 +7,7 @@ import type {
 } from '../../formats/globals/stored-globals.ts';
 import { quoteIdentifier as q, quoteLiteral } from '../../postgres/client/quote.ts';
 import type { ServerGlobals, ServerGrant } from '../../postgres/client/server-globals.ts';
+import { type Gains, LEFT_MISSING, planGains } from './plan-gains.ts';
 import { planMemberships } from './plan-memberships.ts';
 import { planRole } from './plan-role.ts';
 import {
@@ -34,11 +35,12 @@ export function planGlobals(
 }
 
 function planServer(stored: StoredGlobals, looks: ServerLooks, choice: GlobalsChoice): readonly PlannedObject[] {
+  const gains = planGains(stored, looks.server, choice);
   return [
     ...stored.roles.map((role) => planRole(role, looks, choice)),
-    ...planMemberships(stored, looks.server, choice),
-    ...stored.parameterGrants.map((grant) => planParameter(grant, looks.server)),
-    ...stored.tablespaces.map((tablespace) => planTablespace(tablespace, looks, choice)),
+    ...planMemberships(stored, looks.server, { gains, overwrites: choice.overwrites }),
+    ...stored.parameterGrants.map((grant) => planParameter(grant, looks.server, gains)),
+    ...stored.tablespaces.map((tablespace) => planTablespace(tablespace, looks, { ...choice, gains })),
     ...stored.unread.map((words) => refused('statement', words, 'not known to this version of pgark')),
   ];
 }
@@ -65,7 +67,7 @@ function refusedIfUnreadable(planned: PlannedObject): PlannedObject {
 const PARAMETER_PRIVILEGES = ['SET', 'ALTER SYSTEM'] as const;
 const FIRST_WITH_PARAMETER_GRANTS = 15;
 
-function planParameter(grant: StoredParameterGrant, server: ServerGlobals): PlannedObject {
+function planParameter(grant: StoredParameterGrant, server: ServerGlobals, { mayGain }: Gains): PlannedObject {
   const { parameter, privilege, grantee } = grant;
   const kind = 'parameter';
   const name = `${privilege} on ${parameter} to ${grantee ?? 'PUBLIC'}`;
@@ -76,6 +78,7 @@ function planParameter(grant: StoredParameterGrant, server: ServerGlobals): Plan
   const isThere = (each: string): boolean =>
     has(server.parameterGrants, { ...grant, privilege: each }, parameter.toLowerCase());
   if (all.every(isThere)) return { kind, name, action: 'leave', notes: [], statements: [] };
+  if (!mayGain(grantee)) return { kind, name, action: 'leave', notes: [LEFT_MISSING], statements: [] };
   const on = parameter.split('.').map(q).join('.');
   return {
     kind,
@@ -104,7 +107,7 @@ function grantSql({ privilege, grantee, grantable }: StoredGrant, on: string): s
 function planTablespace(
   stored: StoredTablespace,
   { server, missingDirectories }: ServerLooks,
-  { withTablespaces }: GlobalsChoice,
+  { withTablespaces, gains }: Pick<GlobalsChoice, 'withTablespaces'> & { readonly gains: Gains },
 ): PlannedObject {
   const { name, location, owner } = stored;
   const base = { kind: 'tablespace', name } as const;
@@ -117,12 +120,15 @@ function planTablespace(
   }));
   const there = server.tablespaces.get(name);
   if (there !== undefined) {
-    const missing = grants.filter(({ grant }) => !has(server.tablespaceGrants, grant, name)).map(({ made }) => made);
+    const missing = grants.filter(({ grant }) => !has(server.tablespaceGrants, grant, name));
+    const added = missing.filter(({ grant }) => gains.mayGain(grant.grantee)).map(({ made }) => made);
+    const withheld = missing.filter(({ grant }) => !gains.mayGain(grant.grantee));
     const notes = [
       ...(there.location === location ? [] : [`lies in ${there.location}`]),
       ...(there.owner === owner ? [] : ['owner']),
+      ...withheld.map(({ made }) => `${made.what} ${LEFT_MISSING}`),
     ];
-    return { ...base, action: missing.length === 0 ? 'leave' : 'extend', notes, statements: missing };
+    return { ...base, action: added.length === 0 ? 'leave' : 'extend', notes, statements: added };
   }
   if (missingDirectories.has(location)) return refused('tablespace', name, `the server has no directory ${location}`);
   return {

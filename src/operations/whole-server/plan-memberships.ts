@@ -1,29 +1,30 @@
 import type { StoredGlobals, StoredMembership } from '../../formats/globals/stored-globals.ts';
 import { quoteIdentifier as q } from '../../postgres/client/quote.ts';
 import type { ServerGlobals } from '../../postgres/client/server-globals.ts';
-import { type GlobalsChoice, type PlannedObject, refused, statement } from './planned-object.ts';
+import type { Gains } from './plan-gains.ts';
+import { type PlannedObject, refused, statement } from './planned-object.ts';
 
 /** From here on a membership has options of its own, and only who may give it on is named as who gave it. */
 const FIRST_WITH_OPTIONS = 16;
 
 /**
- * Memberships that are missing, in an order in which each that gave one has got it before. Where that cannot be, since older
- * servers ask less of who gave it, the role that works here gives it.
+ * What becomes of each membership; those that are made in an order in which each that gave one has got it before. Where that
+ * cannot be, since older servers ask less of who gave it, the role that works here gives it.
  */
 export function planMemberships(
   stored: Pick<StoredGlobals, 'roles' | 'memberships'>,
   server: ServerGlobals,
-  choice: GlobalsChoice,
+  { gains, overwrites }: { readonly gains: Gains; readonly overwrites: boolean },
 ): readonly PlannedObject[] {
   const inherits = new Map(stored.roles.map(({ name, flags }) => [name, flags.has('INHERIT')]));
   for (const { name, flags } of server.roles.values()) inherits.set(name, flags.has('INHERIT'));
-  return inOrder(withKnownGrantors(stored, server), server).map((membership) => {
+  const fateOf = (membership: StoredMembership): PlannedObject => {
     const { role, member, admin } = membership;
-    const kind = 'membership';
-    const name = `${member} in ${role}`;
+    const base = { kind: 'membership', name: `${member} in ${role}`, statements: [] } as const;
     const beyond = server.major < FIRST_WITH_OPTIONS ? beyondOlder(membership, inherits.get(member)) : undefined;
     if (beyond !== undefined) {
-      return refused(kind, name, `PostgreSQL ${server.major} cannot have it ${beyond}, and would give more than that`);
+      const why = `PostgreSQL ${server.major} cannot have it ${beyond}, and would give more than that`;
+      return refused(base.kind, base.name, why);
     }
     const there = server.memberships.filter((each) => each.role === role && each.member === member);
     const differences = [
@@ -31,13 +32,25 @@ export function planMemberships(
       ...(membership.inherit === true && !there.some((each) => each.inherit) ? ['INHERIT'] : []),
       ...(membership.set && !there.some((each) => each.set) ? ['SET'] : []),
     ];
-    const statements = [statement('', grantSql(membership, server))];
-    if (there.length === 0) return { kind, name, action: 'create', notes: [], statements };
-    if (differences.length === 0 || !choice.overwrites) {
-      return { kind, name, action: 'leave', notes: differences, statements: [] };
+    const withheld = gains.withheld(membership);
+    if (there.length === 0) {
+      return withheld === undefined
+        ? { ...base, action: 'create', notes: [] }
+        : { ...base, action: 'leave', notes: [withheld] };
     }
-    return { kind, name, action: 'overwrite', notes: differences, statements };
-  });
+    const isChanged = overwrites && withheld === undefined && differences.length > 0;
+    return { ...base, action: isChanged ? 'overwrite' : 'leave', notes: differences };
+  };
+  const all = withKnownGrantors(stored, server);
+  const isGiven = (membership: StoredMembership): boolean =>
+    ['create', 'overwrite'].includes(fateOf(membership).action);
+  return [
+    ...all.filter((membership) => !isGiven(membership)).map(fateOf),
+    ...inOrder(all.filter(isGiven), server).map((membership) => ({
+      ...fateOf(membership),
+      statements: [statement('', grantSql(membership, server))],
+    })),
+  ];
 }
 
 /** What an older server has no word for, where it would give more without. */

@@ -57,7 +57,7 @@ function makeRole(stored: StoredRole, { withPasswords }: GlobalsChoice): readonl
 
 interface Difference {
   readonly what: string;
-  /** Whether the server has nothing there that would be changed. */
+  /** Whether the server has nothing there that would be changed, and the role acts as before. */
   readonly adds: boolean;
   /** Behind `ALTER ROLE name `, or a statement of its own. */
   readonly attribute?: string;
@@ -98,7 +98,8 @@ function differencesOf(
     ...stored.settings.flatMap((setting) => {
       const value = there.settings.get(setting.name.toLowerCase());
       if (value !== undefined && isSameValue(value, setting.values)) return [];
-      return [{ what: `the setting ${setting.name}`, adds: value === undefined, sql: settingSql(name, setting) }];
+      // One that is missing too: it can make a role read-only, or lock it out.
+      return [{ what: `the setting ${setting.name}`, adds: false, sql: settingSql(name, setting) }];
     }),
   ];
 }

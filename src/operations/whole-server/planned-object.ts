@@ -7,7 +7,10 @@ export interface GlobalsChoice {
   /** Roles are made with their passwords, as far as they were stored. */
   readonly withPasswords: boolean;
   readonly withTablespaces: boolean;
-  /** Roles and memberships that are there and differ become as they were stored; nothing is taken from them besides. */
+  /**
+   * Roles and memberships that are there and differ become as they were stored, and roles that are there are given the memberships
+   * and rights that they lack; nothing is taken from them besides.
+   */
   readonly overwrites: boolean;
   /**
    * Of which databases that are there the owners, settings and rights become as they were stored. A restored database has its own,
@@ -35,7 +38,7 @@ export interface GlobalsStatement {
 /**
  * What becomes of one role, membership, right or tablespace:
  * `create`: it is not there; `extend`: what it lacks is added; `overwrite`: it is changed to what was stored; `leave`: it is
- * there, and stays as it is, whether it is the same or not; `leave-out`: it is not wanted; `refuse`: the server cannot have it.
+ * there, or would make more of a role that is, and nothing is changed; `leave-out`: it is not wanted; `refuse`: the server cannot have it.
  */
 export interface PlannedObject {
   readonly kind: 'role' | 'membership' | 'parameter' | 'tablespace' | 'database' | 'statement';

@@ -42,13 +42,15 @@ export class GlobalsPartlyRestored extends PgarkError {
     const names = failed.slice(0, NAMES_SHOWN_MAX).map((object) => describeObject(object));
     const more = failed.length > names.length ? ` and ${failed.length - names.length} more` : '';
     super('partial', `of ${outcome.record.id} could not be made as stored: ${names.join('; ')}${more}`, {
-      hint: 'the lines above say why; once that is mended, repeat the command: what is there already stays as it is',
+      hint: `the lines above say why; once that is mended, repeat the command: ${WHAT_IS_THERE}`,
     });
     this.outcome = outcome;
   }
 }
 
 const NAMES_SHOWN_MAX = 10;
+const WHAT_IS_THERE =
+  'roles that are there by then stay as they are, and get settings and memberships that they lack with --overwrite-roles';
 
 export function hasFailed({ action, failures }: LoadedObject): boolean {
   return action === 'refuse' || failures.length > 0;
@@ -56,7 +58,7 @@ export function hasFailed({ action, failures }: LoadedObject): boolean {
 
 /**
  * Makes the roles, memberships, rights on parameters and tablespaces that were stored on a server: what is missing is made, what
- * is there stays as it is. Errors: `backup-not-found`, `usage`, `corrupt`, `wrong-key`, `key-missing`, `postgres-…`, all before
+ * is there stays as it is, and no role that is there gains by it unless the choice says so. Errors: `backup-not-found`, `usage`, `corrupt`, `wrong-key`, `key-missing`, `postgres-…`, all before
  * anything is touched; `partial` (a `GlobalsPartlyRestored`).
  */
 export async function restoreGlobals(
@@ -108,7 +110,7 @@ function interrupted(cause: unknown): PgarkError {
     'the restore was interrupted, and some of the roles and tablespaces were not made',
     {
       cause,
-      hint: 'repeat the command: what is there already stays as it is',
+      hint: `repeat the command: ${WHAT_IS_THERE}`,
     },
   );
 }
