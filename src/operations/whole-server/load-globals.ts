@@ -67,7 +67,8 @@ function refuseMissingDirectories(objects: readonly PlannedObject[], host: strin
 }
 
 /**
- * Nothing of a statement comes into the server's log by its own settings, as far as the role may say so: a password may be in it.
+ * Nothing of a statement comes into the server's log by its own settings, or into what extensions keep of statements, as far as
+ * the role may say so: a password may be in it.
  * What others have made the server read-only by is not meant for a restore.
  */
 const PREPARATIONS = [
@@ -77,11 +78,14 @@ const PREPARATIONS = [
   'SET log_min_duration_sample = -1',
   'SET log_transaction_sample_rate = 0',
   'SET log_min_error_statement = panic',
+  // Both are harmless where the extension is not there.
+  'SET pg_stat_statements.track_utility = off',
+  'SET pgaudit.log = none',
 ];
 
 /**
- * Makes what is planned, statement by statement: one that fails is told of, and the others are made all the same. Errors:
- * `postgres-…` only where the connection is lost, or the signal's reason.
+ * Makes what is planned, statement by statement: one that fails is told of, and the others are made all the same. What belongs to
+ * a database comes as a whole or not at all, since its rights are taken away before they are given. Errors: `postgres-…` only where the connection is lost, or the signal's reason.
  */
 export async function loadGlobals(
   session: Session,
@@ -92,6 +96,8 @@ export async function loadGlobals(
   const loaded: LoadedObject[] = [];
   for (const object of planned) {
     const failures: { what: string; error: PgarkError }[] = [];
+    const isWhole = object.kind === 'database' && object.statements.length > 0;
+    if (isWhole) await session.query('BEGIN');
     for (const [index, statement] of object.statements.entries()) {
       signal.throwIfAborted();
       const error = await attempt(session, statement);
@@ -103,8 +109,9 @@ export async function loadGlobals(
         name: object.name,
       });
       // What belongs to it cannot be made without it.
-      if (index === 0 && object.action === 'create') break;
+      if (isWhole || (index === 0 && object.action === 'create')) break;
     }
+    if (isWhole) await session.query(failures.length === 0 ? 'COMMIT' : 'ROLLBACK');
     loaded.push({ ...object, failures });
   }
   return loaded;
