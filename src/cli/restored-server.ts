@@ -60,7 +60,7 @@ function describeObject(object: LoadedObject): readonly string[] {
   if (failures.length > 0) return [`FAILED     ${what}${failed.length === 0 ? '' : `: ${failed.join(', ')}`}`];
   switch (action) {
     case 'create':
-      return [`create     ${what}`];
+      return [`create     ${what}${notes.length === 0 ? '' : ` (${notes.join(', ')})`}`];
     case 'extend':
       return [`add to     ${what}: ${object.statements.map((each) => each.what).join(', ')}${differs}`];
     case 'overwrite':

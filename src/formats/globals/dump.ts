@@ -34,6 +34,7 @@ export function dumpGlobals(request: GlobalsDumpRequest): ByteStream {
 
 async function* runDump(request: GlobalsDumpRequest, signal: AbortSignal): ByteStream {
   const { connection, pgDumpall, logger } = request;
+  const client = clientProgram(connection, request.applicationName);
   const output = programOutput(
     {
       name: 'pg_dumpall',
@@ -45,7 +46,9 @@ async function* runDump(request: GlobalsDumpRequest, signal: AbortSignal): ByteS
         // By itself it connects to postgres or template1, which may be closed to this role.
         `--database=dbname=${quoteConnectionValue(connection.database)}`,
       ],
-      ...clientProgram(connection, request.applicationName),
+      ...client,
+      // Until when passwords are valid is written in the style of the server, which another one reads as another day.
+      env: { ...client.env, PGDATESTYLE: 'ISO' },
       onStderrLine: (line) => logger.debug('globals.message', line),
       onStdoutBytes: request.onBytesRead,
     },

@@ -66,6 +66,17 @@ describe('a role that the server does not have', () => {
     expect(sqlOf(plan(APP, { choice: { withPasswords: false } }))[0]).not.toContain('PASSWORD');
   });
 
+  test.each([
+    ['02/01/2039 03:04:05 CET', 1],
+    ['Sun 02 Jan 03:04:05 2039 CET', 1],
+    ['2039-01-02 03:04:05+01', 0],
+    ['2039-01-02 00:00:00+00 BC', 0],
+    ['infinity', 0],
+  ])('is told of where its end may be read as another day: %s', (until, count) => {
+    const [role] = plan(`CREATE ROLE app; ALTER ROLE app WITH LOGIN VALID UNTIL '${until}';`);
+    expect(role?.notes).toHaveLength(count);
+  });
+
   test('of whose name the encoding is not known is not made under another one', () => {
     expect(plan('CREATE ROLE "a\ufffdb";')).toMatchObject([{ action: 'refuse', statements: [] }]);
   });
@@ -103,6 +114,16 @@ describe('a role that the server has', () => {
       { action: 'leave', notes: expect.arrayContaining(['the setting search_path']), statements: [] },
     ]);
     expect(sqlOf(plan(APP, { on, choice: { overwrites: true } })).at(-1)).toContain('SET "search_path"');
+  });
+
+  test('keeps a password that cannot be compared, and that is said where it was to be overwritten', () => {
+    const on = server({}, { ...there, password: undefined });
+    const [role] = plan(APP, { on, choice: { overwrites: true } });
+    expect(role?.notes).toContainEqual(expect.stringMatching(/^PASSWORD stays/));
+    expect(sqlOf(role === undefined ? [] : [role])[0]).not.toContain('PASSWORD');
+    expect(plan(APP, { on, choice: { overwrites: true, withPasswords: false } })[0]?.notes.join(' ')).not.toContain(
+      'PASSWORD',
+    );
   });
 
   test('becomes as it was stored where that is asked for, by what differs', () => {

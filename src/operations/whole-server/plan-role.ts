@@ -24,19 +24,35 @@ export function planRole(
   const { name } = stored;
   const base = { kind: 'role', name } as const;
   const there = server.roles.get(name);
-  if (there === undefined) return { ...base, action: 'create', notes: [], statements: makeRole(stored, choice) };
+  const doubts = isOfAnyServer(stored) ? [] : [`VALID UNTIL ${stored.validUntil} may be read as another day`];
+  if (there === undefined) return { ...base, action: 'create', notes: doubts, statements: makeRole(stored, choice) };
   const differences = differencesOf(stored, there, otherValidity.has(name), choice);
-  const labels = differences.map(({ what }) => what);
+  const labels = [...differences.map(({ what }) => what), ...unreadPassword(stored, there, choice)];
   if (name === server.self || name === server.bootstrap) {
     return { ...base, action: 'leave', notes: labels, statements: [] };
   }
   if (choice.overwrites && differences.length > 0) {
-    return { ...base, action: 'overwrite', notes: labels, statements: changeRole(name, differences) };
+    return { ...base, action: 'overwrite', notes: [...labels, ...doubts], statements: changeRole(name, differences) };
   }
   const added = differences.filter(({ adds }) => adds);
-  const notes = differences.filter(({ adds }) => !adds).map(({ what }) => what);
+  const notes = labels.filter((label) => added.every(({ what }) => what !== label));
   if (added.length === 0) return { ...base, action: 'leave', notes, statements: [] };
   return { ...base, action: 'extend', notes, statements: changeRole(name, added) };
+}
+
+/** Other styles of dates say neither which number is the month nor which is the day. */
+function isOfAnyServer({ validUntil }: StoredRole): boolean {
+  return validUntil === undefined || /^(?:-?infinity$|\d{4,}-\d\d-\d\d(?: |$))/.test(validUntil);
+}
+
+/** What is said where a password would be overwritten, and nobody knows whether it differs. */
+function unreadPassword(
+  { password }: StoredRole,
+  there: ServerRole,
+  { overwrites, withPasswords }: GlobalsChoice,
+): readonly string[] {
+  const isUnread = overwrites && withPasswords && password !== undefined && there.password === undefined;
+  return isUnread ? ['PASSWORD stays, since the role that works may not read those of the server'] : [];
 }
 
 function makeRole(stored: StoredRole, { withPasswords }: GlobalsChoice): readonly GlobalsStatement[] {
