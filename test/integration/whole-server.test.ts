@@ -2,7 +2,9 @@ import { randomBytes } from 'node:crypto';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { expect, test, vi } from 'vitest';
+import { keys } from '../../src/repository/keys.ts';
 import { Cluster } from '../support/cluster.ts';
+import { makeGlobalsId } from '../support/globals.ts';
 import { said } from '../support/restoring.ts';
 import { dumped, serverPlace, serverUrl, sqlIn } from '../support/whole-server.ts';
 
@@ -128,7 +130,12 @@ test('what is encrypted comes back too, without what is left out, and what is da
   const passphrase = randomBytes(24).toString('hex');
   await using place = await serverPlace(old, {
     encryption: { own: { type: 'openssl', passphrase } },
-    databases: { encryption: 'own', jobs: { dump: { format: 'plain', to: ['local'] } } },
+    databases: {
+      // The second of January, which another server takes for the first of February.
+      url: `${old.url}${old.url.includes('?') ? '&' : '?'}options=${encodeURIComponent('-c datestyle=SQL,DMY')}`,
+      encryption: 'own',
+      jobs: { dump: { format: 'plain', to: ['local'] } },
+    },
   });
   const tablespace = path.join(old.directory, 'fast');
   await fill(old, tablespace);
@@ -154,6 +161,8 @@ test('what is encrypted comes back too, without what is left out, and what is da
   const standing = await dumped(old, 'postgres');
   await old.stop();
   await damage(place.storage, 'damaged');
+  const unreadable = keys.globalsRecord('main', makeGlobalsId());
+  await writeFile(path.join(place.storage, unreadable), 'no JSON');
 
   await using fresh = await Cluster.start();
   const restore = ['restore', 'main', '--all', '--to-url', serverUrl(fresh)];
@@ -175,10 +184,14 @@ test('what is encrypted comes back too, without what is left out, and what is da
   expect(done.stdout).toMatch(/damaged +\S+ .* failed/);
   expect(done.stderr).toMatch(/WARNING.*have no passwords/);
   expect(done.stderr).not.toContain('are not written down');
+  expect(done.stderr).toContain(unreadable);
   expect(await fresh.sql(`select datname from pg_database where not datistemplate order by 1`)).toEqual(
     ['gone', 'postgres', 'shop'].map((datname) => ({ datname })),
   );
   expect(await fresh.value('select count(*) from pg_authid where rolpassword is not null')).toBe('0');
+  expect(await fresh.value(`select rolvaliduntil = '2039-01-02 03:04:05+01' from pg_roles where rolname = 'app'`)).toBe(
+    'true',
+  );
   // Settings that have to be there for the load come before the others.
   const comparable = (text: string): readonly string[] =>
     text
@@ -243,7 +256,7 @@ test('a server that has some of it keeps what it has, and is given what it lacks
 
   const planned = await place.ends(0, ...restore('postgres', '--plan'));
   expect(planned.stdout).toMatch(
-    /add to +role app: the comment \(differs: CREATEDB, LOGIN, CONNECTION LIMIT, PASSWORD, VALID UNTIL, the setting search_path, the setting my\.thing/,
+    /leave +role app \(differs: CREATEDB, LOGIN, CONNECTION LIMIT, PASSWORD, VALID UNTIL, the setting search_path, the setting my\.thing/,
   );
   expect(planned.stdout).toMatch(/leave out +tablespace fa st/);
   expect(planned.stdout).toMatch(/leave +membership reader in pg_read_all_data .*--overwrite-roles/);

@@ -1,5 +1,7 @@
 import { PgarkError } from '../../common/errors.ts';
+import { silentLogger } from '../../common/log.ts';
 import { type GlobalsRecord, listGlobals } from '../../repository/globals.ts';
+import { keys } from '../../repository/keys.ts';
 import { globalsAt } from '../../retention/globals.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import type { OperationContext } from '../context.ts';
@@ -20,7 +22,8 @@ export interface FoundGlobals {
 }
 
 /**
- * Finds globals in all places. `source` undefined: of the only source that has any. Errors: `backup-not-found`, `usage` where
+ * Finds globals in all places, and tells of those that cannot be read: they may be the newest. `source` undefined: of the only
+ * source that has any; `logsPassedOver` false: a storage that is away was told of before. Errors: `backup-not-found`, `usage` where
  * there are several sources, `store-…` where no place answers.
  */
 export async function findGlobals(
@@ -28,9 +31,15 @@ export async function findGlobals(
   source: string | undefined,
   selector: GlobalsSelector,
   context: OperationContext,
+  { logsPassedOver = true }: { readonly logsPassedOver?: boolean } = {},
 ): Promise<FoundGlobals> {
   const { signal } = context;
-  const looks = await lookEverywhere(places, (store) => listGlobals(store, {}, { signal }), context);
+  const looking = logsPassedOver ? context : { ...context, logger: silentLogger };
+  const looks = await lookEverywhere(places, (store) => listGlobals(store, {}, { signal }), looking);
+  const wanted = source === undefined ? keys.globalsRecordsPrefix : keys.globalsRecordsOf(source);
+  for (const { key, error } of looks.flatMap(({ value }) => value.damaged)) {
+    if (key.startsWith(wanted)) context.logger.warning('globals.damaged', `${key}: ${error.message}`, { key });
+  }
   const all = looks.flatMap(({ name, store, value: { records } }) =>
     records.map((record) => ({ record, storage: name, store, takenAt: new Date(record.storeTime) })),
   );
@@ -40,9 +49,6 @@ export async function findGlobals(
   if (selector.kind !== 'id' && sources.length > 1) throw severalSources(sources);
   const found = choose(ofSource, selector);
   if (found !== undefined) return found;
-  for (const { key, error } of looks.flatMap(({ value }) => value.damaged)) {
-    context.logger.warning('globals.damaged', `${key}: ${error.message}`, { key });
-  }
   const named = source === undefined ? '' : ` of ${source}`;
   const others = [...new Set(all.map(({ record }) => record.source))];
   throw new PgarkError(

@@ -1,5 +1,6 @@
 import { asPgarkError, PgarkError } from '../../common/errors.ts';
 import { silentLogger } from '../../common/log.ts';
+import { shellWord } from '../../common/shell-word.ts';
 import type { StoredDatabase } from '../../formats/globals/stored-database.ts';
 import type { LeftOut } from '../../formats/plain/left-out.ts';
 import type { DecryptionKeys } from '../../pipeline/encryption/sealer.ts';
@@ -14,7 +15,12 @@ import { type ChosenBackup, chooseBackups, type MomentSelector } from './choose-
 import { findGlobals, type FoundGlobals } from './find-globals.ts';
 import type { LoadedObject } from './load-globals.ts';
 import type { GlobalsChoice } from './planned-object.ts';
-import { GlobalsPartlyRestored, restoreFoundGlobals, type RestoreGlobalsOutcome } from './restore-globals.ts';
+import {
+  GlobalsPartlyRestored,
+  hasFailed,
+  restoreFoundGlobals,
+  type RestoreGlobalsOutcome,
+} from './restore-globals.ts';
 
 export interface RestoreAllRequest {
   readonly places: readonly Place[];
@@ -85,35 +91,44 @@ export async function restoreAll(request: RestoreAllRequest, context: OperationC
   }
   const loaded = await loadRoles(false).catch(partly);
   const databases: RestoredDatabase[] = [];
+  const given: LoadedObject[] = [];
   for (const [index, each] of planned.entries()) {
     const { name } = each.manifest.database;
     context.logger.info('restore.next', `database ${index + 1} of ${planned.length}: ${name}`, { database: name });
-    databases.push(await restoreOne(each, properties.get(name), request, context));
-    if (context.signal.aborted) throw interrupted(databases, planned.length);
+    const restored = await restoreOne(each, properties.get(name), request, context);
+    databases.push(restored);
+    given.push(...(await givePropertiesTo(restored, globals, request, context)));
+    if (context.signal.aborted) throw interrupted(databases, given, planned.length);
   }
-  const standing = databases.filter(
-    ({ state, manifest }) => state === 'restored' && STANDING.has(manifest.database.name),
-  );
-  const given = await givePropertiesTo(standing, globals, request, context);
   const all = loaded && { ...loaded, objects: [...loaded.objects, ...given] };
   return { ...outcome, done: true, globals: all, databases, durationMs: durationMs() };
 }
 
-/** A database that the server had already was not made like the old one, and becomes it now. */
+/**
+ * A database that the server had already was not made like the old one, and becomes it at once: a later run would not touch it
+ * any more. That this fails is in what comes out.
+ */
 async function givePropertiesTo(
-  standing: readonly RestoredDatabase[],
+  { state, manifest }: RestoredDatabase,
   found: FoundGlobals | undefined,
   request: RestoreAllRequest,
   context: OperationContext,
 ): Promise<readonly LoadedObject[]> {
   const { globals, leaveOut } = request;
-  const isAsItWas = !leaveOut.owners && !leaveOut.privileges;
-  if (found === undefined || globals === undefined || standing.length === 0 || !isAsItWas) return [];
-  const databases = new Set(standing.map(({ manifest }) => manifest.database.name));
-  const loaded = await restoreFoundGlobals(found, { ...request, choice: { ...globals, databases } }, context).catch(
-    partly,
-  );
-  return loaded.objects;
+  const { name } = manifest.database;
+  const isDue = state === 'restored' && STANDING.has(name) && !leaveOut.owners && !leaveOut.privileges;
+  if (found === undefined || globals === undefined || !isDue) return [];
+  const choice = { ...globals, databases: new Set([name]) };
+  try {
+    return (await restoreFoundGlobals(found, { ...request, choice }, context).catch(partly)).objects;
+  } catch (thrown) {
+    const error = asPgarkError(thrown);
+    const words = `database "${name}" has not its owner, settings and rights: ${error.message}`;
+    context.logger.error('globals.part_failed', words, { kind: 'database', name });
+    return [
+      { kind: 'database', name, action: 'overwrite', notes: [], statements: [], failures: [{ what: '', error }] },
+    ];
+  }
 }
 
 function partly(error: unknown): RestoreGlobalsOutcome {
@@ -121,12 +136,21 @@ function partly(error: unknown): RestoreGlobalsOutcome {
   throw error;
 }
 
-function interrupted(databases: readonly RestoredDatabase[], count: number): PgarkError {
+function interrupted(
+  databases: readonly RestoredDatabase[],
+  given: readonly LoadedObject[],
+  count: number,
+): PgarkError {
   const done = databases.filter(({ state }) => state === 'restored').map(({ manifest }) => manifest.database.name);
   return new PgarkError(
     'interrupted',
     `the restore was interrupted: ${done.length} of ${count} databases are whole, the others are not there`,
-    { hint: `go on with the same command${done.map((name) => ` --exclude-database '${name}'`).join('')}` },
+    {
+      hint: [
+        `go on with the same command${done.map((name) => ` --exclude-database ${shellWord(name)}`).join('')}`,
+        ...given.filter(hasFailed).map(({ name }) => `${name} gets its settings with --globals --database-settings`),
+      ].join('; '),
+    },
   );
 }
 
@@ -161,7 +185,7 @@ async function findGlobalsOf(
   const begunAt = new Date(Math.max(...chosen.map(({ manifest }) => Date.parse(manifest.startedAt))));
   try {
     // A storage that is away was told of when the backups were chosen.
-    return await findGlobals(places, source, { kind: 'with', begunAt }, { ...context, logger: silentLogger });
+    return await findGlobals(places, source, { kind: 'with', begunAt }, context, { logsPassedOver: false });
   } catch (error) {
     if (!(error instanceof PgarkError) || error.code !== 'backup-not-found') throw error;
     context.logger.warning(

@@ -27,13 +27,13 @@ export async function readGlobalsFacts(session: Session): Promise<GlobalsFacts> 
 }
 
 /**
- * Owners, settings and rights of the databases themselves, as SQL that does nothing for a database that is not there.
+ * Owners, settings and rights of the databases themselves, template1 among them, as SQL that does nothing for a database that is not there.
  * pg_dumpall leaves them to pg_dump, which writes them only where it also creates the database.
  */
 export async function databaseSettingsScript(session: Session): Promise<string> {
   const databases = await session.query<{ name: string; owner: string }>(
     `select datname as name, pg_get_userbyid(datdba) as owner from pg_database
-      where not datistemplate and datallowconn and datconnlimit <> -2 order by datname collate "C"`,
+      where datallowconn and datconnlimit <> -2 order by datname collate "C"`,
   );
   const parts = [
     '\n--\n-- Owners, settings and rights of databases, of those that are there: run this once more when they are restored.\n--\n',
