@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { fileStorages } from '../../test/support/file-storages.ts';
 import { globalsRecord, makeGlobalsId } from '../../test/support/globals.ts';
 import { seedBackups } from '../../test/support/seed.ts';
+import { keys } from '../repository/keys.ts';
 import { commitGlobals } from '../repository/globals.ts';
 
 const URL = 'postgres://u:p@127.0.0.1:1';
@@ -15,6 +16,7 @@ describe('restore of a whole server refuses', () => {
     [['shop', 'latest', '--all', ...NEW_SERVER], 'takes one source, not 2 names'],
     [['--globals', '--jobs', '2', ...NEW_SERVER], '--jobs does not go with --globals'],
     [['--globals', '--exclude-database', 'x', ...NEW_SERVER], '--exclude-database does not go with --globals'],
+    [['20261120T020000Z-gabcdef', '--globals', '--at', '2026-11-20', ...NEW_SERVER], '--at does not go with 20261120'],
     [['--all', '--database-settings', ...NEW_SERVER], '--database-settings does not go with --all'],
     [['--all', '--to-db', 'x', ...NEW_SERVER], '--to-db does not go with --all'],
     [['--all', '--table', 'x', ...NEW_SERVER], '--table does not go with --all'],
@@ -66,6 +68,18 @@ describe('which source it is of', () => {
     const none = await storages.run('restore', 'first', '--all', ...NEW_SERVER);
     expect(none.stderr).not.toContain('there is no backup');
   });
+});
+
+test('what is damaged and may be the newest is told of, for the source that is meant', async () => {
+  await using storages = await fileStorages('near', 'far');
+  await seed(storages);
+  const key = keys.globalsRecord('first', makeGlobalsId());
+  for (const each of [key, keys.globalsRecord('second', makeGlobalsId())]) {
+    await storages.open('near').putSmall(each, Buffer.from('no JSON'));
+  }
+  const { stderr } = await storages.run('restore', 'first', '--globals', ...NEW_SERVER);
+  expect(stderr).toContain(key);
+  expect(stderr).not.toContain('globals/second');
 });
 
 /** A source in each storage. */

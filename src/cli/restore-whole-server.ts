@@ -141,6 +141,9 @@ export async function restoreWholeServer(
     const { GlobalsPartlyRestored, restoreGlobals } = await import('../operations/whole-server/restore-globals.ts');
     const ofId: GlobalsSelector | undefined =
       name !== undefined && isGlobalsId(name) ? { kind: 'id', id: name } : undefined;
+    if (ofId !== undefined && time !== undefined) {
+      throw new PgarkError('usage', `--at does not go with ${name}, which is of one time already`);
+    }
     const request = { ...base, selector: ofId ?? selector, choice };
     const outcome = await restoreGlobals(request, context).catch((error: unknown) => {
       if (!(error instanceof GlobalsPartlyRestored)) throw error;

@@ -81,6 +81,7 @@ export async function restoreFoundGlobals(
     const { signal } = context;
     const stored = await run.span.span('checks', {}, () => readStored(found, keys, context));
     const applicationName = `pgark restore ${run.id}`;
+    let hasBegun = false;
     const objects = await withSession(
       connectSomewhere(connection, { applicationName, signal }),
       signal,
@@ -90,11 +91,12 @@ export async function restoreFoundGlobals(
         await run.open();
         const load = (): Promise<readonly LoadedObject[]> =>
           loadGlobals(session, planned, { logger: run.logger, signal });
-        return run.span.span('load', {}, load).catch((error: unknown) => {
-          throw signal.aborted ? interrupted(error) : error;
-        });
+        hasBegun = true;
+        return run.span.span('load', {}, load);
       },
-    );
+    ).catch((error: unknown) => {
+      throw hasBegun && signal.aborted ? interrupted(error) : error;
+    });
     const durationMs = Math.round(context.clock.monotonicMs() - startedMs);
     const outcome = { ...found, stored, done: !planOnly, objects, durationMs };
     if (!planOnly) report(outcome, { connection, choice }, run);
@@ -147,6 +149,12 @@ function warnOfGaps(
       'globals.no_passwords',
       `the roles that were made have no passwords${why}: \\password gives one`,
     );
+  }
+  const doubtful = objects.filter(
+    ({ kind, action, notes }) => kind === 'role' && action === 'create' && notes.length > 0,
+  );
+  for (const { name, notes } of doubtful) {
+    run.logger.warning('globals.doubtful', `role "${name}": ${notes.join(', ')}; look at it`, { name });
   }
   if (leftOut.hiddenRoles > 0) {
     run.logger.warning(
