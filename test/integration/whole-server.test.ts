@@ -203,6 +203,11 @@ test('what is encrypted comes back too, without what is left out, and what is da
   expect(await dumped(fresh, 'postgres')).toBe(standing);
 });
 
+/** How many sessions wait for it. */
+function waiting(event: string): string {
+  return `select count(*) from pg_stat_activity where wait_event = '${event}'`;
+}
+
 /** Changes a byte in the middle of what is stored of a database. */
 async function damage(storage: string, database: string): Promise<void> {
   const [name = ''] = (await readdir(storage)).filter((each) => each.startsWith(database));
@@ -217,6 +222,7 @@ test('a server that has some of it keeps what it has, and is given what it lacks
   await using old = await Cluster.start();
   await using place = await serverPlace(old);
   await fill(old, path.join(old.directory, 'fast'));
+  await sqlIn(old, 'postgres', `ALTER DATABASE template1 SET work_mem = '6MB'`);
   await place.ends(0, 'backup', '--format', 'directory');
   const roles = await dumped(old);
 
@@ -277,6 +283,9 @@ test('a server that has some of it keeps what it has, and is given what it lacks
 
   await place.ends(0, ...restore('postgres', '--overwrite-roles', '--database-settings'));
   expect(await other.value(`select pg_get_userbyid(datdba) from pg_database where datname = 'shop'`)).toBe('app');
+  expect(
+    await other.value(`select setconfig::text from pg_db_role_setting where setdatabase = 1 and setrole = 0`),
+  ).toBe('{work_mem=6MB}');
   await sqlIn(other, 'postgres', 'DROP DATABASE shop', 'DROP ROLE stays, creator');
   // Who gave a membership is gone, and tablespaces were left out.
   const comparable = (text: string): string =>
@@ -285,4 +294,18 @@ test('a server that has some of it keeps what it has, and is given what it lacks
       .replaceAll(/ GRANTED BY [^;]+/g, '')
       .replaceAll(/\n(?:--\s*|\n)+/g, '\n');
   expect(comparable(await dumped(other))).toBe(comparable(roles));
+
+  // Interrupted while it waits to make a role.
+  await other.sql('DROP ROLE boss');
+  const held = sqlIn(other, 'postgres', 'BEGIN', 'LOCK TABLE pg_authid IN SHARE MODE', 'SELECT pg_sleep(600)').catch(
+    () => {},
+  );
+  await vi.waitUntil(async () => (await other.value(waiting('PgSleep'))) === '1', { timeout: 60_000 });
+  const interrupt = new AbortController();
+  const ending = place.run(restore('postgres'), { signal: interrupt.signal });
+  await vi.waitUntil(async () => (await other.value(waiting('relation'))) === '1', { timeout: 60_000 });
+  interrupt.abort();
+  expect(said(await ending)).toContain('some of the roles and tablespaces were not made');
+  await other.sql(`select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'PgSleep'`);
+  await held;
 });

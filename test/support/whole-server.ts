@@ -1,12 +1,13 @@
 import { writeFile } from 'node:fs/promises';
 import { Client } from 'pg';
-import { type RunResult, runPgark } from './cli.ts';
+import { type RunOptions, type RunResult, runPgark } from './cli.ts';
 import type { Cluster } from './cluster.ts';
 import { makeTempDirectory } from './temp.ts';
 
 /** A configuration of one server with all of its databases, and a storage in files. */
 export interface ServerPlace extends AsyncDisposable {
   readonly storage: string;
+  run(args: readonly string[], options?: Pick<RunOptions, 'signal'>): Promise<RunResult>;
   /** One that is to end so, with its result. */
   ends(exitCode: number, ...args: readonly string[]): Promise<RunResult>;
   /** The same, and the result as JSON. */
@@ -37,9 +38,9 @@ export async function serverPlace(
       ...others,
     }),
   );
-  const pgark = (...args: readonly string[]): Promise<RunResult> => runPgark([...args, '--config', file], { env });
+  const run: ServerPlace['run'] = (args, options) => runPgark([...args, '--config', file], { env, ...options });
   const ends = async (exitCode: number, ...args: readonly string[]): Promise<RunResult> => {
-    const result = await pgark(...args);
+    const result = await run(args);
     if (result.exitCode !== exitCode) {
       throw new Error(`pgark ${args.join(' ')} ended with ${result.exitCode}: ${result.stderr}`);
     }
@@ -47,6 +48,7 @@ export async function serverPlace(
   };
   return {
     storage: folder.join('storage'),
+    run,
     ends,
     json: async <T>(exitCode: number, ...args: readonly string[]) =>
       JSON.parse((await ends(exitCode, ...args, '-o', 'json')).stdout) as T,
