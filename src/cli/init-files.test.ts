@@ -18,17 +18,23 @@ test('a file that is there is replaced by one that may, and by no other, as a wh
   await expect(files.write(path, 'new', { replaces: true, check })).rejects.toThrow('it is not right');
   expect(await readFile(path, 'utf8')).toBe('old');
   await files.write(path, 'new', { replaces: true });
+  await files.finish();
   expect(await readFile(path, 'utf8')).toBe('new');
   expect((await stat(path)).mode & 0o777).toBe(0o600);
   expect(await readdir(folder.path)).toEqual(['a']);
 });
 
-test('what was made is undone, and what was replaced stays', async () => {
+test('all of it is undone: what was made goes, and what was replaced is there again, as it was', async () => {
   await using folder = await makeTempDirectory();
-  await writeFile(folder.join('there'), 'old');
+  await writeFile(folder.join('there'), 'old', { mode: 0o640 });
+  const { mode } = await stat(folder.join('there'));
   const files = new NewFiles();
   await files.write(folder.join('there'), 'new', { replaces: true });
+  await files.write(folder.join('there'), 'newer', { replaces: true });
   await files.write(folder.join('made'), 'new', { replaces: false });
+  await files.write(folder.join('made too'), 'new', { replaces: true });
   await files.undo();
   expect(await readdir(folder.path)).toEqual(['there']);
+  expect(await readFile(folder.join('there'), 'utf8')).toBe('old');
+  expect((await stat(folder.join('there'))).mode).toBe(mode);
 });

@@ -2,9 +2,15 @@ import { randomBytes } from 'node:crypto';
 import { link, open, rename, rm } from 'node:fs/promises';
 import { messageOf, PgarkError, systemCodeOf } from '../common/errors.ts';
 
-/** Files that are written together, each for this user alone: all, or none. */
+interface Placed {
+  readonly path: string;
+  /** Another name of the file that was there before. */
+  readonly former: string | undefined;
+}
+
+/** Files that are written together, each for this user alone: all, or none. Until `finish`, what was there is kept beside them. */
 export class NewFiles {
-  readonly #made: string[] = [];
+  readonly #placed: Placed[] = [];
 
   /**
    * Writes a file that is not there yet; with `replaces` it takes the place of one that is, in one step. `check` looks at it
@@ -18,17 +24,20 @@ export class NewFiles {
       check = async () => {},
     }: { readonly replaces: boolean; readonly check?: (draft: string) => Promise<void> },
   ): Promise<void> {
-    const draft = `${path}.${randomBytes(4).toString('hex')}.new`;
+    const name = `${path}.${randomBytes(4).toString('hex')}`;
+    const draft = `${name}.new`;
     try {
       await writeDraft(draft, text);
       await check(draft);
-      if (replaces) {
+      const former = replaces ? await linkFormer(path, `${name}.old`) : undefined;
+      if (former === undefined) {
+        // Unlike a rename, it never takes another file's place.
+        await link(draft, path);
+        this.#placed.push({ path, former });
+      } else {
+        this.#placed.push({ path, former });
         await rename(draft, path);
-        return;
       }
-      // Unlike a rename, it never takes another file's place.
-      await link(draft, path);
-      this.#made.push(path);
     } catch (error) {
       throw error instanceof PgarkError ? error : cannotWrite(path, error);
     } finally {
@@ -36,9 +45,29 @@ export class NewFiles {
     }
   }
 
-  /** Removes those that were not there before. */
+  /** They stay, and what they replaced goes. */
+  async finish(): Promise<void> {
+    for (const { former } of this.#placed.splice(0)) if (former !== undefined) await rm(former, { force: true });
+  }
+
+  /** Puts back what was there before, and removes what was not. */
   async undo(): Promise<void> {
-    for (const path of this.#made) await rm(path, { force: true });
+    for (const { path, former } of this.#placed.splice(0).reverse()) {
+      await (former === undefined ? rm(path, { force: true }) : rename(former, path));
+      // Renaming does nothing where both are still the same file.
+      if (former !== undefined) await rm(former, { force: true });
+    }
+  }
+}
+
+/** Undefined where there is no file. */
+async function linkFormer(path: string, former: string): Promise<string | undefined> {
+  try {
+    await link(path, former);
+    return former;
+  } catch (error) {
+    if (systemCodeOf(error) === 'ENOENT') return undefined;
+    throw error;
   }
 }
 

@@ -97,8 +97,8 @@ async function write(
   const path = resolve(cwd, file);
   const files = new NewFiles();
   try {
-    for (const [secretFile, secret] of secrets) await files.write(secretFile, `${secret}\n`, { replaces });
     const key = makesKey ? await makeKey(files, besides({ cwd, file }, 'key')) : undefined;
+    for (const [secretFile, secret] of secrets) await files.write(secretFile, `${secret}\n`, { replaces });
     const env: Environment =
       key === undefined ? answered : { ...answered, BACKUP_ENCRYPTION: 'age', BACKUP_ENCRYPTION_KEY: key.recipient };
     const { text, variables } = await environmentAsFile(env, { cwd, folder: dirname(path) });
@@ -111,6 +111,7 @@ async function write(
         refuseOtherMeaning(differingSettings(expected, config), file);
       },
     });
+    await files.finish();
     return { config, variables, key, secretFiles: [...secrets.keys()] };
   } catch (error) {
     await files.undo();

@@ -174,6 +174,17 @@ describe.concurrent('pgark init', () => {
     expect(text).toMatch(/url_file: pgark\.database-url\n/);
     expect(text).toMatch(/within: 14d/);
     await succeedIn(cwd, ['backup', '-c', 'pgark.yaml']);
+
+    // The key may not be replaced: nor is anything else then.
+    const files = await readdir(cwd);
+    const answers = [
+      ['Database, ', `${url}?application_name=other`],
+      ...['Storage, ', 'Schedule, ', 'Days ', 'Encrypt '].map((question) => [question, ''] as const),
+    ] as const;
+    expect(await converse(cwd, answers, { flags: '--force', exit: 1 })).toContain('pgark.key: there is a file');
+    expect(await readFile(directory.join('pgark.database-url'), 'utf8')).toBe(`${url}\n`);
+    expect(await readFile(directory.join('pgark.yaml'), 'utf8')).toBe(text);
+    expect(await readdir(cwd)).toEqual(files);
   });
 });
 
@@ -181,9 +192,10 @@ describe.concurrent('pgark init', () => {
 async function converse(
   cwd: string,
   script: readonly (readonly [question: string, answer: string])[],
+  { flags = '', exit: expected = 0 } = {},
 ): Promise<string> {
   const program = path.join(cwd, 'start.sh');
-  await writeFile(program, `#!/bin/sh\nexec '${pgarkPath}' init\n`);
+  await writeFile(program, `#!/bin/sh\nexec '${pgarkPath}' init ${flags}\n`);
   await chmod(program, 0o755);
   const env = { PATH: process.env['PATH'] ?? '', HOME: cwd, LANG: 'C.UTF-8', TERM: 'dumb' };
   // It gives the program a terminal of its own.
@@ -205,7 +217,7 @@ async function converse(
       child.stdin.write(`${answer}\r`);
     });
   });
-  expect(`${exit}\n${shown}`).toMatch(/^0\n/);
+  expect(`${exit}\n${shown}`).toMatch(new RegExp(`^${expected}\\n`));
   expect(rest).toEqual([]);
   return shown;
 }
