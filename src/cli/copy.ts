@@ -81,7 +81,7 @@ function warnOfRetention(run: CommandRun, config: Config, { letGo, isPinned }: C
   run.logger(config).warning('copy.let_go', what, { storage, backupIds: letGo.join(' ') });
 }
 
-function outcomeJson({ backups, globals, wal, isPinned, letGo }: CopyOutcome): Record<string, unknown> {
+function outcomeJson({ backups, globals, wal, isWalMissing, isPinned, letGo }: CopyOutcome): Record<string, unknown> {
   return {
     backups: backups.map(({ manifest, state, objects, storedBytes }) => ({
       state,
@@ -91,6 +91,7 @@ function outcomeJson({ backups, globals, wal, isPinned, letGo }: CopyOutcome): R
     })),
     ...(globals && { globals }),
     ...(wal && { wal: { objects_copied: wal.objects, bytes_copied: wal.bytes } }),
+    ...(isWalMissing && { wal_missing: true }),
     pinned: isPinned,
     let_go: letGo,
   };
@@ -102,7 +103,7 @@ const VERBS: Readonly<Record<CopyState, string>> = {
   planned: 'would copy',
 };
 
-function describe({ backups, globals, wal, isPinned }: CopyOutcome, storage: string): string {
+function describe({ backups, globals, wal, isWalMissing, isPinned }: CopyOutcome, storage: string): string {
   const lines = backups.map(({ manifest, state, objects, storedBytes }, index) => {
     const role = index === backups.length - 1 ? '' : ', which the last one needs';
     const amount = `${formatCount(objects, 'object')}, ${formatBytes(storedBytes)}`;
@@ -112,6 +113,7 @@ function describe({ backups, globals, wal, isPinned }: CopyOutcome, storage: str
   if (globals !== undefined) lines.push(`  roles    ${VERBS[globals.state]} ${globals.id}\n`);
   if (wal !== undefined)
     lines.push(`  WAL      ${formatCount(wal.objects, 'object')} copied, ${formatBytes(wal.bytes)}\n`);
+  if (isWalMissing) lines.push(`  WAL      would copy what is missing of it in ${storage}\n`);
   if (last?.format === 'physical') {
     lines.push(
       `  restore  pgark restore ${last.id} --storage ${storage} --to-dir DIR --immediate: to the end of the backup; WAL behind that is not copied\n`,

@@ -8,6 +8,7 @@ import { putTimelineHistory, putWalFile } from '../../src/formats/wal/store-piec
 import { copyBackup } from '../../src/operations/copy/copy.ts';
 import type { CopyOutcome, CopyPlace, CopyRequest } from '../../src/operations/copy/copy-request.ts';
 import { type ContextOptions, operationContext } from '../../src/operations/context.ts';
+import { prune } from '../../src/operations/prune.ts';
 import { makeBackupId } from '../../src/repository/ids.ts';
 import type { Sealer } from '../../src/pipeline/encryption/sealer.ts';
 import { historyFileName } from '../../src/postgres/wal/timeline-history.ts';
@@ -15,7 +16,9 @@ import { keys } from '../../src/repository/keys.ts';
 import { type Manifest, parseManifest, serialiseManifest } from '../../src/repository/manifest.ts';
 import { Repository } from '../../src/repository/repository.ts';
 import { ID_METADATA } from '../../src/repository/owned-objects.ts';
+import { expect } from 'vitest';
 import { storeChain } from './base-chain.ts';
+import type { FaultyStore } from './faulty-store.ts';
 import { MemoryStore } from './memory-store.ts';
 import { manifestOf, oneBlock } from './repository-place.ts';
 import { WAL_IDENTITY } from './wal-bytes.ts';
@@ -160,3 +163,18 @@ export function cloneOf(store: MemoryStore): Promise<MemoryStore> {
 async function* oneBlockOf(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes.slice();
 }
+
+export const manifestKey = ({ source, database, id }: Manifest): string => keys.manifest(source, database.name, id);
+
+/** All but the last go. */
+export const policyOf = () => ({ keep: { last: 1 }, minBackups: 1 });
+
+export function pruneAll(store: FaultyStore | MemoryStore): Promise<unknown> {
+  const rest = { timezone: 'UTC', leaseTermMs: 60_000, dryRun: false, force: true };
+  const walPolicyOf = () => ({ keepMs: 0 });
+  return prune({ store, filter: {}, policyOf, walPolicyOf, ...rest }, operationContext());
+}
+
+/** An error of this code, whose message has this in it. */
+export const refused = (code: string, message: RegExp | string): object =>
+  expect.objectContaining({ code, message: expect.stringMatching(message) as string });

@@ -160,6 +160,7 @@ async function planGlobals(request: CopyRequest, context: PlanContext): Promise<
   const there = await readGlobals(to.store, recordKey, { signal });
   if (there !== undefined) {
     if (there.object.key !== object.key || there.object.storedSha256 !== object.storedSha256) throw another(id, to);
+    await refuseRemoval({ id }, { to, signal });
     const bytes = (await to.store.head(object.key, { signal }))?.bytes;
     if (bytes === object.storedBytes) return { id, item: undefined };
     throw new PgarkError(

@@ -45,6 +45,8 @@ export interface CopyOutcome {
   readonly globals: { readonly id: BackupId; readonly state: CopyState } | undefined;
   /** Of physical backups: the WAL without which they are none. Undefined for others, and in a dry run. */
   readonly wal: CopiedWal | undefined;
+  /** In a dry run: a backup is there, and of its WAL something is not. */
+  readonly isWalMissing: boolean;
   /** Whether it is pinned where it lies now, since it was where it came from. */
   readonly isPinned: boolean;
   /** Of the copies, those that retention lets go of with the next prune. */

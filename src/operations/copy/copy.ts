@@ -1,12 +1,11 @@
 import { formatDuration } from '../../common/bytes.ts';
 import { isPgarkError, messageOf, PgarkError } from '../../common/errors.ts';
 import { type CopiedWal, copySpan } from '../../formats/physical/copy-span.ts';
-import { findSpan, spanOf } from '../../formats/physical/needed-wal.ts';
+import { spanOf } from '../../formats/physical/needed-wal.ts';
 import { tallyOf } from '../../pipeline/meter.ts';
 import { acceptSize, readAcceptedSizes } from '../../repository/accepted-sizes.ts';
 import type { Lease } from '../../repository/held-lease.ts';
 import { type BackupId, kindOfId } from '../../repository/ids.ts';
-import { IntentLog } from '../../repository/intents.ts';
 import { keys } from '../../repository/keys.ts';
 import { Leases } from '../../repository/leases.ts';
 import { type Manifest, sizesOf } from '../../repository/manifest.ts';
@@ -15,6 +14,7 @@ import { Repository } from '../../repository/repository.ts';
 import { readStateBytes } from '../../repository/state-object.ts';
 import { sweep } from '../../repository/sweep.ts';
 import type { RunResult } from '../../runs/record-keeper.ts';
+import type { ObjectKey } from '../../storage/object-store.ts';
 import { asRunError, type Run, runEnveloped } from '../../runs/run.ts';
 import { acquireAfterSweep } from '../backup-locks.ts';
 import type { OperationContext } from '../context.ts';
@@ -22,7 +22,8 @@ import { letGo } from '../let-go.ts';
 import { prune } from '../prune.ts';
 import { STALL_MS, StallWatch } from '../stall-watch.ts';
 import { whileHeld } from '../while-held.ts';
-import { type CopyItem, CopyUnderWay, type CopyWorld, explainTaken, refuseForeign } from './copy-item.ts';
+import { checkPlaces, confirmSourceWal, hasNeededWal, isAnythingMissing } from './copy-checks.ts';
+import { type CopyItem, CopyUnderWay, type CopyWorld } from './copy-item.ts';
 import { type CopyPlan, planCopy, type PlannedBackup } from './copy-plan.ts';
 import type { CopiedBackup, CopyOutcome, CopyPlace, CopyRequest } from './copy-request.ts';
 import { fromFirst } from './copy-source.ts';
@@ -33,8 +34,8 @@ const LET_GO_MS = 90_000;
 const CLEAN_UP_MS = 120_000;
 
 /**
- * Copies a backup into another storage as it is stored, without a key: plan → lease → sweep → intents → globals, WAL and
- * objects, each compared with its digest on the way → manifest. What an incremental backup needs comes first. In the other
+ * Copies a backup into another storage as it is stored, without a key: plan → lease → sweep → intents → globals, objects
+ * and WAL, each compared with its digest on the way → manifest. What an incremental backup needs comes first. In the other
  * storage it exists when its manifest does; whatever fails before leaves nothing behind there, or what the next run sweeps by
  * its intent. Nothing that is there is replaced. No prune deletes it meanwhile where it comes from.
  */
@@ -45,64 +46,17 @@ export async function copyBackup(request: CopyRequest, context: OperationContext
   return runEnveloped<CopyOutcome>({ ...context, store: to.store }, spec, async (run) => {
     context.onProgress({ phase: 'checking', subject: manifest.id, bytes: 0 });
     const plan = await run.span.span('plan', {}, () => planCopy(request, { ...context, logger: run.logger }));
-    if (!isAnythingMissing(plan)) {
-      const isComplete = dryRun || (await hasNeededWal(plan, request, context));
-      if (isComplete) return { value: outcomeOf(plan, 'planned'), result: {} };
-    }
+    const hasWal = await hasNeededWal(plan, request, context);
+    if (hasWal && !isAnythingMissing(plan)) return { value: outcomeOf(plan, 'planned'), result: {} };
     await to.store.probe({ write: true, signal: context.signal });
     if (dryRun) {
       await checkPlaces(plan, request, context);
-      return { value: outcomeOf(plan, 'planned'), result: {} };
+      return { value: { ...outcomeOf(plan, 'planned'), isWalMissing: !hasWal }, result: {} };
     }
-    const copied = await new CopyRun(request, context, run).carryOut(plan);
-    const outcome = { ...outcomeOf(plan, 'copied'), ...copied };
+    const outcome = await new CopyRun(request, context, run).carryOut(plan);
     const letGoOf = await pruned(request, outcome, context);
     return { value: { ...outcome, letGo: letGoOf }, result: resultOf(outcome) };
   });
-}
-
-function isAnythingMissing({ backups, globals }: CopyPlan): boolean {
-  return globals?.item !== undefined || backups.some(({ item }) => item !== undefined);
-}
-
-/** Of backups that are all there; no storage that has more of the WAL need be at hand. */
-async function hasNeededWal(
-  { backups }: CopyPlan,
-  { to, from }: CopyRequest,
-  { signal }: OperationContext,
-): Promise<boolean> {
-  for (const { manifest } of backups) {
-    if (kindOfId(manifest.id) !== 'physical') continue;
-    try {
-      await findSpan(to.store, spanOf(manifest), { signal });
-    } catch (error) {
-      if (!isPgarkError(error, 'corrupt') || from.length === 0) throw error;
-      return false;
-    }
-  }
-  return true;
-}
-
-/** What would be in the way. Errors: `object-exists`, `corrupt`. */
-async function checkPlaces(
-  { backups, globals }: CopyPlan,
-  { to }: CopyRequest,
-  context: OperationContext,
-): Promise<void> {
-  const { signal, logger } = context;
-  for (const item of [...backups.map((each) => each.item), globals?.item]) {
-    if (item === undefined) continue;
-    refuseForeign(item);
-    const intents = new IntentLog(to.store);
-    // What a dead run left there is swept before anything is copied.
-    if ((await intents.find(item.id, { signal })) !== undefined) continue;
-    await intents.refuseTaken(item.places, { signal }).catch(explainTaken);
-  }
-  for (const { manifest, from } of backups) {
-    if (kindOfId(manifest.id) !== 'physical' || from.length === 0) continue;
-    const work = { what: `the WAL of ${manifest.id}`, logger, signal };
-    await fromFirst(from, work, ({ store }) => findSpan(store, spanOf(manifest), { signal }));
-  }
 }
 
 /** From the first write to the last, under a lease where it goes to, and holds where it comes from. */
@@ -112,6 +66,8 @@ class CopyRun {
   readonly #run: Run;
   #wal: CopiedWal | undefined;
   #isPinned = false;
+  /** Pins and accepted sizes that came before their backups. */
+  readonly #marks: { readonly manifest: Manifest; readonly key: ObjectKey }[] = [];
 
   constructor(request: CopyRequest, context: OperationContext, run: Run) {
     this.#request = request;
@@ -119,7 +75,7 @@ class CopyRun {
     this.#run = run;
   }
 
-  async carryOut(plan: CopyPlan): Promise<Pick<CopyOutcome, 'wal' | 'isPinned'>> {
+  async carryOut(planned: CopyPlan): Promise<CopyOutcome> {
     const { to, leaseTermMs, manifest } = this.#request;
     const { clock, random, host, pid, signal, pgarkVersion } = this.#context;
     const { logger, id: runId } = this.#run;
@@ -129,15 +85,28 @@ class CopyRun {
     const holder = { host, pid, runId, command: 'pgark copy' };
     const leases = new Leases(to.store, { clock, random, logger, termMs: leaseTermMs, holder });
     const lease = await acquireAfterSweep(leases, leaseNameOf(manifest), this.#context);
+    let plan: CopyPlan;
     try {
       await sweep({ repository, leases, logger, held: [lease], signal: AbortSignal.any([signal, lease.lost]) });
+      plan = await this.#asOfNow(planned);
       await this.#held(plan, () => this.#transfer(plan, lease));
     } catch (error) {
       throw lease.lost.aborted && !isPgarkError(error) ? lease.lost.reason : error;
     } finally {
       await lease.release();
     }
-    return { wal: this.#wal, isPinned: this.#isPinned };
+    return { ...outcomeOf(plan, 'copied'), wal: this.#wal, isPinned: this.#isPinned };
+  }
+
+  /** Another copy may have brought some of it before this one had the lease. */
+  async #asOfNow(plan: CopyPlan): Promise<CopyPlan> {
+    const { to } = this.#request;
+    const { signal } = this.#context;
+    for (const { recordKey } of itemsOf(plan)) {
+      if ((await to.store.head(recordKey, { signal })) === undefined) continue;
+      return planCopy(this.#request, { ...this.#context, logger: this.#run.logger });
+    }
+    return plan;
   }
 
   /** No prune deletes what is read, in whichever storage it is. */
@@ -186,7 +155,7 @@ class CopyRun {
       for (const each of begun) {
         await letGo(each.giveUp(error, deadline), { signal: deadline, clock, patienceMs: 0 }).catch(() => undefined);
       }
-      if (this.#isPinned && !(await isCommitted(to, manifest))) await unpin(to, manifest.id);
+      await this.#unmark();
       throw error;
     }
   }
@@ -228,17 +197,17 @@ class CopyRun {
     const { logger } = this.#run;
     const { to } = this.#request;
     await confirmParents(manifest, world);
-    await this.#copyWal(backup, world);
-    if (under === undefined) return;
+    if (under === undefined) return this.#copyWal(backup, world);
     const { id } = manifest;
     logger.info('copy.started', `copying ${id} of ${manifest.database.name} to ${to.name}`, { backupId: id });
+    await confirmSourceWal(backup, { logger, signal: world.signal });
     await under.putAll();
-    // Nobody has removed it meanwhile either.
-    if (kindOfId(id) === 'physical') await findSpan(to.store, spanOf(manifest), { signal: world.signal });
+    // Behind the data: WAL is never taken back, since a receiver may count on it by then.
+    await this.#copyWal(backup, world);
     await confirmParents(manifest, world);
     if (id === this.#request.manifest.id) await this.#copyPin(backup, world);
+    await this.#copyAcceptance(backup, world);
     await under.commit();
-    await copyAcceptance(backup, world, this.#context);
     const { storedBytes } = sizesOf(manifest);
     const from = backup.from.map(({ name }) => name).join(', ');
     logger.success('copy.committed', `copied ${id} of ${manifest.database.name} from ${from} to ${to.store.location}`, {
@@ -262,13 +231,35 @@ class CopyRun {
   }
 
   /** What is held where it comes from is held where it goes to, before retention there sees it. */
-  async #copyPin({ manifest: { id }, from }: PlannedBackup, { to, signal }: CopyWorld): Promise<void> {
+  async #copyPin({ manifest, from }: PlannedBackup, { to, signal }: CopyWorld): Promise<void> {
+    const { id } = manifest;
     for (const { store } of from) {
       const pin = await readStateBytes(store, keys.pin(id), { signal });
       if (pin === undefined) continue;
       this.#isPinned = true;
+      this.#marks.push({ manifest, key: keys.pin(id) });
       await to.store.putSmall(keys.pin(id), pin.bytes, { signal, contentType: 'application/json' });
       return;
+    }
+  }
+
+  /** That somebody has called a suspicious size right goes with the backup, before anybody sees it there. */
+  async #copyAcceptance({ manifest, from }: PlannedBackup, { to, signal }: CopyWorld): Promise<void> {
+    const { id, suspicions } = manifest;
+    if (suspicions === undefined) return;
+    for (const { store } of from) {
+      if (!(await readAcceptedSizes(store, { signal })).has(id)) continue;
+      this.#marks.push({ manifest, key: keys.acceptedSize(id) });
+      await acceptSize(to.store, id, { acceptedAt: this.#context.clock.now(), signal });
+      return;
+    }
+  }
+
+  /** What is noted of a backup that is not there holds for nothing. */
+  async #unmark(): Promise<void> {
+    const { to } = this.#request;
+    for (const { manifest, key } of this.#marks) {
+      if (!(await isCommitted(to, manifest))) await to.store.delete(key).catch(() => undefined);
     }
   }
 }
@@ -289,31 +280,12 @@ async function confirmParents({ id, source, database, parents }: Manifest, { to,
   }
 }
 
-/** That somebody has called a suspicious size right goes with the backup. */
-async function copyAcceptance(
-  { manifest: { id, suspicions }, from }: PlannedBackup,
-  { to, signal }: CopyWorld,
-  { clock }: OperationContext,
-): Promise<void> {
-  if (suspicions === undefined) return;
-  for (const { store } of from) {
-    if (!(await readAcceptedSizes(store, { signal })).has(id)) continue;
-    await acceptSize(to.store, id, { acceptedAt: clock.now(), signal });
-    return;
-  }
-}
-
 async function isCommitted({ store }: CopyPlace, { source, database, id }: Manifest): Promise<boolean> {
   // What cannot be asked may be there.
   return store.head(keys.manifest(source, database.name, id)).then(
     (info) => info !== undefined,
     () => true,
   );
-}
-
-/** A pin of what is not there holds nothing. */
-async function unpin({ store }: CopyPlace, id: BackupId): Promise<void> {
-  await store.delete(keys.pin(id)).catch(() => undefined);
 }
 
 /** Which of the copies the next prune lets go, by what is there now. */
@@ -356,6 +328,7 @@ function outcomeOf({ backups, globals }: CopyPlan, done: 'copied' | 'planned'): 
     })),
     globals: globals && { id: globals.id, state: stateOf(globals.item) },
     wal: undefined,
+    isWalMissing: false,
     isPinned: false,
     letGo: [],
   };
