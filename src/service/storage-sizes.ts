@@ -1,10 +1,15 @@
-import { formatBytes } from '../common/bytes.ts';
-import { messageOf } from '../common/errors.ts';
+import { formatBytes, formatDuration } from '../common/bytes.ts';
+import { messageOf, PgarkError } from '../common/errors.ts';
 import type { StorageConfig } from '../config/model.ts';
 import type { OperationContext } from '../operations/context.ts';
+import { letGo } from '../operations/let-go.ts';
+import { STALL_MS, StallWatch } from '../operations/stall-watch.ts';
 import { storageUsage } from '../operations/storage-usage.ts';
 import type { JobResult } from './job-report.ts';
 import type { Stores } from './stores.ts';
+
+/** How long a call that was aborted may take to end. */
+const LET_GO_MS = 5_000;
 
 /** What is pgark's own in a storage, and the size that it was given by `max_size`. */
 export interface StorageSize {
@@ -15,7 +20,7 @@ export interface StorageSize {
 
 /**
  * Measures those of the storages that were given a backup and have a `max_size`, and warns of the ones that hold more. The
- * size is watched and never enforced: docs/adr/0082-size-of-a-storage.md. What cannot be measured is a warning too. Never
+ * size is watched and never enforced: docs/adr/0082-size-of-a-storage.md. What cannot be measured, or not in time, is a warning too. Never
  * rejects; where the end is wanted, nothing is measured.
  */
 export async function measureReached(
@@ -40,8 +45,17 @@ export async function measureReached(
 }
 
 async function measure(config: StorageConfig, stores: Stores, context: OperationContext): Promise<number | undefined> {
+  const { clock } = context;
+  using watch = new StallWatch({
+    clock,
+    stallMs: STALL_MS,
+    isDue: () => true,
+    stalled: () => new PgarkError('stalled', `it was not measured within ${formatDuration(STALL_MS)}`),
+  });
+  const signal = AbortSignal.any([context.signal, watch.signal]);
   try {
-    return (await storageUsage(await stores.open(config), context)).own.bytes;
+    const work = stores.open(config).then((store) => storageUsage(store, { ...context, signal }));
+    return (await letGo(work, { signal, clock, patienceMs: LET_GO_MS })).own.bytes;
   } catch (error) {
     if (context.signal.aborted) return undefined;
     const words = `the size of storage ${config.name} is not known: ${messageOf(error)}`;
