@@ -81,7 +81,7 @@ export function describeDiff(before: Manifest, after: Manifest, outcome: DiffOut
   return [
     describeFacts(before, after, facts),
     settings.map(({ role, name, change }) => `setting ${change}: ${name}${role === undefined ? '' : ` of ${role}`}\n`),
-    untold.length === 0 ? '' : `${untold.join(' and ')} of the database: not told by the manifests\n`,
+    untold.length === 0 ? '' : `${untold.join(', ')} of the database: not told by the manifests\n`,
     describeContent(content, before, after),
     `\n${describeSameness(outcome)}\n`,
   ]

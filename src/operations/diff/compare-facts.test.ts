@@ -44,6 +44,20 @@ test('what an encrypted backup does not tell is no difference, and is said', () 
   expect(compareFacts(open, sealed)).toEqual({ facts: [], settings: [], untold: ['settings', 'comment'] });
 });
 
+test('what the manifest of an earlier version does not tell is no difference, and is said', () => {
+  const now = withProperties({ connectionLimit: 5, comment: 'a shop', grants: [] });
+  const untold = ['settings', 'comment', 'connection_limit', 'is_template', 'tablespace', 'grants'];
+  expect(compareFacts(plain, now)).toEqual({ facts: [], settings: [], untold });
+  expect(compareFacts(now, plain)).toEqual({ facts: [], settings: [], untold });
+  expect(compareFacts(plain, plain)).toEqual({ facts: [], settings: [], untold });
+});
+
+test('that a database has become a template is a difference of the content', () => {
+  const { facts } = compareFacts(withProperties({}), withProperties({ isTemplate: true }));
+  expect(facts).toEqual([{ name: 'is_template', before: 'false', after: 'true' }]);
+  expect(facts.every(isOfContent)).toBe(true);
+});
+
 test('the size and the server are no difference of the content; encoding and rights are', () => {
   const other: Manifest = {
     ...plain,

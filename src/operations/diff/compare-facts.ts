@@ -7,6 +7,11 @@ export interface Fact {
   readonly after: string | number | undefined;
 }
 
+const PROPERTIES = ['settings', 'comment', 'connection_limit', 'is_template', 'tablespace', 'grants'] as const;
+
+/** What the `properties` of a database tell. */
+type Property = (typeof PROPERTIES)[number];
+
 /** A setting of the database, or of a role in it. Their values may be secrets, and are not told. */
 interface SettingDifference {
   readonly role: string | undefined;
@@ -18,8 +23,8 @@ export interface FactsDifference {
   /** Only those that differ; what is of each backup alone, such as its id, is none. */
   readonly facts: readonly Fact[];
   readonly settings: readonly SettingDifference[];
-  /** What the manifests do not tell: those of encrypted backups name neither settings nor comments. */
-  readonly untold: readonly ('settings' | 'comment')[];
+  /** What the manifests do not tell: those of encrypted backups neither settings nor comments, those of earlier versions nothing of it. */
+  readonly untold: readonly Property[];
 }
 
 /** Facts of the database itself; all others say how a backup was made, and how large it is. */
@@ -33,6 +38,7 @@ const OF_CONTENT: ReadonlySet<string> = new Set([
   'icu_rules',
   'comment',
   'connection_limit',
+  'is_template',
   'tablespace',
   'grants',
   'tablespaces',
@@ -46,7 +52,7 @@ export function isOfContent({ name }: Fact): boolean {
 /** What the manifests alone tell, which takes no key. Pure. */
 export function compareFacts(before: Manifest, after: Manifest): FactsDifference {
   const others = new Map(factsOf(after));
-  const untold = (['settings', 'comment'] as const).filter((what) => !tells(before, what) || !tells(after, what));
+  const untold = PROPERTIES.filter((what) => !tells(before, what) || !tells(after, what));
   return {
     facts: factsOf(before)
       .map(([name, value]) => ({ name, before: value, after: others.get(name) }))
@@ -57,7 +63,7 @@ export function compareFacts(before: Manifest, after: Manifest): FactsDifference
 }
 
 /** A physical backup is of a whole server: it holds those of all databases, and no manifest names them. */
-function tells({ format, database: { properties } }: Manifest, what: 'settings' | 'comment'): boolean {
+function tells({ format, database: { properties } }: Manifest, what: Property): boolean {
   if (format === 'physical') return true;
   return properties !== undefined && !properties.leftOut.includes(what);
 }
@@ -83,6 +89,7 @@ function factsOf(manifest: Manifest): readonly (readonly [string, string | numbe
     ['icu_rules', database.icuRules],
     ['comment', properties?.comment],
     ['connection_limit', properties?.connectionLimit],
+    ['is_template', properties && String(properties.isTemplate)],
     ['tablespace', properties?.tablespace],
     ['grants', properties?.grants && JSON.stringify(properties.grants)],
     ['database_bytes', database.bytes],
