@@ -11,6 +11,8 @@ export interface S3Request {
   readonly action: S3Action;
   /** Full key in the bucket, for messages. */
   readonly key?: string;
+  /** Whether it locks what it makes. */
+  readonly locks?: boolean;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -167,6 +169,7 @@ export class S3Calls {
       bucket: this.bucket,
       host: this.#connection.host,
       key: request.key,
+      locks: request.locks,
       clockSkewMs: this.storeClock.skewMs,
     });
   }

@@ -66,6 +66,9 @@ describe('a failure of the store', () => {
       message: 's3:PutObject on prod/shop/a at s3.example.org is not allowed: AccessDenied (403)',
       hint: 'grant s3:PutObject on arn:aws:s3:::backups/prod/*',
     });
+    expect(storeError(sdkError('AccessDenied', 403), { ...attempt, locks: true })).toMatchObject({
+      hint: 'grant s3:PutObject on arn:aws:s3:::backups/prod/*, and s3:PutObjectRetention, which object_lock needs',
+    });
     expect(
       storeError(sdkError('AccessDenied', 403), { ...attempt, action: 's3:ListBucket', key: undefined }),
     ).toMatchObject({

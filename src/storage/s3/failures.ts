@@ -21,6 +21,8 @@ export interface S3Attempt {
   readonly host: string;
   /** Full key in the bucket; missing for requests about the bucket. */
   readonly key?: string | undefined;
+  /** Whether it was to lock what it makes, which is another right. */
+  readonly locks?: boolean | undefined;
   /** Store's clock minus this machine's, if a response has told it. */
   readonly clockSkewMs?: number | undefined;
 }
@@ -280,11 +282,12 @@ function accessDenied(why: string, attempt: S3Attempt, details: Details, cause: 
     action === 's3:GetObject'
       ? `, and s3:ListBucket on arn:aws:s3:::${bucket} (without it a missing object looks like this, too)`
       : '';
+  const orLock = attempt.locks === true ? `, and s3:PutObjectRetention, which object_lock needs` : '';
   return new PgarkError(
     'store-access-denied',
     `${action} on ${key ?? `bucket ${bucket}`} at ${attempt.host} is not allowed: ${why}`,
     {
-      hint: `grant ${action} on ${resource}${orMissing}`,
+      hint: `grant ${action} on ${resource}${orMissing}${orLock}`,
       details: { ...details, action },
       cause,
     },

@@ -55,7 +55,8 @@ export interface StoredPut {
  * next one is told that the condition does not hold, the mark says whether it was that first attempt which came through.
  */
 export async function putObject(calls: S3Calls, put: SmallPut): Promise<StoredPut> {
-  const request = { action: 's3:PutObject', key: put.key, signal: put.signal } as const;
+  const { key, lock, signal } = put;
+  const request = { action: 's3:PutObject', key, locks: lock !== undefined, signal } as const;
   const writeId = put.writeId ?? newWriteId(calls.random);
   let doubtful = false;
   const attempt = async (count: number): Promise<StoredPut> => {

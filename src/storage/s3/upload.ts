@@ -213,7 +213,7 @@ class PartwiseUpload {
     const calls = this.#calls;
     const { fullKey, profile, lock, options } = this.#upload;
     const writeId = newWriteId(calls.random);
-    const request = { action: 's3:PutObject', key: fullKey, signal } as const;
+    const request = { action: 's3:PutObject', key: fullKey, locks: lock !== undefined, signal } as const;
     const input = {
       Bucket: calls.bucket,
       Key: fullKey,
