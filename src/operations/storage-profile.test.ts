@@ -37,6 +37,13 @@ describe('what a profile means', () => {
     expect(notesOf(changes)).toEqual([name]);
   });
 
+  test('says of a storage that is set to lock that locking was not tried', () => {
+    const valueOf = (profile: ProviderProfile): string | undefined =>
+      describeProfile(profile).find(({ name }) => name === 'locking')?.value;
+    expect(valueOf(GOOD)).toBeUndefined();
+    expect(valueOf({ ...GOOD, lock: { mode: 'governance', days: 1 } })).toBe('not tried');
+  });
+
   test('is told of a bucket that locks by itself, beside its versions', () => {
     const defaultLock = { mode: 'compliance', days: 30 } as const;
     expect(notesOf({ protection: { versioning: 'on', objectLock: 'on', defaultLock } })).toEqual([

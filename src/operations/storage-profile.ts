@@ -41,6 +41,14 @@ export function describeClock({ clockSkewMs }: ProviderProfile): StorageTrait {
   };
 }
 
+/** What is locked stays, also what was only to try it. */
+const LOCKING: StorageTrait = {
+  name: 'locking',
+  value: 'not tried',
+  state: 'ok',
+  meaning: 'the key needs s3:PutObjectRetention for object_lock, which the first backup shows',
+};
+
 /** All that a profile tells of a storage, in the order that people read it. */
 export function describeProfile(profile: ProviderProfile): readonly StorageTrait[] {
   return [
@@ -48,6 +56,7 @@ export function describeProfile(profile: ProviderProfile): readonly StorageTrait
     describeChecksum(profile),
     ...describeParts(profile),
     ...(profile.protection === undefined ? [] : describeProtection(profile.protection)),
+    ...(profile.lock === undefined ? [] : [LOCKING]),
     describeClock(profile),
   ];
 }
