@@ -11,6 +11,7 @@ import {
   PutBucketPolicyCommand,
   PutObjectCommand,
   S3Client,
+  S3ServiceException,
 } from '@aws-sdk/client-s3';
 import { createCephUser } from './ceph.ts';
 import { type S3Login, s3Facts } from './facts.ts';
@@ -32,6 +33,8 @@ export interface TestBucket extends AsyncDisposable {
   get(key: string): Promise<Buffer>;
   remove(): Promise<void>;
 }
+
+const EMPTIED_MAX = 5;
 
 /** A client as S3 servers other than AWS need it; the test destroys it. */
 export function createS3Client(login: S3Login = s3Facts()): S3Client {
@@ -75,8 +78,7 @@ export async function createBucket({ objectLock = false }: { objectLock?: boolea
     if (Body === undefined) throw new Error(`no body for ${key}`);
     return Buffer.from(await Body.transformToByteArray());
   };
-  const remove = async () => {
-    await expectNoSecretsIn({ keys: () => listKeys(), get });
+  const empty = async () => {
     for (const upload of await openUploads()) {
       await client.send(new AbortMultipartUploadCommand({ Bucket: name, ...upload }));
     }
@@ -87,7 +89,19 @@ export async function createBucket({ objectLock = false }: { objectLock?: boolea
       const some = keys.slice(start, start + width);
       await Promise.all(some.map((key) => client.send(new DeleteObjectCommand({ Bucket: name, Key: key }))));
     }
-    await client.send(new DeleteBucketCommand({ Bucket: name }));
+  };
+  const remove = async () => {
+    await expectNoSecretsIn({ keys: () => listKeys(), get });
+    // A request that was given up, or whose process was killed, may be carried out behind the list.
+    for (let left = EMPTIED_MAX; ; left -= 1) {
+      await empty();
+      try {
+        await client.send(new DeleteBucketCommand({ Bucket: name }));
+        break;
+      } catch (error) {
+        if (left === 1 || !(error instanceof S3ServiceException) || error.name !== 'BucketNotEmpty') throw error;
+      }
+    }
     client.destroy();
   };
   return {
