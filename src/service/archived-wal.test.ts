@@ -1,16 +1,14 @@
 import { describe, expect, test } from 'vitest';
 import { ManualClock } from '../../test/support/manual-clock.ts';
 import { MemoryStore } from '../../test/support/memory-store.ts';
-import { manifestOf } from '../../test/support/repository-place.ts';
 import { TellingPlace } from '../../test/support/telling.ts';
+import { baseOfSegment } from '../../test/support/wal-scene.ts';
 import { MIB } from '../common/bytes.ts';
 import { systemRandom } from '../common/random.ts';
 import type { Config, SourceConfig } from '../config/model.ts';
 import { judgeWal } from '../observability/wal-protection.ts';
 import { formatLsn } from '../postgres/wal/lsn.ts';
 import { segmentName } from '../postgres/wal/segment.ts';
-import { makeBackupId } from '../repository/ids.ts';
-import { keys } from '../repository/keys.ts';
 import { Repository } from '../repository/repository.ts';
 import { walKey } from '../repository/wal-keys.ts';
 import { type WalHead, writeWalRecord } from '../repository/wal-record.ts';
@@ -52,24 +50,9 @@ class Place {
     const name = nameOf(number);
     await store.putSmall(walKey(FOLDER, { kind: 'segment', name }, '.zst'), Buffer.from('wal'));
     const ended = new Date(this.clock.now().getTime() - agoMs);
-    const at = ended.toISOString();
-    const id = makeBackupId(ended, 'f', systemRandom);
-    const plain = manifestOf(id, 'shop', [`${keys.basePrefix('shop', id)}base.tar.zst`]);
     const repository = new Repository(store, { clock: this.clock, random: systemRandom });
     await repository.initialise({ pgarkVersion: '0.1.0' });
-    await repository.commit({
-      ...plain,
-      format: 'physical',
-      source: 'shop',
-      server: { ...plain.server, systemIdentifier: FOLDER.systemIdentifier },
-      startedAt: at,
-      endedAt: at,
-      storeTime: at,
-      timeline: 1,
-      startLsn: formatLsn(BigInt(number * MIB + 0x28)),
-      stopLsn: formatLsn(BigInt(number * MIB + 0x100)),
-      walNeeded: { from: name, to: name, segmentBytes: MIB },
-    });
+    await repository.commit(baseOfSegment(number, ended));
   }
 
   /** The record of the archive; with the note of a receiver, if its times are given. */

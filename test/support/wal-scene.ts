@@ -17,6 +17,7 @@ import { serverTimeOfDate } from '../../src/postgres/wal/server-time.ts';
 import { segmentName } from '../../src/postgres/wal/segment.ts';
 import { makeBackupId } from '../../src/repository/ids.ts';
 import { keys } from '../../src/repository/keys.ts';
+import type { Manifest } from '../../src/repository/manifest.ts';
 import { Repository } from '../../src/repository/repository.ts';
 import { walKey, walPrefix } from '../../src/repository/wal-keys.ts';
 import { writeWalRecord } from '../../src/repository/wal-record.ts';
@@ -234,22 +235,7 @@ export class WalScene implements AsyncDisposable {
   }
 
   async #commit(segment: number): Promise<void> {
-    const id = makeBackupId(this.clock.now(), 'f', systemRandom);
-    const at = this.clock.now().toISOString();
-    const plain = manifestOf(id, 'shop', [`${keys.basePrefix('shop', id)}base.tar.zst`]);
-    await this.#repository.commit({
-      ...plain,
-      format: 'physical',
-      source: 'shop',
-      server: { ...plain.server, systemIdentifier: FOLDER.systemIdentifier },
-      startedAt: at,
-      endedAt: at,
-      storeTime: at,
-      timeline: 1,
-      startLsn: formatLsn(BigInt(segment * MIB + 0x28)),
-      stopLsn: formatLsn(BigInt(segment * MIB + 0x100)),
-      walNeeded: { from: nameOf(segment), to: nameOf(segment), segmentBytes: MIB },
-    });
+    await this.#repository.commit(baseOfSegment(segment, this.clock.now()));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -286,4 +272,24 @@ function recordAt(createdAt: Date) {
 
 function nameOf(number: number): string {
   return segmentName({ timeline: 1, number: BigInt(number) }, MIB);
+}
+
+/** A base backup that begins and ends in one segment of the first timeline, by its number. */
+export function baseOfSegment(number: number, ended: Date): Manifest {
+  const id = makeBackupId(ended, 'f', systemRandom);
+  const at = ended.toISOString();
+  const plain = manifestOf(id, 'shop', [`${keys.basePrefix('shop', id)}base.tar.zst`]);
+  return {
+    ...plain,
+    format: 'physical',
+    source: 'shop',
+    server: { ...plain.server, systemIdentifier: FOLDER.systemIdentifier },
+    startedAt: at,
+    endedAt: at,
+    storeTime: at,
+    timeline: 1,
+    startLsn: formatLsn(BigInt(number * MIB + 0x28)),
+    stopLsn: formatLsn(BigInt(number * MIB + 0x100)),
+    walNeeded: { from: nameOf(number), to: nameOf(number), segmentBytes: MIB },
+  };
 }
