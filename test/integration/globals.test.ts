@@ -3,7 +3,6 @@ import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import { Client } from 'pg';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { systemClock } from '../../src/common/clock.ts';
 import { openStore, sealerOf } from '../../src/app.ts';
 import { silentLogger } from '../../src/common/log.ts';
 import { Secret } from '../../src/common/secret.ts';
@@ -13,6 +12,7 @@ import { startThrowawayServer, type ThrowawayServer } from '../../src/postgres/s
 import { backupGlobalsOf } from '../../src/service/globals.ts';
 import { expectFailure, fileStorage, pgarkJson, type Storage, substance, succeed } from '../support/backups.ts';
 import { runPgark } from '../support/cli.ts';
+import { nextSecond } from '../support/next-second.ts';
 
 // Servers start and end beside others on few cores.
 vi.setConfig({ testTimeout: 300_000 });
@@ -290,7 +290,7 @@ describe('globals beside backups', () => {
   test('go with the backups that needed them, by a prune or when newer ones are stored', async () => {
     await using storage = await fileStorage();
     const unneeded = present((await store(storage)).outcome).record.id;
-    // Ids of backups tell the second of their start, and globals that were stored in the same second stay.
+    // Globals that were stored in the same second as the start of a backup stay.
     await nextSecond();
     const holder = await connect(old, { database: SHOP });
     await holder.query('CREATE TABLE held ()');
@@ -344,7 +344,3 @@ describe('globals beside backups', () => {
     await succeed(['restore', 'latest', '--to-url', url.href], env(storage));
   });
 });
-
-async function nextSecond(): Promise<void> {
-  await systemClock.sleep(1_000 - (Date.now() % 1_000));
-}

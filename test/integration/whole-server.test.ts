@@ -5,6 +5,7 @@ import { expect, test, vi } from 'vitest';
 import { keys } from '../../src/repository/keys.ts';
 import { Cluster } from '../support/cluster.ts';
 import { makeGlobalsId } from '../support/globals.ts';
+import { nextSecond } from '../support/next-second.ts';
 import { said } from '../support/restoring.ts';
 import { dumped, serverPlace, serverUrl, sqlIn } from '../support/whole-server.ts';
 
@@ -156,6 +157,7 @@ test('what is encrypted comes back too, without what is left out, and what is da
   await sqlIn(old, 'postgres', 'DROP DATABASE gone', 'CREATE DATABASE damaged');
   await sqlIn(old, 'damaged', 'CREATE TABLE t AS SELECT md5(n::text) FROM generate_series(1, 200000) n');
   const between = new Date().toISOString();
+  await nextSecond();
   await place.ends(0, 'backup');
   const shop = await dumped(old, 'shop');
   const standing = await dumped(old, 'postgres');
