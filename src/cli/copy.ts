@@ -10,7 +10,7 @@ import { placesOf } from './find-storage.ts';
 import { addExamples } from './help.ts';
 import { manifestJson } from './json.ts';
 import { text } from './option-text.ts';
-import { keysOf } from './restore.ts';
+import { keysOf } from './given-keys.ts';
 import { policyFor } from './retention.ts';
 import { formatCount } from './table.ts';
 

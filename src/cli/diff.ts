@@ -16,7 +16,7 @@ import { addExamples } from './help.ts';
 import { manifestJson } from './json.ts';
 import { filterFor, filterOfSource } from './list.ts';
 import { text } from './option-text.ts';
-import { keysOf } from './restore.ts';
+import { keysOf } from './given-keys.ts';
 
 type Options = Readonly<Record<string, unknown>>;
 

@@ -10,7 +10,7 @@ import { storageWith } from './find-storage.ts';
 import { addExamples } from './help.ts';
 import { manifestJson } from './json.ts';
 import { filterFor } from './list.ts';
-import { keysOf } from './restore.ts';
+import { keysOf } from './given-keys.ts';
 
 const COMPRESSIONS: readonly CompressionAlgorithm[] = ['none', 'gzip', 'zstd'];
 

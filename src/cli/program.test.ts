@@ -15,11 +15,15 @@ async function run(
   return { exit, out: terminal.stdout(), err: terminal.stderr() };
 }
 
-test('of the commands the one that is called is loaded, and all where none is for certain', async () => {
+test('of the commands the one that is called is loaded, none for the version, and all where none is for certain', async () => {
   const called = async (...argv: string[]): Promise<number> => (await loadCommands(argv)).length;
   const all = await called();
   expect(all).toBeGreaterThan(10);
   expect(await called('-c', 'list', '--output=json', 'backup', 'restore', '--jobs', '4')).toBe(1);
+  for (const argv of [['--version'], ['-V'], ['backup', '--jobs', '4', '-V'], ['nonsense', '--version']]) {
+    expect(await called(...argv)).toBe(0);
+    expect(await run(argv)).toEqual({ exit: 0, out: `${pgarkVersion}\n`, err: '' });
+  }
   for (const argv of [
     ['help', 'backup'],
     ['completion', 'zsh'],

@@ -120,12 +120,17 @@ function say(
 
 /** What is on a command line besides options: the names of the command first. None where that is not certain. */
 function operandsOf(argv: readonly string[]): readonly string[] {
+  return readLine(argv).operands;
+}
+
+/** The same, and whether it asks for the version, whatever else stands there. */
+function readLine(argv: readonly string[]): { readonly operands: readonly string[]; readonly asksVersion: boolean } {
   try {
     const silent = { writeOut: () => {}, writeErr: () => {}, outputError: () => {} };
     const program = withGlobalOptions(new Command()).exitOverride().configureOutput(silent);
-    return program.parseOptions([...argv]).operands;
-  } catch {
-    return [];
+    return { operands: program.parseOptions([...argv]).operands, asksVersion: false };
+  } catch (error) {
+    return { operands: [], asksVersion: error instanceof CommanderError && error.code === 'commander.version' };
   }
 }
 
@@ -141,9 +146,14 @@ function withGlobalOptions(program: Command): Command {
     .option('--no-progress', 'show no progress');
 }
 
-/** The command that is called, or all of them where it takes all to say what is wrong, to help, or to complete. */
+/**
+ * The command that is called, or all of them where it takes all to say what is wrong, to help, or to complete. The version is
+ * told without any.
+ */
 export async function loadCommands(argv: readonly string[] = []): Promise<readonly Register[]> {
-  const [called = ''] = operandsOf(argv);
+  const { operands, asksVersion } = readLine(argv);
+  if (asksVersion) return [];
+  const [called = ''] = operands;
   const isOne = called !== 'completion' && Object.hasOwn(COMMANDS, called);
   return Promise.all(Object.entries(COMMANDS).flatMap(([name, load]) => (!isOne || name === called ? [load()] : [])));
 }

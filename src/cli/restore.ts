@@ -1,14 +1,11 @@
-import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { formatBytes, formatDuration } from '../common/bytes.ts';
-import { messageOf, PgarkError } from '../common/errors.ts';
-import { Secret } from '../common/secret.ts';
+import { PgarkError } from '../common/errors.ts';
 import type { Config, SourceConfig } from '../config/model.ts';
 import type { BackupSelector } from '../operations/find-backup.ts';
 import { describeServer } from '../operations/other-server.ts';
 import type { AroundRestore } from '../operations/restore-around.ts';
 import type { RestoreOutcome } from '../operations/restore.ts';
-import type { DecryptionKeys } from '../pipeline/encryption/sealer.ts';
 import type { BackupFilter } from '../repository/repository.ts';
 import { restoreHooks } from '../service/restore-hooks.ts';
 import { finding, ruleOf } from '../operations/find-across.ts';
@@ -16,9 +13,11 @@ import { findingRecovery, type SoughtRecovery } from '../operations/recovery/fin
 import { action, type CliWorld, type CommandRun, findSource } from './command.ts';
 import { fetchProgramOf } from './fetch-program.ts';
 import { storageWith } from './find-storage.ts';
+import { keysOf } from './given-keys.ts';
 import { addExamples } from './help.ts';
 import { manifestJson } from './json.ts';
 import { filterFor, filterOfSource } from './list.ts';
+import { namesBackup, onlySource } from './meant-backup.ts';
 import { parallelOf } from './parallel.ts';
 import { recoveryOf, recoveryOptions } from './recovery-options.ts';
 import {
@@ -181,13 +180,6 @@ function recoverySought(
   return findingRecovery({ ...sought, recovery: recoveryOf(options, fetchProgramOf(run, options)) });
 }
 
-/** What is certainly no database: latest, an id, or a file as backups are called. */
-const NAMES_A_BACKUP = /^latest$|^\d{8}T\d{6}Z-\w+$|\.(sql|dump|dmp|gz|zst|age|enc|gpg)$/;
-
-export function namesBackup(name: string): boolean {
-  return NAMES_A_BACKUP.test(name);
-}
-
 function checkUsage(args: readonly string[], options: Options): void {
   const recovers = options.toDir !== undefined || options.database !== undefined;
   if (args.length === 0 && options.at === undefined && !recovers) {
@@ -196,7 +188,7 @@ function checkUsage(args: readonly string[], options: Options): void {
     });
   }
   const isMoment = options.at !== undefined && !recovers;
-  if (isMoment && (args.length > 1 || NAMES_A_BACKUP.test(args[0] ?? ''))) {
+  if (isMoment && (args.length > 1 || namesBackup(args[0] ?? ''))) {
     throw new PgarkError('usage', 'say a backup or --at TIME, not both');
   }
   if (args.length > 2) throw new PgarkError('usage', `restore takes a database and a backup, not ${args.length} names`);
@@ -268,40 +260,6 @@ function selectorOf(backup: string | undefined, at: string | undefined, foreign:
   if (foreign && newest) return { kind: 'foreign', ...(at === undefined ? {} : { notAfter: parseTime('--at', at) }) };
   if (at !== undefined) return { kind: 'at', time: parseTime('--at', at) };
   return newest ? { kind: 'latest' } : { kind: 'name', name: backup };
-}
-
-export function onlySource(config: Config): SourceConfig | undefined {
-  const [only, another] = config.databases.values();
-  return another === undefined ? only : undefined;
-}
-
-/** Keys of the configuration, and those of the command line. */
-export async function keysOf(config: Config, options: Options): Promise<DecryptionKeys> {
-  const configured = config.decryptionKeys;
-  const identityFile = text(options.identity);
-  const passphraseFile = text(options.passphraseFile);
-  return {
-    identities: [...(identityFile === undefined ? [] : await readIdentityFile(identityFile)), ...configured.identities],
-    passphrases: [
-      ...(passphraseFile === undefined ? [] : [new Secret((await readKeyFile(passphraseFile)).replace(/\r?\n$/, ''))]),
-      ...configured.passphrases,
-    ],
-  };
-}
-
-async function readIdentityFile(path: string): Promise<readonly Secret[]> {
-  const { parseIdentityFile } = await import('../pipeline/encryption/age-keys.ts');
-  return parseIdentityFile(await readKeyFile(path));
-}
-
-async function readKeyFile(path: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (error) {
-    throw new PgarkError('config-unreadable', `cannot read the key file ${path}: ${messageOf(error)}`, {
-      cause: error,
-    });
-  }
 }
 
 function explicitVerifyFirst(command: Command, options: Options): boolean | undefined {

@@ -11,7 +11,7 @@ import { reportError } from './errors.ts';
 import { addExamples } from './help.ts';
 import { jsonLines } from './json.ts';
 import { filterFor } from './list.ts';
-import { keysOf } from './restore.ts';
+import { keysOf } from './given-keys.ts';
 import { text } from './option-text.ts';
 import { formatTable } from './table.ts';
 import { tellWorld } from './telling.ts';

@@ -7,22 +7,18 @@ import { systemIdentifierIn } from '../operations/wal/control-file.ts';
 import { fetchWal, type FetchWalRequest } from '../operations/wal/fetch.ts';
 import { pushWal } from '../operations/wal/push.ts';
 import { isFolderOfRunningServer, readAhead } from '../operations/wal/read-ahead.ts';
-import { receiveWal } from '../operations/wal/receive.ts';
 import { judgeGaps, recoveryTimelines, windowStart } from '../operations/wal/recovery-window.ts';
 import { replayedSpan } from '../operations/wal/replayed-span.ts';
 import type { WalStore } from '../operations/wal/archives.ts';
 import { listWalRecords } from '../repository/wal-record.ts';
-import { Teller } from '../service/tell.ts';
 import { type WalSettings, walSettingsOf } from '../service/wal.ts';
-import { WalWatch } from '../service/wal-watch.ts';
 import { action, chooseSources, chooseStorage, type CliWorld, type CommandRun } from './command.ts';
 import { endWith } from './exit-status.ts';
 import { addExamples } from './help.ts';
 import { jsonLines } from './json.ts';
-import { keysOf } from './restore.ts';
+import { keysOf } from './given-keys.ts';
 import { describeWal, type FoundWal, walJson } from './wal-report.ts';
 import { text } from './option-text.ts';
-import { tellWorld } from './telling.ts';
 
 /** What a restore_command ends with where the archive has no such file: recovery then takes it for the end of WAL. */
 const ABSENT = 1;
@@ -57,44 +53,9 @@ function registerReceive(wal: Command, world: CliWorld): void {
     const settings = walSettingsOf(config, source);
     const slot = slotOf(text(options.slot)) ?? settings.slot;
     const stores = await openStores(run, config, settings);
-    const context = run.context(config);
-    const telling = tellWorld(run, config);
-    const over = new AbortController();
-    const watch = new WalWatch({
-      config,
-      source,
-      slot,
-      context,
-      openStore: telling.openStore,
-      teller: new Teller(telling),
-      stop: over.signal,
-      onBaseWanted: () => false,
-    });
-    const receiver = receiveWal(
-      {
-        source: source.name,
-        connection: source.connection,
-        slot,
-        stores,
-        sealer: await world.adapters.sealerOf(settings.encryption),
-        keys: config.decryptionKeys,
-        flushMs: settings.flushMs,
-        slotBudgetBytes: settings.slotBudgetBytes,
-        synchronous: settings.synchronous,
-        failsAtStart: true,
-        onAlarm: (alarm) => watch.heard(alarm),
-      },
-      context,
-    );
-    watch.receiver = receiver;
-    const watching = watch.run();
-    try {
-      await receiver.ended;
-    } finally {
-      over.abort();
-      await watching;
-      await watch.told;
-    }
+    // Whoever archives or fetches single files, one process for each, goes without.
+    const { receiveUntilStopped } = await import('./wal-receive.ts');
+    await receiveUntilStopped(run, { config, source, settings, slot, stores });
   });
 }
 

@@ -1,4 +1,5 @@
-import pino from 'pino';
+import { createRequire } from 'node:module';
+import type * as Pino from 'pino';
 import type { LogFields, Logger } from './log.ts';
 
 export type LogLevel = 'debug' | 'info' | 'success' | 'warning' | 'error';
@@ -25,6 +26,7 @@ export function createLogger(options: LogWriterOptions): Logger {
 }
 
 function jsonLogger(options: LogWriterOptions): Logger {
+  const pino = loadPino();
   const root = pino<LogLevel>(
     {
       customLevels: { ...LEVELS },
@@ -46,6 +48,12 @@ function jsonLogger(options: LogWriterOptions): Logger {
     child: (fields) => wrap(child.child({ ...fields })),
   });
   return wrap(root);
+}
+
+/** Loaded with the first logger that writes JSON: short commands have none. */
+function loadPino(): typeof Pino.pino {
+  const require = createRequire(import.meta.url);
+  return (require('pino') as typeof Pino).pino;
 }
 
 function textLogger(options: LogWriterOptions): Logger {

@@ -12,7 +12,9 @@ import { type Need, Problems } from './problems.ts';
 import { tracesSettings } from './traces.ts';
 import { applySetting, type Setting, valueAt } from './tree.ts';
 import { unknownVariables } from './unknown-variables.ts';
-import { CONFIG_BYTES_MAX, readYaml } from './yaml-file.ts';
+
+/** A configuration is written by hand; what is larger is another file. */
+const CONFIG_BYTES_MAX = 1024 * 1024;
 
 /** Settings of the command line; they win over everything. */
 export interface ConfigFlags {
@@ -68,12 +70,18 @@ export async function loadLogFormat(options: Pick<LoadOptions, 'file' | 'env' | 
         () => false,
       );
       if (!isRegular) return undefined;
-      return readYaml(await readSource(name, path), { file: name, env, origins: new Origins(), problems });
+      const source = await readSource(name, path);
+      return (await yamlReader())(source, { file: name, env, origins: new Origins(), problems });
     } catch (error) {
       if (error instanceof PgarkError) return undefined;
       throw error;
     }
   }
+}
+
+/** Whoever has no file goes without its parser. */
+async function yamlReader() {
+  return (await import('./yaml-file.ts')).readYaml;
 }
 
 function logFormatOf(tree: unknown, settings: readonly Setting[]): LogConfig['format'] {
@@ -119,6 +127,7 @@ async function loadFile(file: string, options: LoadOptions): Promise<Config> {
   const chosenBy = options.file === undefined ? 'environment: PGARK_CONFIG' : 'flag: --config';
   origins.set(['source'], { origin: chosenBy, where: file, isWhole: true });
   const read = await readSource(file, path).catch((error: unknown) => ({ error }));
+  const readYaml = await yamlReader();
   const tree = typeof read === 'string' ? readYaml(read, { file, env, origins, problems }) : undefined;
   const variables = await readVariables(env, { cwd, problems, sections: ['Process'] });
   options.onLogFormat?.(logFormatOf(tree, processSettings(variables)));

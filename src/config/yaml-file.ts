@@ -3,8 +3,6 @@ import { type Document, isAlias, isMap, isPair, isScalar, isSeq, LineCounter, ty
 import { type Origins, type Path, pathText } from './origins.ts';
 import type { Problems } from './problems.ts';
 
-/** A configuration is written by hand; what is larger is another file. */
-export const CONFIG_BYTES_MAX = 1024 * 1024;
 const ALIASES_MAX = 100;
 
 /** What the parser's codes mean, in words of our own: its messages quote the file, which may hold secrets. */

@@ -9,17 +9,14 @@ import { describeSuspicions, type Manifest, sizesOf } from '../repository/manife
 import type { RunResult } from '../runs/record-keeper.ts';
 import { asRunError, runSpread, type SpreadRun } from '../runs/run.ts';
 import type { BackupDestination, DestinationOutcome, DestinationRun } from './backup-destination.ts';
-import { directoryFormat } from './backup-directory.ts';
 import type { BackupFormat, BackupName, Dumped, PreparedBackup, StoredFile } from './backup-format.ts';
 import { DestinationGroup } from './backup-group.ts';
 import { leaseNameOf, lockOnServer } from './backup-locks.ts';
 import type { ManifestFacts } from './backup-manifest.ts';
-import { physicalFormat } from './backup-physical.ts';
-import { plainFormat } from './backup-plain.ts';
 import type { BackupOutcome, BackupRequest } from './backup-request.ts';
 import { GroupSink } from './backup-sink.ts';
 import type { OperationContext } from './context.ts';
-import { OtherLogError, warnOfFull } from './incremental-base.ts';
+import { OtherLogError, warnOfFull } from './full-instead.ts';
 import { SizeJudge } from './size-judge.ts';
 import { STALL_MS, StallWatch } from './stall-watch.ts';
 import { withinStall } from './within-stall.ts';
@@ -31,10 +28,13 @@ export type { BackupOutcome, BackupRequest } from './backup-request.ts';
 /** How long a dump goes on without its lock, which it needs for the commit, where there is none without it. */
 const LOST_LOCK_MS = 3_000;
 
-const FORMATS: Readonly<Record<NonNullable<BackupRequest['format']>, (request: BackupRequest) => BackupFormat>> = {
-  plain: plainFormat,
-  directory: directoryFormat,
-  physical: physicalFormat,
+type FormatOf = (request: BackupRequest) => BackupFormat;
+
+/** What only one of them needs is loaded with it. */
+const FORMATS: Readonly<Record<NonNullable<BackupRequest['format']>, () => Promise<FormatOf>>> = {
+  plain: async () => (await import('./backup-plain.ts')).plainFormat,
+  directory: async () => (await import('./backup-directory.ts')).directoryFormat,
+  physical: async () => (await import('./backup-physical.ts')).physicalFormat,
 };
 
 /** What the steps of a backup share. */
@@ -71,7 +71,8 @@ async function backUpOnce(request: BackupRequest, context: OperationContext): Pr
   const recordsEarlyFailure = !request.dryRun;
   const spec = { kind: 'backup', source, database: connection.database, format: wanted, recordsEarlyFailure } as const;
   return runSpread<BackupOutcome>(context, spec, async (run) => {
-    const format = FORMATS[wanted](request);
+    const formatOf = await FORMATS[wanted]();
+    const format = formatOf(request);
     format.check();
     const storages = request.destinations.map(({ name }) => name);
     run.span.note({ 'pgark.format': format.name, 'pgark.storages': storages, 'pgark.dry_run': request.dryRun });

@@ -11,6 +11,7 @@ import type { Manifest } from '../repository/manifest.ts';
 import { Repository } from '../repository/repository.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { OperationContext } from './context.ts';
+import { insteadOf, OtherLogError, warnOfFull } from './full-instead.ts';
 import { whyOtherLog } from './same-log.ts';
 
 /** How an incremental backup is wanted. */
@@ -86,14 +87,6 @@ export async function findIncrementalBase(
   }
 }
 
-export function warnOfFull(logger: Logger, why: string): void {
-  logger.warning('backup.full_instead', insteadOf(why));
-}
-
-function insteadOf(why: string): string {
-  return `a full backup is made in the place of an incremental one: ${why}`;
-}
-
 /** Error: `backup-not-found` for the first backup of the chain that is not in the store. */
 export async function confirmChain(
   store: ObjectStore,
@@ -130,19 +123,6 @@ async function find(
   await readListing(objects, signal);
   await checkSummaries(search, objects, signal);
   return { manifest, objects };
-}
-
-/** The server turned out not to be the one any more that an earlier backup is of. */
-export class OtherLogError extends PgarkError {
-  /** A sentence. */
-  readonly why: string;
-
-  constructor(id: string, why: string) {
-    super('postgres-failed', `no incremental backup can be made from ${id}: ${why}`, {
-      hint: 'make a full backup: leave --incremental out',
-    });
-    this.why = why;
-  }
 }
 
 /**
