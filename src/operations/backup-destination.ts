@@ -99,6 +99,7 @@ export class DestinationRun {
   #begun: Begun | undefined;
   #commitBegun = false;
   #lock: ObjectLock | undefined;
+  #isRepository = false;
 
   constructor({ name, store, needsDelete }: BackupDestination, world: DestinationWorld) {
     const { run, context, stallMs } = world;
@@ -123,25 +124,35 @@ export class DestinationRun {
 
   /** Whether a backup can be written here. */
   async check(): Promise<void> {
-    const profile = await this.#step((signal) => this.store.probe({ write: true, delete: this.#needsDelete, signal }));
-    this.#lock = profile.lock;
-  }
-
-  /** `destinations`: the names of all that the run works on, if they are several. */
-  async open(destinations: readonly string[] | undefined): Promise<void> {
-    const { pgarkVersion } = this.#world.context;
-    await this.#step(async (signal) => {
-      await this.repository.initialise({ pgarkVersion, signal });
-      await this.#record.open(destinations);
-    });
-  }
-
-  async acquire(leaseName: string): Promise<void> {
-    const lease = await this.#step((signal) =>
-      acquireAfterSweep(this.#leases, leaseName, { clock: this.#clock, signal }),
+    const [profile, isRepository] = await this.#step((signal) =>
+      allOf([
+        this.store.probe({ write: true, delete: this.#needsDelete, signal }),
+        this.repository.checkLayout({ signal }),
+      ]),
     );
-    this.#lease = lease;
-    this.#signal = AbortSignal.any([this.#signal, lease.lost]);
+    this.#lock = profile.lock;
+    this.#isRepository = isRepository;
+  }
+
+  /** Makes the repository where there is none yet. The first write that stays. */
+  async initialise(): Promise<void> {
+    if (this.#isRepository) return;
+    const { pgarkVersion } = this.#world.context;
+    await this.#step((signal) => this.repository.initialise({ pgarkVersion, signal }));
+  }
+
+  /**
+   * Takes the lease, and writes the record of the run, which tells nobody anything before the lock on the server is held too.
+   * `destinations`: the names of all that the run works on, if they are several.
+   */
+  async open(leaseName: string, destinations: readonly string[] | undefined): Promise<void> {
+    await allOf([
+      this.#step(async (signal) => {
+        this.#lease = await acquireAfterSweep(this.#leases, leaseName, { clock: this.#clock, signal });
+      }),
+      this.#step(() => this.#record.open(destinations)),
+    ]);
+    this.#signal = AbortSignal.any([this.#signal, this.#heldLease().lost]);
   }
 
   /** The lease, if it is held and worth something: the store's conditional writes decide who holds it. */
@@ -179,8 +190,10 @@ export class DestinationRun {
     const { source, connection } = of;
     const { database } = connection;
     const plan = { id, runId: this.#world.run.id, lease, source, database, startedAt, keys, prefixes };
-    const intent = await this.#step((signal) => new IntentLog(this.store).begin(plan, { signal }));
-    this.#begun = { name, connection, intent };
+    await this.#step(async (signal) => {
+      const intent = await new IntentLog(this.store).begin(plan, { signal });
+      this.#begun = { name, connection, intent };
+    });
   }
 
   /** Stores what comes out of the outlet. Several may be put at once. */
@@ -289,8 +302,9 @@ export class DestinationRun {
   /** After the commit: tidies up and says in the record how it went. Never rejects. */
   async conclude(result: RunResult): Promise<void> {
     const deadline = AbortSignal.timeout(CLEAN_UP_MS);
-    // The backup is committed; an intent that stays is removed by the next run's sweep.
-    await this.#tidy(this.#begun?.intent.finish({ signal: deadline }), deadline, 'intent.finish_failed', INTENT_STAYS);
+    // The backup is committed: an intent that the next run still finds under its lease is removed by its sweep.
+    const finishing = this.#begun?.intent.finish({ signal: deadline });
+    await allOf([this.#tidy(finishing, deadline, 'intent.finish_failed', INTENT_STAYS), this.#letGoOfLease(deadline)]);
     await this.#end(deadline, () => this.#record.succeed(result));
   }
 
@@ -371,8 +385,12 @@ export class DestinationRun {
 
   async #end(deadline: AbortSignal, writeRecord: () => Promise<void>): Promise<void> {
     this.close();
-    await this.#tidy(this.#lease?.release(), deadline, 'lease.release-failed', 'the lease ends with its term');
+    await this.#letGoOfLease(deadline);
     await this.#tidy(writeRecord(), deadline, 'run.record_failed', 'the record of this run may not be written');
+  }
+
+  async #letGoOfLease(deadline: AbortSignal): Promise<void> {
+    await this.#tidy(this.#lease?.release(), deadline, 'lease.release-failed', 'the lease ends with its term');
   }
 
   /** Waits for something that is good to have, until the deadline. */

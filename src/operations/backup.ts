@@ -152,9 +152,9 @@ async function backUp(work: Work, prepared: PreparedBackup): Promise<{ value: Ba
   const { request, context, run, group, stallMs } = work;
   const { source, connection } = request;
   const names = group.isSingle ? undefined : group.alive.map(({ name }) => name);
-  await group.each((destination) => destination.open(names));
+  await group.each((destination) => destination.initialise());
   const lock = await run.span.span('locks', {}, async () => {
-    await group.each((destination) => destination.acquire(leaseNameOf(request)));
+    await group.each((destination) => destination.open(leaseNameOf(request), names));
     return withinStall({ ...context, connection, stallMs }, (signal) =>
       lockOnServer(request, group.alive, run, signal),
     );
@@ -172,14 +172,18 @@ async function backUp(work: Work, prepared: PreparedBackup): Promise<{ value: Ba
     const { database } = connection;
     const judge = new SizeJudge(request.sizeExpected ?? {}, { source, database, format: work.format.name });
     const now = { source, database, server: { host, port, systemIdentifier } };
+    const begin = async (): Promise<BackupName> => {
+      const name = await chooseName(work, prepared.preparation);
+      await group.each((destination) => destination.begin(name, { source, connection }));
+      return name;
+    };
     // None of them depends on another: what a distant store takes for them is waiting.
     const [name] = await allOf([
-      chooseName(work, prepared.preparation),
+      begin(),
       run.span.span('sweep', {}, () => group.each((destination) => destination.sweep())),
       group.each((destination) => destination.warnOfOtherServer(now)),
       group.each((destination) => recallSize(destination, judge)),
     ]);
-    await group.each((destination) => destination.begin(name, { source, connection }));
     run.logger.info('dump.started', `dumping ${connection.database} to ${name.key}`, {
       backupId: name.id,
       key: name.key,

@@ -6,7 +6,7 @@ import { type BackupKind, kindOfId } from '../repository/ids.ts';
 import { Leases } from '../repository/leases.ts';
 import { type Manifest, seriesOf, sizesOf } from '../repository/manifest.ts';
 import { OwnedObjects } from '../repository/owned-objects.ts';
-import { findReaders } from '../repository/readers.ts';
+import { findReaders, type Readers } from '../repository/readers.ts';
 import { type Kept, PRUNE_LEASE, removeUnneeded } from '../repository/remove-backup.ts';
 import { type BackupFilter, Repository } from '../repository/repository.ts';
 import { mayHaveChanged, sweep, type SweepReport } from '../repository/sweep.ts';
@@ -41,6 +41,8 @@ export interface PruneRequest {
   readonly timezone: string;
   readonly leaseTermMs: number;
   readonly dryRun: boolean;
+  /** This process has written a backup there a moment ago: lease and record may be written before the layout is looked at again. */
+  readonly isWritten?: boolean;
   /** Carry out a plan that removes more than half of a database's backups, or of the WAL that goes on behind them. */
   readonly force: boolean;
 }
@@ -83,7 +85,8 @@ const nothingPruned: PruneOutcome = {
  */
 export async function prune(request: PruneRequest, context: OperationContext): Promise<PruneOutcome> {
   const { store } = request;
-  return runEnveloped<PruneOutcome>({ ...context, store }, { kind: 'prune' }, async (run) => {
+  let releasing: Promise<void> | undefined;
+  const pruning = runEnveloped<PruneOutcome>({ ...context, store }, { kind: 'prune' }, async (run) => {
     const repository = new Repository(store, context);
     if (request.dryRun) {
       const planned = await planFor(repository, request, context);
@@ -97,7 +100,8 @@ export async function prune(request: PruneRequest, context: OperationContext): P
       return { value: outcome, result: {} };
     }
     // Where nobody has ever written there is nothing to delete, and nothing to write a lease into.
-    if (!(await repository.checkLayout({ signal: context.signal }))) return { value: nothingPruned, result: {} };
+    const looking = repository.checkLayout({ signal: context.signal });
+    if (request.isWritten !== true && !(await looking)) return { value: nothingPruned, result: {} };
     const leases = new Leases(store, {
       clock: context.clock,
       random: context.random,
@@ -108,19 +112,30 @@ export async function prune(request: PruneRequest, context: OperationContext): P
     const explained = async (error: unknown): Promise<never> => {
       throw await explainFullStore(error, () => planFor(repository, request, context));
     };
-    const [lease] = await allOf([leases.acquire(PRUNE_LEASE, { signal: context.signal }).catch(explained), run.open()]);
+    const taking = leases.acquire(PRUNE_LEASE, { signal: context.signal }).catch(explained);
+    const [lease, , isRepository] = await allOf([taking, run.open(), looking]).catch(async (error: unknown) => {
+      await taking.then(
+        (taken) => taken.release(),
+        () => {},
+      );
+      throw error;
+    });
+    if (!isRepository) {
+      await lease.release();
+      return { value: nothingPruned, result: {} };
+    }
     const signal = AbortSignal.any([context.signal, lease.lost]);
     const compacting = run.span.span('compact', {}, () => compactHistory(store, context, run, signal));
     try {
-      const planned = await planSwept(
+      const planning = planSwept(
         () =>
           run.span.span('sweep', {}, () => sweep({ repository, leases, logger: run.logger, held: [lease], signal })),
         () => run.span.span('plan', {}, () => planFor(repository, request, context)),
       );
+      // Who begins to read from now on is seen by the removal itself.
+      const [planned, reading] = await allOf([planning, readersOf({ store, signal }, run)]);
       const { plan, refused } = planned;
       const goes = withoutRefused(planned.planned, refused);
-      const { reading, ended } = await findReaders(store, { signal });
-      await forget({ store, signal }, ended, run);
       const owned = new OwnedObjects(repository);
       const guard = new ParentGuard(repository, plan, run.logger);
       const removed: Manifest[] = [];
@@ -166,9 +181,15 @@ export async function prune(request: PruneRequest, context: OperationContext): P
       };
     } finally {
       await compacting;
-      await lease.release();
+      // The run's record does not wait for it.
+      releasing = lease.release();
     }
   });
+  try {
+    return await pruning;
+  } finally {
+    await releasing;
+  }
 }
 
 /**
@@ -306,6 +327,16 @@ function logKept(run: Run, { id, database }: Manifest, { kept }: Kept): void {
   const { reader } = kept;
   const what = `${backup} stays until the next prune: it is read by ${reader}`;
   run.logger.warning('prune.in_use', what, { backupId: id, reader });
+}
+
+/** Who reads backups now. Holds that nobody needs any more are removed on the way. */
+async function readersOf(
+  place: Required<CallOptions> & { readonly store: ObjectStore },
+  run: Run,
+): Promise<Readers['reading']> {
+  const { reading, ended } = await findReaders(place.store, { signal: place.signal });
+  await forget(place, ended, run);
+  return reading;
 }
 
 /** Removes holds that nobody needs any more; what cannot be removed is for the next prune. */

@@ -47,6 +47,7 @@ export async function pruneAfter(
           timezone: config.timezone,
           leaseTermMs: config.leaseTermMs,
           dryRun: false,
+          isWritten: true,
           force: false,
         },
         context,
