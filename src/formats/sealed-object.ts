@@ -33,7 +33,12 @@ export interface SealedStreamRequest {
   readonly digestsInThread?: boolean;
   /** Plain bytes taken from the source so far, for progress. */
   readonly onPlainBytes?: (bytesTotal: number) => void;
+  /** Told once, when all has passed and before any store has confirmed it. */
+  readonly onSealed?: ((digests: SealedDigests) => void) | undefined;
 }
+
+/** What is known of an object as soon as all of it has passed. */
+export type SealedDigests = Pick<ManifestObject, 'storedBytes' | 'storedSha256' | 'plainBytes' | 'plainSha256'>;
 
 /** What a put has come to: the object's record for the manifest, and what the store confirmed. */
 export interface SealedObject {
@@ -53,7 +58,7 @@ export class SealedStream {
   #sourceFailure: { readonly error: unknown } | undefined;
 
   constructor(request: SealedStreamRequest) {
-    const { key, role, source, seal, onPlainBytes } = request;
+    const { key, role, source, seal, onPlainBytes, onSealed } = request;
     const inThread = request.digestsInThread ?? false;
     const plain = new Digest({ inThread });
     // What comes first of it may be short: a header, or a block that shrinks.
@@ -63,6 +68,7 @@ export class SealedStream {
     stages.push(compress(seal.compression, { blocksInFlightMax: blocksAtOnce(request.streamsAtOnce) }));
     if (seal.sealer) stages.push(seal.sealer.seal());
     stages.push(sealed.tap);
+    if (onSealed) stages.push(atEnd(() => onSealed(digestsOf(plain, sealed))));
     const iterator = source[Symbol.asyncIterator]();
     this.#source = iterator;
     const watched: AsyncIterator<Uint8Array> = {
@@ -106,6 +112,22 @@ export class SealedStream {
     this.#sourceEnd ??= endQuietly(this.#source);
     return this.#sourceEnd;
   }
+}
+
+function digestsOf(plain: Digest, sealed: Digest): SealedDigests {
+  return {
+    storedBytes: sealed.bytes,
+    storedSha256: sealed.sha256,
+    plainBytes: plain.bytes,
+    plainSha256: plain.sha256,
+  };
+}
+
+function atEnd(ended: () => void): Transform {
+  return async function* toTheEnd(source) {
+    yield* source;
+    ended();
+  };
 }
 
 /** Two at least, so that a block is compressed while another one comes or goes. */
@@ -165,10 +187,7 @@ export class SealedOutlet {
       object: {
         key,
         role,
-        storedBytes: sealed.bytes,
-        storedSha256: sealed.sha256,
-        plainBytes: plain.bytes,
-        plainSha256: plain.sha256,
+        ...digestsOf(plain, sealed),
         etag: stored.etag,
         confirmedBy: stored.confirmedBy,
       },

@@ -2,9 +2,9 @@ import type { ByteStream } from '../common/bytes.ts';
 import type { Clock } from '../common/clock.ts';
 import type { Logger } from '../common/log.ts';
 import type { Random } from '../common/random.ts';
-import type { Seal } from '../formats/sealed-object.ts';
+import type { Seal, SealedDigests, SealedStreamRequest } from '../formats/sealed-object.ts';
 import type { BackupId, FormatLetter } from '../repository/ids.ts';
-import type { Manifest, ManifestObject } from '../repository/manifest.ts';
+import type { Manifest } from '../repository/manifest.ts';
 import type { SpreadRun } from '../runs/run.ts';
 import type { ObjectKey, ObjectStore } from '../storage/object-store.ts';
 import type { Preparation } from './backup-checks.ts';
@@ -41,10 +41,11 @@ export interface BackupFile {
   readonly filesAtOnce: number;
   /** See `SealedStreamRequest`. */
   readonly digestsInThread?: boolean;
+  readonly onSealed?: SealedStreamRequest['onSealed'];
 }
 
 /** What is known of a file that lies in all destinations. */
-export type StoredFile = Pick<ManifestObject, 'storedBytes' | 'storedSha256' | 'plainBytes' | 'plainSha256'>;
+export type StoredFile = SealedDigests;
 
 /** Where a format puts what it makes. */
 export interface BackupSink {

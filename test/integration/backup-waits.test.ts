@@ -3,16 +3,24 @@ import { Secret } from '../../src/common/secret.ts';
 import { backup } from '../../src/operations/backup.ts';
 import { operationContext } from '../../src/operations/context.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
+import { PgarkError } from '../../src/common/errors.ts';
+import { dataKeysOf, Repository } from '../../src/repository/repository.ts';
 import { DistantStore } from '../support/distant-store.ts';
+import { FaultyStore, type StoreCall } from '../support/faulty-store.ts';
 import { postgresFacts } from '../support/facts.ts';
 import { MemoryStore } from '../support/memory-store.ts';
 import { createDatabase, type TestDatabase } from '../support/postgres.ts';
 
-async function backUp(database: TestDatabase, store: ObjectStore): Promise<void> {
+async function backUp(
+  database: TestDatabase,
+  store: ObjectStore,
+  format: 'plain' | 'directory' = 'plain',
+): Promise<void> {
   const { host, port, user, password } = postgresFacts();
   await backup(
     {
       source: 'shop',
+      format,
       connection: { host, port, user, password: new Secret(password), database: database.name, sslMode: 'disable' },
       destinations: [{ name: 'store', store, needsDelete: true }],
       seal: { compression: { algorithm: 'gzip', level: 1 } },
@@ -54,4 +62,29 @@ test('a backup asks a distant store side by side what does not depend on one ano
   // Last the record, whose log tells what could not be tidied up.
   expect(over[1]).toMatch(/^putSmall \.pgark\/runs\//m);
   expect(over[1]).toMatch(/^putSmall \.pgark\/logs\//m);
+});
+
+test('an archive lists its contents while what is listed is still being confirmed, and is none if that fails', async () => {
+  await using database = await createDatabase();
+  const isPut = ({ method, key }: StoreCall, name: string): boolean => method === 'putStream' && key.includes(name);
+  for (const fails of [false, true]) {
+    const memory = new MemoryStore();
+    const listed = Promise.withResolvers<void>();
+    const store = new FaultyStore(memory, {
+      after: async (call) => {
+        if (isPut(call, '/contents.json')) listed.resolve();
+        if (!isPut(call, '/toc.dat')) return;
+        await listed.promise;
+        if (fails) throw new PgarkError('store-unreachable', 'the table of contents may not be there');
+      },
+    });
+    const done = backUp(database, store, 'directory');
+    if (fails) await expect(done).rejects.toMatchObject({ code: 'store-unreachable' });
+    else await done;
+    const { manifests } = await new Repository(memory, operationContext()).backups();
+    const archived = [...memory.objects.keys()].filter((key) => key.includes('/archive/'));
+    expect(manifests).toHaveLength(fails ? 0 : 1);
+    if (fails) expect(archived).toEqual([]);
+    else expect(archived).toEqual(expect.arrayContaining(manifests.flatMap(dataKeysOf)));
+  }
 });

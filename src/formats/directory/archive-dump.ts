@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os';
+import { aborted } from '../../common/aborted.ts';
 import { type ByteStream, MIB, once } from '../../common/bytes.ts';
 import { messageOf, PgarkError } from '../../common/errors.ts';
 import { inParallel } from '../../common/in-parallel.ts';
@@ -9,7 +10,7 @@ import { clientEncodingOf } from '../../postgres/toc/client-encoding.ts';
 import type { CustomToc } from '../../postgres/toc/toc.ts';
 import { writeToc } from '../../postgres/toc/write-toc.ts';
 import { IDENTITY_FILE } from '../own-key.ts';
-import type { Seal } from '../sealed-object.ts';
+import type { Seal, SealedDigests, SealedStreamRequest } from '../sealed-object.ts';
 import { type ArchiveContents, evidenceOf, serialiseContents } from './contents.ts';
 import { readAll, type ReadPiece } from './crew.ts';
 import { SnapshotSession } from './dump-session.ts';
@@ -56,6 +57,7 @@ export interface DumpedFile {
   readonly bytesEstimateMax: number;
   /** How many files are put at the same time and share the memory that there is for that. */
   readonly filesAtOnce: number;
+  readonly onSealed?: SealedStreamRequest['onSealed'];
 }
 
 /** Where the files go. */
@@ -64,13 +66,8 @@ export interface ArchiveSink {
    * Resolves with what is stored. Rejects with the source's own error, where that is the cause: then nothing is stored, and
    * the file may be put again.
    */
-  put(file: DumpedFile): Promise<StoredDigests>;
+  put(file: DumpedFile): Promise<SealedDigests>;
 }
-
-type StoredDigests = Pick<
-  ArchiveContents['files'][number],
-  'storedBytes' | 'storedSha256' | 'plainBytes' | 'plainSha256'
->;
 
 /**
  * Dumps a database as pg_dump's directory format, by several sessions at once and in pieces of tables, without a copy on
@@ -164,8 +161,6 @@ class ArchiveDump {
     // What follows is no business of the server's, which may go on.
     await this.#leader.close();
     await this.#putSmallFiles(key);
-    const contents = nameOf('contents.json', this.#request.seal);
-    await this.#put(this.#file(contents, 'contents', serialiseContents(this.#contents()), this.#request.seal));
     return this.#file('SHA256SUMS', 'sums', this.#sums.join(''), OPEN);
   }
 
@@ -265,34 +260,50 @@ class ArchiveDump {
     this.#files.set(name, { name, role: 'large-object', ...stored, largeObject: { oid, entry } });
   }
 
-  /** All but the list of contents, which comes after them. */
+  /** The list of contents comes last, as soon as all that it lists has its digests: it does not wait for what the store says of that. */
   async #putSmallFiles(key: Parameters<ArchiveDump['run']>[0]): Promise<void> {
-    const { seal, signal } = this.#request;
-    const small = this.#plan.smallFiles.map((file) => async () => {
-      const { role } = file;
-      const form = role === 'data' ? seal : this.#uncompressed;
-      const name = nameOf(file.file, form);
-      this.#files.set(name, { name, role, ...(await this.#put(this.#file(name, role, file.content, form))) });
-    });
-    const tocs = [
-      () => this.#put(this.#file(nameOf('pg_dump.toc', seal), 'custom-toc', writeToc(this.#toc), seal)),
+    const { seal } = this.#request;
+    const open = this.#uncompressed;
+    const allSealed = Promise.withResolvers<void>();
+    let unsealed = 0;
+    const putting = (file: DumpedFile, onDigests: (digests: SealedDigests) => void = () => {}) => {
+      unsealed += 1;
+      const onSealed = (digests: SealedDigests): void => {
+        this.#addSum(file, digests);
+        onDigests(digests);
+        unsealed -= 1;
+        if (unsealed === 0) allSealed.resolve();
+      };
+      return () => this.#sink.put({ ...file, onSealed });
+    };
+    const puts = [
+      putting(this.#file(nameOf('pg_dump.toc', seal), 'custom-toc', writeToc(this.#toc), seal)),
       // pg_restore reads this file only as it is.
-      () =>
-        this.#put(
-          this.#file(nameOf('toc.dat', this.#uncompressed), 'toc', writeToc(this.#plan.toc), this.#uncompressed),
-        ),
-    ];
-    const keys = [key].flatMap((each) =>
-      each === undefined
+      putting(this.#file(nameOf('toc.dat', open), 'toc', writeToc(this.#plan.toc), open)),
+      ...(key === undefined
         ? []
-        : [() => this.#put(this.#file(nameOf(IDENTITY_FILE, each.seal), 'key', each.content, each.seal))],
-    );
-    await inParallel<() => Promise<unknown>>(
-      [...tocs, ...keys, ...small],
+        : [putting(this.#file(nameOf(IDENTITY_FILE, key.seal), 'key', key.content, key.seal))]),
+      ...this.#plan.smallFiles.map(({ file, role, content }) => {
+        const form = role === 'data' ? seal : open;
+        const name = nameOf(file, form);
+        return putting(this.#file(name, role, content, form), (digests) => {
+          this.#files.set(name, { name, role, ...digests });
+        });
+      }),
+    ];
+    const putContents = async (signal: AbortSignal): Promise<void> => {
+      await Promise.race([allSealed.promise, aborted(signal)]);
+      signal.throwIfAborted();
+      const name = nameOf('contents.json', seal);
+      await this.#put(this.#file(name, 'contents', serialiseContents(this.#contents()), seal));
+    };
+    // All before the last one are under way when its turn comes.
+    await inParallel<(signal: AbortSignal) => Promise<unknown>>(
+      [...puts, putContents],
       SMALL_FILES_AT_ONCE,
-      signal,
-      async (take) => {
-        for (let put = take(); put !== undefined; put = take()) await put();
+      this.#signal,
+      async (take, signal) => {
+        for (let put = take(); put !== undefined; put = take()) await put(signal);
       },
     );
   }
@@ -317,10 +328,14 @@ class ArchiveDump {
     return { name, role, source: once(bytes), seal, bytesEstimateMax: 2 * bytes.length, filesAtOnce };
   }
 
-  async #put(file: DumpedFile): Promise<StoredDigests> {
+  async #put(file: DumpedFile): Promise<SealedDigests> {
     const { storedBytes, storedSha256, plainBytes, plainSha256 } = await this.#sink.put(file);
-    this.#sums.push(`${storedSha256}  ${file.name}\n`);
+    this.#addSum(file, { storedSha256 });
     return { storedBytes, storedSha256, plainBytes, plainSha256 };
+  }
+
+  #addSum({ name }: DumpedFile, { storedSha256 }: Pick<SealedDigests, 'storedSha256'>): void {
+    this.#sums.push(`${storedSha256}  ${name}\n`);
   }
 }
 
