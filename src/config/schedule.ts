@@ -23,7 +23,8 @@ export function parseSchedule(text: string): Schedule | string {
     return `"${text}" is neither five cron fields (minute hour day month weekday) nor @daily and its like nor an interval such as 6h`;
   }
   try {
-    const cron = new Cron(expression, { mode: '5-part', paused: true, timezone: 'UTC' });
+    // A fixed offset needs no table of time zones, which every command would read for this.
+    const cron = new Cron(expression, { mode: '5-part', paused: true, utcOffset: 0 });
     if (cron.nextRun() === null) return `"${text}" never fires: there is no such day`;
   } catch (error) {
     return `"${text}" is no cron expression: ${messageOf(error).replace(/^CronPattern: /, '')}`;

@@ -258,6 +258,7 @@ export const configSchema = strict({
 });
 
 function isTimezone(name: string): boolean {
+  if (name === 'UTC') return true;
   try {
     return new Intl.DateTimeFormat('en', { timeZone: name }).resolvedOptions().timeZone !== '';
   } catch {
