@@ -1,5 +1,7 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { DistantStore } from '../../test/support/distant-store.ts';
+import { FaultyStore } from '../../test/support/faulty-store.ts';
 import { MemoryStore } from '../../test/support/memory-store.ts';
 import { seedBackups } from '../../test/support/seed.ts';
 import { keys } from '../repository/keys.ts';
@@ -69,9 +71,19 @@ test('a prune behind a backup deletes nothing where the storage has become one o
   expect([...store.objects.keys()]).toEqual(expect.arrayContaining(left));
 });
 
-test('the run of a prune has ended when it resolves, and its lease is free', async () => {
-  const distant = new DistantStore(await scene());
-  const { removed } = await pruned(distant.store, 1, true);
+test('a prune resolves when its lease is free, which its record does not wait for', async () => {
+  const memory = await scene();
+  const order: string[] = [];
+  const store = new FaultyStore(memory, {
+    before: async ({ method, key }) => {
+      if (method === 'putSmall' && key === keys.lease('prune')) await delay(100);
+    },
+    after: ({ method, key }) => {
+      if (method === 'putSmall') order.push(key.split('/')[1] ?? '');
+    },
+  });
+  const { removed } = await pruned(store, 1, true);
   expect(removed).toHaveLength(1);
-  expect(await leaseIn(distant.store)).toMatchObject({ released: true });
+  expect(await leaseIn(memory)).toMatchObject({ released: true });
+  expect(order.at(-1)).toBe('leases');
 });
