@@ -5,6 +5,7 @@ import type { Random } from '../common/random.ts';
 import { type RetryPolicy, withRetries } from '../common/retry.ts';
 import { afterMessages } from './allowance.ts';
 import { audienceOf, type Channel } from './channel.ts';
+import { createNotifier } from './create-notifier.ts';
 import { isRetryable, pauseMsOf } from './delivery-error.ts';
 import type { Digest } from './digest.ts';
 import { type EventError, type MessageEvent, messageId, type NotificationEvent } from './message.ts';
@@ -158,8 +159,6 @@ async function deliver(planned: PlannedDelivery, deadlineMs: number, context: No
   try {
     if (heldBack) throw notTried('the channel has had too many messages of late; this one is held back');
     if (isLate()) throw notTried('no time was left for this message');
-    // Loaded with the first message: most runs have nobody to tell.
-    const { createNotifier } = await import('./create-notifier.ts');
     const notifier = createNotifier(channel, context);
     const receipt = await withRetries(
       (attempt) => {
