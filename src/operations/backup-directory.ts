@@ -1,3 +1,4 @@
+import { assert } from '../common/errors.ts';
 import { dumpArchive, type DumpedFile } from '../formats/directory/archive-dump.ts';
 import { keys } from '../repository/keys.ts';
 import { checkForDump } from './backup-checks.ts';
@@ -38,7 +39,13 @@ export function directoryFormat(
           });
           const last = await dumpArchive(
             { ...dump, patienceMs: leaseTermMs, ...work },
-            { put: (file) => sink.put(inFolder(file)) },
+            {
+              async put(file) {
+                const { plainSha256, ...stored } = await sink.put(inFolder(file));
+                assert(plainSha256 !== undefined, 'the content of each file of an archive is digested');
+                return { ...stored, plainSha256 };
+              },
+            },
           );
           return { last: inFolder(last), recorded: {} };
         },

@@ -41,6 +41,7 @@ export interface BackupFile {
   readonly filesAtOnce: number;
   /** See `SealedStreamRequest`. */
   readonly digestsInThread?: boolean;
+  readonly isContentDigested?: boolean;
 }
 
 /** What is known of a file that lies in all destinations. */
