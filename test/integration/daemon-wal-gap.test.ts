@@ -9,7 +9,7 @@ import { operationContext } from '../../src/operations/context.ts';
 import { recoveryTimelines } from '../../src/operations/wal/recovery-window.ts';
 import { formatLsn } from '../../src/postgres/wal/lsn.ts';
 import { Cluster } from '../support/cluster.ts';
-import { startDaemonHere } from '../support/daemon-here.ts';
+import { configIn, startDaemonHere } from '../support/daemon-here.ts';
 import { FaultyStore } from '../support/faulty-store.ts';
 import { startReceiver, status } from '../support/http-receiver.ts';
 import { MemoryStore } from '../support/memory-store.ts';
@@ -61,11 +61,10 @@ databases:
       }
     },
   });
-  const { events, messages, ended, ...daemon } = startDaemonHere(directory.path, {
+  const { events, ended, ...daemon } = startDaemonHere({
+    readConfig: configIn(directory.path, withBudget),
     clock,
-    change: withBudget,
     openStore: () => Promise.resolve(store),
-    sealerOf: () => Promise.resolve(undefined),
   });
   /** Fails at once where the daemon does not even begin. */
   const until = async (condition: () => Promise<boolean>): Promise<void> => {
@@ -111,7 +110,7 @@ databases:
       return (await windows()).at(-1)?.bases.length === 1;
     });
     expect(events).toContain('wal.gap');
-    expect(messages.filter((_, index) => events[index] === 'wal.timelines')).toContainEqual(
+    expect(daemon.of('wal.timelines').map(({ message }) => message)).toContainEqual(
       expect.stringMatching(/^timeline 2, the newest .*: the WAL of timeline 1 is received/),
     );
     const found = await windows();
@@ -149,9 +148,9 @@ databases:
     wal: { slot_budget: 64MiB }
 `,
   );
-  const { events, messages, ...daemon } = startDaemonHere(directory.path, {
+  const { events, ...daemon } = startDaemonHere({
+    readConfig: configIn(directory.path, withBudget),
     clock,
-    change: withBudget,
     openStore: () => Promise.resolve(new MemoryStore()),
     sealerOf: () => Promise.reject(new PgarkError('key-missing', 'the test has no key')),
   });
@@ -167,7 +166,7 @@ databases:
     // Where the server cannot be asked, that is told.
     await cluster.stop();
     await vi.waitUntil(() => events.includes('wal.slot_unwatched'), WAIT);
-    expect(messages.at(events.indexOf('wal.slot_unwatched'))).toContain('pgark_shop of shop');
+    expect(daemon.of('wal.slot_unwatched')[0]?.message).toContain('pgark_shop of shop');
   } finally {
     await daemon.stop();
   }
