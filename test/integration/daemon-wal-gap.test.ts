@@ -10,9 +10,9 @@ import { recoveryTimelines } from '../../src/operations/wal/recovery-window.ts';
 import { formatLsn } from '../../src/postgres/wal/lsn.ts';
 import { Cluster } from '../support/cluster.ts';
 import { configIn, startDaemonHere } from '../support/daemon-here.ts';
-import { FaultyStore } from '../support/faulty-store.ts';
 import { startReceiver, status } from '../support/http-receiver.ts';
 import { MemoryStore } from '../support/memory-store.ts';
+import { RefusingStore } from '../support/refusing-store.ts';
 import { makeTempDirectory } from '../support/temp.ts';
 import { flushedLsn, load, walFolder } from '../support/wal-receiving.ts';
 
@@ -53,14 +53,7 @@ databases:
     jobs: { full: { format: physical } }
 `,
   );
-  let refuses = false;
-  const store = new FaultyStore(new MemoryStore(), {
-    before: ({ method, key }) => {
-      if (refuses && method.startsWith('put') && key.startsWith('shop/')) {
-        throw new PgarkError('store-unreachable', 'the test refuses');
-      }
-    },
-  });
+  const store = new RefusingStore(new MemoryStore());
   const { events, ended, ...daemon } = startDaemonHere({
     readConfig: configIn(directory.path, withBudget),
     clock,
@@ -79,7 +72,7 @@ databases:
   /** The server goes on, whatever becomes of its slot, and lets go of what nobody keeps it from. */
   const dropSlot = async (): Promise<void> => {
     const before = count('wal.slot_dropped');
-    refuses = true;
+    store.refuses = true;
     await until(async () => {
       await cluster.sql(`${load(2_000)}; checkpoint`);
       return count('wal.slot_dropped') > before;
@@ -104,7 +97,7 @@ databases:
     await dropSlot();
     // It makes no new one before what it has is stored: nothing is dropped again.
     expect(events).not.toContain('wal.base_wanted');
-    refuses = false;
+    store.refuses = false;
     await until(async () => {
       await cluster.sql(load(10));
       return (await windows()).at(-1)?.bases.length === 1;
@@ -123,7 +116,7 @@ databases:
     expect(told()).toEqual(['wal-slot', 'wal-gap', 'recovery']);
     // The next time is told as the first one was.
     await dropSlot();
-    refuses = false;
+    store.refuses = false;
     await until(async () => told().length === 5);
     expect(told().slice(3)).toEqual(['wal-slot', 'wal-gap']);
   } finally {
