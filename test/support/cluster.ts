@@ -3,13 +3,14 @@ import { chmod, chown, mkdtemp, readFile, realpath, rename, rm, writeFile } from
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { Client, type QueryResultRow } from 'pg';
+import type { QueryResultRow } from 'pg';
 import { Secret } from '../../src/common/secret.ts';
 import type { ConnectionParameters } from '../../src/postgres/client/connection-parameters.ts';
 import { type Reaper, startReaper } from '../../src/postgres/server/reaper.ts';
 import { type Account, findServerAccount, findServerPrograms } from '../../src/postgres/server/server-programs.ts';
 import { atFreePort } from './at-free-port.ts';
 import { reload } from './reload.ts';
+import { sqlAt } from './superuser-session.ts';
 
 const execute = promisify(execFile);
 /** More than a server takes to start, to recover or to end on a busy machine. */
@@ -231,14 +232,7 @@ export class Cluster implements AsyncDisposable {
   }
 
   async sql<Row extends QueryResultRow = QueryResultRow>(text: string): Promise<Row[]> {
-    const client = new Client({ host: '127.0.0.1', port: this.port, user: 'postgres', database: 'postgres' });
-    client.on('error', () => {});
-    await client.connect();
-    try {
-      return (await client.query<Row>(text)).rows;
-    } finally {
-      await client.end();
-    }
+    return sqlAt<Row>(this.port, text);
   }
 
   /** Of a query of one row and one column. */
