@@ -226,7 +226,7 @@ describe.concurrent('a list where a storage is away', () => {
     expectExit(text, 4);
     expect(text.stdout).toMatch(new RegExp(`^far: .*\\n[^]*${old}[^]*${newest}`));
     expect(text.stderr).toMatch(/^storage near: error {2}.*127\.0\.0\.1:1/m);
-    expect(text.stderr).toMatch(/^error {2}1 of 2 storages could not be read$/m);
+    expect(text.stderr).toMatch(/^error {2}1 of 2 storages failed: near$/m);
     const json = await runPgark(['list', 'shop', '-o', 'json'], { env });
     expectExit(json, 4);
     expect(JSON.parse(json.stdout)).toMatchObject({
