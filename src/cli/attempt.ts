@@ -39,6 +39,7 @@ export function failureOfStorages(
   run: CommandRun,
   failures: readonly StorageFailure[],
   storageCount: number,
+  isAnyDone = new Set(failures.map(({ storage }) => storage)).size < storageCount,
 ): PgarkError | undefined {
   const worst = gravest(failures.map(({ error }) => error));
   if (worst === undefined || storageCount === 1) return worst;
@@ -47,7 +48,7 @@ export function failureOfStorages(
   for (const { storage, error } of told.values()) run.failure(`storage ${storage}`, error);
   const names = new Set(failures.map(({ storage }) => storage));
   const what = `${names.size} of ${storageCount} storages failed: `;
-  if (names.size < storageCount && !isOfDamage(worst)) return new PgarkError('partial', what + [...names].join(', '));
+  if (isAnyDone && !isOfDamage(worst)) return new PgarkError('partial', what + [...names].join(', '));
   const words = [...told.values()].map(({ storage, error }) => `${storage}: ${error.message}`).join('; ');
   return new PgarkError(worst.code, what + words, { hint: worst.hint, cause: worst });
 }
