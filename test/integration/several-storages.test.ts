@@ -251,6 +251,24 @@ describe.concurrent('a list where a storage is away', () => {
     ]);
   });
 
+  test('and the log of a run is printed from where it is, but one that is nowhere else is not said not to be', async () => {
+    await using scene = await setUnequal('far');
+    const { places } = scene;
+    const { runs } = await pgarkJson<{ runs: { id: string; kind: string }[] }>(['runs'], await places.env());
+    const [newest, old] = runs.filter(({ kind }) => kind === 'backup').map(({ id }) => id);
+    const env = await places.env('far');
+    const log = await succeed(['logs', old ?? '', '-o', 'json'], env);
+    expect(JSON.parse(log.stdout)).toMatchObject({ run: { id: old, storages: [{ storage: 'near' }] } });
+    expect(log.stderr).toMatch(/WARNING storage far is passed over: .*127\.0\.0\.1:1.*; it may know more of the run$/m);
+    expect((await succeed(['logs', '-f', old ?? ''], env)).stdout).toContain('INFO');
+    expectFailure(await runPgark(['logs', newest ?? ''], { env }), {
+      exit: 1,
+      message: /^no storage that answers has a run \S+; far: .*127\.0\.0\.1:1/,
+      hint: /endpoint/,
+    });
+    expectExit(await runPgark(['logs', old ?? ''], { env: await places.env('both') }), 1);
+  });
+
   test('fails as that storage does where no other one answers', async () => {
     await using scene = await setScene();
     const env = await scene.places.env('both');
