@@ -36,7 +36,7 @@ export function failureJson({ error, ...of }: StorageFailure): Record<string, un
  * of each on stderr why it failed; so whatever the command prints of the others comes before.
  */
 export function failureOfStorages(
-  run: CommandRun,
+  run: Pick<CommandRun, 'failure'>,
   failures: readonly StorageFailure[],
   storageCount: number,
   isAnyDone = new Set(failures.map(({ storage }) => storage)).size < storageCount,

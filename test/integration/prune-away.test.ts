@@ -141,16 +141,20 @@ describe.concurrent('a prune where a storage is away', () => {
     expect(refused.stderr).toMatch(/^error {2}the retention policy would delete 5 of 8 backups/m);
     expect(await backupsIn('far')).toHaveLength(16);
 
-    const [manifest = ''] = (await backupsIn('far')).filter((key) => key.endsWith('.json'));
-    await places.far.bucket.put(manifest, Buffer.from('{'));
-    const damaged = await prune(['-o', 'json']);
-    expectExit(damaged, 20);
-    expect(JSON.parse(damaged.stdout)).toMatchObject({
-      storages: [{ storage: 'near', removed: [expect.any(String), expect.any(String)] }],
-      failures: [{ storage: 'far', error: { code: 'repository-damaged' } }],
+    const [manifest = ''] = (await backupsIn('near')).filter((key) => key.endsWith('.json'));
+    await places.near.bucket.put(manifest, Buffer.from('{'));
+    const both = await prune(['-o', 'json']);
+    expectExit(both, 20);
+    expect(JSON.parse(both.stdout)).toMatchObject({
+      storages: [{ storage: 'far', refused: [{ source: 'shop', remove: 5, of: 8 }], removed: [] }],
+      failures: [{ storage: 'near', error: { code: 'repository-damaged' } }],
     });
-    expect(damaged.stderr).toMatch(/^error {2}1 of 2 storages failed: far: .*\.json/m);
-    expect(await backupsIn('near')).toHaveLength(6);
-    expect(await backupsIn('far')).toHaveLength(16);
+    expect(both.stderr).toMatch(/^storage far: error {2}the retention policy would delete 5 of 8 backups/m);
+    expect(both.stderr).toMatch(/^error {2}1 of 2 storages failed: near: .*\.json/m);
+    const damaged = await prune(['--force', '-o', 'json']);
+    expectExit(damaged, 20);
+    expect(JSON.parse(damaged.stdout)).toMatchObject({ storages: [{ storage: 'far', removed: { length: 5 } }] });
+    expect(await backupsIn('near')).toHaveLength(10);
+    expect(await backupsIn('far')).toHaveLength(6);
   });
 });
