@@ -15,7 +15,7 @@ export function directoryFormat(
     'source' | 'connection' | 'seal' | 'excludeTableData' | 'leaseTermMs' | 'jobs' | 'pieceBytes'
   >,
 ): BackupFormat {
-  const { source, connection, seal, excludeTableData, leaseTermMs, jobs, pieceBytes } = request;
+  const { source, seal, excludeTableData, leaseTermMs, jobs, pieceBytes } = request;
   return {
     name: 'directory',
     letter: 'd',
@@ -26,8 +26,8 @@ export function directoryFormat(
       return { key: folder, keys: [], prefixes: [folder] };
     },
     async prepare(run, context) {
-      const preparation = await checkForDump(connection, run, context);
-      const { pgDump, server } = preparation;
+      const preparation = await checkForDump(request.connection, run, context);
+      const { pgDump, server, connection } = preparation;
       const dump = { connection, pgDump, serverMajor: server.major, excludeTableData, jobs, pieceBytes, seal };
       return {
         preparation,
