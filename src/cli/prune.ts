@@ -25,7 +25,7 @@ export function registerPrune(program: Command, world: CliWorld): void {
     .description(
       'Deletes backups by the configured retention, and the WAL that no base backup needs any more nor the recovery window of wal.keep. The newest and the minimum always stay, and what other tools wrote is never touched. What would delete more than half of a database’s backups needs --force; other databases are pruned all the same. Of several storages each is pruned by itself; one that cannot be is told of, and the exit status is 4 then.',
     )
-    .option('--dry-run', 'show the plan, delete nothing')
+    .option('--dry-run', 'show the plan, and what of it is in use; delete nothing')
     .option('--force', 'delete also where more than half of a database’s backups would go')
     .option('--storage <name>', 'only this storage (default: all)');
   addExamples(command, [['pgark prune --dry-run', 'what would be deleted, and why']]);
@@ -115,6 +115,7 @@ function prunedJson({ storage, value: { outcome } }: Extract<Try<Pruned>, { read
     })),
     removed: outcome.removed.map((manifest) => manifest.id),
     removed_bytes: outcome.removedBytes,
+    in_use: outcome.inUse.map(({ manifest, read, reader }) => ({ id: manifest.id, read, reader })),
     globals: outcome.globals.map(({ id }) => id),
     wal: outcome.wal.map(walPruneJson),
   };
@@ -126,7 +127,7 @@ function describeTry(each: Try<Pruned>, dryRun: boolean, several: boolean): stri
 }
 
 function describe(outcome: PruneOutcome, dryRun: boolean, prefix: string): string {
-  const { plan, planned, removed, removedBytes, refused, globals } = outcome;
+  const { plan, planned, removed, removedBytes, refused, globals, inUse } = outcome;
   const verb = dryRun ? 'would delete' : 'deleted';
   const alsoGlobals =
     globals.length === 0 ? '' : `${prefix}${verb} the globals that none of them needs: ${globals.length}\n`;
@@ -136,8 +137,10 @@ function describe(outcome: PruneOutcome, dryRun: boolean, prefix: string): strin
     )
     .join('');
   const wal = outcome.wal.map((each) => describeWalPrune(each, dryRun, prefix)).join('');
-  const rest = `${held}${describePinned(plan)}${describeOtherServers(outcome)}${alsoGlobals}${wal}`;
-  const gone = dryRun ? planned : removed;
+  const rest = `${held}${describeInUse(outcome, dryRun)}${describePinned(plan)}${describeOtherServers(outcome)}${alsoGlobals}${wal}`;
+  const stays = new Set(inUse.map(({ manifest }) => manifest.id));
+  const going = planned.filter(({ id }) => !stays.has(id));
+  const gone = dryRun ? going : removed;
   const keptCount = plan.keep.length + plan.remove.length - gone.length;
   if (gone.length === 0) {
     const nothing = refused.length > 0 ? 'deleted nothing' : 'nothing to delete';
@@ -150,7 +153,7 @@ function describe(outcome: PruneOutcome, dryRun: boolean, prefix: string): strin
     formatBytes(sizesOf(manifest).storedBytes),
     plan.remove.find((each) => each.id === manifest.id)?.reason ?? '',
   ]);
-  const plannedBytes = planned.reduce((sum, manifest) => sum + sizesOf(manifest).storedBytes, 0);
+  const plannedBytes = going.reduce((sum, manifest) => sum + sizesOf(manifest).storedBytes, 0);
   const bytes = dryRun ? plannedBytes : removedBytes;
   return (
     formatTable(
@@ -164,6 +167,19 @@ function describe(outcome: PruneOutcome, dryRun: boolean, prefix: string): strin
       rows,
     ) + `${prefix}${verb} ${formatCount(gone.length, 'backup')}, ${formatBytes(bytes)}; ${keptCount} kept\n${rest}`
   );
+}
+
+/** Who reads now may have ended before a prune comes. */
+function describeInUse({ inUse }: PruneOutcome, dryRun: boolean): string {
+  const readers = Map.groupBy(inUse, ({ read, reader }) => JSON.stringify([read, reader]));
+  return [...readers.values()]
+    .map((backups) => {
+      const ids = backups.map(({ manifest }) => manifest.id).join(', ');
+      const [{ read, reader }] = backups as [(typeof backups)[number]];
+      const verb = dryRun ? 'would stay as long as' : 'stay until the next prune:';
+      return `of these, ${formatCount(backups.length, 'backup')} that retention lets go ${verb} ${read} is read, by ${reader}: ${ids}\n`;
+    })
+    .join('');
 }
 
 function describePinned({ keep }: PruneOutcome['plan']): string {
