@@ -41,7 +41,7 @@ export interface JobRequest {
 
 /** What jobs are carried out with. */
 export interface JobWorld {
-  readonly config: Pick<Config, 'timezone' | 'leaseTermMs' | 'decryptionKeys'>;
+  readonly config: Pick<Config, 'timezone' | 'leaseTermMs' | 'decryptionKeys' | 'storages'>;
   readonly stores: Stores;
   readonly adapters: Pick<Adapters, 'sealerOf'>;
   readonly context: OperationContext;
@@ -290,7 +290,7 @@ async function backUpTo(
     const done = outcomeIn(name, outcome);
     if (done instanceof PgarkError) results.push(failed(destination, done));
     else {
-      const pruned = isTrusted && done.kind === 'committed' ? await pruneAfter(store, request, world) : undefined;
+      const pruned = isTrusted && done.kind === 'committed' ? await pruneAfter(destination, request, world) : undefined;
       results.push({ ...resultIn(name, store, request), outcome: done, error: undefined, pruned });
     }
   }

@@ -129,15 +129,18 @@ export class KeptWal {
     for await (const { key } of this.memory.list(keys.readingPrefix)) await this.memory.delete(key);
   }
 
-  prune(changes: Partial<PruneRequest> & { keepDays?: number; last?: number } = {}): Promise<PruneOutcome> {
-    const { keepDays, last = 100, ...request } = changes;
+  prune(
+    changes: Partial<PruneRequest> & { keepDays?: number; last?: number; lockedDays?: number } = {},
+  ): Promise<PruneOutcome> {
+    const { keepDays, last = 100, lockedDays, ...request } = changes;
     const keepMs = keepDays === undefined ? undefined : keepDays * DAY_MS;
+    const lockedMs = lockedDays === undefined ? undefined : lockedDays * DAY_MS;
     return prune(
       {
         store: this.store,
         filter: {},
         policyOf: () => ({ keep: { last }, minBackups: 1 }),
-        walPolicyOf: () => ({ keepMs }),
+        walPolicyOf: () => ({ keepMs, lockedMs }),
         timezone: 'UTC',
         leaseTermMs: 60_000,
         dryRun: false,
