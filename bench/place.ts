@@ -40,21 +40,8 @@ export interface PlaceOptions {
 
 export async function makePlace({ dumpBytes, serverSettings, binDir }: PlaceOptions): Promise<Place> {
   await using made = new AsyncDisposableStack();
-  const server = made.use(
-    await startThrowawayServer({
-      settings: { shared_buffers: '256MB', autovacuum: 'off', ...serverSettings },
-      ...(binDir === undefined ? {} : { binDir }),
-    }),
-  );
-  const admin = new Client({ connectionString: server.url().reveal() });
-  await admin.connect();
-  made.defer(() => admin.end());
-  await admin.query(`CREATE DATABASE ${DATABASE}`);
-  const { tables, databaseBytes } = await fill(server, dumpBytes);
-  await admin.query('CHECKPOINT');
-  const { rows: facts } = await admin.query<{ version: number; pid: string }>(
-    `SELECT current_setting('server_version_num')::int AS version, split_part(pg_read_file('postmaster.pid'), E'\\n', 1) AS pid`,
-  );
+  const filled = made.use(await startFilledServer({ dumpBytes, serverSettings, binDir }));
+  const { server, admin } = filled;
   const folder = await mkdtemp(path.join(tmpdir(), 'pgark-bench-'));
   made.defer(() => rm(folder, { recursive: true, force: true }));
   const dumpFile = path.join(folder, 'dump.sql');
@@ -67,11 +54,11 @@ export async function makePlace({ dumpBytes, serverSettings, binDir }: PlaceOpti
   const everything = made.move();
   return {
     server,
-    serverPid: Number(facts[0]?.pid),
-    major: Math.floor(Number(facts[0]?.version) / 10_000),
+    serverPid: filled.pid,
+    major: filled.major,
     database: DATABASE,
-    databaseBytes,
-    tables,
+    databaseBytes: filled.databaseBytes,
+    tables: filled.tables,
     folder,
     dumpFile,
     dumpBytes: (await stat(dumpFile)).size,
@@ -85,8 +72,52 @@ export async function makePlace({ dumpBytes, serverSettings, binDir }: PlaceOpti
   };
 }
 
+/** A server with the one database, all of which is on the disk. */
+export interface FilledServer extends AsyncDisposable {
+  readonly server: ThrowawayServer;
+  readonly pid: number;
+  readonly major: number;
+  readonly dataDirectory: string;
+  readonly databaseBytes: number;
+  /** Those with rows, as SQL has them. */
+  readonly tables: readonly string[];
+  /** In another database than that one. */
+  readonly admin: Client;
+}
+
+export async function startFilledServer({ dumpBytes, serverSettings, binDir }: PlaceOptions): Promise<FilledServer> {
+  await using made = new AsyncDisposableStack();
+  const server = made.use(
+    await startThrowawayServer({
+      settings: { shared_buffers: '256MB', autovacuum: 'off', ...serverSettings },
+      ...(binDir === undefined ? {} : { binDir }),
+    }),
+  );
+  const admin = new Client({ connectionString: server.url().reveal() });
+  await admin.connect();
+  made.defer(() => admin.end());
+  await admin.query(`CREATE DATABASE ${DATABASE}`);
+  const { tables, databaseBytes } = await fill(server, dumpBytes);
+  await admin.query('CHECKPOINT');
+  const { rows } = await admin.query<{ version: number; pid: string; data: string }>(
+    `SELECT current_setting('server_version_num')::int AS version, current_setting('data_directory') AS data,
+            split_part(pg_read_file('postmaster.pid'), E'\\n', 1) AS pid`,
+  );
+  const everything = made.move();
+  return {
+    server,
+    pid: Number(rows[0]?.pid),
+    major: Math.floor(Number(rows[0]?.version) / 10_000),
+    dataDirectory: rows[0]?.data ?? '',
+    databaseBytes,
+    tables,
+    admin,
+    [Symbol.asyncDispose]: () => everything.disposeAsync(),
+  };
+}
+
 /** Makes the database's tables and rows, and looks at them once. */
-export async function fill(
+async function fill(
   server: ThrowawayServer,
   dumpBytes: number,
 ): Promise<{ readonly tables: readonly string[]; readonly databaseBytes: number }> {

@@ -4,11 +4,10 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { Client } from 'pg';
-import { startThrowawayServer } from '../../src/postgres/server/throwaway-server.ts';
 import { startCeph } from '../../test/support/ceph.ts';
 import { makeCertificate } from '../../test/support/certificate.ts';
 import type { Servers } from '../measure.ts';
-import { connectionOf, DATABASE, fill } from '../place.ts';
+import { connectionOf, DATABASE, startFilledServer } from '../place.ts';
 
 const REGION = 'us-east-1';
 const run = promisify(execFile);
@@ -124,11 +123,11 @@ export async function makePeerPlace({ store, sqlBytes, binDir }: PeerPlaceOption
   // The server's account has to get through to the archive.
   await chmod(folder, 0o711);
   const archive = path.join(folder, 'archive');
-  const server = made.use(
-    await startThrowawayServer({
-      settings: {
-        shared_buffers: '256MB',
-        autovacuum: 'off',
+  const filled = made.use(
+    await startFilledServer({
+      dumpBytes: sqlBytes,
+      binDir,
+      serverSettings: {
         wal_level: 'replica',
         max_wal_senders: '10',
         max_wal_size: '8GB',
@@ -136,18 +135,9 @@ export async function makePeerPlace({ store, sqlBytes, binDir }: PeerPlaceOption
         archive_mode: 'on',
         archive_command: `test ! -d ${archive} || cp %p ${archive}/%f`,
       },
-      ...(binDir === undefined ? {} : { binDir }),
     }),
   );
-  const admin = new Client({ connectionString: server.url().reveal() });
-  await admin.connect();
-  made.defer(() => admin.end());
-  await admin.query(`CREATE DATABASE ${DATABASE}`);
-  const { tables, databaseBytes } = await fill(server, sqlBytes);
-  await admin.query('CHECKPOINT');
-  const { rows } = await admin.query<{ pid: string; data: string }>(
-    `SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1) AS pid, current_setting('data_directory') AS data`,
-  );
+  const { server, admin, tables } = filled;
   const connection = connectionOf(server, DATABASE);
   // This also reads the whole database once, so that no contender is the first.
   const { stdout: length } = await run('bash', ['-c', 'set -o pipefail; pg_dump | wc -c'], {
@@ -157,9 +147,9 @@ export async function makePeerPlace({ store, sqlBytes, binDir }: PeerPlaceOption
   const everything = made.move();
   return {
     server,
-    serverPid: Number(rows[0]?.pid),
+    serverPid: filled.pid,
     storePids: store.pids,
-    databaseBytes,
+    databaseBytes: filled.databaseBytes,
     sqlBytes: Number(length),
     folder,
     env: {
@@ -167,7 +157,7 @@ export async function makePeerPlace({ store, sqlBytes, binDir }: PeerPlaceOption
       ...connection,
       DATABASE_URL: server.url(DATABASE).reveal(),
       PGARK_CLIENT_DIR: server.binDir,
-      DATA: rows[0]?.data ?? '',
+      DATA: filled.dataDirectory,
       ARCHIVE: archive,
     },
     async countRows(database) {

@@ -1,12 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { expect, test } from 'vitest';
+import { MIB } from '../../src/common/bytes.ts';
 import { chartsOf } from './charts.ts';
 import { entrants } from './entrants.ts';
 import { describePeers, isWorse, jobsTried, markedRatio } from './peer-report.ts';
 import type { PeerResults, PeerRun } from './results.ts';
-
-const MIB = 2 ** 20;
 
 /** A run whose every figure is some multiple of one number. */
 function run(

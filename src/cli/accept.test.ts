@@ -59,6 +59,6 @@ test('accept says which storage is away, with 4; and of a backup that none has, 
       { storage: 'far', state: 'failed', error: { code: expect.any(String) } },
     ],
   });
-  expect(stderr).toMatch(/1 of 2 storages failed: far: /);
+  expect(stderr).toMatch(/^storage far: error .*\n {2}hint .*\nerror {2}1 of 2 storages failed: far$/m);
   expect(await accepted('near')).toEqual([near[0]?.id]);
 });

@@ -1,8 +1,16 @@
-import { asPgarkError, type PgarkError } from '../common/errors.ts';
+import { asPgarkError, PgarkError } from '../common/errors.ts';
+import { gravest, isOfDamage } from '../service/gravest.ts';
 import type { CommandRun } from './command.ts';
+import { reportError } from './errors.ts';
+
+/** A storage that did not do what it was asked for, such as one that is away. */
+export interface StorageFailure {
+  readonly storage: string;
+  readonly error: PgarkError;
+}
 
 /** What came of it in one storage. */
-export type Try<T> = { readonly storage: string } & ({ readonly value: T } | { readonly error: PgarkError });
+export type Try<T> = { readonly storage: string; readonly value: T } | StorageFailure;
 
 export async function attempt<T>(storage: string, run: CommandRun, work: () => Promise<T>): Promise<Try<T>> {
   try {
@@ -11,4 +19,36 @@ export async function attempt<T>(storage: string, run: CommandRun, work: () => P
     run.world.signal.throwIfAborted();
     return { storage, error: asPgarkError(thrown) };
   }
+}
+
+export function failuresOf(tries: readonly Try<unknown>[]): readonly StorageFailure[] {
+  return tries.flatMap((each) => ('error' in each ? [each] : []));
+}
+
+/** The same as `--output json` shows it, with whatever else a command says of each. */
+export function failureJson({ error, ...of }: StorageFailure): Record<string, unknown> {
+  return { ...of, error: reportError(error) };
+}
+
+/**
+ * What a command over several storages ends with, each of which was worked on by itself: nothing where none failed; that of
+ * damage, or the first, where all did; that of damage too where only some did, since it must not be hidden, else `partial`. Says
+ * of each on stderr why it failed; so whatever the command prints of the others comes before.
+ */
+export function failureOfStorages(
+  run: Pick<CommandRun, 'failure'>,
+  failures: readonly StorageFailure[],
+  storageCount: number,
+  isAnyDone = new Set(failures.map(({ storage }) => storage)).size < storageCount,
+): PgarkError | undefined {
+  const worst = gravest(failures.map(({ error }) => error));
+  if (worst === undefined || storageCount === 1) return worst;
+  // One that does not answer says the same of everything that it is asked.
+  const told = new Map(failures.map((each) => [JSON.stringify([each.storage, each.error.message]), each]));
+  for (const { storage, error } of told.values()) run.failure(`storage ${storage}`, error);
+  const names = new Set(failures.map(({ storage }) => storage));
+  const what = `${names.size} of ${storageCount} storages failed: `;
+  if (isAnyDone && !isOfDamage(worst)) return new PgarkError('partial', what + [...names].join(', '));
+  const words = [...told.values()].map(({ storage, error }) => `${storage}: ${error.message}`).join('; ');
+  return new PgarkError(worst.code, what + words, { hint: worst.hint, cause: worst });
 }

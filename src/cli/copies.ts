@@ -4,7 +4,7 @@ import { findAcross, finding, type FoundAcross, type Place, ruleOf } from '../op
 import type { BackupSelector } from '../operations/find-backup.ts';
 import type { BackupId } from '../repository/ids.ts';
 import type { Manifest } from '../repository/manifest.ts';
-import type { Try } from './attempt.ts';
+import { failureOfStorages, failuresOf, type StorageFailure, type Try } from './attempt.ts';
 import type { CommandRun } from './command.ts';
 import { reportError } from './errors.ts';
 import { reportChoice } from './find-storage.ts';
@@ -18,7 +18,7 @@ interface Copies {
     readonly store: Awaited<ReturnType<Place['open']>>;
     readonly manifest: Manifest;
   }[];
-  readonly away: readonly { readonly storage: string; readonly error: PgarkError }[];
+  readonly away: readonly StorageFailure[];
 }
 
 /** What is looked for, as the command line says it. */
@@ -67,17 +67,15 @@ export async function findCopies(
   };
 }
 
-/** The result of all storages. Errors: the only one's; `partial` where it failed in some of several. */
+/** The result of all storages. Errors: those of `failureOfStorages`. */
 export function conclude<T>(
   run: CommandRun,
   id: BackupId,
   tries: readonly Try<T>[],
   tell: (value: T) => { readonly json: Readonly<Record<string, unknown>>; readonly words: string },
 ): void {
-  const failed = tries.flatMap((each) => ('error' in each ? [each] : []));
-  const [first] = failed;
-  if (first !== undefined && tries.length === 1) throw first.error;
-  if (failed.length < tries.length) {
+  const failures = failuresOf(tries);
+  if (failures.length < tries.length) {
     run.result(
       {
         id,
@@ -95,11 +93,6 @@ export function conclude<T>(
           .join(''),
     );
   }
-  if (first === undefined) return;
-  const words = failed.map(({ storage, error }) => `${storage}: ${error.message}`).join('; ');
-  throw new PgarkError(
-    failed.length === tries.length ? first.error.code : 'partial',
-    `${failed.length} of ${tries.length} storages failed: ${words}`,
-    { hint: first.error.hint, cause: first.error },
-  );
+  const failure = failureOfStorages(run, failures, tries.length);
+  if (failure !== undefined) throw failure;
 }

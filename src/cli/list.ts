@@ -6,17 +6,11 @@ import { list, type Listing } from '../operations/list.ts';
 import type { Proofs } from '../operations/proofs.ts';
 import { type BackupFilter, dataFolderOf } from '../repository/repository.ts';
 import { action, chooseStorage, type CliWorld, findSource } from './command.ts';
-import { attempt } from './attempt.ts';
-import { reportError } from './errors.ts';
+import { attempt, failureJson, failureOfStorages, failuresOf, type Try } from './attempt.ts';
 import { globalsJson, type JsonLine, jsonLines, manifestJson, proofsJson } from './json.ts';
 import { addExamples } from './help.ts';
 import { formatTable, formatTime } from './table.ts';
 import { sizesOf } from '../repository/manifest.ts';
-
-interface Failure {
-  readonly storage: string;
-  readonly error: PgarkError;
-}
 
 interface StorageListing {
   readonly storage: StorageConfig;
@@ -39,21 +33,19 @@ export function registerList(program: Command, world: CliWorld): void {
     const storages =
       typeof options.storage === 'string' ? [chooseStorage(config, options.storage)] : [...config.storages.values()];
     const filter = filterFor(config, name);
-    const listings: StorageListing[] = [];
-    const failures: Failure[] = [];
+    const tries: Try<StorageListing>[] = [];
     for (const storage of storages) {
-      const listed = await attempt(storage.name, run, async () => {
+      const look = async (): Promise<StorageListing> => {
         const store = await run.open(storage, config);
-        return { location: store.location, listing: await list({ store, filter }, run.context(config)) };
-      });
-      if ('error' in listed) failures.push(listed);
-      else listings.push({ storage, ...listed.value });
+        return { storage, location: store.location, listing: await list({ store, filter }, run.context(config)) };
+      };
+      tries.push(await attempt(storage.name, run, look));
     }
-    const [failure] = failures;
-    if (failure !== undefined && listings.length === 0) throw failure.error;
+    const failures = failuresOf(tries);
+    const listings = tries.flatMap((each) => ('value' in each ? [each.value] : []));
     if (
       name !== undefined &&
-      failure === undefined &&
+      failures.length === 0 &&
       findSource(config, name) === undefined &&
       listings.every(({ listing }) => listing.backups.length === 0)
     ) {
@@ -61,15 +53,16 @@ export function registerList(program: Command, world: CliWorld): void {
         hint: 'pgark list without a name shows all',
       });
     }
-    const failuresJson = failures.map(({ storage, error }) => ({ storage, error: reportError(error) }));
-    run.result(
-      { storages: listings.map(listingJson), failures: failuresJson },
-      () => listings.map((each) => describe(each, { several: storages.length > 1, name, world })).join('\n'),
-      () => [...listings.flatMap(listingLines), ...jsonLines('failure', failuresJson)],
-    );
-    if (failure === undefined) return;
-    for (const { storage, error } of failures) run.failure(`storage ${storage}`, error);
-    throw new PgarkError('partial', `${failures.length} of ${storages.length} storages could not be read`);
+    if (failures.length === 0 || listings.length > 0) {
+      const failuresJson = failures.map(failureJson);
+      run.result(
+        { storages: listings.map(listingJson), failures: failuresJson },
+        () => listings.map((each) => describe(each, { several: storages.length > 1, name, world })).join('\n'),
+        () => [...listings.flatMap(listingLines), ...jsonLines('failure', failuresJson)],
+      );
+    }
+    const failure = failureOfStorages(run, failures, storages.length);
+    if (failure !== undefined) throw failure;
   });
 }
 

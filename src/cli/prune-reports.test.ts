@@ -34,6 +34,7 @@ databases:
         otherObjects: 0,
         bytes: 0,
         uploads: 0,
+        locked: 0,
         keepsAll: undefined,
         refused: { lostCount: 3, totalCount: 4 },
       },

@@ -9,7 +9,7 @@ export function hasGone({ segments, otherObjects, uploads }: WalPruneOutcome): b
 }
 
 export function walPruneJson(outcome: WalPruneOutcome): Record<string, unknown> {
-  const { source, systemIdentifier, segments, otherObjects, bytes, uploads, keepsAll, refused } = outcome;
+  const { source, systemIdentifier, segments, otherObjects, bytes, uploads, locked, keepsAll, refused } = outcome;
   return {
     source,
     system_identifier: systemIdentifier,
@@ -17,6 +17,7 @@ export function walPruneJson(outcome: WalPruneOutcome): Record<string, unknown> 
     other_objects: otherObjects,
     bytes,
     uploads,
+    locked,
     keeps_all: keepsAll,
     refused: refused && { base_backups: refused.lostCount, of: refused.totalCount },
   };
@@ -24,7 +25,7 @@ export function walPruneJson(outcome: WalPruneOutcome): Record<string, unknown> 
 
 /** What there is to say of one archive; nothing where nothing happened. */
 export function describeWalPrune(outcome: WalPruneOutcome, dryRun: boolean, prefix: string): string {
-  const { source, segments, bytes, uploads, keepsAll, refused } = outcome;
+  const { source, segments, bytes, uploads, locked, keepsAll, refused } = outcome;
   const verb = dryRun ? 'would delete' : 'deleted';
   const lines: string[] = [];
   if (hasGone(outcome)) {
@@ -33,6 +34,9 @@ export function describeWalPrune(outcome: WalPruneOutcome, dryRun: boolean, pref
     );
   }
   if (uploads > 0) lines.push(`${verb} what was left of ${formatCount(uploads, 'upload')} of WAL of ${source}`);
+  if (locked > 0) {
+    lines.push(`WAL of ${source} that nothing needs stays until its lock is over: ${formatCount(locked, 'segment')}`);
+  }
   if (keepsAll !== undefined) lines.push(`all other WAL of ${source} stays: ${keepsAll}`);
   if (refused !== undefined && !dryRun) {
     lines.push(`deleted no WAL of ${source}: ${describeTailLoss(source, refused)} would have gone`);

@@ -2,13 +2,17 @@ import type { Command } from 'commander';
 import { systemClock } from '../common/clock.ts';
 import { PgarkError } from '../common/errors.ts';
 import type { Config, EncryptionConfig, StorageConfig } from '../config/model.ts';
+import type { OperationContext } from '../operations/context.ts';
 import { list } from '../operations/list.ts';
 import { PASSPHRASE_FINGERPRINT } from '../pipeline/encryption/sealer.ts';
 import type { GlobalsRecord } from '../repository/globals.ts';
 import { type Manifest, seriesOf } from '../repository/manifest.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
 import { pgarkVersion } from '../version.ts';
 import { commandsByHand, stockCommand } from './by-hand.ts';
+import { attempt, failureOfStorages, type StorageFailure } from './attempt.ts';
 import { action, type CliWorld } from './command.ts';
+import { reportError } from './errors.ts';
 import { addExamples } from './help.ts';
 import { formatFacts, formatTime } from './table.ts';
 
@@ -16,6 +20,10 @@ import { formatFacts, formatTime } from './table.ts';
 interface StorageKit {
   readonly storage: StorageConfig;
   readonly location: string;
+  readonly held: Held | PgarkError;
+}
+
+interface Held {
   /** The newest backup of each database and kind. */
   readonly newest: readonly Manifest[];
   readonly globals: readonly GlobalsRecord[];
@@ -33,21 +41,36 @@ export function registerRecoveryKit(key: Command, world: CliWorld): void {
     const config = await run.config(['storage']);
     if (config.storages.size === 0) throw new PgarkError('config-missing', 'no storage is configured');
     const kits: StorageKit[] = [];
+    const failures: StorageFailure[] = [];
     for (const storage of config.storages.values()) {
       const store = await run.open(storage, config);
-      const { backups, globals } = await list({ store, filter: {} }, run.context(config));
-      const series = Map.groupBy(
-        backups.map(({ manifest }) => manifest),
-        seriesOf,
-      );
-      const newest = [...series.values()].flatMap((manifests) => manifests.at(-1) ?? []);
-      const bySource = Map.groupBy(globals, ({ source }) => source);
-      const newestGlobals = [...bySource.values()].flatMap((records) => records.at(-1) ?? []);
-      kits.push({ storage, location: store.location, newest, globals: newestGlobals });
+      const tried = await attempt(storage.name, run, () => heldBy(store, run.context(config)));
+      if ('error' in tried) failures.push(tried);
+      kits.push({ storage, location: store.location, held: 'error' in tried ? tried.error : tried.value });
     }
     const made = systemClock.now();
-    run.result(kitJson(config, kits, made), () => describeKit(config, kits, made));
+    if (failures.length < kits.length) run.result(kitJson(config, kits, made), () => describeKit(config, kits, made));
+    const failure = failureOfStorages(run, failures, kits.length);
+    if (failure !== undefined) throw failure;
   });
+}
+
+async function heldBy(store: ObjectStore, context: OperationContext): Promise<Held> {
+  const { backups, globals } = await list({ store, filter: {} }, context);
+  const series = Map.groupBy(
+    backups.map(({ manifest }) => manifest),
+    seriesOf,
+  );
+  const bySource = Map.groupBy(globals, ({ source }) => source);
+  return {
+    newest: [...series.values()].flatMap((manifests) => manifests.at(-1) ?? []),
+    globals: [...bySource.values()].flatMap((records) => records.at(-1) ?? []),
+  };
+}
+
+/** Of all storages whose content is known. */
+function newestIn(kits: readonly StorageKit[]): readonly Manifest[] {
+  return kits.flatMap(({ held }) => (held instanceof PgarkError ? [] : held.newest));
 }
 
 /** What opens backups of one encryption; no secret of it. */
@@ -105,10 +128,16 @@ function withPgark({ format, id }: Manifest): string {
 
 function describeKit(config: Config, kits: readonly StorageKit[], made: Date): string {
   const keys = [...config.encryption.values()].map(openedBy);
-  const manifests = kits.flatMap(({ newest }) => newest);
+  const manifests = newestIn(kits);
   // Backups may be older than the present configuration, and keys others.
   const all = [...new Set([...keys, ...recordedKeys(manifests)])];
-  const sections = kits.map(({ storage, location, newest, globals }) => {
+  const isAllKnown = kits.every(({ held }) => !(held instanceof PgarkError));
+  const sections = kits.map(({ storage, location, held }) => {
+    const facts = formatFacts([['storage', `${storage.name}: ${location}`], ...accessTo(storage)]);
+    if (held instanceof PgarkError) {
+      return `\n${facts}\n  What it holds, and which keys open it, is not known, print this again: ${held.message}\n`;
+    }
+    const { newest, globals } = held;
     const backups = newest.map((manifest) => {
       const title = `${manifest.source}/${manifest.database.name}, ${manifest.format}, ${formatTime(manifest.startedAt)}, PostgreSQL ${manifest.server.version}`;
       const byHand = stepsOf(manifest, location).map((step) => `    ${step}\n`);
@@ -119,14 +148,13 @@ function describeKit(config: Config, kits: readonly StorageKit[], made: Date): s
         `\n  roles and tablespaces of ${record.source}: ${record.object.key}\n    ${stockCommand(record, record.object, 'psql -X -d postgres')}\n`,
     );
     const none = newest.length === 0 ? '\n  It holds no backup yet: print this again when it does.\n' : '';
-    const facts = formatFacts([['storage', `${storage.name}: ${location}`], ...accessTo(storage)]);
     return `\n${facts}${none}${backups.join('')}${roles.join('')}`;
   });
   return (
     `RECOVERY KIT, written by pgark ${pgarkVersion} at ${formatTime(made.toISOString())}\n` +
     'Keep it where neither the databases nor the backups are, together with:\n' +
     (all.length === 0
-      ? '- nothing to decrypt with: the backups are not encrypted\n'
+      ? `- nothing to decrypt with: the backups ${isAllKnown ? '' : 'that could be read '}are not encrypted\n`
       : all.map((each) => `- ${each}: nothing opens the backups without it\n`).join('')) +
     '- access to the storage, as below\n' +
     'Everything else lies in the storage. The newest backups are named; newer ones are restored the same way, and\n' +
@@ -139,26 +167,27 @@ function kitJson(config: Config, kits: readonly StorageKit[], made: Date): Reado
   return {
     made_at: made.toISOString(),
     pgark_version: pgarkVersion,
-    keys: [
-      ...new Set([
-        ...[...config.encryption.values()].map(openedBy),
-        ...recordedKeys(kits.flatMap(({ newest }) => newest)),
-      ]),
-    ],
-    storages: kits.map(({ storage, location, newest, globals }) => ({
+    keys: [...new Set([...[...config.encryption.values()].map(openedBy), ...recordedKeys(newestIn(kits))])],
+    storages: kits.map(({ storage, location, held }) => ({
       name: storage.name,
       location,
       access: Object.fromEntries(accessTo(storage)),
-      backups: newest.map((manifest) => ({
-        id: manifest.id,
-        source: manifest.source,
-        database: manifest.database.name,
-        format: manifest.format,
-        started_at: manifest.startedAt,
-        with_pgark: withPgark(manifest),
-        by_hand: stepsOf(manifest, location),
-      })),
-      globals: globals.map(({ id, source, object }) => ({ id, source, key: object.key })),
+      ...(held instanceof PgarkError ? { error: reportError(held) } : heldJson(held, location)),
     })),
+  };
+}
+
+function heldJson({ newest, globals }: Held, location: string): Readonly<Record<string, unknown>> {
+  return {
+    backups: newest.map((manifest) => ({
+      id: manifest.id,
+      source: manifest.source,
+      database: manifest.database.name,
+      format: manifest.format,
+      started_at: manifest.startedAt,
+      with_pgark: withPgark(manifest),
+      by_hand: stepsOf(manifest, location),
+    })),
+    globals: globals.map(({ id, source, object }) => ({ id, source, key: object.key })),
   };
 }

@@ -53,9 +53,9 @@ one line. Kinds may be added: take those that you know.
 | \`verify\` | \`storage\` that was looked at; \`backup\`, \`damaged\` |
 | \`check\` | \`backup\`, \`wal\`; \`problem\` and \`note\` with a \`message\`; \`summary\` with \`healthy\` |
 | \`backup\`, \`once\` | a \`result\` for each database and storage |
-| \`prune\` | a \`storage\` with what was deleted there, and \`dry_run\` |
-| \`timeline\` | \`window\`, \`gap\`; \`warning\` with a \`message\` |
-| \`wal status\` | \`archive\` |
+| \`prune\` | a \`storage\` with what was deleted there, and \`dry_run\`; a \`failure\` of a storage |
+| \`timeline\` | \`window\`, \`gap\`; \`warning\` with a \`message\`; a \`failure\` of a source in a storage |
+| \`wal status\` | \`archive\`; a \`failure\` of a source in a storage |
 | \`notify test\`, \`notify digest\` | \`channel\`; \`digest\` |
 | \`doctor\` | \`finding\` |
 | \`storage probe\` | \`storage\` |

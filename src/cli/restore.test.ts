@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { describe, expect, test } from 'vitest';
 import { cliWorld, recordingTerminal } from '../../test/support/cli-world.ts';
+import { manifestOf } from '../../test/support/repository-place.ts';
 import { makeTempDirectory } from '../../test/support/temp.ts';
 import { silentLogger } from '../common/log.ts';
 import { systemRandom } from '../common/random.ts';
@@ -10,7 +11,6 @@ import { serialiseManifest } from '../repository/manifest.ts';
 import { runCli } from './program.ts';
 
 const ID = makeBackupId(new Date('2026-11-20T02:03:04Z'), 'p', systemRandom);
-const SHA256 = 'a'.repeat(64);
 
 /** Puts the manifest of a backup of `database` into the directory; its data is missing. */
 async function putManifest(directory: string, database: string): Promise<void> {
@@ -18,38 +18,8 @@ async function putManifest(directory: string, database: string): Promise<void> {
     { name: 'default', type: 'file', path: directory, retry: { retriesMax: 0, delayMs: 1, delayMsMax: 1 } },
     silentLogger,
   );
-  const startedAt = '2026-11-20T02:03:04.000Z';
-  const manifest = serialiseManifest({
-    layout: 1,
-    id: ID,
-    format: 'plain',
-    source: database,
-    database: {
-      name: database,
-      oid: '5',
-      owner: 'o',
-      encoding: 'UTF8',
-      collation: 'C',
-      ctype: 'C',
-      localeProvider: 'libc',
-      bytes: 1,
-    },
-    server: { host: 'h', port: 5432, version: '15.1', versionNum: 150_001, inRecovery: false },
-    client: { program: 'pg_dump', version: '15.1' },
-    startedAt,
-    endedAt: startedAt,
-    storeTime: startedAt,
-    runId: 'r',
-    objects: [
-      { key: 'gone.sql.gz', role: 'dump', storedBytes: 1, storedSha256: SHA256, plainBytes: 1, plainSha256: SHA256 },
-    ],
-    compression: { algorithm: 'gzip', level: 6 },
-    parents: [],
-    excluded: [],
-    unreadable: [],
-    pgarkVersion: '0',
-  });
-  await store.putSmall(keys.manifest(database, database, ID), manifest);
+  const manifest = { ...manifestOf(ID, database, ['gone.sql.gz']), source: database };
+  await store.putSmall(keys.manifest(database, database, ID), serialiseManifest(manifest));
   await store.close();
 }
 

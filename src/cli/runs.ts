@@ -10,7 +10,7 @@ import {
   type RunSummary,
 } from '../operations/list-runs.ts';
 import { action, chooseStorage, type CliWorld, type CommandRun } from './command.ts';
-import { reportError } from './errors.ts';
+import { failureJson, failureOfStorages } from './attempt.ts';
 import { addExamples } from './help.ts';
 import { jsonLines } from './json.ts';
 import { filterFor } from './list.ts';
@@ -48,30 +48,27 @@ export function registerRuns(program: Command, world: CliWorld): void {
     const { storages, failures } = await openStorages(run, config, options.storage);
     const listing = await listRuns({ ...request, storages }, context);
     const failed = [...failures, ...listing.failures];
-    const [first] = failed;
-    if (first !== undefined && failed.length === storages.length + failures.length) throw first.error;
+    const storageCount = storages.length + failures.length;
     const json = {
       runs: listing.runs.map(runJson),
       has_more: listing.hasMore,
       damaged: listing.damaged.map(({ storage, key, error }) => ({ storage, key, error: error.message })),
-      failures: failed.map(({ storage, error }) => ({ storage, error: reportError(error) })),
+      failures: failed.map(failureJson),
     };
-    run.result(
-      json,
-      () => describe(listing, storages.length + failures.length > 1, world),
-      () => [
-        ...jsonLines('run', json.runs),
-        ...jsonLines('damaged', json.damaged),
-        ...jsonLines('failure', json.failures),
-        { kind: 'summary', has_more: json.has_more },
-      ],
-    );
-    if (first === undefined) return;
-    for (const { storage, error } of failed) run.failure(`storage ${storage}`, error);
-    throw new PgarkError(
-      'partial',
-      `${failed.length} of ${storages.length + failures.length} storages could not be read`,
-    );
+    if (failed.length === 0 || failed.length < storageCount) {
+      run.result(
+        json,
+        () => describe(listing, storageCount > 1, world),
+        () => [
+          ...jsonLines('run', json.runs),
+          ...jsonLines('damaged', json.damaged),
+          ...jsonLines('failure', json.failures),
+          { kind: 'summary', has_more: json.has_more },
+        ],
+      );
+    }
+    const failure = failureOfStorages(run, failed, storageCount);
+    if (failure !== undefined) throw failure;
   });
 }
 

@@ -5,7 +5,7 @@ import { newestProofs, type Proof, type Proofs } from '../operations/proofs.ts';
 import { globalsOf, showBackup } from '../operations/show.ts';
 import type { GlobalsRecord } from '../repository/globals.ts';
 import { readAcceptedSizes } from '../repository/accepted-sizes.ts';
-import { describeSuspicions, type Manifest } from '../repository/manifest.ts';
+import { describeSuspicions, type Manifest, type ManifestObject } from '../repository/manifest.ts';
 import { describeUnread } from '../repository/unread-tables.ts';
 import { commandsByHand, stockCommand } from './by-hand.ts';
 import { finding, ruleOf } from '../operations/find-across.ts';
@@ -122,7 +122,7 @@ function describe(manifest: Manifest, { proofs, accepted, pinned }: Found, locat
           '  stored',
           `${formatBytes(object.storedBytes)} (${object.storedBytes} bytes), SHA-256 ${object.storedSha256}`,
         ],
-        ['  plain', `${formatBytes(object.plainBytes)} (${object.plainBytes} bytes), SHA-256 ${object.plainSha256}`],
+        ['  plain', describePlain(object)],
         ['  confirmed', object.confirmedBy],
         ['  by hand', byHand === undefined ? stockCommand(manifest, object) : undefined],
       ])}`,
@@ -141,6 +141,13 @@ function describeSize(manifest: Manifest, accepted: boolean | undefined): string
 function describePinned({ isPinned, pin }: Pinned): string | undefined {
   if (pin === undefined) return isPinned ? 'yes' : undefined;
   return `${formatTime(pin.pinnedAt)} by ${describeHolder(pin)}${pin.reason === undefined ? '' : `: ${pin.reason}`}`;
+}
+
+function describePlain({ plainBytes, plainSha256 }: ManifestObject): string {
+  const size = `${formatBytes(plainBytes)} (${plainBytes} bytes)`;
+  return plainSha256 === undefined
+    ? `${size}; its files have their SHA-256 in the backup_manifest`
+    : `${size}, SHA-256 ${plainSha256}`;
 }
 
 function describeProof(proof: Proof | undefined): string | undefined {

@@ -1,8 +1,7 @@
 import type { Command } from 'commander';
 import { formatBytes } from '../common/bytes.ts';
-import { PgarkError } from '../common/errors.ts';
 import { type StorageUsage, storageUsage, type UsageRow } from '../operations/storage-usage.ts';
-import { attempt, type Try } from './attempt.ts';
+import { attempt, failureJson, failureOfStorages, failuresOf, type Try } from './attempt.ts';
 import { action, chooseStorages, type CliWorld } from './command.ts';
 import { reportError } from './errors.ts';
 import { addExamples } from './help.ts';
@@ -45,18 +44,16 @@ export function registerUsage(storage: Command, world: CliWorld): void {
       };
       tries.push(await attempt(each.name, run, look));
     }
-    const failed = tries.flatMap((each) => ('error' in each ? [each] : []));
-    const [first] = failed;
-    if (first !== undefined && failed.length === tries.length) throw first.error;
-    run.result(
-      { storages: tries.map(tryJson) },
-      () => tries.map((each) => describeTry(each, world)).join('\n'),
-      () => tries.flatMap(tryLines),
-    );
-    if (first === undefined) return;
-    const words = failed.map(({ storage: name, error }) => `${name}: ${error.message}`).join('; ');
-    const what = `${failed.length} of ${tries.length} storages failed: ${words}`;
-    throw new PgarkError('partial', what, { hint: first.error.hint, cause: first.error });
+    const failures = failuresOf(tries);
+    if (failures.length < tries.length) {
+      run.result(
+        { storages: tries.map(tryJson) },
+        () => tries.map((each) => describeTry(each, world)).join('\n'),
+        () => tries.flatMap(tryLines),
+      );
+    }
+    const failure = failureOfStorages(run, failures, tries.length);
+    if (failure !== undefined) throw failure;
   });
 }
 
@@ -149,7 +146,7 @@ function tryJson(each: Try<Found>): Record<string, unknown> {
 /** A row is of its own kind; `summary` is what belongs to no row. */
 function tryLines(each: Try<Found>): readonly JsonLine[] {
   const { storage } = each;
-  if ('error' in each) return [{ kind: 'failure', storage, error: reportError(each.error) }];
+  if ('error' in each) return [{ kind: 'failure', ...failureJson(each) }];
   const { rows, ...summary } = usageJson(each.value);
   return [
     ...rows.map((row) => ({ kind: String(row['kind']), storage, ...row })),

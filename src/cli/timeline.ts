@@ -1,76 +1,76 @@
 import type { Command } from 'commander';
-import {
-  type JudgedGaps,
-  judgeGaps,
-  type RecoveryTimeline,
-  type RecoveryWindow,
-  recoveryTimelines,
-  windowStart,
-} from '../operations/wal/recovery-window.ts';
-import { action, chooseSources, type CliWorld } from './command.ts';
+import type { RecoveryTimeline, RecoveryWindow } from '../operations/wal/recovery-window.ts';
+import { type FoundWal, gapsJson, lookAtWal, type WalFailure } from './archived-wal.ts';
+import { failureJson, failureOfStorages } from './attempt.ts';
+import { action, type CliWorld } from './command.ts';
 import { addExamples } from './help.ts';
 import { jsonLines } from './json.ts';
+import { text } from './option-text.ts';
 import { formatTable, formatTime } from './table.ts';
-import { storesToReadFrom } from './wal.ts';
 
 export function registerTimeline(program: Command, world: CliWorld): void {
   const command = program
     .command('timeline')
     .summary('show to which moments a server can be brought back')
     .description(
-      'Shows to which moments a server can be brought back: from the end of a base backup to the end of the WAL that follows it without a gap. It needs no key.',
+      'Shows to which moments a server can be brought back: from the end of a base backup to the end of the WAL that follows it without a gap. It needs no key. Of several storages one that cannot be read is told of, and the exit status is 4 then.',
     )
     .argument('[database]', 'a database of the configuration (default: all)')
     .option('--storage <name>', 'the storage to look in (default: those that the WAL goes into)');
   addExamples(command, [['pgark timeline shop', 'how far back, and how near to now?']]);
   action(command, world, async (run, names, options) => {
     const config = await run.config(['storage']);
-    const context = run.context(config);
-    const found: Found[] = [];
-    for (const source of chooseSources(config, names)) {
-      const storage = typeof options.storage === 'string' ? options.storage : undefined;
-      for (const { name, store } of await storesToReadFrom(run, config, source, storage)) {
-        for (const timeline of await recoveryTimelines({ store, source: source.name }, context)) {
-          const gaps = judgeGaps(timeline, windowStart(source.wal?.keepMs, context.clock.now()));
-          found.push({ source: source.name, storage: name, timeline, gaps });
-        }
-      }
-    }
+    const { found, failures, storageCount, isAnyRead } = await lookAtWal(run, config, names, text(options.storage));
     const json = {
       windows: found.flatMap(({ source, storage, timeline }) =>
         timeline.windows.map((window) => windowJson(source, storage, timeline, window)),
       ),
-      gaps: found.flatMap(({ source, storage, timeline: { wal }, gaps }) =>
-        gaps.missing.map((gap) => ({ source, storage, system_identifier: wal.record.systemIdentifier, ...gap })),
+      gaps: found.flatMap(({ source, storage, timeline: { wal }, ...each }) =>
+        gapsJson(each).map((gap) => ({
+          source,
+          storage,
+          system_identifier: wal.record.systemIdentifier,
+          ...gap,
+        })),
       ),
       warnings: found.flatMap(describeTimelines).map((line) => line.trimEnd()),
+      failures: failures.map(failureJson),
     };
-    run.result(
-      json,
-      () =>
-        formatTable(
-          ['SOURCE', 'STORAGE', 'FROM', 'TO', 'BASES', 'WAL'].map((title) => ({ title })),
-          found.flatMap(({ source, storage, timeline }) =>
-            timeline.windows.map(({ earliest, latest, bases, from, to }) => [
-              source,
-              storage,
-              earliest === undefined ? 'no base backup' : formatTime(earliest.toISOString()),
-              formatTime(latest.toISOString()),
-              countOf(bases),
-              `${from} to ${to}`,
-            ]),
+    if (isAnyRead) {
+      run.result(
+        json,
+        () => describe(found) + failures.map(describeFailure).join(''),
+        () => [
+          ...jsonLines('window', json.windows),
+          ...jsonLines('gap', json.gaps),
+          ...jsonLines(
+            'warning',
+            json.warnings.map((message) => ({ message })),
           ),
-        ) + found.flatMap((each) => [...describeGaps(each), ...describeTimelines(each)]).join(''),
-      () => [
-        ...jsonLines('window', json.windows),
-        ...jsonLines('gap', json.gaps),
-        ...jsonLines(
-          'warning',
-          json.warnings.map((message) => ({ message })),
-        ),
-      ],
-    );
+          ...jsonLines('failure', json.failures),
+        ],
+      );
+    }
+    const failure = failureOfStorages(run, failures, storageCount, isAnyRead);
+    if (failure !== undefined) throw failure;
   });
+}
+
+function describe(found: readonly FoundWal[]): string {
+  const table = formatTable(
+    ['SOURCE', 'STORAGE', 'FROM', 'TO', 'BASES', 'WAL'].map((title) => ({ title })),
+    found.flatMap(({ source, storage, timeline }) =>
+      timeline.windows.map(({ earliest, latest, bases, from, to }) => [
+        source,
+        storage,
+        earliest === undefined ? 'no base backup' : formatTime(earliest.toISOString()),
+        formatTime(latest.toISOString()),
+        countOf(bases),
+        `${from} to ${to}`,
+      ]),
+    ),
+  );
+  return table + found.flatMap((each) => [...describeGaps(each), ...describeTimelines(each)]).join('');
 }
 
 /** `5 (4 incremental)` */
@@ -79,21 +79,20 @@ function countOf(bases: RecoveryWindow['bases']): string {
   return incremental === 0 ? String(bases.length) : `${bases.length} (${incremental} incremental)`;
 }
 
-interface Found {
-  readonly source: string;
-  readonly storage: string;
-  readonly timeline: RecoveryTimeline;
-  readonly gaps: JudgedGaps;
+/** Whether a piece is lost, nobody knows while one is away that may have it. */
+function describeGaps({ source, storage, gaps, mayBeIn }: FoundWal): readonly string[] {
+  const so =
+    mayBeIn.length === 0
+      ? 'is missing, and no recovery goes through that'
+      : `is missing here, and may be in ${mayBeIn.join(' or ')}, which could not be read`;
+  return gaps.missing.map(({ from, to }) => `${source}, ${storage}: WAL from ${from} to ${to} ${so}\n`);
 }
 
-function describeGaps({ source, storage, gaps }: Found): readonly string[] {
-  return gaps.missing.map(
-    ({ from, to }) =>
-      `${source}, ${storage}: WAL from ${from} to ${to} is missing, and no recovery goes through that\n`,
-  );
+function describeFailure({ source, storage, error }: WalFailure): string {
+  return `${source}, ${storage}: not known: ${error.message}\n`;
 }
 
-function describeTimelines({ source, storage, timeline }: Found): readonly string[] {
+function describeTimelines({ source, storage, timeline }: FoundWal): readonly string[] {
   return timeline.wal.warnings.map((words) => `${source}, ${storage}: ${words}\n`);
 }
 

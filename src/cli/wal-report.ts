@@ -1,18 +1,12 @@
 import { formatBytes, formatDuration } from '../common/bytes.ts';
-import type { JudgedGaps } from '../operations/wal/recovery-window.ts';
 import type { WalStatus } from '../operations/wal/status.ts';
+import { type FoundWal, gapsJson, type WalFailure } from './archived-wal.ts';
 import { formatFacts, formatTime } from './table.ts';
 
-export interface FoundWal {
-  readonly source: string;
-  readonly storage: string;
-  readonly status: WalStatus;
-  readonly gaps: JudgedGaps;
-}
-
 /** One archive as JSON. */
-export function walJson({ source, storage, status, gaps }: FoundWal, now: Date): Record<string, unknown> {
-  const { record, followed, warnings, stretches, ranges, storedBytes } = status;
+export function walJson(found: FoundWal, now: Date): Record<string, unknown> {
+  const { source, storage, timeline, gaps } = found;
+  const { record, followed, warnings, stretches, ranges, storedBytes } = timeline.wal;
   const { head } = record;
   return {
     source,
@@ -25,7 +19,7 @@ export function walJson({ source, storage, status, gaps }: FoundWal, now: Date):
     lag_seconds: head === undefined ? undefined : Math.round(lagMs(head.serverTime, now) / 1_000),
     receiver: head && { slot: head.slot, host: head.host, pid: head.pid, written_at: head.writtenAt },
     stretches,
-    gaps: gaps.missing,
+    gaps: gapsJson(found),
     let_go: gaps.letGo,
     warnings,
     ranges: ranges.map((range) => ({
@@ -40,8 +34,23 @@ export function walJson({ source, storage, status, gaps }: FoundWal, now: Date):
   };
 }
 
-/** One archive for people. */
-export function describeWal({ source, storage, status, gaps }: FoundWal, now: Date): string {
+/** All archives for people. That there is none is said only where nothing is away that may hold one. */
+export function describeWalOf(found: readonly FoundWal[], failures: readonly WalFailure[], now: Date): string {
+  if (found.length === 0 && failures.length === 0)
+    return 'no WAL is archived but what each physical backup keeps for itself\nbegin with: pgark wal receive\n';
+  return [...found.map((each) => describeWal(each, now)), ...failures.map(describeFailure)].join('\n');
+}
+
+function describeFailure({ source, storage, error }: WalFailure): string {
+  return formatFacts([
+    ['source', source],
+    ['storage', storage],
+    ['archived', `not known: ${error.message}`],
+  ]);
+}
+
+function describeWal({ source, storage, timeline, gaps, mayBeIn }: FoundWal, now: Date): string {
+  const status = timeline.wal;
   const { record, followed, warnings, stretches, ranges, storedBytes } = status;
   const { head } = record;
   const last = stretches.at(-1);
@@ -63,7 +72,10 @@ export function describeWal({ source, storage, status, gaps }: FoundWal, now: Da
     ],
     ['received by', head && `pid ${head.pid} on ${head.host}, slot ${head.slot}`],
     ...warnings.map((words): [string, string] => ['beside it', words]),
-    ...gaps.missing.map(({ from, to }): [string, string] => ['missing', `${from} to ${to}`]),
+    ...gaps.missing.map(({ from, to }): [string, string] => [
+      'missing',
+      `${from} to ${to}${mayBeIn.length === 0 ? '' : `, which may be in ${mayBeIn.join(' or ')}`}`,
+    ]),
     ...gaps.letGo.map(({ from, to }): [string, string] => ['let go', `${from} to ${to}, which no recovery needs`]),
     ...stretches.slice(0, -1).map(({ from, to }): [string, string] => ['before', `${from} to ${to}`]),
   ]);

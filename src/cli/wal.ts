@@ -1,23 +1,24 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { PgarkError } from '../common/errors.ts';
-import type { Config, SourceConfig } from '../config/model.ts';
+import type { Config, SourceConfig, StorageConfig } from '../config/model.ts';
 import { operationContext } from '../operations/context.ts';
 import { systemIdentifierIn } from '../operations/wal/control-file.ts';
 import { fetchWal, type FetchWalRequest } from '../operations/wal/fetch.ts';
 import { pushWal } from '../operations/wal/push.ts';
 import { isFolderOfRunningServer, readAhead } from '../operations/wal/read-ahead.ts';
-import { judgeGaps, recoveryTimelines, windowStart } from '../operations/wal/recovery-window.ts';
 import { replayedSpan } from '../operations/wal/replayed-span.ts';
 import type { WalStore } from '../operations/wal/archives.ts';
 import { listWalRecords } from '../repository/wal-record.ts';
-import { type WalSettings, walSettingsOf } from '../service/wal.ts';
+import { walSettingsOf } from '../service/wal.ts';
+import { lookAtWal, storagesToReadFrom } from './archived-wal.ts';
+import { failureJson, failureOfStorages } from './attempt.ts';
 import { action, chooseSources, chooseStorage, type CliWorld, type CommandRun } from './command.ts';
 import { endWith } from './exit-status.ts';
 import { addExamples } from './help.ts';
 import { jsonLines } from './json.ts';
 import { keysOf } from './given-keys.ts';
-import { describeWal, type FoundWal, walJson } from './wal-report.ts';
+import { describeWalOf, walJson } from './wal-report.ts';
 import { text } from './option-text.ts';
 
 /** What a restore_command ends with where the archive has no such file: recovery then takes it for the end of WAL. */
@@ -52,7 +53,7 @@ function registerReceive(wal: Command, world: CliWorld): void {
     const source = chooseSource(config, names[0]);
     const settings = walSettingsOf(config, source);
     const slot = slotOf(text(options.slot)) ?? settings.slot;
-    const stores = await openStores(run, config, settings);
+    const stores = await openStores(run, config, settings.storages);
     // Whoever archives or fetches single files, one process for each, goes without.
     const { receiveUntilStopped } = await import('./wal-receive.ts');
     await receiveUntilStopped(run, { config, source, settings, slot, stores });
@@ -76,7 +77,7 @@ function registerPush(wal: Command, world: CliWorld): void {
     const outcome = await pushWal(
       {
         source: source.name,
-        stores: await openStores(run, config, settings),
+        stores: await openStores(run, config, settings.storages),
         sealer: await world.adapters.sealerOf(settings.encryption),
         keys: config.decryptionKeys,
         file: resolve(world.cwd, file ?? ''),
@@ -164,7 +165,7 @@ async function archiveOf(run: CommandRun, options: Readonly<Record<string, unkno
   const stores =
     database === undefined
       ? await storeToReadFrom(run, config, text(options.storage))
-      : await storesToReadFrom(run, config, database, text(options.storage));
+      : await openStores(run, config, storagesToReadFrom(config, database, text(options.storage)));
   const source = named ?? database?.name ?? '';
   const systemIdentifier =
     systemIdOf(text(options.systemId)) ??
@@ -196,32 +197,26 @@ function registerStatus(wal: Command, world: CliWorld): void {
   const command = wal
     .command('status')
     .summary('show what WAL is archived')
-    .description('Shows what WAL is archived of each server, how far, and where something is missing. It needs no key.')
+    .description(
+      'Shows what WAL is archived of each server, how far, and where something is missing. It needs no key. Of several storages one that cannot be read is told of, and the exit status is 4 then.',
+    )
     .argument('[database]', 'a database of the configuration (default: all)')
     .option('--storage <name>', 'the storage to look in (default: those that the WAL goes into)');
   addExamples(command, [['pgark wal status', 'is all of it there?']]);
   action(command, world, async (run, names, options) => {
     const config = await run.config(['storage']);
-    const context = run.context(config);
-    const now = context.clock.now();
-    const found: FoundWal[] = [];
-    for (const source of chooseSources(config, names)) {
-      for (const { name, store } of await storesToReadFrom(run, config, source, text(options.storage))) {
-        for (const timeline of await recoveryTimelines({ store, source: source.name }, context)) {
-          const gaps = judgeGaps(timeline, windowStart(source.wal?.keepMs, now));
-          found.push({ source: source.name, storage: name, status: timeline.wal, gaps });
-        }
-      }
+    const now = run.context(config).clock.now();
+    const { found, failures, storageCount, isAnyRead } = await lookAtWal(run, config, names, text(options.storage));
+    const json = { archives: found.map((each) => walJson(each, now)), failures: failures.map(failureJson) };
+    if (isAnyRead) {
+      run.result(
+        json,
+        () => describeWalOf(found, failures, now),
+        () => [...jsonLines('archive', json.archives), ...jsonLines('failure', json.failures)],
+      );
     }
-    const archives = found.map((each) => walJson(each, now));
-    run.result(
-      { archives },
-      () =>
-        found.length === 0
-          ? 'no WAL is archived but what each physical backup keeps for itself\nbegin with: pgark wal receive\n'
-          : found.map((each) => describeWal(each, now)).join('\n'),
-      () => jsonLines('archive', archives),
-    );
+    const failure = failureOfStorages(run, failures, storageCount, isAnyRead);
+    if (failure !== undefined) throw failure;
   });
 }
 
@@ -237,21 +232,9 @@ function chooseSource(config: Config, name: string | undefined): SourceConfig {
 async function openStores(
   run: CommandRun,
   config: Config,
-  { storages }: Pick<WalSettings, 'storages'>,
+  storages: readonly StorageConfig[],
 ): Promise<readonly WalStore[]> {
   return Promise.all(storages.map(async (storage) => ({ name: storage.name, store: await run.open(storage, config) })));
-}
-
-/** Where the WAL of a source lies: the storage that is named, those of its section wal, or, without one, any of all. */
-export async function storesToReadFrom(
-  run: CommandRun,
-  config: Config,
-  source: SourceConfig,
-  storage: string | undefined,
-): Promise<readonly WalStore[]> {
-  if (storage !== undefined) return storeToReadFrom(run, config, storage);
-  const isSaid = source.wal !== undefined;
-  return openStores(run, config, isSaid ? walSettingsOf(config, source) : { storages: [...config.storages.values()] });
 }
 
 async function storeToReadFrom(

@@ -37,7 +37,9 @@ error  cannot reach PostgreSQL at db.example.com:5432: connect ECONNREFUSED 10.0
 ${table(['Status', 'Meaning'], exits)}
 
 Where several databases or storages are worked on and only some fail, the status is 4; where all fail, it is that of the
-first failure.
+first failure. What says of damage comes first in either case: then it is 20. Of several storages each is worked on by itself, so one
+that is away keeps nothing from being done or shown in the others; \`storage NAME: error …\` on stderr says of each that failed why
+([adr/0087](adr/0087-storages-that-are-away.md)).
 
 ## Codes
 

@@ -3,12 +3,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { MemoryStore } from '../../test/support/memory-store.ts';
-import type { ByteStream } from '../common/bytes.ts';
+import { bytesOf, noise } from '../../test/support/streams.ts';
+import { type ByteStream, MIB, once } from '../common/bytes.ts';
+import { assert } from '../common/errors.ts';
 import { silentLogger } from '../common/log.ts';
 import type { CompressionAlgorithm } from '../pipeline/compression.ts';
 import type { ObjectKey, StoredObject } from '../storage/object-store.ts';
 import { dumpPlain } from './plain/dump.ts';
-import { SealedStream } from './sealed-object.ts';
+import { readSealed, SealedStream } from './sealed-object.ts';
 
 let folder = '';
 beforeAll(async () => {
@@ -67,6 +69,43 @@ describe('a dump whose upload fails', () => {
       const stream = new SealedStream({ key: 'a.sql', role: 'dump', seal, source, outlets: 1 });
       await expect(stream.outlets[0]?.put(store, {})).rejects.toBe(error);
       expect(() => process.kill(pid, 0)).toThrow('ESRCH');
+    },
+  );
+});
+
+describe('content without a digest of its own', () => {
+  test.each([true, false])(
+    'comes back, and one of another length does not (digests in a thread: %s)',
+    async (inThread) => {
+      const store = new MemoryStore();
+      const content = noise(3 * MIB + 5);
+      const compression = { algorithm: 'zstd', level: 2 } as const;
+      const stream = new SealedStream({
+        key: 'base.tar.zst',
+        role: 'base',
+        source: once(content),
+        seal: { compression },
+        outlets: 1,
+        digestsInThread: inThread,
+        isContentDigested: false,
+      });
+      const [outlet] = stream.outlets;
+      assert(outlet !== undefined, 'the stream has an outlet');
+      const { object } = await outlet.put(store, {});
+      expect(object).not.toHaveProperty('plainSha256');
+      expect(object.plainBytes).toBe(content.length);
+      const read = (plainBytes: number) =>
+        bytesOf(
+          readSealed(
+            store,
+            { compression, encryption: undefined },
+            { ...object, plainBytes },
+            { keys: { identities: [], passphrases: [] } },
+          ),
+        );
+      expect(await read(content.length)).toEqual(content);
+      await expect(read(content.length + 1)).rejects.toMatchObject({ code: 'corrupt' });
+      await expect(read(content.length - 1)).rejects.toMatchObject({ code: 'corrupt' });
     },
   );
 });

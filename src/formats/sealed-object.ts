@@ -31,6 +31,8 @@ export interface SealedStreamRequest {
   readonly streamsAtOnce?: number;
   /** Whether digests are made beside the main thread, which a fast source keeps busy. Default: they are not. */
   readonly digestsInThread?: boolean;
+  /** Whether the content has a digest of its own, besides that of what is stored of it. Default: it has. */
+  readonly isContentDigested?: boolean;
   /** Plain bytes taken from the source so far, for progress. */
   readonly onPlainBytes?: (bytesTotal: number) => void;
   /** Told once, when all has passed and before any store has confirmed it. */
@@ -47,7 +49,7 @@ export interface SealedObject {
 }
 
 /**
- * `source → plain digest → compress → encrypt → stored digest`, made once, and put into one or several stores through its
+ * `source → plain digest, or its length alone → compress → encrypt → stored digest`, made once, and put into one or several stores through its
  * outlets. The slowest store sets the pace, and an outlet that is neither used nor left holds up the others.
  */
 export class SealedStream {
@@ -60,11 +62,18 @@ export class SealedStream {
   constructor(request: SealedStreamRequest) {
     const { key, role, source, seal, onPlainBytes, onSealed } = request;
     const inThread = request.digestsInThread ?? false;
-    const plain = new Digest({ inThread });
+    const digest = request.isContentDigested === false ? undefined : new Digest({ inThread });
     // What comes first of it may be short: a header, or a block that shrinks.
-    const sealed = new Digest({ inThread: inThread && plain });
-    const stages: Transform[] = [reblock(), plain.tap];
-    if (onPlainBytes) stages.push(meter(onPlainBytes));
+    const sealed = new Digest({ inThread: inThread && (digest ?? 'always') });
+    const plain = { bytes: 0, digest };
+    const stages: Transform[] = [
+      reblock(),
+      ...(digest === undefined ? [] : [digest.tap]),
+      meter((total) => {
+        plain.bytes = total;
+        onPlainBytes?.(total);
+      }),
+    ];
     stages.push(compress(seal.compression, { blocksInFlightMax: blocksAtOnce(request.streamsAtOnce) }));
     if (seal.sealer) stages.push(seal.sealer.seal());
     stages.push(sealed.tap);
@@ -114,12 +123,12 @@ export class SealedStream {
   }
 }
 
-function digestsOf(plain: Digest, sealed: Digest): SealedDigests {
+function digestsOf(plain: StreamFacts['plain'], sealed: Digest): SealedDigests {
   return {
     storedBytes: sealed.bytes,
     storedSha256: sealed.sha256,
     plainBytes: plain.bytes,
-    plainSha256: plain.sha256,
+    ...(plain.digest === undefined ? {} : { plainSha256: plain.digest.sha256 }),
   };
 }
 
@@ -138,7 +147,7 @@ function blocksAtOnce(streamsAtOnce = 1): number {
 interface StreamFacts {
   readonly key: ObjectKey;
   readonly role: string;
-  readonly plain: Digest;
+  readonly plain: { readonly bytes: number; readonly digest: Digest | undefined };
   readonly sealed: Digest;
   /** Resolves at once while there are outlets in use, otherwise when the source has ended. */
   readonly allLeft: () => Promise<void>;
@@ -235,7 +244,7 @@ export async function* readStored(
 
 /**
  * `get → stored digest → decrypt → decompress → plain digest`: the plain bytes of an object of a manifest. The stream
- * ends normally only if both digests and lengths are right. Errors: `object-not-found`, `corrupt`, `wrong-key`,
+ * ends normally only if both lengths are right, and all digests that there are. Errors: `object-not-found`, `corrupt`, `wrong-key`,
  * `key-missing`, `store-…`.
  */
 export async function* readSealed(

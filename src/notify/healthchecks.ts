@@ -2,7 +2,7 @@ import type { Clock } from '../common/clock.ts';
 import type { HealthchecksChannel } from './channel.ts';
 import { deliveryError } from './delivery-error.ts';
 import { addressOf, request } from './http.ts';
-import { isAboutSomething, type NotificationMessage } from './message.ts';
+import { isAboutSomething, isProblem, type NotificationMessage } from './message.ts';
 import type { Notifier } from './notifier.ts';
 import { shortText } from './render.ts';
 
@@ -31,6 +31,7 @@ export function healthchecksNotifier(channel: HealthchecksChannel, clock: Clock)
 
 /** A test leaves the state of the check as it is: it must neither raise an alarm nor end one. */
 function signalOf(message: NotificationMessage): '' | '/start' | '/fail' | '/log' {
+  if (isProblem(message)) return '/fail';
   switch (message.event) {
     case 'start':
       return '/start';
@@ -40,17 +41,6 @@ function signalOf(message: NotificationMessage): '' | '/start' | '/fail' | '/log
     case 'digest':
     case 'test':
       return '/log';
-    case 'failure':
-    case 'overdue':
-    case 'verify_failed':
-    case 'drill_failed':
-    case 'prune_refused':
-    case 'suspicious':
-    case 'storage_size':
-    case 'wal_gap':
-    case 'wal_lag':
-    case 'wal_slot':
-      return '/fail';
     default:
       return message satisfies never;
   }

@@ -148,8 +148,8 @@ export function isAboutSomething(message: NotificationMessage): message is About
   return message.event !== 'test' && message.event !== 'digest';
 }
 
-export function isProblem(event: NotificationEvent): event is Problem {
-  return !['start', 'success', 'resolved'].includes(event.event);
+export function isProblem(event: NotificationEvent | NotificationMessage): event is Problem {
+  return !['start', 'success', 'resolved', 'recovery', 'digest', 'test'].includes(event.event);
 }
 
 /**

@@ -2,7 +2,13 @@ import type { Clock } from '../common/clock.ts';
 import type { WebhookChannel } from './channel.ts';
 import { addressOf, request } from './http.ts';
 import { digestJson } from './digest-json.ts';
-import type { AboutSomething, EventError, NotificationMessage, ProblemEvent } from './message.ts';
+import {
+  type AboutSomething,
+  type EventError,
+  isProblem,
+  type NotificationMessage,
+  type ProblemEvent,
+} from './message.ts';
 import type { Notifier } from './notifier.ts';
 import { shortText } from './render.ts';
 import { signatureHeaders } from './standard-webhook.ts';
@@ -43,6 +49,7 @@ const problemTypes: Readonly<Record<ProblemEvent, string>> = {
 
 /** `type` is of Standard Webhooks' form, thing and past participle; `data.event` is the word of the configuration. */
 function typeOf(message: NotificationMessage): string {
+  if (isProblem(message)) return problemTypes[message.event];
   switch (message.event) {
     case 'start':
       return 'backup.started';
@@ -54,17 +61,6 @@ function typeOf(message: NotificationMessage): string {
       return 'digest.made';
     case 'test':
       return 'notification.test';
-    case 'failure':
-    case 'overdue':
-    case 'verify_failed':
-    case 'drill_failed':
-    case 'prune_refused':
-    case 'suspicious':
-    case 'storage_size':
-    case 'wal_gap':
-    case 'wal_lag':
-    case 'wal_slot':
-      return problemTypes[message.event];
     default:
       return message satisfies never;
   }

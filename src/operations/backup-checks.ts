@@ -10,6 +10,7 @@ import {
   type ServerFacts,
 } from '../postgres/client/preflight.ts';
 import { chooseProgram, findPrograms, type InstalledProgram } from '../postgres/client/programs.ts';
+import { inEnglish } from '../postgres/client/in-english.ts';
 import { withSession } from '../postgres/client/with-session.ts';
 import { describeUnread, unreadFields } from '../repository/unread-tables.ts';
 import type { SpreadRun } from '../runs/run.ts';
@@ -29,6 +30,8 @@ export interface Preparation {
 /** The same for a dump of the content. */
 export interface DumpPreparation extends Preparation {
   readonly pgDump: InstalledProgram;
+  /** In English where the user may choose that, for programs whose words are read. */
+  readonly connection: ConnectionParameters;
 }
 
 /**
@@ -59,6 +62,14 @@ export async function checkForDump(
       );
     }
     const pgDump = chooseProgram('pg_dump', await programs, server.major);
-    return { server, database, properties, unread, pgDump, client: { program: 'pg_dump', version: pgDump.version } };
+    return {
+      server,
+      database,
+      properties,
+      unread,
+      pgDump,
+      connection: await inEnglish(session, connection),
+      client: { program: 'pg_dump', version: pgDump.version },
+    };
   });
 }

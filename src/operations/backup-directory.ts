@@ -1,7 +1,8 @@
-import { dumpArchive, type DumpedFile } from '../formats/directory/archive-dump.ts';
+import { assert } from '../common/errors.ts';
+import { dumpArchive, type DumpedFile, type FileDigests } from '../formats/directory/archive-dump.ts';
 import { keys } from '../repository/keys.ts';
 import { checkForDump } from './backup-checks.ts';
-import type { BackupFile, BackupFormat } from './backup-format.ts';
+import type { BackupFile, BackupFormat, StoredFile } from './backup-format.ts';
 import type { BackupRequest } from './backup-request.ts';
 
 /** Roles of the files that a manifest names; the rest is in the one of role `contents`. */
@@ -14,7 +15,7 @@ export function directoryFormat(
     'source' | 'connection' | 'seal' | 'excludeTableData' | 'leaseTermMs' | 'jobs' | 'pieceBytes'
   >,
 ): BackupFormat {
-  const { source, connection, seal, excludeTableData, leaseTermMs, jobs, pieceBytes } = request;
+  const { source, seal, excludeTableData, leaseTermMs, jobs, pieceBytes } = request;
   return {
     name: 'directory',
     letter: 'd',
@@ -25,24 +26,30 @@ export function directoryFormat(
       return { key: folder, keys: [], prefixes: [folder] };
     },
     async prepare(run, context) {
-      const preparation = await checkForDump(connection, run, context);
-      const { pgDump, server } = preparation;
+      const preparation = await checkForDump(request.connection, run, context);
+      const { pgDump, server, connection } = preparation;
       const dump = { connection, pgDump, serverMajor: server.major, excludeTableData, jobs, pieceBytes, seal };
       return {
         preparation,
         async dump({ name, ...work }, sink) {
-          const inFolder = (file: DumpedFile): BackupFile => ({
+          const inFolder = ({ onSealed, ...file }: DumpedFile): BackupFile => ({
             ...file,
+            ...(onSealed && { onSealed: (stored) => onSealed(digestsOf(stored)) }),
             key: `${name.key}${file.name}`,
             isListed: LISTED.has(file.role),
           });
           const last = await dumpArchive(
             { ...dump, patienceMs: leaseTermMs, ...work },
-            { put: (file) => sink.put(inFolder(file)) },
+            { put: async (file) => digestsOf(await sink.put(inFolder(file))) },
           );
           return { last: inFolder(last), recorded: {} };
         },
       };
     },
   };
+}
+
+function digestsOf({ plainSha256, ...stored }: StoredFile): FileDigests {
+  assert(plainSha256 !== undefined, 'the content of each file of an archive is digested');
+  return { ...stored, plainSha256 };
 }

@@ -41,6 +41,7 @@ export interface BackupFile {
   readonly filesAtOnce: number;
   /** See `SealedStreamRequest`. */
   readonly digestsInThread?: boolean;
+  readonly isContentDigested?: boolean;
   readonly onSealed?: SealedStreamRequest['onSealed'];
 }
 

@@ -4,6 +4,7 @@ import { compressionSuffix } from '../pipeline/compression.ts';
 import { connect, type Session } from '../postgres/client/connect.ts';
 import type { ConnectionParameters } from '../postgres/client/connection-parameters.ts';
 import { databaseSettingsScript, type GlobalsFacts, readGlobalsFacts } from '../postgres/client/globals-facts.ts';
+import { inEnglish } from '../postgres/client/in-english.ts';
 import { readServerFacts, type ServerFacts } from '../postgres/client/preflight.ts';
 import { chooseProgram, findPrograms, type InstalledProgram } from '../postgres/client/programs.ts';
 import { withSession } from '../postgres/client/with-session.ts';
@@ -54,6 +55,8 @@ interface Preparation {
   readonly facts: GlobalsFacts;
   readonly appendix: string;
   readonly pgDumpall: InstalledProgram;
+  /** In English where the user may choose that. */
+  readonly connection: ConnectionParameters;
 }
 
 /**
@@ -103,7 +106,8 @@ async function prepare(request: GlobalsRequest, run: Run, context: OperationCont
     const server = await readServerFacts(session);
     const facts = await readGlobalsFacts(session);
     const appendix = await databaseSettingsScript(session);
-    return { server, facts, appendix, pgDumpall: chooseProgram('pg_dumpall', await programs, server.major) };
+    const pgDumpall = chooseProgram('pg_dumpall', await programs, server.major);
+    return { server, facts, appendix, pgDumpall, connection: await inEnglish(session, connection) };
   };
   return withinStall({ ...context, connection, stallMs }, (signal) =>
     withSession(connect(connection, { applicationName: applicationNameOf(run), signal }), signal, readFrom),
@@ -121,8 +125,8 @@ async function dumpAndCommit(
   preparation: Preparation,
   lease: Lease,
 ): Promise<GlobalsRecord> {
-  const { store, source, connection, seal, stallMs = STALL_MS } = request;
-  const { server, facts, pgDumpall } = preparation;
+  const { store, source, seal, stallMs = STALL_MS } = request;
+  const { server, facts, pgDumpall, connection } = preparation;
   const { compression, sealer } = seal;
   const signal = AbortSignal.any([context.signal, lease.lost]);
   const startedAt = context.clock.now();

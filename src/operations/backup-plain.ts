@@ -11,7 +11,7 @@ import type { BackupRequest } from './backup-request.ts';
 export function plainFormat(
   request: Pick<BackupRequest, 'source' | 'connection' | 'seal' | 'nameTemplate' | 'excludeTableData'>,
 ): BackupFormat {
-  const { source, connection, seal, nameTemplate, excludeTableData } = request;
+  const { source, seal, nameTemplate, excludeTableData } = request;
   return {
     name: 'plain',
     letter: 'p',
@@ -23,8 +23,8 @@ export function plainFormat(
       return { key, keys: [key], prefixes: [] };
     },
     async prepare(run, context) {
-      const preparation = await checkForDump(connection, run, context);
-      const { pgDump, server, database } = preparation;
+      const preparation = await checkForDump(request.connection, run, context);
+      const { pgDump, server, database, connection } = preparation;
       return {
         preparation,
         dump: async ({ name, ...work }) => ({

@@ -63,7 +63,8 @@ export class GroupSink implements BackupSink {
   ): Promise<void> {
     const destinations = this.#group.alive;
     if (destinations.length === 0) return this.#group.each(async () => {});
-    const { key, role, source, seal, filesAtOnce, digestsInThread = false, onSealed } = file;
+    const { key, role, source, seal, filesAtOnce, onSealed } = file;
+    const { digestsInThread = false, isContentDigested = true } = file;
     let plainBytes = 0;
     const stream = new SealedStream({
       key,
@@ -73,6 +74,7 @@ export class GroupSink implements BackupSink {
       source,
       streamsAtOnce: filesAtOnce,
       digestsInThread,
+      isContentDigested,
       onSealed,
       onPlainBytes: (total) => {
         this.#plainBytes += total - plainBytes;

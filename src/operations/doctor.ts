@@ -8,6 +8,7 @@ import {
   readServerFacts,
   type ServerFacts,
 } from '../postgres/client/preflight.ts';
+import { describeForeign, readLanguage } from '../postgres/client/in-english.ts';
 import { chooseProgram, findPrograms, knowsRestrict } from '../postgres/client/programs.ts';
 import { withSession } from '../postgres/client/with-session.ts';
 import { Repository } from '../repository/repository.ts';
@@ -62,6 +63,7 @@ export async function examineSource(
           await checkReadPrivileges(session);
           return ['may read every table, sequence and row', undefined];
         });
+      if (needs.dumps) privileges.push(...(await examineLanguage(session)));
       const size = `database ${database.name}: ${formatBytes(database.bytes)}, ${database.encoding}`;
       return [`PostgreSQL ${facts.version}${facts.inRecovery ? ' (standby)' : ''}, ${size}`, facts];
     };
@@ -73,6 +75,12 @@ export async function examineSource(
   if (server !== undefined && needs.dumps) await examinePrograms(server, findings, context);
   if (server !== undefined && needs.bases) await examineBases(connection, needs, findings, context);
   return findings;
+}
+
+/** pg_dump and pg_restore pass on nothing of a server but its words. */
+async function examineLanguage(session: Session): Promise<readonly Finding[]> {
+  const found = describeForeign(await readLanguage(session), session.parameters);
+  return found === undefined ? [] : [{ subject: 'language of the server', state: 'note', found }];
 }
 
 async function examineBases(

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { FaultyStore, type StoreCall } from '../../test/support/faulty-store.ts';
 import { ManualClock } from '../../test/support/manual-clock.ts';
 import { MemoryStore } from '../../test/support/memory-store.ts';
+import { manifestOf } from '../../test/support/repository-place.ts';
 import { systemClock } from '../common/clock.ts';
 import { isPgarkError, PgarkError } from '../common/errors.ts';
 import { silentLogger } from '../common/log.ts';
@@ -12,8 +13,6 @@ import { serialiseManifest } from '../repository/manifest.ts';
 import { type BackupFilter, Repository } from '../repository/repository.ts';
 import { type OperationContext, operationContext } from './context.ts';
 import { type BackupSelector, findBackup } from './find-backup.ts';
-
-const SHA256 = 'a'.repeat(64);
 
 /** A storage with backups; `calls` is what finding one costs. */
 class Place {
@@ -69,34 +68,8 @@ class Place {
       systemRandom,
     );
     const key = options.key ?? `${database}_${startedAt}_${id.slice(-6)}.sql.gz`;
-    const manifest = {
-      layout: 1 as const,
-      id,
-      format,
-      source,
-      database: {
-        name: database,
-        oid: '5',
-        owner: 'o',
-        encoding: 'UTF8',
-        collation: 'C',
-        ctype: 'C',
-        localeProvider: 'libc',
-        bytes: 1,
-      },
-      server: { host: 'h', port: 5432, version: '15.1', versionNum: 150_001, inRecovery: false },
-      client: { program: 'pg_dump', version: '15.1' },
-      startedAt,
-      endedAt: startedAt,
-      storeTime: options.storeTime ?? startedAt,
-      runId: 'r',
-      objects: [{ key, role: 'dump', storedBytes: 1, storedSha256: SHA256, plainBytes: 1, plainSha256: SHA256 }],
-      compression: { algorithm: 'gzip' as const, level: 6 },
-      parents: [],
-      excluded: [],
-      unreadable: [],
-      pgarkVersion: '0',
-    };
+    const times = { startedAt, endedAt: startedAt, storeTime: options.storeTime ?? startedAt };
+    const manifest = { ...manifestOf(id, database, [key]), ...times, source, format };
     const manifestKey = keys.manifest(source, database, id);
     await this.memory.putSmall(manifestKey, serialiseManifest(manifest));
     await this.memory.putSmall(key, new Uint8Array(1));

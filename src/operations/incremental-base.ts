@@ -9,6 +9,7 @@ import { haveSummariesSince, type IncrementalFacts } from '../postgres/replicati
 import { keys } from '../repository/keys.ts';
 import type { Manifest } from '../repository/manifest.ts';
 import { Repository } from '../repository/repository.ts';
+import { FULL_EVERY_DEFAULT } from '../retention/policy.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { OperationContext } from './context.ts';
 import { insteadOf, OtherLogError, warnOfFull } from './full-instead.ts';
@@ -24,7 +25,6 @@ export interface IncrementalRequest {
   readonly keys: DecryptionKeys;
 }
 
-const FULL_EVERY_DEFAULT = 30;
 /** The first version that makes incremental backups. */
 const MAJOR_MIN = 17;
 

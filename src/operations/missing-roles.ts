@@ -1,6 +1,7 @@
 import { isPgarkError, PgarkError } from '../common/errors.ts';
 import type { DecryptionKeys } from '../pipeline/encryption/sealer.ts';
 import type { ConnectionParameters } from '../postgres/client/connection-parameters.ts';
+import { isOfMissingRole, serverErrorOf } from '../postgres/client/server-error.ts';
 import { connectForMaintenance } from '../postgres/client/target-database.ts';
 import type { Manifest } from '../repository/manifest.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
@@ -8,8 +9,8 @@ import { rolesIn } from './global-roles.ts';
 import { globalsOf } from './show.ts';
 
 const NAMES_SHOWN_MAX = 10;
-/** What a server says of a role that it does not have. */
-export const MISSING_ROLE = /role "[^"]+" does not exist/;
+/** What a server says in English of a role that it does not have. */
+const MISSING_ROLE = /role "[^"]+" does not exist/;
 
 export interface MissingRolesRequest {
   readonly store: ObjectStore;
@@ -19,12 +20,18 @@ export interface MissingRolesRequest {
   readonly signal: AbortSignal;
 }
 
+/** Whether a load failed for want of a role: in any language, but for what pg_restore passes on. */
+export function isForMissingRole(error: PgarkError): boolean {
+  const said = serverErrorOf(error);
+  return MISSING_ROLE.test(error.message) || (said !== undefined && isOfMissingRole(said));
+}
+
 /**
  * What to say of a load that failed for want of a role: psql names the first one, the globals of the server that the
  * backup came from know them all. Any other error, and one about which nothing can be found out, is returned as it is.
  */
 export async function explainMissingRoles(error: unknown, request: MissingRolesRequest): Promise<unknown> {
-  if (!isPgarkError(error, 'restore-failed') || !MISSING_ROLE.test(error.message)) return error;
+  if (!isPgarkError(error, 'restore-failed') || !isForMissingRole(error)) return error;
   try {
     const { store, manifest, connection, signal } = request;
     const globals = await globalsOf(store, manifest, { signal });

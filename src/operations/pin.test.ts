@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { storeChain } from '../../test/support/base-chain.ts';
 import { FaultyStore, type StoreCall } from '../../test/support/faulty-store.ts';
+import { impatientClock } from '../../test/support/impatient-clock.ts';
 import { MemoryStore } from '../../test/support/memory-store.ts';
 import { errorOf } from '../../test/support/destinations.ts';
 import { globalsRecord, makeGlobalsId } from '../../test/support/globals.ts';
@@ -22,10 +23,7 @@ import { prune } from './prune.ts';
 const DAY_MS = 86_400_000;
 const leaseTermMs = 60_000;
 /** Nobody waits for long here. */
-const clock = {
-  ...systemClock,
-  sleep: (ms: number, signal?: AbortSignal) => systemClock.sleep(Math.min(ms, 5), signal),
-};
+const clock = impatientClock(5);
 const context = operationContext({ clock });
 
 /** An old backup that any prune lets go, and a newer one. */

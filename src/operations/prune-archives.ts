@@ -11,6 +11,8 @@ import { pruneWal, type WalPruneOutcome } from './wal/prune-wal.ts';
 export interface WalPolicy {
   /** How far back any moment can be recovered. Undefined: as far as the oldest base backup. */
   readonly keepMs: number | undefined;
+  /** For how long the storage locks what is put into it. Default: not at all. */
+  readonly lockedMs?: number | undefined;
 }
 
 /** What a run's record says of the WAL, where there is any. */
@@ -47,8 +49,7 @@ export async function pruneArchives(
   for (const source of sources) {
     const policy = walPolicyOf(source);
     if (policy === undefined) continue;
-    const { keepMs } = policy;
-    const found = await pruneWal({ repository, source, removing, keepMs, now, dryRun, force, confirm, signal });
+    const found = await pruneWal({ repository, source, removing, ...policy, now, dryRun, force, confirm, signal });
     outcomes.push(...found);
     if (!dryRun) for (const outcome of found) logWal(run, outcome);
   }
@@ -65,7 +66,11 @@ async function sourcesOf(repository: Repository, call: CallOptions): Promise<Rea
   return sources;
 }
 
-function logWal(run: Run, { source, segments, otherObjects, bytes, uploads, keepsAll }: WalPruneOutcome): void {
+function logWal(run: Run, { source, segments, otherObjects, bytes, uploads, locked, keepsAll }: WalPruneOutcome): void {
+  if (locked > 0) {
+    const what = `WAL of ${source} that nothing needs stays until its lock is over: ${locked} segments`;
+    run.logger.info('prune.wal_locked', what, { source, segments: locked });
+  }
   if (keepsAll !== undefined) {
     run.logger.info('prune.wal_kept', `no WAL of ${source} is let go: ${keepsAll}`, { source });
   }

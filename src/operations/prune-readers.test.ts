@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { FaultyStore } from '../../test/support/faulty-store.ts';
 import { globalsRecord, makeGlobalsId } from '../../test/support/globals.ts';
 import { MemoryStore } from '../../test/support/memory-store.ts';
+import { storeChain } from '../../test/support/base-chain.ts';
 import { seedBackups } from '../../test/support/seed.ts';
 import { type Logger, silentLogger } from '../common/log.ts';
 import { systemClock } from '../common/clock.ts';
@@ -27,9 +28,9 @@ async function seeded(store: ObjectStore): Promise<readonly [Manifest, Manifest]
   return [oldest, older];
 }
 
-function pruneAll(store: ObjectStore, logger: Logger = silentLogger): Promise<PruneOutcome> {
+function pruneAll(store: ObjectStore, logger: Logger = silentLogger, dryRun = false): Promise<PruneOutcome> {
   const policyOf = () => ({ keep: { last: 1 }, minBackups: 1 });
-  const rest = { timezone: 'UTC', leaseTermMs: 60_000, dryRun: false, force: true };
+  const rest = { timezone: 'UTC', leaseTermMs: 60_000, dryRun, force: true };
   return prune({ store, filter: {}, policyOf, ...rest }, operationContext({ logger }));
 }
 
@@ -69,6 +70,56 @@ test('a backup that is read stays, also by force, with a warning that says who r
   expect((await pruneAll(store)).removed.map(({ id }) => id)).toEqual([oldest.id]);
   expect(isThere(store, oldest)).toBe(false);
 });
+
+test.each([true, false])('what stays for a reader is told with who it is (dry run: %s)', async (dryRun) => {
+  const store = new MemoryStore();
+  const [oldest, older] = await seeded(store);
+  const record = globalsRecord(makeGlobalsId(), { storeTime: new Date(Date.now() - 3 * DAY_MS) });
+  await commitGlobals(store, record);
+  await commitGlobals(store, globalsRecord(makeGlobalsId(), { storeTime: new Date(Date.now() - DAY_MS - 1) }));
+  const held = await hold(store, oldest);
+  const before = [...store.objects.keys()];
+  const outcome = await pruneAll(store, silentLogger, dryRun);
+  const reader = expect.stringMatching(/^db1 \(pid 71\) for `pgark restore` since 20/);
+  expect(outcome.inUse).toEqual([{ manifest: expect.objectContaining({ id: oldest.id }), read: oldest.id, reader }]);
+  expect(outcome.planned.map(({ id }) => id)).toEqual([oldest.id, older.id]);
+  expect(outcome.globals).toEqual([]);
+  if (dryRun) expect([...store.objects.keys()]).toEqual(before);
+  await held.release();
+  expect(await pruneAll(store, silentLogger, true)).toMatchObject({ inUse: [], globals: [{ id: record.id }] });
+});
+
+test.each([true, false])(
+  'so are all that a chain of physical backups has behind one that is read (dry run: %s)',
+  async (dryRun) => {
+    const store = new MemoryStore({ clock: { now: () => new Date('2026-12-20T00:00:00Z') } });
+    const link = { files: [] };
+    await new Repository(store, world).initialise({ pgarkVersion: '0' });
+    const [newest, middle, full] = (await storeChain(store, [link, link, link])).map(({ manifest }) => manifest);
+    await storeChain(store, [link], { firstDay: 5 });
+    if (middle === undefined) throw new Error('nothing was made');
+    // As of a reader that has not got further yet.
+    await store.putSmall(
+      keys.reading(middle.id, 'a'),
+      Buffer.from(
+        JSON.stringify({
+          layout: 1,
+          id: middle.id,
+          holder,
+          since: '2026-12-19T00:00:00.000Z',
+          until: '2026-12-20T00:05:00.000Z',
+        }),
+      ),
+    );
+    const outcome = await pruneAll(store, silentLogger, dryRun);
+    expect(outcome.planned.map(({ id }) => id)).toEqual([newest?.id, middle.id, full?.id]);
+    expect(outcome.inUse.map(({ manifest, read }) => [manifest.id, read])).toEqual([
+      [middle.id, middle.id],
+      [full?.id, middle.id],
+    ]);
+    expect(outcome.removed.map(({ id }) => id)).toEqual(dryRun ? [] : [newest?.id]);
+  },
+);
 
 test('globals that would go with a backup that is read stay with it', async () => {
   const store = new MemoryStore();

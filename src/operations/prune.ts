@@ -26,6 +26,7 @@ import { drilledAt, isUnread, newestProofs, provenAt, type Proofs } from './proo
 import { pruneArchives, walCounts, type WalPolicy } from './prune-archives.ts';
 import { planGlobals } from './prune-globals.ts';
 import { explainFullStore } from './prune-full.ts';
+import { type BackupInUse, InUse, inUseOf } from './prune-in-use.ts';
 import { ParentGuard } from './prune-parents.ts';
 import { describeRefused, PruneRefused, withoutRefused } from './prune-refusal.ts';
 import type { WalPruneOutcome } from './wal/prune-wal.ts';
@@ -55,6 +56,8 @@ export interface PruneOutcome {
   readonly removedBytes: number;
   /** What the plan removes, also of databases in `refused`. */
   readonly planned: readonly Manifest[];
+  /** What of `planned` stays until the next prune, since somebody reads it: now in a dry run, when its turn came otherwise. */
+  readonly inUse: readonly BackupInUse[];
   /** Databases of which more than half would go, which only force does; empty with force. */
   readonly refused: readonly OverHalf[];
   /** Globals that no backup needs when these are gone: removed with them, or to be removed in a dry run. */
@@ -68,6 +71,7 @@ export interface PruneOutcome {
 const nothingPruned: PruneOutcome = {
   plan: { keep: [], remove: [] },
   planned: [],
+  inUse: [],
   refused: [],
   globals: [],
   ofOtherServers: [],
@@ -89,10 +93,15 @@ export async function prune(request: PruneRequest, context: OperationContext): P
   const pruning = runEnveloped<PruneOutcome>({ ...context, store }, { kind: 'prune' }, async (run) => {
     const repository = new Repository(store, context);
     if (request.dryRun) {
+      const { signal } = context;
       const planned = await planFor(repository, request, context);
-      const removing = withoutRefused(planned.planned, planned.refused);
-      const wal = await pruneArchives(repository, request, { removing, run, signal: context.signal });
-      const outcome = { ...planned, wal, removed: [], removedBytes: 0 };
+      const goes = withoutRefused(planned.planned, planned.refused);
+      const inUse = inUseOf(goes, goes.length === 0 ? new Map() : (await findReaders(store, { signal })).reading);
+      const stays = new Set(inUse.map(({ manifest }) => manifest.id));
+      const removing = goes.filter(({ id }) => !stays.has(id));
+      const wal = await pruneArchives(repository, request, { removing, run, signal });
+      const globals = globalsGoing(planned.globals, removing.length < goes.length);
+      const outcome = { ...planned, inUse, globals, wal, removed: [], removedBytes: 0 };
       if (isRefused(outcome)) {
         const what = `the retention policy would delete ${describeRefused(outcome)}, more than half`;
         run.logger.warning('prune.would_refuse', `${what}: pgark prune refuses that without --force`);
@@ -138,13 +147,17 @@ export async function prune(request: PruneRequest, context: OperationContext): P
       const goes = withoutRefused(planned.planned, refused);
       const owned = new OwnedObjects(repository);
       const guard = new ParentGuard(repository, plan, run.logger);
+      const inUse = new InUse();
       const removed: Manifest[] = [];
       const globals: GlobalsRecord[] = [];
       let removedBytes = 0;
       await run.span.span('remove', {}, async () => {
         for (const manifest of goes) {
           await lease.confirm();
-          if (!(await guard.mayGo(manifest, { signal }))) continue;
+          if (!(await guard.mayGo(manifest, { signal }))) {
+            inUse.follows(manifest);
+            continue;
+          }
           const kept = reading.get(manifest.id);
           const removal =
             kept === undefined
@@ -152,6 +165,7 @@ export async function prune(request: PruneRequest, context: OperationContext): P
               : { kept };
           if ('kept' in removal) {
             guard.stays(manifest);
+            if (removal.kept !== 'pinned') inUse.isRead(manifest, removal.kept);
             logKept(run, manifest, removal);
             continue;
           }
@@ -161,8 +175,7 @@ export async function prune(request: PruneRequest, context: OperationContext): P
           logRemoval(run, manifest, plan, bytesDeleted);
           for (const key of foreign) logForeign(run, manifest, key);
         }
-        // What was planned to go with backups that stay after all may go with them the next time.
-        for (const record of removed.length < goes.length ? [] : planned.globals) {
+        for (const record of globalsGoing(planned.globals, removed.length < goes.length)) {
           await lease.confirm();
           await removeGlobals(store, record, { signal });
           globals.push(record);
@@ -173,7 +186,7 @@ export async function prune(request: PruneRequest, context: OperationContext): P
       const wal = await run.span.span('wal', {}, () =>
         pruneArchives(repository, request, { removing: removed, run, signal, confirm }),
       );
-      const outcome = { ...planned, globals, removed, removedBytes, wal };
+      const outcome = { ...planned, inUse: inUse.backups, globals, removed, removedBytes, wal };
       if (isRefused(outcome)) throw new PruneRefused(outcome);
       return {
         value: outcome,
@@ -190,6 +203,11 @@ export async function prune(request: PruneRequest, context: OperationContext): P
   } finally {
     await releasing;
   }
+}
+
+/** What was planned to go with backups that stay after all may go with them the next time. */
+function globalsGoing(planned: readonly GlobalsRecord[], someStay: boolean): readonly GlobalsRecord[] {
+  return someStay ? [] : planned;
 }
 
 /**
@@ -237,7 +255,7 @@ async function planFor(
   repository: Repository,
   request: PruneRequest,
   context: OperationContext,
-): Promise<Omit<PruneOutcome, 'removed' | 'removedBytes' | 'wal'>> {
+): Promise<Omit<PruneOutcome, 'removed' | 'removedBytes' | 'inUse' | 'wal'>> {
   const { signal } = context;
   const [{ manifests, damaged }, pins, now] = await allOf([
     repository.backups(request.filter, { signal }),

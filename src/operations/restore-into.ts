@@ -6,6 +6,7 @@ import { connect, quoteIdentifier, type Session } from '../postgres/client/conne
 import { actingRole, type ConnectionParameters, describeConnection } from '../postgres/client/connection-parameters.ts';
 import { readOwnProperties } from '../postgres/client/database-properties.ts';
 import { EMPTY_DATABASE_SQL } from '../postgres/client/empty-database.ts';
+import { inEnglish } from '../postgres/client/in-english.ts';
 import { readDatabaseForm } from '../postgres/client/preflight.ts';
 import {
   checkMayReplace,
@@ -89,7 +90,8 @@ async function loadWithin(
     const before = singleTransaction ? undefined : await readEmptiness(session);
     const preamble = approach.empties ? EMPTY_DATABASE_SQL : undefined;
     try {
-      await load(order, approach, connection, { singleTransaction, preamble }, run, context);
+      const spoken = await inEnglish(session, connection);
+      await load(order, approach, spoken, { singleTransaction, preamble }, run, context);
     } catch (error) {
       await endSessionsOf(session, run);
       if (before !== undefined) await emptyAgain(connection, before, run);
@@ -161,7 +163,8 @@ async function loadBeside(
       } else await giveLoadSettings(maintenance, order.source.like, beside, run);
     });
     const besideConnection = { ...connection, database: beside };
-    await load(order, approach, besideConnection, { singleTransaction: false }, run, context);
+    const spoken = await whileAsking(() => inEnglish(maintenance, besideConnection));
+    await load(order, approach, spoken, { singleTransaction: false }, run, context);
     if (order.analyse) await analyse(besideConnection, order, run, context);
     context.signal.throwIfAborted();
     await run.span.span('put in place', {}, () => putInPlace(names, order, approach, options, run));

@@ -1,4 +1,4 @@
-import { PgarkError } from '../common/errors.ts';
+import { asPgarkError, PgarkError } from '../common/errors.ts';
 import { nearest } from '../common/nearest.ts';
 import { isRunId, type RunId } from '../repository/ids.ts';
 import { findRunRecord, runIdsWith } from '../runs/find-runs.ts';
@@ -33,22 +33,25 @@ export interface RunLogPart {
   readonly hasLog: boolean;
 }
 
-/** The log of a run as it is now. Error: `run-not-found`, or `usage` for a beginning that several have. */
+/**
+ * The log of a run as it is now. A storage that fails is passed over with a warning. Errors: `run-not-found`, or `usage` for a
+ * beginning that several have; that of a storage that failed, where no other one has the run.
+ */
 export async function showRunLog(request: RunLogRequest, context: OperationContext): Promise<RunLogPart> {
-  const id = await findRun(request, context);
-  const run = await readRun(request, id, context);
-  const log = await readLog(request, id, context);
+  const { id, storages } = await findRun(request, context);
+  const run = await readRun(storages, id, context);
+  const log = await readLog(storages, id, context);
   return { run, lines: log?.lines ?? [], linesCut: log?.linesCut ?? 0, hasLog: log !== undefined };
 }
 
 /** The log of a run, and what it goes on to say, until the run is over. Errors as of `showRunLog`. */
 export async function* followRunLog(request: RunLogRequest, context: OperationContext): AsyncIterable<RunLogPart> {
-  const id = await findRun(request, context);
+  const { id, storages } = await findRun(request, context);
   let linesGiven = 0;
   for (let lastLooks = 0; ; ) {
     // The record first: what is in the log of a run that is over by then is all there is, or about to be.
-    const run = await readRun(request, id, context);
-    const log = await readLog(request, id, context);
+    const run = await readRun(storages, id, context);
+    const log = await readLog(storages, id, context);
     const from = Math.max(0, linesGiven - (log?.linesCut ?? 0));
     const lines = log?.lines.slice(from) ?? [];
     const linesCut = Math.max(0, (log?.linesCut ?? 0) - linesGiven);
@@ -63,12 +66,40 @@ export async function* followRunLog(request: RunLogRequest, context: OperationCo
   }
 }
 
-async function findRun({ storages, run }: RunLogRequest, { signal, clock }: OperationContext): Promise<RunId> {
+/** The run, and the storages that answer. */
+async function findRun(
+  { storages: all, run }: RunLogRequest,
+  { signal, clock, logger }: OperationContext,
+): Promise<{ readonly id: RunId; readonly storages: readonly NamedStore[] }> {
   const prefix = run.toUpperCase();
-  const found = await Promise.all(storages.map(({ store }) => runIdsWith(store, prefix, { signal, idsMax: 3 })));
-  const ids = [...new Set(found.flat())].sort();
+  const away: { readonly name: string; readonly error: PgarkError }[] = [];
+  const looks = await Promise.all(
+    all.map(async (storage) => {
+      try {
+        return [{ storage, ids: await runIdsWith(storage.store, prefix, { signal, idsMax: 3 }) }];
+      } catch (thrown) {
+        signal.throwIfAborted();
+        away.push({ name: storage.name, error: asPgarkError(thrown) });
+        return [];
+      }
+    }),
+  );
+  const answering = looks.flat();
+  const storages = answering.map(({ storage }) => storage);
+  const ids = [...new Set(answering.flatMap((each) => each.ids))].sort();
   const [only, another] = ids;
-  if (only !== undefined && (another === undefined || only === prefix)) return only;
+  const [failure] = away;
+  if (only === undefined && failure !== undefined) {
+    if (all.length === 1) throw failure.error;
+    const words = away.map(({ name, error }) => `${name}: ${error.message}`).join('; ');
+    const { code, hint } = failure.error;
+    throw new PgarkError(code, `no storage that answers has a run ${run}; ${words}`, { hint, cause: failure.error });
+  }
+  for (const { name, error } of away) {
+    const words = `storage ${name} is passed over: ${error.message}; it may know more of the run`;
+    logger.warning('storage.passed_over', words, { storage: name, code: error.code });
+  }
+  if (only !== undefined && (another === undefined || only === prefix)) return { id: only, storages };
   if (only !== undefined) {
     throw new PgarkError('usage', `several runs begin with ${run}`, { hint: `say more of it: ${ids.join(', ')}` });
   }
@@ -92,7 +123,7 @@ function nearestStarts(prefix: string, ids: readonly string[]): string[] {
   return starts.flatMap((start) => ids.find((id) => id.startsWith(start)) ?? []);
 }
 
-async function readRun({ storages }: RunLogRequest, id: RunId, { signal }: OperationContext): Promise<RunSummary> {
+async function readRun(storages: readonly NamedStore[], id: RunId, { signal }: OperationContext): Promise<RunSummary> {
   const found = await Promise.all(
     storages.map(async ({ name: storage, store }) => {
       const record = await findRunRecord(store, id, { signal });
@@ -106,7 +137,7 @@ async function readRun({ storages }: RunLogRequest, id: RunId, { signal }: Opera
 
 /** A run says the same to all its storages; the one that heard most of it is asked. */
 async function readLog(
-  { storages }: RunLogRequest,
+  storages: readonly NamedStore[],
   id: RunId,
   { signal }: OperationContext,
 ): Promise<RunLog | undefined> {

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { MIB } from '../common/bytes.ts';
 import { FaultyStore } from '../../test/support/faulty-store.ts';
 import { ManualClock } from '../../test/support/manual-clock.ts';
 import { MemoryStore } from '../../test/support/memory-store.ts';
@@ -14,7 +15,6 @@ import { Repository } from '../repository/repository.ts';
 import { type EarlierSize, judgeSize, SizeJudge } from './size-judge.ts';
 
 const { signal } = new AbortController();
-const MIB = 2 ** 20;
 const known = (plainBytes: number): EarlierSize => ({ kind: 'known', id: '20261119T020000Z-pabcdef', plainBytes });
 const rulesOf = (...args: Parameters<typeof judgeSize>): readonly string[] =>
   judgeSize(...args).map(({ rule }) => rule);

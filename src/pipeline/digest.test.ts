@@ -120,6 +120,21 @@ describe('verifyDigest', () => {
     expect(source).toMatchObject({ closed: true, chunksRead: 11 });
   });
 
+  test('compares the length alone where no digest is expected', async () => {
+    const verify = (chunks: Uint8Array[]) =>
+      outcome(verifyDigest({ bytes: bytes.length }, 'the content of base.tar')(new WatchedSource(chunks)));
+    expect(await verify([...chunksOf(bytes, [100])])).toEqual({ passed: bytes, error: undefined });
+    expect(await verify([noise(1000)])).toMatchObject({ error: undefined });
+    for (const [length, word] of [
+      [999, 'truncated'],
+      [1001, 'longer'],
+    ] as const) {
+      const { passed, error } = await verify([noise(length)]);
+      expect(error).toMatchObject({ code: 'corrupt', message: expect.stringContaining(word) });
+      expect(passed.length).toBeLessThan(bytes.length);
+    }
+  });
+
   test('passes an error of the source unchanged, also one behind the last byte', async () => {
     const failure = new Error('the connection was lost');
     const { passed, error } = await outcome(verifyDigest(expected, 'the object')(new WatchedSource([bytes], failure)));

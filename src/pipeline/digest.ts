@@ -18,7 +18,7 @@ export interface ContentDigest {
 
 /** Measures the one stream that is piped through its `tap`. */
 export class Digest implements ContentDigest {
-  readonly #inThread: boolean | Digest;
+  readonly #inThread: boolean | 'always' | Digest;
   #usesThread = false;
   #bytes = 0;
   #tapped = false;
@@ -26,9 +26,9 @@ export class Digest implements ContentDigest {
 
   /**
    * `inThread`: beside the main thread, which takes some blocks more of memory, if the first block shows that it is worth it;
-   * or as another digest does it, which has had its first block by then. Not for streams side by side.
+   * always; or as another digest does it, which has had its first block by then. Not for streams side by side.
    */
-  constructor({ inThread = false }: { readonly inThread?: boolean | Digest } = {}) {
+  constructor({ inThread = false }: { readonly inThread?: boolean | 'always' | Digest } = {}) {
     this.#inThread = inThread;
   }
 
@@ -68,7 +68,8 @@ export class Digest implements ContentDigest {
   }
 
   #wantsThread({ length }: Uint8Array): boolean {
-    return this.#inThread instanceof Digest ? this.#inThread.#usesThread : this.#inThread && length >= THREAD_BYTES_MIN;
+    if (this.#inThread instanceof Digest) return this.#inThread.#usesThread;
+    return this.#inThread === 'always' || (this.#inThread && length >= THREAD_BYTES_MIN);
   }
 
   #counted(block: Uint8Array): Uint8Array {
@@ -88,6 +89,9 @@ export class Digest implements ContentDigest {
   }
 }
 
+/** What a stream is expected to be. Without a digest its length alone is compared. */
+export type ExpectedContent = Pick<ContentDigest, 'bytes'> & { readonly sha256?: string | undefined };
+
 /**
  * Lets a stream pass only if it is the expected one, and throws `corrupt` otherwise: as soon as it is longer, and before
  * its end if it is shorter or differs. The block that completes the expected length is held back until the source has
@@ -95,14 +99,15 @@ export class Digest implements ContentDigest {
  *
  * `what` names the data in the error's sentence: `the object appdb.sql.gz`.
  */
-export function verifyDigest(expected: ContentDigest, what: string): Transform {
+export function verifyDigest(expected: ExpectedContent, what: string): Transform {
   return async function* verified(source) {
     const hash = createHash('sha256');
+    const { sha256: sha256Expected } = expected;
     let bytes = 0;
     let heldBack: Uint8Array | undefined;
     for await (const block of source) {
       if (block.length === 0) continue;
-      hash.update(block);
+      if (sha256Expected !== undefined) hash.update(block);
       bytes += block.length;
       if (bytes > expected.bytes) {
         throw new PgarkError('corrupt', `${what} is longer than the ${expected.bytes} bytes that were recorded for it`);
@@ -114,9 +119,9 @@ export function verifyDigest(expected: ContentDigest, what: string): Transform {
       throw new PgarkError('corrupt', `${what} is truncated: ${bytes} bytes of the ${expected.bytes} recorded for it`);
     }
     const sha256 = hash.digest('hex');
-    if (sha256 !== expected.sha256) {
+    if (sha256Expected !== undefined && sha256 !== sha256Expected) {
       throw new PgarkError('corrupt', `${what} is damaged: its content has not the SHA-256 that was recorded for it`, {
-        details: { sha256, sha256Expected: expected.sha256 },
+        details: { sha256, sha256Expected },
       });
     }
     if (heldBack !== undefined) yield heldBack;

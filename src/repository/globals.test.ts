@@ -1,18 +1,12 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { globalsRecord, makeGlobalsId } from '../../test/support/globals.ts';
-import { MemoryStore } from '../../test/support/memory-store.ts';
-import { oneBlock, Place, startedAt } from '../../test/support/repository-place.ts';
+import { oneBlock, type Place, placeNames, places, startedAt } from '../../test/support/repository-place.ts';
 import { isPgarkError, PgarkError } from '../common/errors.ts';
 import { commitGlobals, globalsLeaseName, isGlobalsData, isGlobalsId, listGlobals, removeGlobals } from './globals.ts';
 import type { BackupId } from './ids.ts';
 import { keys } from './keys.ts';
 import { ID_METADATA } from './owned-objects.ts';
 
-const places = {
-  'an object store': () => new Place(new MemoryStore()),
-  'a store without metadata': () => new Place(new MemoryStore({ kind: 'rclone', keepsMetadata: false })),
-};
-const placeNames = Object.keys(places) as (keyof typeof places)[];
 const opened: Place[] = [];
 afterEach(() => {
   for (const place of opened.splice(0)) place.end();

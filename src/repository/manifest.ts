@@ -22,7 +22,8 @@ export const storedObject = z.object({
   storedSha256: sha256,
   /** Before compression and encryption. */
   plainBytes: bytesCount,
-  plainSha256: sha256,
+  /** Missing where a list of what is inside has a digest of each file: of the archives of base backups. */
+  plainSha256: sha256.optional(),
   /** The store's own tag at commit: a change since then shows without reading the object. */
   etag: z.string().optional(),
   /** How the store confirmed the content: `crc32`, `md5`, `sha256`, `fsync`, `length`. */

@@ -1,15 +1,8 @@
 import { afterEach, describe, expect, test } from 'vitest';
-import { MemoryStore } from '../../test/support/memory-store.ts';
-import { manifestOf, Place, type Run } from '../../test/support/repository-place.ts';
+import { manifestOf, type Place, placeNames, places, type Run } from '../../test/support/repository-place.ts';
 import { isPgarkError, PgarkError } from '../common/errors.ts';
 import { keys } from './keys.ts';
 import { dataKeysOf } from './repository.ts';
-
-const places = {
-  'an object store': () => new Place(new MemoryStore()),
-  'a store without metadata': () => new Place(new MemoryStore({ kind: 'rclone', keepsMetadata: false })),
-};
-const placeNames = Object.keys(places) as (keyof typeof places)[];
 
 const opened: Place[] = [];
 afterEach(() => {

@@ -6,6 +6,9 @@ export const MIN_BACKUPS_DEFAULT = 3;
 /** How many of the newest backups that a drill has restored stay whatever the other rules say. */
 export const KEEP_PROVEN_DEFAULT = 1;
 
+/** Backups of a chain of incremental ones, its full one included: then a full one is due. */
+export const FULL_EVERY_DEFAULT = 30;
+
 /** Calendar rules: the newest backup of each of the last N periods in which there is one. */
 export const PERIOD_NAMES = ['hourly', 'daily', 'weekly', 'monthly', 'yearly'] as const;
 export type PeriodName = (typeof PERIOD_NAMES)[number];

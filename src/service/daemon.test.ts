@@ -1,18 +1,16 @@
 import { createServer } from 'node:net';
 import { describe, expect, test } from 'vitest';
+import { startDaemonHere } from '../../test/support/daemon-here.ts';
 import { FaultyStore } from '../../test/support/faulty-store.ts';
 import { ManualClock } from '../../test/support/manual-clock.ts';
 import { MemoryStore } from '../../test/support/memory-store.ts';
-import { type LogFields, type Logger, silentLogger } from '../common/log.ts';
 import { systemRandom } from '../common/random.ts';
 import { silentTracing } from '../common/tracer.ts';
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/model.ts';
-import { operationContext } from '../operations/context.ts';
 import { freePort } from '../postgres/server/free-port.ts';
 import { claimDue, endClaim } from './claims.ts';
 import type { Throttle } from '../pipeline/throttle.ts';
-import { runDaemon } from './daemon.ts';
 
 /** What was opened and is still to be closed. */
 class Opened {
@@ -44,47 +42,34 @@ async function takenPort(host = '127.0.0.1'): Promise<{ readonly port: number } 
   };
 }
 
-/** A daemon that reads one configuration at its start and another at a reload, which fails, and then ends. */
-async function failedReload(change: (config: Config) => Config): Promise<{ stores: Opened; tracings: Opened }> {
-  const config = await loadConfig({
+/** A daemon's configuration of one database, by the environment. */
+function configOf(env: Readonly<Record<string, string>> = {}): Promise<Config> {
+  return loadConfig({
     env: {
       DATABASE_URL: 'postgres://u:p@127.0.0.1:1/shop',
       BACKUP_STORAGE: 'file:///nowhere',
       BACKUP_SCHEDULE: '0 0 29 2 *',
       PGARK_LISTEN: '127.0.0.1:0',
+      ...env,
     },
     cwd: '/',
   });
+}
+
+/** A daemon that reads one configuration at its start and another at a reload, which fails, and then ends. */
+async function failedReload(change: (config: Config) => Config): Promise<{ stores: Opened; tracings: Opened }> {
+  const config = await configOf();
   const configs = [config, change(config)];
   const stores = new Opened();
   const tracings = new Opened();
-  const stop = new AbortController();
-  const failed = Promise.withResolvers<void>();
-  const logger: Logger = {
-    ...silentLogger,
-    error: (event) => {
-      if (event === 'daemon.reload_failed') failed.resolve();
-    },
-    child: () => logger,
-  };
-  const running = runDaemon({
+  const daemon = startDaemonHere({
     readConfig: () => Promise.resolve(configs.shift() ?? config),
-    adapters: {
-      openStore: () => Promise.resolve(stores.add(new MemoryStore())),
-      sealerOf: () => Promise.resolve(undefined),
-      openTracing: () => tracings.add({ ...silentTracing }),
-    },
-    contextOf: (_, signal) => operationContext({ logger, signal }),
-    signal: stop.signal,
-    onReload: (listener) => {
-      listener();
-      return () => {};
-    },
-    environment: {},
+    openStore: () => Promise.resolve(stores.add(new MemoryStore())),
+    openTracing: () => tracings.add({ ...silentTracing }),
   });
-  await failed.promise;
-  stop.abort();
-  await running;
+  daemon.reload();
+  await daemon.next('daemon.reload_failed');
+  await daemon.stop();
   return { stores, tracings };
 }
 
@@ -109,49 +94,24 @@ describe('a reload that moves what listens to another address', () => {
   async function move(host: string, options: { readonly isTaken?: boolean; readonly timezone?: string } = {}) {
     const taken = options.isTaken === true ? await takenPort(host) : undefined;
     const port = taken?.port ?? (await freePort());
-    const config = await loadConfig({
-      env: {
-        DATABASE_URL: 'postgres://u:p@127.0.0.1:1/shop',
-        BACKUP_STORAGE: 'file:///nowhere',
-        BACKUP_SCHEDULE: '0 0 29 2 *',
-        PGARK_LISTEN: `127.0.0.1:${port}`,
-      },
-      cwd: '/',
-    });
+    const config = await configOf({ PGARK_LISTEN: `127.0.0.1:${port}` });
     const { timezone = config.timezone } = options;
     const configs = [config, { ...config, timezone, server: { ...config.server, listen: { host, port } } }];
-    const stop = new AbortController();
-    const over = Promise.withResolvers<{ readonly event: string; readonly message: string }>();
-    const note = (event: string, message: string): void => {
-      if (event === 'daemon.reloaded' || event === 'daemon.reload_failed') over.resolve({ event, message });
-    };
-    const logger: Logger = { ...silentLogger, info: note, error: note, child: () => logger };
-    const running = runDaemon({
+    const daemon = startDaemonHere({
       readConfig: () => Promise.resolve(configs.shift() ?? config),
-      adapters: {
-        openStore: () => Promise.resolve(new MemoryStore()),
-        sealerOf: () => Promise.resolve(undefined),
-        openTracing: () => silentTracing,
-      },
-      contextOf: (_, signal) => operationContext({ logger, signal }),
-      signal: stop.signal,
-      onReload: (listener) => {
-        listener();
-        return () => {};
-      },
-      environment: {},
+      openStore: () => Promise.resolve(new MemoryStore()),
     });
-    const outcome = await over.promise;
+    daemon.reload();
+    const { event, message } = await daemon.next('daemon.reloaded', 'daemon.reload_failed');
     const answers = async (at: string): Promise<boolean> =>
       fetch(`http://${at}:${port}/healthz`).then(
         ({ ok }) => ok,
         () => false,
       );
     const answering = { here: await answers('127.0.0.1'), there: options.isTaken !== true && (await answers(host)) };
-    stop.abort();
-    await running;
+    await daemon.stop();
     await taken?.[Symbol.asyncDispose]();
-    return { ...outcome, answering };
+    return { event, message, answering };
   }
 
   test('of the same port is applied', async () => {
@@ -193,50 +153,21 @@ describe('a storage that comes back after the start', () => {
     const store = new FaultyStore(memory, {
       before: () => (clock.now() < at(12) ? Promise.reject(new Error('no route')) : undefined),
     });
-    const config = await loadConfig({
-      env: {
-        DATABASE_URL: 'postgres://u:p@127.0.0.1:1/shop',
-        BACKUP_STORAGE: 'file:///nowhere',
-        BACKUP_SCHEDULE: '0 2 * * *',
-        PGARK_LISTEN: '127.0.0.1:0',
-      },
-      cwd: '/',
-    });
-    const [planned, reloaded] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
-    const events: { readonly event: string; readonly fields: LogFields }[] = [];
-    const note = (event: string, _message: string, fields: LogFields = {}): void => {
-      events.push({ event, fields });
-      if (event === 'schedule.next') planned.resolve();
-      if (event === 'daemon.reloaded') reloaded.resolve();
-    };
-    const logger: Logger = { ...silentLogger, info: note, warning: note, error: note, child: () => logger };
-    const stop = new AbortController();
-    let reload = (): void => undefined;
-    const running = runDaemon({
+    const config = await configOf({ BACKUP_SCHEDULE: '0 2 * * *' });
+    const daemon = startDaemonHere({
       readConfig: () => Promise.resolve(config),
-      adapters: {
-        openStore: () => Promise.resolve(Object.assign(store, { close: () => Promise.resolve() })),
-        sealerOf: () => Promise.resolve(undefined),
-        openTracing: () => ({ ...silentTracing }),
-      },
-      contextOf: (_, signal) => operationContext({ logger, signal, clock }),
-      signal: stop.signal,
-      onReload: (listener) => {
-        reload = listener;
-        return () => {};
-      },
-      environment: {},
+      openStore: () => Promise.resolve(Object.assign(store, { close: () => Promise.resolve() })),
+      clock,
     });
-    await planned.promise;
+    await daemon.next('schedule.next');
     if (said.reloads === true) {
-      reload();
-      await reloaded.promise;
+      daemon.reload();
+      await daemon.next('daemon.reloaded');
     }
-    const found = () => events.find(({ event }) => event === 'schedule.late');
+    const found = () => daemon.of('schedule.late')[0];
     while (found() === undefined && clock.now() < at(14)) await clock.advance(10_000);
     const seen = found();
-    stop.abort();
-    await running;
+    await daemon.stop();
     return seen && { ...seen, at: clock.now() };
   }
 
@@ -251,53 +182,27 @@ describe('a storage that comes back after the start', () => {
 });
 
 test('a limit of bandwidth is one for the process: configurations that follow one another share it, and it changes with them', async () => {
-  const config = await loadConfig({
-    env: {
-      DATABASE_URL: 'postgres://u:p@127.0.0.1:1/shop',
-      BACKUP_STORAGE: 'file:///nowhere',
-      BACKUP_SCHEDULE: '0 0 29 2 *',
-      PGARK_LISTEN: '127.0.0.1:0',
-    },
-    cwd: '/',
-  });
+  const config = await configOf();
   const rates = [1_000, 2_000, undefined];
   const throttles: (Throttle | undefined)[] = [];
-  const stop = new AbortController();
   const clock = new ManualClock(new Date('2026-11-20T02:00:00Z'));
-  let heard = Promise.withResolvers<void>();
-  const note = (event: string): void => {
-    if (event === 'daemon.reloaded' || event === 'schedule.next') heard.resolve();
-  };
-  const logger: Logger = { ...silentLogger, info: note, child: () => logger };
-  let reload = (): void => undefined;
-  const running = runDaemon({
+  const daemon = startDaemonHere({
     readConfig: () => {
       const rate = rates.shift();
       return Promise.resolve({ ...config, ...(rate === undefined ? {} : { bandwidthBytesPerSecond: rate }) });
     },
-    adapters: {
-      openStore: (_storage, _logger, throttle) => {
-        if (throttles.at(-1) !== throttle || throttles.length === 0) throttles.push(throttle);
-        return Promise.resolve(new MemoryStore({ clock }));
-      },
-      sealerOf: () => Promise.resolve(undefined),
-      openTracing: () => ({ ...silentTracing }),
+    openStore: (_storage, _logger, throttle) => {
+      if (throttles.at(-1) !== throttle || throttles.length === 0) throttles.push(throttle);
+      return Promise.resolve(new MemoryStore({ clock }));
     },
-    contextOf: (_, signal) => operationContext({ logger, signal, clock }),
-    signal: stop.signal,
-    onReload: (listener) => {
-      reload = listener;
-      return () => {};
-    },
-    environment: {},
+    clock,
   });
   const reloaded = async (): Promise<void> => {
-    heard = Promise.withResolvers();
-    reload();
-    await heard.promise;
+    daemon.reload();
+    await daemon.next('daemon.reloaded');
     await clock.advance(1_000);
   };
-  await heard.promise;
+  await daemon.next('schedule.next');
   await clock.advance(1_000);
   const [throttle] = throttles;
   let hasPassed = false;
@@ -312,6 +217,5 @@ test('a limit of bandwidth is one for the process: configurations that follow on
   await reloaded();
   await another;
   expect(throttles).toEqual([throttle, undefined]);
-  stop.abort();
-  await running;
+  await daemon.stop();
 });

@@ -1,7 +1,6 @@
 import type { Config } from '../config/model.ts';
 import { aborted } from '../common/aborted.ts';
 import { asPgarkError, messageOf } from '../common/errors.ts';
-import { type HttpServer, startHttpServer } from '../http/server.ts';
 import type { ProtectionState } from '../observability/protection-state.ts';
 import type { OperationContext } from '../operations/context.ts';
 import { Throttle } from '../pipeline/throttle.ts';
@@ -15,6 +14,7 @@ import type { Job } from './jobs.ts';
 import { Slots } from './slots.ts';
 import { Generation } from './generation.ts';
 import { tidyMemoryWhenIdle } from './idle-memory.ts';
+import { Listening } from './listening.ts';
 import { type Observation, startObserving } from './observe.ts';
 import type { JobWorld } from './run-job.ts';
 import { RunProgress } from './run-progress.ts';
@@ -76,7 +76,7 @@ class Daemon {
   readonly #bases: WantedBases;
   #generation: Generation;
   #scheduler: Scheduler | undefined;
-  #server: HttpServer | undefined;
+  readonly #listening: Listening;
   #observation: Observation | undefined;
   /** The one before, of a configuration that was replaced: it answers until the new one knows what is in the storages. */
   #observed: Observation | undefined;
@@ -108,6 +108,11 @@ class Daemon {
       stopping: options.signal,
       nextRunNumber: () => (this.#runs += 1),
     });
+    this.#listening = new Listening(() => ({
+      state: () => this.#state(),
+      version: this.#generation.context.pgarkVersion,
+      logger: this.#generation.logger,
+    }));
     this.#teller = new Teller({
       clock,
       random,
@@ -125,7 +130,7 @@ class Daemon {
       pid: context.pid,
     });
     logConfiguration(config, logger);
-    this.#server = await this.#listen(config);
+    await this.#listening.begin(config.server.listen);
     this.#wal = this.#receivers(this.#generation);
     this.#observation = this.#observe(this.#generation);
     const scheduler = new Scheduler({
@@ -173,7 +178,7 @@ class Daemon {
     ended.abort();
     await grace;
     this.#abort.abort(new Error('pgark has been stopped'));
-    await this.#server?.close();
+    await this.#listening.end();
     await this.#observation?.close();
     this.#retire(this.#generation);
     await Promise.all(this.#retiring);
@@ -262,44 +267,16 @@ class Daemon {
     let isMoved = false;
     try {
       const jobs = await scheduledJobs(after, this.#options.signal);
-      isMoved = await this.#move(before.config, config);
+      isMoved = await this.#listening.move(before.config.server.listen, config.server.listen);
       this.#scheduler?.replace(jobs, config.timezone);
     } catch (error) {
-      if (isMoved) await this.#move(config, before.config);
+      if (isMoved) await this.#listening.move(config.server.listen, before.config.server.listen);
       this.#retire(after);
       throw error;
     }
     this.#generation = after;
     this.#askAgain(after);
     this.#turns.resize(config.concurrency);
-  }
-
-  /** Listens where it is wanted now; or, if that cannot be, where it was. Whether anything was to be done. */
-  async #move(from: Config, to: Config): Promise<boolean> {
-    const [old, wanted] = [from.server.listen, to.server.listen];
-    if (old.host === wanted.host && old.port === wanted.port) return false;
-    const server = this.#server;
-    // At another address of this host, or at all of them, the same port is taken: by this daemon itself.
-    const isInTheWay = old.port === wanted.port && wanted.port !== 0;
-    if (isInTheWay) await server?.close();
-    try {
-      this.#server = await this.#listen(to);
-    } catch (error) {
-      if (isInTheWay) this.#server = await this.#listenAgain(from);
-      throw error;
-    }
-    await server?.close();
-    return true;
-  }
-
-  async #listenAgain(config: Config): Promise<HttpServer | undefined> {
-    try {
-      return await this.#listen(config);
-    } catch (error) {
-      const { message, hint, code } = asPgarkError(error);
-      this.#generation.logger.error('http.failed', `health and metrics are not served: ${message}; ${hint}`, { code });
-      return undefined;
-    }
   }
 
   /** Not waited for: what runs under a configuration must hold up neither the next reload nor the end. */
@@ -366,16 +343,6 @@ class Daemon {
     this.#asking = new AbortController();
     const signal = AbortSignal.any([this.#options.signal, this.#asking.signal]);
     if (this.#scheduler !== undefined) void askAgain(generation, this.#scheduler, signal);
-  }
-
-  #listen(config: Config): Promise<HttpServer> {
-    const { context } = this.#generation;
-    return startHttpServer({
-      ...config.server.listen,
-      state: () => this.#state(),
-      version: context.pgarkVersion,
-      logger: this.#generation.logger,
-    });
   }
 
   #logNextRuns(): void {

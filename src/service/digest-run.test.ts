@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { describe, expect, test, vi } from 'vitest';
-import { startDaemonHere } from '../../test/support/daemon-here.ts';
+import { configIn, startDaemonHere } from '../../test/support/daemon-here.ts';
 import { ManualClock } from '../../test/support/manual-clock.ts';
 import { HistoryPlace, HOUR_MS } from '../../test/support/protection.ts';
 import { type SmtpReceiver, type SmtpReceiverOptions, startSmtpReceiver } from '../../test/support/smtp-receiver.ts';
@@ -42,7 +42,7 @@ databases: { shop: { url: "postgres://u@127.0.0.1:1/shop", jobs: { nightly: { fo
     start: (at: Date) => {
       const clock = new ManualClock(at);
       const openStore = () => Promise.resolve(history.store);
-      const daemon = startDaemonHere(folder.path, { clock, openStore, sealerOf: () => Promise.resolve(undefined) });
+      const daemon = startDaemonHere({ readConfig: configIn(folder.path), clock, openStore });
       const started = () => vi.waitFor(() => expect(daemon.events).toContain('schedule.next'), { timeout: 20_000 });
       return { ...daemon, clock, started };
     },
@@ -186,7 +186,7 @@ describe('a digest', () => {
     await until(daemon, () => expect(daemon.events).toContain('notification.failed'));
     await pass(daemon, MINUTE_MS);
     await daemon.stop();
-    expect(daemon.messages).toContain('stopping: nothing is running');
+    expect(daemon.of('daemon.stopping')).toMatchObject([{ message: 'stopping: nothing is running' }]);
     expect(place.smtp.mails).toEqual([]);
     const next = place.start(new Date(DUE.getTime() + HOUR_MS));
     await next.started();

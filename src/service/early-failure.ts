@@ -2,7 +2,7 @@ import { messageOf, type PgarkError } from '../common/errors.ts';
 import type { StorageConfig } from '../config/model.ts';
 import { Repository } from '../repository/repository.ts';
 import { runSpread } from '../runs/run.ts';
-import type { Job } from './jobs.ts';
+import { databaseOf, type Job } from './jobs.ts';
 import type { ProofJob } from './proof-jobs.ts';
 import type { JobWorld } from './run-job.ts';
 
@@ -17,7 +17,7 @@ export async function recordEarlyFailure(
   { context, stores }: Pick<JobWorld, 'context' | 'stores'>,
 ): Promise<void> {
   const opened = await Promise.allSettled(storages.map((storage) => stores.open(storage)));
-  const database = source.databases === undefined ? source.connection.database : undefined;
+  const database = databaseOf(source);
   const { format } = settings;
   const spec = { kind: 'backup', source: source.name, database, format, recordsEarlyFailure: true } as const;
   const run = runSpread(context, spec, ({ recordIn }) => {

@@ -53,15 +53,13 @@ export interface JobReport {
   readonly nextTryAt: Date | undefined;
 }
 
+/** What came of all that was to be done at the due time. */
+export type JobWork = Pick<JobReport, 'results' | 'standing' | 'globalsIn'>;
+
 /** `locked`: nothing was done, since another run is at work on the same. */
 export type JobState = 'succeeded' | 'partial' | 'failed' | 'locked';
 
-/** Of all that was to be done at the due time. */
-export function stateOf({
-  results,
-  standing,
-  globalsIn,
-}: Pick<JobReport, 'results' | 'standing' | 'globalsIn'>): JobState {
+export function stateOf({ results, standing, globalsIn }: JobWork): JobState {
   // Where nothing was done, nothing has succeeded.
   if (results.length === 0 && globalsIn.length === 0) return 'failed';
   const all = [...results, ...standing];
@@ -80,4 +78,11 @@ export function failureOf(results: readonly JobResult[]): PgarkError | undefined
   const worst = gravest(errors);
   if (worst === undefined || errors.length === results.length || isOfDamage(worst)) return worst;
   return new PgarkError('partial', `${errors.length} of ${results.length} backups failed`);
+}
+
+/** Of the run that made the backup, or failed to; other runs, such as that of the prune, may have come after it. */
+export function runIdOf(results: readonly JobResult[]): string | undefined {
+  const failed = results.flatMap(({ error }) => error?.runId ?? []);
+  const made = results.flatMap(({ outcome }) => (outcome?.kind === 'committed' ? [outcome.manifest.runId] : []));
+  return [...failed, ...made][0];
 }

@@ -104,6 +104,11 @@ function checkNames(config: Config, jobs: readonly Job[]): void {
   }
 }
 
+/** Of a source that is one database. The connection's of a source with patterns is one to ask, not one to back up. */
+export function databaseOf({ databases, connection }: SourceConfig): string | undefined {
+  return databases === undefined ? connection.database : undefined;
+}
+
 /** What plain backups of the job are named by. */
 export function templateOf(settings: JobConfig): string {
   return settings.filename ?? PLAIN_NAME_TEMPLATE;

@@ -6,6 +6,7 @@ import { prune } from '../operations/prune.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { JobResult } from './job-report.ts';
 import type { DatabaseRequest, JobWorld } from './run-job.ts';
+import { walPolicyIn } from './wal.ts';
 
 /**
  * Whether backups may be deleted now that there is this new one. If it is suspicious in any of its storages, none are in any of
@@ -25,7 +26,7 @@ export function mayPruneAfter(outcome: BackupOutcome, { job, retention }: Databa
 
 /** Retention never makes a good backup a failed one: what goes wrong here is a warning. */
 export async function pruneAfter(
-  store: ObjectStore,
+  { name, store }: { readonly name: string; readonly store: ObjectStore },
   request: DatabaseRequest,
   world: JobWorld,
 ): Promise<JobResult['pruned']> {
@@ -43,7 +44,7 @@ export async function pruneAfter(
           filter: { ...filter, kind },
           policyOf: (source, database) =>
             source === filter.source && database === filter.database ? retention : undefined,
-          walPolicyOf: () => ({ keepMs: configured.wal?.keepMs }),
+          walPolicyOf: () => walPolicyIn(config.storages.get(name), configured.wal?.keepMs),
           timezone: config.timezone,
           leaseTermMs: config.leaseTermMs,
           dryRun: false,

@@ -1,6 +1,6 @@
-import { assert, asPgarkError, isPgarkError, messageOf, PgarkError } from '../common/errors.ts';
+import { assert, asPgarkError, isPgarkError, PgarkError } from '../common/errors.ts';
 import { silentLogger } from '../common/log.ts';
-import type { Config, SourceConfig, StorageConfig } from '../config/model.ts';
+import type { Config, StorageConfig } from '../config/model.ts';
 import { backup, type BackupOutcome } from '../operations/backup.ts';
 import type { OperationContext, Progress } from '../operations/context.ts';
 import type { Sealer } from '../pipeline/encryption/sealer.ts';
@@ -9,16 +9,15 @@ import type { ObjectStore } from '../storage/object-store.ts';
 import { type ResolvedDatabase, resolveDatabases } from './databases.ts';
 import { recordEarlyFailure } from './early-failure.ts';
 import { backupGlobalsOf } from './globals.ts';
-import { type HookFacts, type HookMoment, runHooks } from './hooks.ts';
-import { type JobOutcome, type JobReport, type JobResult, stateOf } from './job-report.ts';
-import { type Job, templateOf } from './jobs.ts';
+import { callHooksAfter, callHooksBefore } from './job-hooks.ts';
+import { type JobOutcome, type JobReport, type JobResult, type JobWork, runIdOf } from './job-report.ts';
+import { databaseOf, type Job, templateOf } from './jobs.ts';
 import { LogExcerpt } from './log-excerpt.ts';
 import { mayPruneAfter, pruneAfter } from './prune-after.ts';
 import { type RunListener, tellEnded, tellStarted } from './run-listener.ts';
 import type { RunProgress } from './run-progress.ts';
 import { measureReached } from './storage-sizes.ts';
 import type { Adapters, Stores } from './stores.ts';
-import { sizesOf } from '../repository/manifest.ts';
 
 export interface JobRequest {
   readonly job: Job;
@@ -42,7 +41,7 @@ export interface JobRequest {
 
 /** What jobs are carried out with. */
 export interface JobWorld {
-  readonly config: Pick<Config, 'timezone' | 'leaseTermMs' | 'decryptionKeys'>;
+  readonly config: Pick<Config, 'timezone' | 'leaseTermMs' | 'decryptionKeys' | 'storages'>;
   readonly stores: Stores;
   readonly adapters: Pick<Adapters, 'sealerOf'>;
   readonly context: OperationContext;
@@ -97,14 +96,13 @@ export async function runJob(request: JobRequest, world: JobWorld): Promise<JobR
   return report;
 }
 
-type Attempted = Pick<JobReport, 'results' | 'globalsIn'>;
-type Work = Attempted & Pick<JobReport, 'standing'>;
+type Attempted = Pick<JobWork, 'results' | 'globalsIn'>;
 
-async function workOf(request: JobRequest, world: JobWorld): Promise<Work> {
+async function workOf(request: JobRequest, world: JobWorld): Promise<JobWork> {
   if (request.dryRun) return withStanding(request, await backUp(request, world));
   const isTooLate = world.context.signal.aborted;
   try {
-    await callHooks('before_backup', request, world);
+    await callHooksBefore(request, world);
   } catch (error) {
     const failed = withStanding(request, await failedBefore(request, error, world));
     // One that has begun may have switched off what is to be switched on again.
@@ -116,72 +114,12 @@ async function workOf(request: JobRequest, world: JobWorld): Promise<Work> {
   return work;
 }
 
-async function callHooksAfter(request: JobRequest, world: JobWorld, work: Work): Promise<void> {
-  try {
-    await callHooks('after_backup', request, world, work);
-  } catch (error) {
-    // What is stored is stored, whatever a program made of it.
-    if (!world.context.signal.aborted)
-      world.context.logger.error('hook.failed', `${messageOf(error)}; the backups are not touched by that`);
-  }
-}
-
 /** What came of a database or of the globals now takes the place of what came of them before. */
-function withStanding({ standing = [] }: JobRequest, { results, globalsIn }: Attempted): Work {
+function withStanding({ standing = [] }: JobRequest, { results, globalsIn }: Attempted): JobWork {
   const isReplaced = ({ database, storage }: JobResult): boolean =>
     results.some((result) => result.storage === storage && result.database === database) ||
     (database === GLOBALS && globalsIn.includes(storage));
   return { results, standing: standing.filter((result) => !isReplaced(result)), globalsIn };
-}
-
-async function callHooks(
-  when: HookMoment & ('before_backup' | 'after_backup'),
-  { job, storages }: JobRequest,
-  { context, environment }: JobWorld,
-  work?: Work,
-): Promise<void> {
-  const { source, settings } = job;
-  const hooks = when === 'before_backup' ? source.hooks?.beforeBackup : source.hooks?.afterBackup;
-  if (hooks === undefined || hooks.length === 0) return;
-  const facts: HookFacts = {
-    source: source.name,
-    // What patterns choose is asked after the hooks before a backup: one of them may have to wake the server up.
-    database: databaseOf(source),
-    job: settings.name,
-    storages: (storages ?? job.storages).map(({ name }) => name),
-    ...(work === undefined ? {} : resultFacts(source, work)),
-  };
-  const { clock, logger, signal } = context;
-  await runHooks(hooks, when, facts, { clock, logger, signal, environment });
-}
-
-function resultFacts(source: SourceConfig, work: Work): Partial<HookFacts> {
-  const { results } = work;
-  const manifests = results.flatMap(({ outcome }) => (outcome?.kind === 'committed' ? [outcome.manifest] : []));
-  // Of several databases each has a run and a backup of its own.
-  const [manifest] = source.databases === undefined ? manifests : [];
-  const error = [...results, ...work.standing].find((each) => each.error !== undefined)?.error;
-  const state = stateOf(work);
-  return {
-    result: error?.code === 'interrupted' ? 'interrupted' : state === 'locked' ? 'failed' : state,
-    databases: [...new Set(manifests.map(({ database }) => database.name))],
-    runId: source.databases === undefined ? runIdOf(results) : undefined,
-    error,
-    backupId: manifest?.id,
-    storedBytes: manifest && sizesOf(manifest).storedBytes,
-  };
-}
-
-/** Of the run that made the backup, or failed to; other runs, such as that of the prune, may have come after it. */
-function runIdOf(results: readonly JobResult[]): string | undefined {
-  const failed = results.flatMap(({ error }) => error?.runId ?? []);
-  const made = results.flatMap(({ outcome }) => (outcome?.kind === 'committed' ? [outcome.manifest.runId] : []));
-  return [...failed, ...made][0];
-}
-
-/** The connection's database of a source with patterns is one to ask, not one to back up. */
-function databaseOf({ databases, connection }: SourceConfig): string | undefined {
-  return databases === undefined ? connection.database : undefined;
 }
 
 async function backUp(request: JobRequest, world: JobWorld): Promise<Attempted> {
@@ -352,7 +290,7 @@ async function backUpTo(
     const done = outcomeIn(name, outcome);
     if (done instanceof PgarkError) results.push(failed(destination, done));
     else {
-      const pruned = isTrusted && done.kind === 'committed' ? await pruneAfter(store, request, world) : undefined;
+      const pruned = isTrusted && done.kind === 'committed' ? await pruneAfter(destination, request, world) : undefined;
       results.push({ ...resultIn(name, store, request), outcome: done, error: undefined, pruned });
     }
   }

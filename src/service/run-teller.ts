@@ -2,7 +2,7 @@ import type { NotificationEvent } from '../notify/message.ts';
 import type { Config } from '../config/model.ts';
 import { ANY_DATABASE } from '../observability/expectations.ts';
 import type { JobReport } from './job-report.ts';
-import type { Job } from './jobs.ts';
+import { databaseOf, type Job } from './jobs.ts';
 import type { BackupReport } from './reports.ts';
 import { GLOBALS } from './run-job.ts';
 import type { RunListener } from './run-listener.ts';
@@ -18,7 +18,7 @@ export function runTeller(config: Config, teller: Teller, now: () => Date): RunL
     onRunStarted({ id, source, settings }: Job) {
       const start = {
         source: source.name,
-        database: source.databases === undefined ? source.connection.database : ANY_DATABASE,
+        database: databaseOf(source) ?? ANY_DATABASE,
         job: settings.name,
         startedAt: now(),
       };

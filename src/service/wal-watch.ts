@@ -11,34 +11,23 @@ import {
 import type { OperationContext } from '../operations/context.ts';
 import { type WalAlarm, walLagBytes, walLagMs, type WalReceiverState } from '../operations/wal/receive-request.ts';
 import type { WalReceiver } from '../operations/wal/receive.ts';
-import {
-  judgeGaps,
-  type RecoveryTimeline,
-  type RecoveryWindow,
-  recoveryTimelines,
-  windowStart,
-} from '../operations/wal/recovery-window.ts';
+import { judgeGaps, type RecoveryTimeline, recoveryTimelines, windowStart } from '../operations/wal/recovery-window.ts';
 import type { SlotStatus } from '../operations/wal/server-monitor.ts';
 import { judgeSlot, slotLimitBytes } from '../operations/wal/slot-guard.ts';
 import type { WalStatusRequest } from '../operations/wal/status.ts';
 import { UnusedSlot } from '../operations/wal/unused-slot.ts';
-import { parseLsn } from '../postgres/wal/lsn.ts';
 import { dateOf } from '../postgres/wal/server-time.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { Teller } from './tell.ts';
 import { archivedLag, baseWantedFrom } from './archived-wal.ts';
+import { LATER_MS, MissingWal, soonAndLater } from './missing-wal.ts';
 import { walEvents } from './wal-events.ts';
 import { type WalSettings, walSettingsOf } from './wal.ts';
 
 /** What the archives hold is looked at anew so often: it takes a listing. */
 const LOOK_EVERY_MS = 15 * 60_000;
-/**
- * And so often while WAL may be missing: until a base backup follows, nothing later can be recovered. One that is wanted and does not
- * come is looked for less and less often.
- */
-const LOOK_SOON_MS = 10_000;
 /** And so often while nothing is received here: it may be that somebody else does, and that the archive alone says how far. */
-const LOOK_INSTEAD_MS = 5 * 60_000;
+const LOOK_INSTEAD_MS = LATER_MS;
 const JUDGE_EVERY_MS = 60_000;
 /** What stays as it is is handed on again this often: for reminders, and for messages that could not be delivered. */
 const TELL_AGAIN_MS = 15 * 60_000;
@@ -96,16 +85,9 @@ export class WalWatch {
   #known: KnownWal;
   /** On timelines, as they were found last. */
   #warnings: readonly string[] = [];
-  /** WAL may be missing since the archive was looked through. */
-  #isCut = false;
+  readonly #missing = new MissingWal();
   /** How often in a row it could not be looked through. */
   #failures = 0;
-  /** It is, and nobody here makes the base backup that has to follow. */
-  #waitsForBase = false;
-  /** How often in a row a base backup was wanted, since WAL was found to be missing. */
-  #timesWanted = 0;
-  /** Since then it was looked through once, and nothing was missing. */
-  #seemsWhole = false;
   /** Ends the pause before the archive is looked through again. */
   #look = new AbortController();
   /** What was wrong, and what surely was not, when that was told last; and when that was. */
@@ -140,10 +122,7 @@ export class WalWatch {
   /** Tells of what is lost; of what passes only if it lasts. */
   heard(alarm: WalAlarm): void {
     if (alarm.kind !== 'gap' && alarm.kind !== 'slot-dropped') return;
-    this.#isCut = true;
-    this.#waitsForBase = false;
-    this.#timesWanted = 0;
-    this.#seemsWhole = false;
+    this.#missing.met();
     this.#look.abort();
     const { code, message, hint } = alarm.error;
     this.#tell([{ event: 'wal_gap', at: this.#now(), source: this.#source, error: { code, message, hint } }]);
@@ -270,8 +249,8 @@ export class WalWatch {
   #lookAgainMs(): number {
     // A storage that is made with its first object, or away for a moment, is not left unknown for long.
     if (this.#failures > 0) return soonAndLater(this.#failures);
-    if (this.#isCut) return this.#waitsForBase ? LOOK_INSTEAD_MS : soonAndLater(this.#timesWanted);
-    return this.receiver?.state().phase === 'streaming' ? LOOK_EVERY_MS : LOOK_INSTEAD_MS;
+    const usual = this.receiver?.state().phase === 'streaming' ? LOOK_EVERY_MS : LOOK_INSTEAD_MS;
+    return this.#missing.lookAgainMs ?? usual;
   }
 
   /** What the archive says, where it is not of another server than the one that is received from. Another process may receive. */
@@ -283,7 +262,7 @@ export class WalWatch {
   }
 
   async #lookThrough(): Promise<void> {
-    const { source, context, openStore, stop } = this.#options;
+    const { source, context, openStore, stop, onBaseWanted } = this.#options;
     const [storage] = this.#settings.storages;
     if (storage === undefined) return;
     const received = streamedBy(this.receiver?.state());
@@ -299,7 +278,9 @@ export class WalWatch {
       baseWantedFrom: newest && baseWantedFrom(newest),
     };
     this.#warn(newest?.wal.warnings ?? []);
-    this.#judgeCut(newest?.windows ?? []);
+    // With each look: an earlier process may have told of the gap, and what could not be delivered is owed.
+    if (this.#missing.isOver(newest?.windows ?? [], this.receiver?.state(), onBaseWanted))
+      this.#tell([{ event: 'resolved', of: 'wal_gap', at: this.#now(), source: this.#source }]);
   }
 
   /** Once, while it is so. */
@@ -310,36 +291,6 @@ export class WalWatch {
     }
     this.#warnings = warnings;
   }
-
-  /** Once WAL is archived again, behind the gap: whether it needs a base backup, or has one. */
-  #judgeCut(windows: readonly RecoveryWindow[]): void {
-    const state = this.receiver?.state();
-    if (state?.phase !== 'streaming' || state.failingStores.size > 0) return;
-    const [newest, before] = windows.filter(({ isCopied }) => !isCopied).toReversed();
-    // Nothing of what follows is in the archive yet.
-    if (newest === undefined || parseLsn(newest.to) < (state.archived ?? 0n)) return;
-    if (newest.bases.length === 0 && before !== undefined) {
-      this.#timesWanted += 1;
-      this.#waitsForBase = !this.#options.onBaseWanted();
-      return;
-    }
-    this.#waitsForBase = false;
-    this.#timesWanted = 0;
-    // A receiver that goes on where it had stopped may not have heard yet that the server has no such WAL any more.
-    const isSure = !this.#isCut || this.#seemsWhole;
-    this.#seemsWhole = true;
-    if (!isSure) return;
-    // Nothing was missing, or what followed has its base backup.
-    this.#isCut = false;
-    // With each look: an earlier process may have told of the gap, and what could not be delivered is owed.
-    if (newest.bases.length > 0)
-      this.#tell([{ event: 'resolved', of: 'wal_gap', at: this.#now(), source: this.#source }]);
-  }
-}
-
-/** The pause after what was so as often in a row: no longer than all before it, and no longer than five minutes. */
-function soonAndLater(times: number): number {
-  return Math.min(LOOK_SOON_MS * 2 ** Math.max(0, times - 1), LOOK_INSTEAD_MS);
 }
 
 function least(one: number | undefined, other: number | undefined): number | undefined {

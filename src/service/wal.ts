@@ -3,6 +3,7 @@ import type { Config, EncryptionConfig, SourceConfig, StorageConfig } from '../c
 import type { WalPolicy } from '../operations/prune-archives.ts';
 
 const SLOT_LETTERS_MAX = 63;
+const DAY_MS = 86_400_000;
 
 /** How the WAL of a source is archived: as the configuration says, and where it says nothing, as is usual. */
 export interface WalSettings {
@@ -58,5 +59,11 @@ export function walPolicyFor(config: Config, storage: string, name: string): Wal
   const prunes = [...source.jobs.values()].some(
     ({ format, to, retention }) => format === 'physical' && to.includes(storage) && retention !== undefined,
   );
-  return prunes || keepMs !== undefined ? { keepMs } : undefined;
+  return prunes || keepMs !== undefined ? walPolicyIn(config.storages.get(storage), keepMs) : undefined;
+}
+
+/** The same in a storage, where any of it may go. */
+export function walPolicyIn(storage: StorageConfig | undefined, keepMs: number | undefined): WalPolicy {
+  const lock = storage?.type === 's3' ? storage.objectLock : undefined;
+  return { keepMs, lockedMs: lock && lock.days * DAY_MS };
 }

@@ -1,5 +1,4 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type Clock, systemClock } from '../../src/common/clock.ts';
 import type { PgarkError } from '../../src/common/errors.ts';
 import { type Logger, silentLogger } from '../../src/common/log.ts';
 import type { ArchiveContents } from '../../src/formats/directory/contents.ts';
@@ -9,6 +8,7 @@ import { dataFolderOf } from '../../src/repository/repository.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { filePlace, linesOf, NO_KEYS, restoreInto } from '../support/archive-restoring.ts';
 import { postgresFacts } from '../support/facts.ts';
+import { impatientClock } from '../support/impatient-clock.ts';
 import { createDatabase, createRole, type TestDatabase } from '../support/postgres.ts';
 import { databaseNames, futureDatabase } from '../support/restoring.ts';
 import { makeStockArchive } from '../support/stock-archive.ts';
@@ -209,7 +209,7 @@ describe('a connection that breaks while rows are loaded', () => {
       if (event === 'load.fewer_connections') proxy.takeNew();
     });
     // Long pauses are none of what is tried here.
-    const clock: Clock = { ...systemClock, sleep: (ms, signal) => systemClock.sleep(Math.min(ms, 20), signal) };
+    const clock = impatientClock(20);
     await restoreInto(restored, place.store, { port: proxy.port, jobs: 2, context: { logger, clock } });
     expect(warnings.filter((event) => event !== 'load.retried')).toEqual(['load.fewer_connections']);
     expect(await linesOf(restored)).toEqual(await linesOf(source));

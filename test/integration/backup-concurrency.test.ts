@@ -1,4 +1,5 @@
 import { describe, expect, test, vi } from 'vitest';
+import { MIB } from '../../src/common/bytes.ts';
 import {
   expectExit,
   expectFailure,
@@ -22,8 +23,6 @@ import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
 
 // Many processes side by side on few cores.
 vi.setConfig({ testTimeout: 300_000 });
-
-const MIB = 2 ** 20;
 
 interface Scene extends AsyncDisposable {
   readonly database: TestDatabase;

@@ -1,5 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { describe, expect, test, vi } from 'vitest';
+import { MIB } from '../../src/common/bytes.ts';
 import {
   expectExit,
   fileStorage,
@@ -21,8 +22,6 @@ import { makeTempDirectory } from '../support/temp.ts';
 
 // Many processes side by side on few cores.
 vi.setConfig({ testTimeout: 300_000 });
-
-const MIB = 2 ** 20;
 
 interface Scene extends AsyncDisposable {
   readonly database: TestDatabase;

@@ -1,5 +1,6 @@
 import { Buffer } from 'node:buffer';
 import { describe, expect, test, vi } from 'vitest';
+import { MIB } from '../../src/common/bytes.ts';
 import { isPgarkError } from '../../src/common/errors.ts';
 import type { ByteStream } from '../../src/common/bytes.ts';
 import type { DestinationOutcome } from '../../src/operations/backup.ts';
@@ -25,7 +26,6 @@ import { startTcpProxy } from '../support/tcp-proxy.ts';
 // Many connections side by side on few cores.
 vi.setConfig({ testTimeout: 300_000 });
 
-const MIB = 2 ** 20;
 /** Counts only when all that moves has moved. */
 const STALL_MS = 2_000;
 const CLEAN = { leftovers: [] };

@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { Client } from 'pg';
 import { describe, expect, test, vi } from 'vitest';
+import { MIB } from '../../src/common/bytes.ts';
 import { startThrowawayServer } from '../../src/postgres/server/throwaway-server.ts';
 import {
   expectFailure,
@@ -22,8 +23,6 @@ import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
 
 // Many processes side by side on few cores.
 vi.setConfig({ testTimeout: 300_000 });
-
-const MIB = 2 ** 20;
 
 /** Pids of the running pg_dump processes below a process. */
 function pgDumpsOf(pid: number): number[] {

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { CreateMultipartUploadCommand } from '@aws-sdk/client-s3';
 import { escapeIdentifier } from 'pg';
 import { describe, expect, test, vi } from 'vitest';
+import { MIB } from '../../src/common/bytes.ts';
 import {
   expectRestores,
   filler,
@@ -22,8 +23,6 @@ import { startTcpProxy } from '../support/tcp-proxy.ts';
 
 // Many processes side by side on few cores.
 vi.setConfig({ testTimeout: 300_000 });
-
-const MIB = 2 ** 20;
 
 describe.concurrent('after SIGKILL the next run removes what the dead one left, and nothing else', () => {
   test('in mid-upload into a bucket that others use too', async () => {

@@ -3,6 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { PutBucketPolicyCommand, DeleteBucketPolicyCommand } from '@aws-sdk/client-s3';
 import { escapeIdentifier } from 'pg';
 import { describe, expect, test, vi } from 'vitest';
+import { MIB } from '../../src/common/bytes.ts';
 import {
   expectExit,
   expectFailure,
@@ -27,7 +28,6 @@ import { makeTempDirectory } from '../support/temp.ts';
 // Many processes side by side on few cores.
 vi.setConfig({ testTimeout: 300_000 });
 
-const MIB = 2 ** 20;
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 const daysAgo = (days: number): Date => new Date(Date.now() - days * DAY_MS);

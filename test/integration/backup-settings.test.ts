@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { escapeIdentifier } from 'pg';
 import { describe, expect, test, vi } from 'vitest';
+import { MIB } from '../../src/common/bytes.ts';
 import {
   expectExit,
   expectFailure,
@@ -22,8 +23,6 @@ import { makeTempDirectory } from '../support/temp.ts';
 
 // Many processes side by side on few cores.
 vi.setConfig({ testTimeout: 300_000 });
-
-const MIB = 2 ** 20;
 
 describe.concurrent('settings that are wrong', () => {
   test('an unknown key in the file is an error that says where it stands and what was meant', async () => {

@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { describe, expect, test, vi } from 'vitest';
+import { MIB } from '../../src/common/bytes.ts';
 import { filler, untilActivity } from '../support/backups.ts';
 import {
   backUp,
@@ -20,7 +21,6 @@ import { startTcpProxy } from '../support/tcp-proxy.ts';
 // Many connections side by side on few cores.
 vi.setConfig({ testTimeout: 300_000 });
 
-const MIB = 2 ** 20;
 /** More than a request takes on a busy machine. */
 const STALL_MS = 12_000;
 /** Counts only when all that moves has moved. */

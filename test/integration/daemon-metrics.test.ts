@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { describe, expect, test, vi } from 'vitest';
-import { expectExit, fileStorage, filler, urlOf } from '../support/backups.ts';
+import { fileStorage, filler, urlOf } from '../support/backups.ts';
 import { startDaemon, type TestDaemon } from '../support/daemon.ts';
 import { postgresFacts } from '../support/facts.ts';
 import { createDatabase } from '../support/postgres.ts';
@@ -51,8 +51,7 @@ describe.concurrent('the metrics of a daemon', () => {
     expect(overdue?.value[1]).toBe('0');
     const [up] = await query(prometheus.url, 'up{job="pgark"}');
     expect(up?.value[1]).toBe('1');
-    await daemon.kill('SIGTERM');
-    expectExit(await daemon.result, 0);
+    await daemon.stop();
   });
 
   test('say how far a run is that goes on, also after the configuration was read again', async () => {
@@ -83,8 +82,7 @@ databases:
     proxy.release();
     await daemon.until('job.succeeded');
     await vi.waitUntil(async () => (await ratio()) === undefined, POLL);
-    await daemon.kill('SIGTERM');
-    expectExit(await daemon.result, 0);
+    await daemon.stop();
   });
 
   test('give a backup that was never made no further time because the configuration was read again', async () => {
@@ -112,7 +110,6 @@ databases:
       { ...POLL, interval: 20 },
     );
     expect(overdue(text, 'shop')).toBe(1);
-    await daemon.kill('SIGTERM');
-    expectExit(await daemon.result, 0);
+    await daemon.stop();
   });
 });

@@ -1,14 +1,13 @@
 import { writeFile } from 'node:fs/promises';
 import { describe, expect, test, vi } from 'vitest';
-import { expectExit, filler, s3Storage, urlOf } from '../support/backups.ts';
+import { MIB } from '../../src/common/bytes.ts';
+import { filler, s3Storage, urlOf } from '../support/backups.ts';
 import { CONFIG, configFile, startDaemon } from '../support/daemon.ts';
 import { postgresFacts, s3Facts } from '../support/facts.ts';
 import { startFaultProxy } from '../support/fault-proxy.ts';
 import { createDatabase } from '../support/postgres.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
 import { makeTempDirectory } from '../support/temp.ts';
-
-const MIB = 2 ** 20;
 
 describe.concurrent('pgark daemon at SIGHUP', () => {
   test('reads its configuration again: what is right is applied, what is wrong is told of and left', async () => {
@@ -33,8 +32,7 @@ describe.concurrent('pgark daemon at SIGHUP', () => {
     await daemon.until('job.succeeded', { job: 'two/often', count: 3 });
     const begun = daemon.lines.slice(after).filter(({ event }) => event === 'job.started');
     expect(new Set(begun.map(({ job }) => job))).toEqual(new Set(['two/often']));
-    await daemon.kill('SIGTERM');
-    expectExit(await daemon.result, 0);
+    await daemon.stop();
   });
 
   test('which comes while it starts does so once it has started', async () => {
@@ -54,8 +52,7 @@ describe.concurrent('pgark daemon at SIGHUP', () => {
     const env = { NODE_OPTIONS: `--import=${folder.join('hangup.mjs')}` };
     await using daemon = startDaemon(env, CONFIG, { cwd: folder.path });
     await daemon.until('daemon.reloaded');
-    await daemon.kill('SIGTERM');
-    expectExit(await daemon.result, 0);
+    await daemon.stop();
   });
 
   test('goes on answering its monitors, with what it knew, until the storages are read again', async () => {
@@ -86,8 +83,7 @@ databases:
     const answer = await metrics();
     expect(answer.status).toBe(200);
     expect(await answer.text()).toContain('source="shop"');
-    await daemon.kill('SIGTERM');
-    expectExit(await daemon.result, 0);
+    await daemon.stop();
   });
 
   test('waits for nothing that runs: the next reload is applied, and the end has its grace period', async () => {
@@ -106,9 +102,8 @@ databases:
     await daemon.kill('SIGHUP');
     await daemon.until('job.succeeded', { job: 'quick/often' });
     expect(daemon.of('daemon.reloaded')).toHaveLength(2);
-    await daemon.kill('SIGTERM');
     // It is never released: only the abort after the grace period ends it.
-    expectExit(await daemon.result, 0);
+    await daemon.stop();
     expect(daemon.of('job.interrupted', 'held/often')).toHaveLength(1);
   });
 });

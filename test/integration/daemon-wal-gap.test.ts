@@ -9,10 +9,10 @@ import { operationContext } from '../../src/operations/context.ts';
 import { recoveryTimelines } from '../../src/operations/wal/recovery-window.ts';
 import { formatLsn } from '../../src/postgres/wal/lsn.ts';
 import { Cluster } from '../support/cluster.ts';
-import { startDaemonHere } from '../support/daemon-here.ts';
-import { FaultyStore } from '../support/faulty-store.ts';
+import { configIn, startDaemonHere } from '../support/daemon-here.ts';
 import { startReceiver, status } from '../support/http-receiver.ts';
 import { MemoryStore } from '../support/memory-store.ts';
+import { RefusingStore } from '../support/refusing-store.ts';
 import { makeTempDirectory } from '../support/temp.ts';
 import { flushedLsn, load, walFolder } from '../support/wal-receiving.ts';
 
@@ -53,19 +53,11 @@ databases:
     jobs: { full: { format: physical } }
 `,
   );
-  let refuses = false;
-  const store = new FaultyStore(new MemoryStore(), {
-    before: ({ method, key }) => {
-      if (refuses && method.startsWith('put') && key.startsWith('shop/')) {
-        throw new PgarkError('store-unreachable', 'the test refuses');
-      }
-    },
-  });
-  const { events, messages, ended, ...daemon } = startDaemonHere(directory.path, {
+  const store = new RefusingStore(new MemoryStore());
+  const { events, ended, ...daemon } = startDaemonHere({
+    readConfig: configIn(directory.path, withBudget),
     clock,
-    change: withBudget,
     openStore: () => Promise.resolve(store),
-    sealerOf: () => Promise.resolve(undefined),
   });
   /** Fails at once where the daemon does not even begin. */
   const until = async (condition: () => Promise<boolean>): Promise<void> => {
@@ -80,7 +72,7 @@ databases:
   /** The server goes on, whatever becomes of its slot, and lets go of what nobody keeps it from. */
   const dropSlot = async (): Promise<void> => {
     const before = count('wal.slot_dropped');
-    refuses = true;
+    store.refuses = true;
     await until(async () => {
       await cluster.sql(`${load(2_000)}; checkpoint`);
       return count('wal.slot_dropped') > before;
@@ -105,13 +97,13 @@ databases:
     await dropSlot();
     // It makes no new one before what it has is stored: nothing is dropped again.
     expect(events).not.toContain('wal.base_wanted');
-    refuses = false;
+    store.refuses = false;
     await until(async () => {
       await cluster.sql(load(10));
       return (await windows()).at(-1)?.bases.length === 1;
     });
     expect(events).toContain('wal.gap');
-    expect(messages.filter((_, index) => events[index] === 'wal.timelines')).toContainEqual(
+    expect(daemon.of('wal.timelines').map(({ message }) => message)).toContainEqual(
       expect.stringMatching(/^timeline 2, the newest .*: the WAL of timeline 1 is received/),
     );
     const found = await windows();
@@ -124,7 +116,7 @@ databases:
     expect(told()).toEqual(['wal-slot', 'wal-gap', 'recovery']);
     // The next time is told as the first one was.
     await dropSlot();
-    refuses = false;
+    store.refuses = false;
     await until(async () => told().length === 5);
     expect(told().slice(3)).toEqual(['wal-slot', 'wal-gap']);
   } finally {
@@ -149,9 +141,9 @@ databases:
     wal: { slot_budget: 64MiB }
 `,
   );
-  const { events, messages, ...daemon } = startDaemonHere(directory.path, {
+  const { events, ...daemon } = startDaemonHere({
+    readConfig: configIn(directory.path, withBudget),
     clock,
-    change: withBudget,
     openStore: () => Promise.resolve(new MemoryStore()),
     sealerOf: () => Promise.reject(new PgarkError('key-missing', 'the test has no key')),
   });
@@ -167,7 +159,7 @@ databases:
     // Where the server cannot be asked, that is told.
     await cluster.stop();
     await vi.waitUntil(() => events.includes('wal.slot_unwatched'), WAIT);
-    expect(messages.at(events.indexOf('wal.slot_unwatched'))).toContain('pgark_shop of shop');
+    expect(daemon.of('wal.slot_unwatched')[0]?.message).toContain('pgark_shop of shop');
   } finally {
     await daemon.stop();
   }

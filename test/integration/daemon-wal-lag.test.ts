@@ -7,7 +7,7 @@ import { loadConfig } from '../../src/config/load.ts';
 import { healthcheckReport } from '../../src/observability/health.ts';
 import { examineProtection } from '../../src/service/protection.ts';
 import { Cluster } from '../support/cluster.ts';
-import { startDaemonHere } from '../support/daemon-here.ts';
+import { configIn, startDaemonHere } from '../support/daemon-here.ts';
 import { FaultyStore } from '../support/faulty-store.ts';
 import { startReceiver, status } from '../support/http-receiver.ts';
 import { MemoryStore } from '../support/memory-store.ts';
@@ -67,7 +67,7 @@ databases:
   });
   const clock = new HurriedClock();
   const openStore = () => Promise.resolve(store);
-  const daemon = startDaemonHere(directory.path, { clock, openStore, sealerOf: () => Promise.resolve(undefined) });
+  const daemon = startDaemonHere({ readConfig: configIn(directory.path), clock, openStore });
   const health = async (): Promise<{ readonly status: number; readonly text: string }> => {
     const response = await fetch(`http://127.0.0.1:${daemon.port()}/health`);
     return { status: response.status, text: await response.text() };

@@ -4,7 +4,6 @@ import { MIB } from '../../src/common/bytes.ts';
 import { systemClock } from '../../src/common/clock.ts';
 import { systemRandom } from '../../src/common/random.ts';
 import { FileStore } from '../../src/storage/file/file-store.ts';
-import { expectExit } from '../support/backups.ts';
 import { Cluster } from '../support/cluster.ts';
 import { startDaemon } from '../support/daemon.ts';
 import { makeTempDirectory } from '../support/temp.ts';
@@ -59,7 +58,6 @@ databases:
   await cluster.sql(load(500));
   const later = await flushedLsn(cluster);
   await vi.waitUntil(() => reaches(later), POLL);
-  await daemon.kill('SIGTERM');
-  expectExit(await daemon.result, 0);
+  await daemon.stop();
   await archived.onlyStretch();
 });

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { describe, expect, test, vi } from 'vitest';
+import { MIB } from '../../src/common/bytes.ts';
 import { operationContext } from '../../src/operations/context.ts';
 import { listRuns } from '../../src/operations/list-runs.ts';
 import {
@@ -17,24 +18,48 @@ import {
   urlOf,
 } from '../support/backups.ts';
 import { runPgark } from '../support/cli.ts';
-import { CONFIG, configFile, type LogLine, startDaemon } from '../support/daemon.ts';
+import { CONFIG, configFile, type LogLine, startDaemon, type TestDaemon } from '../support/daemon.ts';
 import { postgresFacts, s3Facts } from '../support/facts.ts';
 import { startFaultProxy } from '../support/fault-proxy.ts';
-import { createDatabase } from '../support/postgres.ts';
+import { createDatabase, type TestDatabase } from '../support/postgres.ts';
 import { openS3Store } from '../support/s3-store.ts';
-import { startTcpProxy } from '../support/tcp-proxy.ts';
+import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
 import { makeTempDirectory } from '../support/temp.ts';
 
 // Many processes side by side on few cores.
 vi.setConfig({ testTimeout: 300_000 });
-
-const MIB = 2 ** 20;
 
 async function leases(storage: Storage): Promise<{ readonly released: boolean }[]> {
   const keys = (await storage.keys()).filter((key) => key.startsWith('.pgark/leases/'));
   return Promise.all(
     keys.map(async (key) => JSON.parse((await storage.get(key)).toString()) as { readonly released: boolean }),
   );
+}
+
+const HOURLY = { BACKUP_INTERVAL: '1h', BACKUP_COMPRESSION: 'none' };
+
+/** A daemon whose first backup stands still until the proxy is released. */
+interface HeldBackup extends AsyncDisposable {
+  readonly database: TestDatabase;
+  readonly proxy: TcpProxy;
+  readonly daemon: TestDaemon;
+  readonly connection: Awaited<ReturnType<TcpProxy['holdAfter']>>;
+}
+
+/** The backup is of about so many MiB, the last two of which are held. */
+async function holdBackup(
+  storage: Storage,
+  mebibytes: number,
+  env: Readonly<Record<string, string>>,
+): Promise<HeldBackup> {
+  await using made = new AsyncDisposableStack();
+  const database = made.use(await createDatabase({ sql: filler(mebibytes) }));
+  const proxy = made.use(await startTcpProxy(postgresFacts()));
+  const DATABASE_URL = urlOf(database.name, { port: proxy.port });
+  const daemon = made.use(startDaemon({ ...storage.env, ...HOURLY, ...env, DATABASE_URL }));
+  const connection = await proxy.holdAfter((mebibytes - 2) * MIB);
+  const all = made.move();
+  return { database, proxy, daemon, connection, [Symbol.asyncDispose]: () => all.disposeAsync() };
 }
 
 describe.concurrent('pgark daemon', () => {
@@ -89,16 +114,8 @@ describe.concurrent('pgark daemon', () => {
 
   test('lets a run end that needs less than the grace period', async () => {
     await using storage = await s3Storage();
-    await using database = await createDatabase({ sql: filler(4) });
-    await using proxy = await startTcpProxy(postgresFacts());
-    await using daemon = startDaemon({
-      ...storage.env,
-      DATABASE_URL: urlOf(database.name, { port: proxy.port }),
-      BACKUP_INTERVAL: '1h',
-      BACKUP_COMPRESSION: 'none',
-      PGARK_STOP_GRACE: '5m',
-    });
-    await proxy.holdAfter(2 * MIB);
+    await using held = await holdBackup(storage, 4, { PGARK_STOP_GRACE: '5m' });
+    const { daemon, database, proxy } = held;
     await daemon.kill('SIGTERM');
     await daemon.until('daemon.stopping');
     proxy.release();
@@ -109,39 +126,22 @@ describe.concurrent('pgark daemon', () => {
 
   test('aborts a run that takes longer than the grace period: nothing half-done, no lease, and 0', async () => {
     await using storage = await s3Storage();
-    await using database = await createDatabase({ sql: filler(12) });
-    await using proxy = await startTcpProxy(postgresFacts());
-    await using daemon = startDaemon({
-      ...storage.env,
-      DATABASE_URL: urlOf(database.name, { port: proxy.port }),
-      BACKUP_INTERVAL: '1h',
-      BACKUP_COMPRESSION: 'none',
-      PGARK_STOP_GRACE: '1s',
-    });
-    await proxy.holdAfter(10 * MIB);
+    await using held = await holdBackup(storage, 12, { PGARK_STOP_GRACE: '1s' });
+    const { daemon } = held;
     await vi.waitUntil(async () => (await storage.openUploads()).length > 0, { timeout: 300_000 });
-    await daemon.kill('SIGTERM');
-    expectExit(await daemon.result, 0);
+    await daemon.stop();
     expect(daemon.of('job.interrupted')).toHaveLength(1);
     expect(await substance(storage)).toEqual([]);
     expect(await storage.openUploads()).toEqual([]);
-    const held = await leases(storage);
-    expect(held.length).toBeGreaterThan(0);
-    expect(held.filter(({ released }) => !released)).toEqual([]);
+    const records = await leases(storage);
+    expect(records.length).toBeGreaterThan(0);
+    expect(records.filter(({ released }) => !released)).toEqual([]);
   });
 
   test('ends at once at a second signal', async () => {
     await using storage = await fileStorage();
-    await using database = await createDatabase({ sql: filler(4) });
-    await using proxy = await startTcpProxy(postgresFacts());
-    await using daemon = startDaemon({
-      ...storage.env,
-      DATABASE_URL: urlOf(database.name, { port: proxy.port }),
-      BACKUP_INTERVAL: '1h',
-      BACKUP_COMPRESSION: 'none',
-      PGARK_STOP_GRACE: '1h',
-    });
-    await proxy.holdAfter(2 * MIB);
+    await using held = await holdBackup(storage, 4, { PGARK_STOP_GRACE: '1h' });
+    const { daemon } = held;
     await daemon.kill('SIGTERM');
     await daemon.until('daemon.stopping');
     await daemon.kill('SIGTERM');
@@ -150,22 +150,19 @@ describe.concurrent('pgark daemon', () => {
 
   test('does a run anew that a dead one had begun', async () => {
     await using storage = await s3Storage();
-    await using database = await createDatabase({ sql: filler(12) });
-    await using proxy = await startTcpProxy(postgresFacts());
-    const env = { ...storage.env, ...SHORT_LEASE, BACKUP_INTERVAL: '1h', BACKUP_COMPRESSION: 'none' };
-    await using killed = startDaemon({ ...env, DATABASE_URL: urlOf(database.name, { port: proxy.port }) });
-    await proxy.holdAfter(10 * MIB);
+    await using held = await holdBackup(storage, 12, SHORT_LEASE);
+    const { database, daemon: killed } = held;
     await vi.waitUntil(async () => (await storage.openUploads()).length > 0, { timeout: 300_000 });
     await killed.kill('SIGKILL');
     await killed.result;
     const [begun] = killed.of('job.started');
     const [dead] = killed.of('daemon.starting');
 
+    const env = { ...storage.env, ...HOURLY, ...SHORT_LEASE };
     await using daemon = startDaemon({ ...env, DATABASE_URL: database.url });
     await daemon.until('job.succeeded');
     expect(daemon.of('job.started')).toMatchObject([{ dueAt: begun?.dueAt }]);
-    await daemon.kill('SIGTERM');
-    expectExit(await daemon.result, 0);
+    await daemon.stop();
     expect(await storage.openUploads()).toEqual([]);
     expect((await substance(storage)).filter((key) => key.startsWith('.pgark/intents/'))).toEqual([]);
     await expectRestores(database, storage);
@@ -189,23 +186,14 @@ describe.concurrent('pgark daemon', () => {
 
   test('tries again what failed for a reason that can pass', async () => {
     await using storage = await fileStorage();
-    await using database = await createDatabase({ sql: filler(4) });
-    await using proxy = await startTcpProxy(postgresFacts());
-    await using daemon = startDaemon({
-      ...storage.env,
-      DATABASE_URL: urlOf(database.name, { port: proxy.port }),
-      BACKUP_INTERVAL: '1h',
-      BACKUP_COMPRESSION: 'none',
-      RETRY_DELAY: '1s',
-    });
-    const connection = await proxy.holdAfter(2 * MIB);
+    await using held = await holdBackup(storage, 4, { RETRY_DELAY: '1s' });
+    const { daemon, database, proxy, connection } = held;
     connection.cut();
     proxy.release();
     await daemon.until('job.succeeded');
     expect(daemon.of('job.failed')).toMatchObject([{ level: 'ERROR', nextTryAt: expect.any(String) }]);
     expect(daemon.of('job.started').map((line) => line['attempt'])).toEqual([1, 2]);
-    await daemon.kill('SIGTERM');
-    expectExit(await daemon.result, 0);
+    await daemon.stop();
     await expectRestores(database, storage);
   });
 
@@ -235,8 +223,7 @@ databases:
     expect(partial).toMatchObject({ level: 'ERROR', state: 'partial', nextTryAt: expect.any(String) });
     isAway = false;
     await daemon.until('job.succeeded');
-    await daemon.kill('SIGTERM');
-    expectExit(await daemon.result, 0);
+    await daemon.stop();
     const manifests = async (storage: Storage): Promise<number> =>
       (await storage.keys()).filter((key) => key.startsWith('.pgark/backups/')).length;
     expect(await manifests(near)).toBe(1);
@@ -262,8 +249,7 @@ databases:
     expectExit(await byHand.result, 0);
     await daemon.until('job.succeeded');
     expect(daemon.of('job.failed')).toEqual([]);
-    await daemon.kill('SIGTERM');
-    expectExit(await daemon.result, 0);
+    await daemon.stop();
   });
 
   test('does each due time once, however many hosts have the same configuration', async () => {

@@ -116,8 +116,7 @@ describe('the daemon', () => {
       await using daemon = startDaemon({}, ['--config', place.file]);
       if (start === 0) await daemon.until('digest.sent');
       else await daemon.until('http.listening');
-      await daemon.kill('SIGTERM');
-      expectExit(await daemon.result, 0);
+      await daemon.stop();
     }
     expect(place.smtp.mails).toHaveLength(1);
     expect(plain(place.smtp.mails[0]?.source)).toMatch(/ is protected\.\n/);

@@ -90,8 +90,7 @@ test('the daemon finds a damaged backup by its drill, and tells of it', async ()
   await using daemon = startDaemon({}, CONFIG, { cwd: folder.path });
   await daemon.until('drill.failed', { job: 'shop (drill)' });
   await vi.waitUntil(() => hook.requests.length > 0, { timeout: 200_000, interval: 50 });
-  await daemon.kill('SIGTERM');
-  expectExit(await daemon.result, 0);
+  await daemon.stop();
   expect(JSON.parse(hook.requests[0]?.body ?? '')).toMatchObject({ type: 'drill.failed' });
   expect(hook.requests[0]?.body).toContain(dump);
 

@@ -54,8 +54,7 @@ databases:
   await daemon.until('job.succeeded', { job: 'shop (drill)' });
   await vi.waitUntil(() => events().length > 1, WAIT);
   expect(events().map(({ type }) => type)).toEqual(['drill.failed', expect.stringContaining('recover')]);
-  await daemon.kill('SIGTERM');
-  expectExit(await daemon.result, 0);
+  await daemon.stop();
   await work.expectEmpty();
 
   const listing = await pgarkJsonIn<{ storages: { backups: { proofs: Record<string, { passed: boolean }> }[] }[] }>(

@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { DeleteObjectCommand, HeadObjectCommand, ListObjectVersionsCommand } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { MIB } from '../../src/common/bytes.ts';
 import { expectExit, expectFailure } from '../support/backups.ts';
 import { type RunResult, runPgark } from '../support/cli.ts';
 import { createDatabase, type TestDatabase } from '../support/postgres.ts';
@@ -9,7 +10,6 @@ import { openS3Store } from '../support/s3-store.ts';
 import { makeTempDirectory, type TempDirectory } from '../support/temp.ts';
 
 const DAY_MS = 86_400_000;
-const MIB = 2 ** 20;
 let database: TestDatabase;
 
 beforeAll(async () => {

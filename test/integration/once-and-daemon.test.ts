@@ -67,8 +67,7 @@ databases:
   await using daemon = startDaemon({}, CONFIG, options);
   if (mode === 'daemon') await daemon.until(`job.${outcome}`);
   const metrics = await metricsOf(daemon, outcome, expected?.metrics);
-  await daemon.kill('SIGTERM');
-  expectExit(await daemon.result, 0);
+  await daemon.stop();
   expect(daemon.of('job.started')).toHaveLength(mode === 'daemon' ? 1 : 0);
   const stored = async (prefix: string): Promise<readonly string[]> => {
     const found: string[] = [];

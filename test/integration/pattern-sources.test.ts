@@ -146,8 +146,7 @@ describe('how well a source with patterns is protected', () => {
       interval: 200,
     });
     expect(await scrape()).not.toContain(series('*'));
-    await daemon.kill('SIGTERM');
-    expectExit(await daemon.result, 0);
+    await daemon.stop();
   });
 });
 

@@ -47,9 +47,9 @@ databases:
     jobs: { dump: { format: plain, retention: newest } }
 `,
   );
-  const pruneAll = async (): Promise<RunResult> => {
+  const pruneAll = async (...more: readonly string[]): Promise<RunResult> => {
     const { S3_ACCESS_KEY_ID: KEY_ID = '', S3_SECRET_ACCESS_KEY: KEY_SECRET = '' } = storage.env;
-    const args = ['prune', '--force', '--config', folder.join('pgark.yaml')];
+    const args = ['prune', '--force', '--config', folder.join('pgark.yaml'), ...more];
     return pgark({ storage: { ...storage, env: { KEY_ID, KEY_SECRET } } }, args);
   };
   /** Carries out `meanwhile` when the data of the first backup is read for the `nth` time. */
@@ -103,9 +103,24 @@ test.each(['restore', 'download', 'drill'] as const)(
       drill: [['drill', read.id, '--work-dir', scene.work.path], 2],
     }[verb] as [string[], number];
     let pruned: RunResult | undefined;
+    let planned: RunResult | undefined;
+    let plannedJson: RunResult | undefined;
     const { result, readings } = await scene.whileRead(args, nth, async () => {
+      planned = await scene.pruneAll('--dry-run');
+      plannedJson = await scene.pruneAll('--dry-run', '--output', 'json');
       pruned = await scene.pruneAll();
     });
+    const words = (stays: string): RegExp =>
+      new RegExp(
+        `^of these, 1 backup that retention lets go ${stays} ${read.id} is read, by .* for \`pgark ${verb}\` since 20\\S+: ${read.id}$`,
+        'm',
+      );
+    expect(planned?.stdout).toMatch(words('would stay as long as'));
+    expect(planned?.stdout).toMatch(/^would delete 1 backup, .*; 2 kept$/m);
+    expect(JSON.parse(plannedJson?.stdout ?? '')).toMatchObject({
+      storages: [{ in_use: [{ id: read.id, read: read.id, reader: expect.stringContaining(`pgark ${verb}`) }] }],
+    });
+    expect(pruned?.stdout).toMatch(words('stay until the next prune:'));
     expect(readings).toBeGreaterThanOrEqual(nth);
     expect(result).toMatchObject({ exitCode: 0 });
     expect(pruned).toMatchObject({ exitCode: 0 });

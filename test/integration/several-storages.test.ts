@@ -226,7 +226,7 @@ describe.concurrent('a list where a storage is away', () => {
     expectExit(text, 4);
     expect(text.stdout).toMatch(new RegExp(`^far: .*\\n[^]*${old}[^]*${newest}`));
     expect(text.stderr).toMatch(/^storage near: error {2}.*127\.0\.0\.1:1/m);
-    expect(text.stderr).toMatch(/^error {2}1 of 2 storages could not be read$/m);
+    expect(text.stderr).toMatch(/^error {2}1 of 2 storages failed: near$/m);
     const json = await runPgark(['list', 'shop', '-o', 'json'], { env });
     expectExit(json, 4);
     expect(JSON.parse(json.stdout)).toMatchObject({
@@ -251,10 +251,60 @@ describe.concurrent('a list where a storage is away', () => {
     ]);
   });
 
+  test('and the log of a run is printed from where it is, but one that is nowhere else is not said not to be', async () => {
+    await using scene = await setUnequal('far');
+    const { places } = scene;
+    const { runs } = await pgarkJson<{ runs: { id: string; kind: string }[] }>(['runs'], await places.env());
+    const [newest, old] = runs.filter(({ kind }) => kind === 'backup').map(({ id }) => id);
+    const env = await places.env('far');
+    const log = await succeed(['logs', old ?? '', '-o', 'json'], env);
+    expect(JSON.parse(log.stdout)).toMatchObject({ run: { id: old, storages: [{ storage: 'near' }] } });
+    expect(log.stderr).toMatch(/WARNING storage far is passed over: .*127\.0\.0\.1:1.*; it may know more of the run$/m);
+    expect((await succeed(['logs', '-f', old ?? ''], env)).stdout).toContain('INFO');
+    expectFailure(await runPgark(['logs', newest ?? ''], { env }), {
+      exit: 1,
+      message: /^no storage that answers has a run \S+; far: .*127\.0\.0\.1:1/,
+      hint: /endpoint/,
+    });
+    expectExit(await runPgark(['logs', old ?? ''], { env: await places.env('both') }), 1);
+  });
+
+  test('and a recovery kit says how the other one is got at, and that what it holds is not known', async () => {
+    await using scene = await setUnequal('far');
+    const { places, old } = scene;
+    const args = ['key', 'recovery-kit'];
+    const { storages } = await pgarkJson<{ storages: readonly object[] }>(args, await places.env());
+    expect(storages).toMatchObject([{ name: 'near', backups: [{ id: old }] }, { name: 'far' }]);
+    const env = await places.env('far');
+    const json = await runPgark([...args, '-o', 'json'], { env });
+    expectExit(json, 4);
+    const kit = JSON.parse(json.stdout) as { storages: readonly object[] };
+    expect(kit.storages).toEqual([
+      storages[0],
+      {
+        name: 'far',
+        location: expect.any(String),
+        access: expect.objectContaining({ bucket: places.far.bucket.name }),
+        error: expect.objectContaining({ code: 'store-unreachable', hint: expect.stringContaining('endpoint') }),
+      },
+    ]);
+    const text = await runPgark(args, { env });
+    expectExit(text, 4);
+    expect(text.stdout).toContain(old);
+    expect(text.stdout).toMatch(
+      /^storage +far: [^]*\n {2}What it holds, and which keys open it, is not known, print this again: .*127\.0\.0\.1:1/m,
+    );
+    expect(text.stdout).not.toContain('It holds no backup yet');
+    expect(text.stdout).toContain('- nothing to decrypt with: the backups that could be read are not encrypted\n');
+    expect(text.stderr).toMatch(/^storage far: error {2}.*127\.0\.0\.1:1.*\n {2}hint /m);
+  });
+
   test('fails as that storage does where no other one answers', async () => {
     await using scene = await setScene();
     const env = await scene.places.env('both');
-    for (const command of ['list', 'runs']) expectExit(await runPgark([command], { env }), 1);
+    for (const command of ['list', 'runs', 'key recovery-kit']) {
+      expectExit(await runPgark(command.split(' '), { env }), 1);
+    }
     const one = await scene.places.env('near');
     expectExit(await runPgark(['list', '--storage', 'near'], { env: one }), 1);
     expectExit(await runPgark(['list', '--storage', 'far'], { env: one }), 0);

@@ -8,7 +8,7 @@ import { connect } from '../../src/postgres/client/connect.ts';
 import { keys } from '../../src/repository/keys.ts';
 import { resolveDatabases } from '../../src/service/databases.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
-import { expectExit, fileStorage, type Storage, untilActivity, urlOf } from '../support/backups.ts';
+import { fileStorage, type Storage, untilActivity, urlOf } from '../support/backups.ts';
 import { startDaemon } from '../support/daemon.ts';
 import { errorOf } from '../support/destinations.ts';
 import { postgresFacts } from '../support/facts.ts';
@@ -177,7 +177,6 @@ describe.concurrent('a server that takes a connection and gives no answer', () =
     });
     await daemon.until('schedule.next');
     await held;
-    await daemon.kill('SIGTERM');
-    expectExit(await daemon.result, 0);
+    await daemon.stop();
   });
 });

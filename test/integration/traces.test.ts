@@ -231,8 +231,7 @@ databases:
       OTEL_EXPORTER_OTLP_ENDPOINT: receiver.origin,
     });
     await first.promise;
-    await daemon.kill('SIGTERM');
-    expectExit(await daemon.result, 0);
+    await daemon.stop();
     const committed = daemon.of('backup.committed').map(({ runId }) => runId);
     const spans = receivedSpans(receiver).filter(({ path }) => path === 'backup');
     expect(committed.length).toBeGreaterThan(0);

@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { MIB } from '../../src/common/bytes.ts';
-import { systemClock } from '../../src/common/clock.ts';
 import { segmentStartAt } from '../../src/postgres/wal/segment.ts';
 import type { Cluster } from '../support/cluster.ts';
 import { flipBit } from '../support/damage.ts';
+import { impatientClock } from '../support/impatient-clock.ts';
 import { MemoryStore } from '../support/memory-store.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
 import {
@@ -29,10 +29,7 @@ beforeAll(async () => {
 afterAll(() => witnessed[Symbol.asyncDispose]());
 
 /** Nobody waits for long here. */
-const clock = {
-  ...systemClock,
-  sleep: (ms: number, signal?: AbortSignal) => systemClock.sleep(Math.min(ms, 200), signal),
-};
+const clock = impatientClock(200);
 
 test('WAL that is damaged on its way once is received again, and nothing of the damage is archived', async () => {
   const store = new MemoryStore();

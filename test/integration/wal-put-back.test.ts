@@ -1,9 +1,9 @@
 import { expect, test, vi } from 'vitest';
 import { MIB } from '../../src/common/bytes.ts';
-import { systemClock } from '../../src/common/clock.ts';
 import { parseLsn } from '../../src/postgres/wal/lsn.ts';
 import { parseWalKey } from '../../src/repository/wal-keys.ts';
 import { Cluster } from '../support/cluster.ts';
+import { impatientClock } from '../support/impatient-clock.ts';
 import { MemoryStore } from '../support/memory-store.ts';
 import { Archived, flushedLsn, load, startReceiving, WAIT, walFolder } from '../support/wal-receiving.ts';
 
@@ -26,8 +26,7 @@ test('of a server that was put back to an earlier state nothing is archived as i
   await using cluster = await Cluster.start({ initdb: ['--wal-segsize=1'] });
   const store = new MemoryStore();
   // Nobody waits for long here.
-  const sleep = (ms: number, signal?: AbortSignal): Promise<void> => systemClock.sleep(Math.min(ms, 200), signal);
-  await using receiving = startReceiving(cluster, [store], { clock: { ...systemClock, sleep } });
+  await using receiving = startReceiving(cluster, [store], { clock: impatientClock(200) });
   const { receiver } = receiving;
   await cluster.sql(load(1_200));
   // Only a part of a segment is written behind each state that the server is put back to, or several.

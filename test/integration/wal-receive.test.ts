@@ -1,7 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { MIB } from '../../src/common/bytes.ts';
 import { type Clock, systemClock } from '../../src/common/clock.ts';
-import { PgarkError } from '../../src/common/errors.ts';
 import { generateAgeIdentity } from '../../src/pipeline/encryption/age-keys.ts';
 import { ageSealer } from '../../src/pipeline/encryption/age-sealer.ts';
 import { type WalAlarm, walLagMs } from '../../src/operations/wal/receive-request.ts';
@@ -9,8 +8,9 @@ import { parseLsn } from '../../src/postgres/wal/lsn.ts';
 import { readWalRecord } from '../../src/repository/wal-record.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import type { Cluster } from '../support/cluster.ts';
-import { FaultyStore } from '../support/faulty-store.ts';
 import { openFileStore } from '../support/file-place.ts';
+import { impatientClock } from '../support/impatient-clock.ts';
+import { RefusingStore } from '../support/refusing-store.ts';
 import { createBucket, type TestBucket } from '../support/s3.ts';
 import { openS3Store } from '../support/s3-store.ts';
 import { startStoppableProxy } from '../support/stoppable-proxy.ts';
@@ -160,14 +160,7 @@ describe('received WAL', () => {
   });
 
   test('waits for a store that refuses, does not hold up the server’s end meanwhile, and loses nothing', async () => {
-    let refuses = false;
-    const store = new FaultyStore(storeIn('refusing'), {
-      before: ({ method, key }) => {
-        if (refuses && method.startsWith('put') && key.startsWith('shop/')) {
-          throw new PgarkError('store-unreachable', 'the test refuses');
-        }
-      },
-    });
+    const store = new RefusingStore(storeIn('refusing'));
     const stopped = async (): Promise<number> => {
       const begunMs = performance.now();
       await cluster.stop('fast');
@@ -181,7 +174,7 @@ describe('received WAL', () => {
     const ofStore = (): WalAlarm[] => receiving.alarms.filter((each) => each.kind !== 'server');
     await cluster.sql(load(500));
     await receiving.archives(await flushedLsn(cluster));
-    refuses = true;
+    store.refuses = true;
     await cluster.sql(load(20));
     await vi.waitUntil(() => receiving.receiver.state().failingStores.size > 0, WAIT);
     expect(ofStore()).toMatchObject([{ kind: 'store', storage: 'store0' }]);
@@ -189,17 +182,17 @@ describe('received WAL', () => {
     expect(await stopped()).toBeLessThan(fastMs);
     await vi.waitUntil(() => receiving.receiver.state().phase !== 'streaming', WAIT);
     await cluster.start();
-    refuses = false;
+    store.refuses = false;
     await receiving.archives(await flushedLsn(cluster));
     expect(ofStore()).toMatchObject([{ kind: 'store' }, { kind: 'over', of: 'store' }]);
-    refuses = true;
+    store.refuses = true;
     // So much that it is not even taken from the server.
     await cluster.sql(load(60_000));
     const before = await flushedLsn(cluster);
     await vi.waitUntil(() => receiving.receiver.state().failingStores.size > 0, WAIT);
     expect(await stopped()).toBeLessThan(fastMs);
     await cluster.start();
-    refuses = false;
+    store.refuses = false;
     await cluster.sql(load(100));
     await receiving.archives(await flushedLsn(cluster));
     const { to } = await (await archived(store)).onlyStretch();
@@ -320,23 +313,13 @@ describe('received WAL', () => {
   });
 
   test('is let go, slot and all, where the slot holds back more than it may, and begins anew', async () => {
-    let refuses = false;
-    const store = new FaultyStore(storeIn('budget'), {
-      before: ({ method, key }) => {
-        if (refuses && method.startsWith('put') && key.startsWith('shop/')) {
-          throw new PgarkError('store-unreachable', 'the test refuses');
-        }
-      },
-    });
+    const store = new RefusingStore(storeIn('budget'));
     // Nobody waits for long here.
-    const clock = {
-      ...systemClock,
-      sleep: (ms: number, signal?: AbortSignal) => systemClock.sleep(Math.min(ms, 200), signal),
-    };
+    const clock = impatientClock(200);
     await using receiving = startReceiving(cluster, [store], { slotBudgetBytes: 4 * MIB, clock });
     await cluster.sql(load(500));
     await receiving.archives(await flushedLsn(cluster));
-    refuses = true;
+    store.refuses = true;
     const kinds = (): string[] => receiving.alarms.map(({ kind }) => kind);
     await cluster.sql(load(3_200));
     await vi.waitUntil(() => kinds().includes('slot'), WAIT);
@@ -345,7 +328,7 @@ describe('received WAL', () => {
     await vi.waitUntil(() => kinds().includes('slot-dropped'), WAIT);
     expect(await cluster.value('select count(*) from pg_replication_slots')).toBe('0');
     await cluster.sql(load(3_000));
-    refuses = false;
+    store.refuses = false;
     await cluster.sql(load(10));
     await receiving.archives(await flushedLsn(cluster));
     // The new one may be let go too, as long as it holds back what came meanwhile.
@@ -355,18 +338,11 @@ describe('received WAL', () => {
   });
 
   test('is let go also after a restart of the server, while what came before it is not stored', async () => {
-    let refuses = false;
-    const store = new FaultyStore(storeIn('restarted'), {
-      before: ({ method, key }) => {
-        if (refuses && method.startsWith('put') && key.startsWith('shop/')) {
-          throw new PgarkError('store-unreachable', 'the test refuses');
-        }
-      },
-    });
+    const store = new RefusingStore(storeIn('restarted'));
     await using receiving = startReceiving(cluster, [store], { slotBudgetBytes: 4 * MIB, clock: hurriedClock(100) });
     await cluster.sql(load(100));
     await receiving.archives(await flushedLsn(cluster));
-    refuses = true;
+    store.refuses = true;
     await cluster.sql(load(10));
     await vi.waitUntil(() => receiving.receiver.state().failingStores.size > 0, WAIT);
     await cluster.stop('fast');
@@ -374,7 +350,7 @@ describe('received WAL', () => {
     await cluster.sql(load(6_000));
     await vi.waitUntil(() => receiving.alarms.some(({ kind }) => kind === 'slot-dropped'), WAIT);
     expect(await cluster.value('select count(*) from pg_replication_slots')).toBe('0');
-    refuses = false;
+    store.refuses = false;
     await cluster.sql(load(10));
     await receiving.archives(await flushedLsn(cluster));
     await receiving.stop();

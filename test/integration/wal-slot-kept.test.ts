@@ -7,14 +7,13 @@ import { PgarkError } from '../../src/common/errors.ts';
 import { ServerMonitor } from '../../src/operations/wal/server-monitor.ts';
 import { Cluster } from '../support/cluster.ts';
 import { FaultyStore } from '../support/faulty-store.ts';
+import { impatientClock } from '../support/impatient-clock.ts';
 import { MemoryStore } from '../support/memory-store.ts';
+import { RefusingStore } from '../support/refusing-store.ts';
 import { dropSlots, flushedLsn, load, type Receiving, startReceiving, WAIT } from '../support/wal-receiving.ts';
 
 /** Nobody waits for long here. */
-const clock = {
-  ...systemClock,
-  sleep: (ms: number, signal?: AbortSignal) => systemClock.sleep(Math.min(ms, 200), signal),
-};
+const clock = impatientClock(200);
 const BUDGET = { slotBudgetBytes: 4 * MIB, clock };
 
 let cluster: Cluster;
@@ -150,14 +149,7 @@ describe('a slot that was there before', { timeout: 240_000 }, () => {
 test('that a slot was dropped is said when it was, and that it could not be when that fails', {
   timeout: 240_000,
 }, async () => {
-  let refuses = false;
-  const store = new FaultyStore(new MemoryStore(), {
-    before: ({ method, key }) => {
-      if (refuses && method.startsWith('put') && key.startsWith('shop/')) {
-        throw new PgarkError('store-unreachable', 'the test refuses');
-      }
-    },
-  });
+  const store = new RefusingStore(new MemoryStore());
   await using receiving = startReceiving(cluster, [store], BUDGET);
   await cluster.sql(load(100));
   await receiving.archives(await flushedLsn(cluster));
@@ -170,7 +162,7 @@ test('that a slot was dropped is said when it was, and that it could not be when
   const sender = Number(await cluster.value(`select active_pid from pg_replication_slots`));
   process.kill(sender, 'SIGSTOP');
   try {
-    refuses = true;
+    store.refuses = true;
     await cluster.sql(load(6_000));
     await cluster.until(`exists (select from ${dropping})`);
     expect(said().filter((text) => text.includes('was dropped'))).toEqual([]);
@@ -184,7 +176,7 @@ test('that a slot was dropped is said when it was, and that it could not be when
   await isDropped(receiving);
   expect(said().some((text) => text.includes('was dropped'))).toBe(true);
   expect(receiving.receiver.state().slotKept).toBeUndefined();
-  refuses = false;
+  store.refuses = false;
   await receiving.stop();
   await cluster.until('not exists (select from pg_replication_slots where active)');
   await dropSlots(cluster);

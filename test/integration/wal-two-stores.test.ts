@@ -1,19 +1,16 @@
 import { expect, test, vi } from 'vitest';
 import { MIB } from '../../src/common/bytes.ts';
-import { systemClock } from '../../src/common/clock.ts';
 import { PgarkError } from '../../src/common/errors.ts';
 import { Cluster } from '../support/cluster.ts';
 import { FaultyStore } from '../support/faulty-store.ts';
+import { impatientClock } from '../support/impatient-clock.ts';
 import { MemoryStore } from '../support/memory-store.ts';
 import { Archived, flushedLsn, load, type Receiving, startReceiving, walFolder } from '../support/wal-receiving.ts';
 
 const WAIT = { timeout: 120_000, interval: 50 };
 
 /** Nobody waits for long here. */
-const clock = {
-  ...systemClock,
-  sleep: (ms: number, signal?: AbortSignal) => systemClock.sleep(Math.min(ms, 300), signal),
-};
+const clock = impatientClock(300);
 
 test('a storage that refuses holds up the slot for a while only, and gets all that it lacks from the other one', {
   timeout: 240_000,

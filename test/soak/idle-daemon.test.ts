@@ -3,6 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { MIB } from '../../src/common/bytes.ts';
 import { openStore } from '../../src/app.ts';
 import { systemRandom } from '../../src/common/random.ts';
 import { loadConfig } from '../../src/config/load.ts';
@@ -19,7 +20,6 @@ import { processUsage } from '../support/process-usage.ts';
 import { seedBackups } from '../support/seed.ts';
 import { makeTempDirectory, type TempDirectory } from '../support/temp.ts';
 
-const MIB = 2 ** 20;
 const MINUTE_MS = 60_000;
 /** At least six: servers are tried every five minutes. */
 const MINUTES = Number(process.env['PGARK_IDLE_MINUTES'] ?? '6');

@@ -2,9 +2,9 @@ import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { MIB } from '../../src/common/bytes.ts';
-import { systemClock } from '../../src/common/clock.ts';
 import type { ConnectionParameters } from '../../src/postgres/client/connection-parameters.ts';
 import { Cluster } from '../support/cluster.ts';
+import { impatientClock } from '../support/impatient-clock.ts';
 import { MemoryStore } from '../support/memory-store.ts';
 import { reload } from '../support/reload.ts';
 import { Archived, flushedLsn, load, startReceiving, walFolder } from '../support/wal-receiving.ts';
@@ -14,10 +14,7 @@ import { readServerFolders } from './matrix-servers.ts';
 const servers = [...(await readServerFolders())].filter(([major]) => major >= 18);
 
 /** Nobody waits for long here. */
-const clock = {
-  ...systemClock,
-  sleep: (ms: number, signal?: AbortSignal) => systemClock.sleep(Math.min(ms, 200), signal),
-};
+const clock = impatientClock(200);
 const INVALIDATED = `exists (select from pg_replication_slots where invalidation_reason = 'idle_timeout')`;
 
 /** The slot is gone, and all WAL is there. */

@@ -1,12 +1,12 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { Client } from 'pg';
 import { expect, test } from 'vitest';
+import { MIB } from '../../src/common/bytes.ts';
 import { startThrowawayServer } from '../../src/postgres/server/throwaway-server.ts';
 import { runPgark } from '../support/cli.ts';
 import { processUsage } from '../support/process-usage.ts';
 import { makeTempDirectory } from '../support/temp.ts';
 
-const MIB = 2 ** 20;
 /** At least two hundred, to be compared. */
 const DATABASES = Number(process.env['PGARK_SOAK_DATABASES'] ?? '500');
 /** What the run says of each database is kept until its end, some kilobytes for each; and memory is never quite still. */

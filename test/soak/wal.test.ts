@@ -1,10 +1,9 @@
 import { chmod } from 'node:fs/promises';
 import { describe, expect, test, vi } from 'vitest';
 import { MIB } from '../../src/common/bytes.ts';
-import { PgarkError } from '../../src/common/errors.ts';
 import { Cluster } from '../support/cluster.ts';
-import { FaultyStore } from '../support/faulty-store.ts';
 import { MemoryStore } from '../support/memory-store.ts';
+import { RefusingStore } from '../support/refusing-store.ts';
 import { makeTempDirectory } from '../support/temp.ts';
 import { Archived, flushedLsn, load, startReceiving, walFolder } from '../support/wal-receiving.ts';
 import { readMatrixFolders } from './matrix-servers.ts';
@@ -23,14 +22,7 @@ describe.each([...folders.servers])('WAL of PostgreSQL %i', { timeout: 180_000 }
       initdb: ['--wal-segsize=1'],
       settings: { archive_mode: 'on', archive_command: `cp %p ${witness.path}/%f`, jit: 'off' },
     });
-    let refuses = false;
-    const store = new FaultyStore(new MemoryStore(), {
-      before: ({ method, key }) => {
-        if (refuses && method.startsWith('put') && key.startsWith('shop/')) {
-          throw new PgarkError('store-unreachable', 'the test refuses');
-        }
-      },
-    });
+    const store = new RefusingStore(new MemoryStore());
     const archived = new Archived(store, await walFolder(cluster), MIB);
     await using receiving = startReceiving(cluster, [store]);
     await receiving.streams();
@@ -39,14 +31,14 @@ describe.each([...folders.servers])('WAL of PostgreSQL %i', { timeout: 180_000 }
     await cluster.sql(load(50));
     await receiving.archives(await flushedLsn(cluster));
     await vi.waitUntil(async () => (await archived.expectAsWitness(witness.path)) >= 3, WAIT);
-    refuses = true;
+    store.refuses = true;
     await cluster.sql(load(50_000));
     await vi.waitUntil(() => receiving.receiver.state().failingStores.size > 0, WAIT);
     const begun = performance.now();
     await cluster.stop('fast');
     expect(performance.now() - begun).toBeLessThan(10_000);
     await cluster.start();
-    refuses = false;
+    store.refuses = false;
     await using standby = await cluster.standby({ archive_mode: 'off' });
     await receiving.archives(await flushedLsn(cluster));
     await archived.onlyStretch();

@@ -1,19 +1,16 @@
 import { execFile } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
-import { once } from 'node:events';
 import { mkdir, mkdtemp, readFile, realpath, rm, writeFile } from 'node:fs/promises';
-import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { freePort } from '../../src/postgres/server/free-port.ts';
 import { type Reaper, startReaper } from '../../src/postgres/server/reaper.ts';
+import { answers } from './answers.ts';
 import type { Certificate } from './certificate.ts';
 import type { S3Login } from './facts.ts';
 
 const ATTEMPTS_MAX = 3;
-const READY_TIMEOUT_MS = 180_000;
 const STORE_BYTES_MAX = 8 * 2 ** 30;
 const run = promisify(execFile);
 
@@ -229,21 +226,4 @@ function cephKey(): string {
   header.writeUInt32LE(Math.floor(Date.now() / 1000), 2);
   header.writeUInt16LE(16, 10);
   return Buffer.concat([header, randomBytes(16)]).toString('base64');
-}
-
-/** Resolves when somebody takes connections there. */
-async function answers(port: number): Promise<void> {
-  const deadline = performance.now() + READY_TIMEOUT_MS;
-  for (;;) {
-    const socket = connect({ host: '127.0.0.1', port });
-    try {
-      await once(socket, 'connect');
-      return;
-    } catch (error) {
-      if (performance.now() > deadline) throw error;
-      await delay(25);
-    } finally {
-      socket.destroy();
-    }
-  }
 }

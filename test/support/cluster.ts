@@ -3,13 +3,14 @@ import { chmod, chown, mkdtemp, readFile, realpath, rename, rm, writeFile } from
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { Client, type QueryResultRow } from 'pg';
+import type { QueryResultRow } from 'pg';
 import { Secret } from '../../src/common/secret.ts';
 import type { ConnectionParameters } from '../../src/postgres/client/connection-parameters.ts';
 import { type Reaper, startReaper } from '../../src/postgres/server/reaper.ts';
 import { type Account, findServerAccount, findServerPrograms } from '../../src/postgres/server/server-programs.ts';
 import { atFreePort } from './at-free-port.ts';
 import { reload } from './reload.ts';
+import { sqlAt } from './superuser-session.ts';
 
 const execute = promisify(execFile);
 /** More than a server takes to start, to recover or to end on a busy machine. */
@@ -31,6 +32,11 @@ export interface ClusterOptions {
   readonly settings?: Readonly<Record<string, string>>;
   /** Further arguments of initdb, such as `--wal-segsize=1`. */
   readonly initdb?: readonly string[];
+  /**
+   * What the server's messages are translated into, such as `de`, where its package has brought translations. Needs no locale of that
+   * language: gettext goes by LANGUAGE wherever the locale is not plain C.
+   */
+  readonly language?: string;
 }
 
 /**
@@ -42,6 +48,7 @@ export class Cluster implements AsyncDisposable {
   readonly directory: string;
   #port: number | undefined;
   #clientDir: string;
+  #language: string | undefined;
   readonly #account: Account | undefined;
   readonly #reaper: Reaper;
 
@@ -57,10 +64,13 @@ export class Cluster implements AsyncDisposable {
   static async start(options: ClusterOptions = {}): Promise<Cluster> {
     const cluster = await Cluster.#make(options.binDir ?? (await findServerPrograms()));
     cluster.#clientDir = options.clientDir ?? cluster.binDir;
+    cluster.#language = options.language;
     const args = ['-D', cluster.dataDirectory, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--no-locale', '-N'];
     await cluster.run('initdb', [...args, ...(options.initdb ?? [])]);
     await cluster.configure({ wal_level: 'replica', max_wal_senders: '10', ...options.settings });
     await cluster.start();
+    // Not from the start on: whether its port was taken is read in its log.
+    if (options.language !== undefined) await cluster.set('lc_messages', 'C.UTF-8');
     return cluster;
   }
 
@@ -231,14 +241,7 @@ export class Cluster implements AsyncDisposable {
   }
 
   async sql<Row extends QueryResultRow = QueryResultRow>(text: string): Promise<Row[]> {
-    const client = new Client({ host: '127.0.0.1', port: this.port, user: 'postgres', database: 'postgres' });
-    client.on('error', () => {});
-    await client.connect();
-    try {
-      return (await client.query<Row>(text)).rows;
-    } finally {
-      await client.end();
-    }
+    return sqlAt<Row>(this.port, text);
   }
 
   /** Of a query of one row and one column. */
@@ -275,7 +278,8 @@ export class Cluster implements AsyncDisposable {
   }
 
   async #runIn(folder: string, program: string, args: readonly string[]): Promise<string> {
-    const env = { PATH: `${folder}:/usr/bin:/bin`, LC_ALL: 'C', TZ: 'UTC' };
+    const language = this.#language === undefined ? {} : { LANGUAGE: this.#language };
+    const env = { PATH: `${folder}:/usr/bin:/bin`, LC_ALL: 'C', TZ: 'UTC', ...language };
     const options = { cwd: this.directory, env, maxBuffer: 2 ** 28, ...this.#account };
     const { stdout } = await execute(path.join(folder, program), [...args], options);
     return stdout;

@@ -1,5 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { expectExit } from './backups.ts';
 import { type RunResult, runPgark } from './cli.ts';
 
 /** A line of the daemon's log. */
@@ -20,6 +21,8 @@ export interface TestDaemon extends AsyncDisposable {
   /** Resolves with the first `count` lines of the event; rejects, with the log, if the daemon ends before. */
   until(event: string, options?: { readonly job?: string; readonly count?: number }): Promise<LogLine[]>;
   kill(signal: NodeJS.Signals): Promise<void>;
+  /** Told to end, it does so with success. */
+  stop(): Promise<void>;
   readonly pid: Promise<number>;
   readonly result: Promise<RunResult>;
 }
@@ -61,6 +64,10 @@ export function startDaemon(
       }
     },
     kill,
+    async stop() {
+      await kill('SIGTERM');
+      expectExit(await result, 0);
+    },
     pid: started.promise.then(({ pid }) => pid),
     result,
     async [Symbol.asyncDispose]() {

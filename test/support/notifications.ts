@@ -35,6 +35,15 @@ const failure = {
   nextTryAt: new Date('2026-11-20T02:10:00Z'),
 } as const;
 
+const digest = { event: 'digest', at, channel: 'ops', since: new Date('2026-11-13T02:00:00Z') } as const;
+const freshBackup = {
+  storage: 'r2',
+  lastGoodAt: new Date('2026-11-19T20:00:00Z'),
+  lastBytes: 1_288_490_189,
+  count: 7,
+  isOverdue: false,
+} as const;
+
 /** Calls everybody, in every markup there is, and breaks out of lines, attributes and headers. */
 export const hostileName = '<!channel> *x* _y_ @everyone';
 const hostileText =
@@ -158,10 +167,7 @@ export const sampleMessages = {
     storedBytes: 1_288_490_189,
   },
   digest: {
-    event: 'digest',
-    at,
-    channel: 'ops',
-    since: new Date('2026-11-13T02:00:00Z'),
+    ...digest,
     databases: [
       {
         source: 'shop',
@@ -169,12 +175,8 @@ export const sampleMessages = {
         state: 'protected',
         backups: [
           {
+            ...freshBackup,
             format: 'plain',
-            storage: 'r2',
-            lastGoodAt: new Date('2026-11-19T20:00:00Z'),
-            lastBytes: 1_288_490_189,
-            count: 7,
-            isOverdue: false,
             nextRunAt: new Date('2026-11-21T02:00:00Z'),
             lastDrillAt: new Date('2026-11-15T04:00:00Z'),
           },
@@ -189,25 +191,13 @@ export const sampleMessages = {
     storages: [{ storage: 'r2', storedBytes: 9_019_431_321, grownBytes: -104_857_600 }],
   },
   'digest-attention': {
-    event: 'digest',
-    at,
-    channel: 'ops',
-    since: new Date('2026-11-13T02:00:00Z'),
+    ...digest,
     databases: [
       {
         source: 'shop',
         database: 'shop',
         state: 'protected',
-        backups: [
-          {
-            format: 'physical',
-            storage: 'r2',
-            lastGoodAt: new Date('2026-11-19T20:00:00Z'),
-            lastBytes: 1_288_490_189,
-            count: 7,
-            isOverdue: false,
-          },
-        ],
+        backups: [{ ...freshBackup, format: 'physical' }],
       },
       {
         source: hostileName,

@@ -1,14 +1,11 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmod, chown, readFile, writeFile } from 'node:fs/promises';
-import { connect } from 'node:net';
-import { setTimeout as delay } from 'node:timers/promises';
 import { freePort } from '../../src/postgres/server/free-port.ts';
 import { findServerAccount } from '../../src/postgres/server/server-programs.ts';
+import { answers } from './answers.ts';
 import { postgresFacts } from './facts.ts';
 import { makeTempDirectory } from './temp.ts';
-
-const READY_TIMEOUT_MS = 180_000;
 
 export interface PgBouncer extends AsyncDisposable {
   readonly port: number;
@@ -68,20 +65,4 @@ export async function startPgBouncer(
       await directory[Symbol.asyncDispose]();
     },
   };
-}
-
-async function answers(port: number): Promise<void> {
-  const deadline = performance.now() + READY_TIMEOUT_MS;
-  for (;;) {
-    const socket = connect(port, '127.0.0.1');
-    try {
-      await once(socket, 'connect');
-      return;
-    } catch (error) {
-      if (performance.now() > deadline) throw error;
-      await delay(20);
-    } finally {
-      socket.destroy();
-    }
-  }
 }

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { Client, DatabaseError, type QueryResultRow } from 'pg';
+import { type Client, DatabaseError, type QueryResultRow } from 'pg';
 import type { Logger } from '../../src/common/log.ts';
 import { backup, type BackupDestination, type BackupOutcome, type BackupRequest } from '../../src/operations/backup.ts';
 import { type ContextOptions, operationContext } from '../../src/operations/context.ts';
@@ -18,6 +18,7 @@ import type { Manifest } from '../../src/repository/manifest.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { atFreePort } from './at-free-port.ts';
 import type { Cluster } from './cluster.ts';
+import { connectAt, sqlAt } from './superuser-session.ts';
 
 const execute = promisify(execFile);
 
@@ -172,14 +173,7 @@ export class RestoredServer {
   }
 
   async sql<Row extends QueryResultRow = QueryResultRow>(text: string, database = 'postgres'): Promise<Row[]> {
-    const client = new Client({ host: '127.0.0.1', port: this.port, user: 'postgres', password: 'unused', database });
-    client.on('error', () => {});
-    await client.connect();
-    try {
-      return (await client.query<Row>(text)).rows;
-    } finally {
-      await client.end();
-    }
+    return sqlAt<Row>(this.port, text, database);
   }
 
   /** False while it recovers. */
@@ -212,10 +206,7 @@ export class Load {
   }
 
   static async start(cluster: Cluster): Promise<Load> {
-    const client = new Client({ host: '127.0.0.1', port: cluster.port, user: 'postgres', database: 'postgres' });
-    client.on('error', () => {});
-    await client.connect();
-    return new Load(client);
+    return new Load(await connectAt(cluster.port));
   }
 
   /** Resolves when that row is committed. */

@@ -13,6 +13,7 @@ import { Repository } from '../../src/repository/repository.ts';
 import { type RunRecord, serialiseRunRecord } from '../../src/runs/run-record.ts';
 import { ManualClock } from './manual-clock.ts';
 import { MemoryStore } from './memory-store.ts';
+import { manifestOf } from './repository-place.ts';
 
 export const HOUR_MS = 3_600_000;
 const LETTERS = { plain: 'p', directory: 'd', physical: 'f' } as const;
@@ -85,7 +86,7 @@ export class HistoryPlace {
     const { minutes = 10, bytes = 1_000, source = 'shop', database = 'shop', format = 'plain' } = said;
     const endedAt = new Date(startedAt.getTime() + minutes * 60_000);
     const record = await this.run('succeeded', startedAt, endedAt, { source, database, format });
-    const manifest = manifestOf({ startedAt, endedAt, bytes, source, database, format, runId: record.id });
+    const manifest = madeManifest({ startedAt, endedAt, bytes, source, database, format, runId: record.id });
     const { suspicions } = said;
     const storeTime = (said.storeTime ?? endedAt).toISOString();
     const made = { ...manifest, storeTime, ...(suspicions && { suspicions }) };
@@ -159,7 +160,7 @@ export class HistoryPlace {
   }
 }
 
-function manifestOf(made: {
+function madeManifest(made: {
   readonly startedAt: Date;
   readonly endedAt: Date;
   readonly bytes: number;
@@ -168,43 +169,17 @@ function manifestOf(made: {
   readonly format: Manifest['format'];
   readonly runId: string;
 }): Manifest {
-  const sha256 = '0'.repeat(64);
-  const id = makeBackupId(made.startedAt, LETTERS[made.format], systemRandom);
+  const { source, format, runId } = made;
+  const id = makeBackupId(made.startedAt, LETTERS[format], systemRandom);
+  const manifest = manifestOf(id, made.database, [`${id}.sql`]);
   return {
-    layout: 1,
-    id,
-    format: made.format,
-    source: made.source,
-    database: {
-      name: made.database,
-      oid: '1',
-      owner: 'app',
-      encoding: 'UTF8',
-      collation: 'C',
-      ctype: 'C',
-      localeProvider: 'libc',
-      bytes: 1,
-    },
-    server: { host: 'db', port: 5432, version: '15.1', versionNum: 150001, inRecovery: false },
-    client: { program: 'pg_dump', version: '15.1' },
+    ...manifest,
+    source,
+    format,
+    runId,
     startedAt: made.startedAt.toISOString(),
     endedAt: made.endedAt.toISOString(),
     storeTime: made.endedAt.toISOString(),
-    runId: made.runId,
-    objects: [
-      {
-        key: `${id}.sql`,
-        role: 'dump',
-        storedBytes: made.bytes,
-        storedSha256: sha256,
-        plainBytes: 1,
-        plainSha256: sha256,
-      },
-    ],
-    compression: { algorithm: 'none', level: 0 },
-    parents: [],
-    excluded: [],
-    unreadable: [],
-    pgarkVersion: '0.0.0',
+    objects: manifest.objects.map((object) => ({ ...object, storedBytes: made.bytes })),
   };
 }

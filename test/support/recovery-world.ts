@@ -1,4 +1,4 @@
-import { Client } from 'pg';
+import type { Client } from 'pg';
 import { fetchProgramOf } from '../../src/cli/fetch-program.ts';
 import type {
   DirectoryRestoreOutcome,
@@ -8,6 +8,7 @@ import type {
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import type { Cluster } from './cluster.ts';
 import { restoreServer } from './physical.ts';
+import { connectAt } from './superuser-session.ts';
 import { flushedLsn, type Receiving } from './wal-receiving.ts';
 
 /** A row of a load: what a recovery can be aimed by so that it brings back this one, and none behind it. */
@@ -41,9 +42,7 @@ export class NumberedLoad {
 
   /** Goes on behind the rows that are there. */
   static async start(cluster: Pick<Cluster, 'port'>, { pauseMs = 0 } = {}): Promise<NumberedLoad> {
-    const client = new Client({ host: '127.0.0.1', port: cluster.port, user: 'postgres', database: 'postgres' });
-    client.on('error', () => {});
-    await client.connect();
+    const client = await connectAt(cluster.port);
     await client.query('create table if not exists numbered (n int primary key, t text)');
     const { rows } = await client.query<{ max: number }>('select coalesce(max(n), 0) as max from numbered');
     return new NumberedLoad(client, (rows[0]?.max ?? 0) + 1, pauseMs);

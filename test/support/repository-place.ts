@@ -13,6 +13,7 @@ import { sweep, type SweepReport } from '../../src/repository/sweep.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { FaultyStore } from './faulty-store.ts';
 import { ManualClock } from './manual-clock.ts';
+import { MemoryStore } from './memory-store.ts';
 
 export const TERM_MS = 60_000;
 const noTimers: Timers = { after: () => () => {} };
@@ -124,6 +125,13 @@ export class Place {
     this.#ended.abort(new Error('the test is over'));
   }
 }
+
+/** Places over stores that tell whose an object is, and over such as do not. */
+export const places = {
+  'an object store': () => new Place(new MemoryStore()),
+  'a store without metadata': () => new Place(new MemoryStore({ kind: 'rclone', keepsMetadata: false })),
+};
+export const placeNames = Object.keys(places) as (keyof typeof places)[];
 
 export async function* oneBlock(text: string): ByteStream {
   yield Buffer.from(text);

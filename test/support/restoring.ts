@@ -88,6 +88,19 @@ export async function databaseNames(like: string): Promise<string[]> {
   return rows.map((row) => row.name);
 }
 
+/** A name that begins like no other, for `keptOf`. */
+export function uniqueName(): string {
+  return `t${randomBytes(8).toString('hex')}`;
+}
+
+/** The old database that a restore in place keeps, of one whose name begins like no other. */
+export async function keptOf(database: TestDatabase): Promise<TestDatabase & { readonly exists: boolean }> {
+  const [name] = await databaseNames(database.name.slice(0, 10)).then((names) =>
+    names.filter((each) => each.includes('_before_')),
+  );
+  return { ...openDatabase(name ?? ''), exists: name !== undefined };
+}
+
 /** Message and hint that pgark ended with. */
 export function said(result: RunResult): string {
   return result.stderr.replaceAll(/\s+/g, ' ');

@@ -66,8 +66,8 @@ export async function makeStockArchive(
   const files: ArchiveContents['files'] = [];
   const tables: ArchiveContents['tables'] = [];
   const list = (object: ManifestObject, more: Partial<ArchiveContents['files'][number]>): void => {
-    const { key, role: _, etag: _etag, confirmedBy: _by, piece: _piece, ...digests } = object;
-    files.push({ name: key.slice(folder.length), role: 'data', ...digests, ...more });
+    const { key, role: _, etag: _etag, confirmedBy: _by, piece: _piece, plainSha256 = '', ...digests } = object;
+    files.push({ name: key.slice(folder.length), role: 'data', ...digests, plainSha256, ...more });
   };
   for (const entry of toc.entries.filter(({ description }) => description === TABLE_DATA)) {
     // The first one has the name that `toc.dat` knows.

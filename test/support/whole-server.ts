@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
-import { Client } from 'pg';
 import { type RunOptions, type RunResult, runPgark } from './cli.ts';
 import type { Cluster } from './cluster.ts';
+import { connectAt } from './superuser-session.ts';
 import { makeTempDirectory } from './temp.ts';
 
 /** A configuration of one server with all of its databases, and a storage in files. */
@@ -63,9 +63,7 @@ export function serverUrl(server: Cluster, user = 'postgres'): string {
 
 /** In a database of the server. */
 export async function sqlIn(server: Cluster, database: string, ...statements: readonly string[]): Promise<void> {
-  const client = new Client({ host: '127.0.0.1', port: server.port, user: 'postgres', database });
-  client.on('error', () => {});
-  await client.connect();
+  const client = await connectAt(server.port, database);
   try {
     for (const statement of statements) await client.query(statement);
   } finally {

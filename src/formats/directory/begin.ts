@@ -80,6 +80,7 @@ async function beginOnce(request: BeginRequest, lockWaitMs: number): Promise<Beg
     const toc = await readDumpToc({
       ...request,
       snapshot: leader.snapshot,
+      session: leader.session,
       lockWaitMs,
       signal: AbortSignal.any([signal, leader.lost]),
     });

@@ -3,6 +3,8 @@ import { isPgarkError, PgarkError } from '../../common/errors.ts';
 import type { Logger } from '../../common/log.ts';
 import { clientProgram } from '../../postgres/client/client-program.ts';
 import type { ConnectionParameters } from '../../postgres/client/connection-parameters.ts';
+import type { Session } from '../../postgres/client/connect.ts';
+import { isEnglish, readLanguage } from '../../postgres/client/in-english.ts';
 import type { InstalledProgram } from '../../postgres/client/programs.ts';
 import { readTocOf } from '../../postgres/toc/read-toc.ts';
 import type { CustomToc } from '../../postgres/toc/toc.ts';
@@ -21,6 +23,10 @@ const KEPT_WAITING = /canceling statement due to (lock|statement) timeout[^]*LOC
 const MISSED =
   /(relation|schema|function|type|operator) .*does not exist|cache lookup failed|could not open relation with OID|definition of view|could not find function definition/;
 
+/** What pg_dump says in English of a query that failed, and of which kind it was, whatever the server's own words are. */
+const LOCK_FAILED = /query was: LOCK TABLE/i;
+const QUERY_FAILED = /query failed: /;
+
 export interface TocRequest {
   readonly connection: ConnectionParameters;
   readonly pgDump: InstalledProgram;
@@ -28,6 +34,8 @@ export interface TocRequest {
   readonly snapshot: string;
   /** How long pg_dump waits for a lock on a table, in milliseconds. */
   readonly lockWaitMs: number;
+  /** A session with the same server, which says in which language pg_dump is answered. */
+  readonly session: Session;
   /** Patterns of tables whose rows are left out; their definitions stay. */
   readonly excludeTableData: readonly string[];
   readonly applicationName: string;
@@ -39,7 +47,8 @@ export interface TocRequest {
  * The table of contents by pg_dump itself, which alone knows what belongs to a database and in which order. It comes before
  * the rows, and pg_dump is ended when it is there; one that fails before has failed. Errors: `TablesChanged` if pg_dump was
  * kept from its locks, `CatalogueChanged` if it missed what it had just seen, `archive-unsupported` for a pg_dump that is
- * too new, `dump-failed`, `postgres-…`.
+ * too new, `dump-failed`, `postgres-…`. What a server says in another language is taken for these two as well: all tables are
+ * locked already, so that only their turn can be missed, and what is missed again and again is an error in the end.
  */
 export async function readDumpToc(request: TocRequest): Promise<CustomToc> {
   const { connection, pgDump, snapshot, lockWaitMs, excludeTableData, applicationName, logger, signal } = request;
@@ -77,6 +86,16 @@ export async function readDumpToc(request: TocRequest): Promise<CustomToc> {
     const words = error.stderrLines.join('\n');
     if (KEPT_WAITING.test(words)) throw new TablesChanged(explained.message, { cause: explained });
     if (MISSED.test(words)) throw new CatalogueChanged(explained.message, { cause: explained });
+    if (!(await speaksEnglish(request.session))) {
+      if (LOCK_FAILED.test(words)) throw new TablesChanged(explained.message, { cause: explained });
+      if (QUERY_FAILED.test(words)) throw new CatalogueChanged(explained.message, { cause: explained });
+    }
     throw explained;
   }
+}
+
+/** A session that is lost has its own error. */
+async function speaksEnglish(session: Session): Promise<boolean> {
+  const { messages } = await readLanguage(session).catch(() => ({ messages: 'C' }));
+  return isEnglish(messages);
 }

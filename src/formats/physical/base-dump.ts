@@ -63,6 +63,8 @@ export interface BaseFile {
   readonly name: string;
   readonly role: PhysicalRole;
   readonly source: ByteStream;
+  /** Not where the backup_manifest has a digest of each file inside. */
+  readonly isContentDigested: boolean;
   readonly seal: Seal;
   /** Upper estimate of the stored size. */
   readonly bytesEstimateMax: number;
@@ -137,7 +139,7 @@ class Dump {
   async putKey(identityFile: Secret, seal: Seal): Promise<void> {
     const content = Buffer.from(identityFile.reveal());
     const name = nameOf(IDENTITY_FILE, seal);
-    await this.#put({ name, role: KEY_ROLE, source: once(content), seal, bytesEstimateMax: ROOM_BYTES });
+    await this.#put({ ...DIGESTED, name, role: KEY_ROLE, source: once(content), seal, bytesEstimateMax: ROOM_BYTES });
   }
 
   async run(session: ReplicationSession): Promise<BaseDump> {
@@ -164,7 +166,14 @@ class Dump {
     const sums = Buffer.from(this.#sums.join(''));
     return {
       facts: { ...facts, walNeeded },
-      last: { name: FILES.sums, role: 'sums', source: once(sums), seal: UNCOMPRESSED, bytesEstimateMax: sums.length },
+      last: {
+        ...DIGESTED,
+        name: FILES.sums,
+        role: 'sums',
+        source: once(sums),
+        seal: UNCOMPRESSED,
+        bytesEstimateMax: sums.length,
+      },
     };
   }
 
@@ -176,6 +185,7 @@ class Dump {
       name: nameOf(archiveName(tablespace), seal),
       role: tablespace.oid === undefined ? 'base' : 'tablespace',
       source: leftAtOnce((left) => pipe(read(left), ...stages), this.#signal),
+      isContentDigested: false,
       seal,
       bytesEstimateMax: Math.ceil(tablespace.bytes * GROWTH) + ROOM_BYTES,
     });
@@ -193,6 +203,7 @@ class Dump {
     };
     const seal = { ...UNCOMPRESSED, sealer: this.#request.seal.sealer };
     await this.#put({
+      ...DIGESTED,
       name: nameOf(FILES.manifest, seal),
       role: 'backup_manifest',
       source: leftAtOnce((left) => checked(backup.manifest(left)), this.#signal),
@@ -247,6 +258,8 @@ class Dump {
     this.#sums.push(`${storedSha256}  ${file.name}\n`);
   }
 }
+
+const DIGESTED = { isContentDigested: true } as const;
 
 /** The first version whose archives have one. */
 const END_MARK_SINCE = 15;

@@ -10,7 +10,9 @@ import { pipe } from '../../pipeline/transform.ts';
 import { feedProgram, ProgramFailure, type ProgramSpec, throughProgram } from '../../common/child-process.ts';
 import { quoteIdentifier, setRoleSql } from '../../postgres/client/connect.ts';
 import { type InstalledProgram, requireRestrict } from '../../postgres/client/programs.ts';
+import { detailsOf, isOfMissingRole } from '../../postgres/client/server-error.ts';
 import { TIMEOUTS_OFF_SQL } from '../../postgres/client/timeouts.ts';
+import { LastServerError, type ServerError } from '../../postgres/client/without-data.ts';
 import { withoutNewerSettings } from './newer-settings.ts';
 import { editsLeavingOut, type LeftOut, optionsLeavingOut } from './left-out.ts';
 import { DUMP_HEAD_BYTES, readDumpHead } from './dump-head.ts';
@@ -61,7 +63,8 @@ export async function loadScript(body: ByteStream, request: LoadRequest): Promis
   const fit = pipe(stream, withoutNewerSettings(serverMajor), withStatementsEdited(edits));
   await load(guardPsqlScript(key, guard)(fit), request, linesBefore, {
     name: 'psql',
-    args: ['--no-psqlrc', '--no-password', '--quiet', '--set=ON_ERROR_STOP=1', '--file=-'],
+    // The server may say it in any language: with VERBOSITY verbose psql tells the SQLSTATE of each message, and who said it.
+    args: ['--no-psqlrc', '--no-password', '--quiet', '--set=ON_ERROR_STOP=1', '--set=VERBOSITY=verbose', '--file=-'],
   });
 }
 
@@ -129,39 +132,53 @@ async function load(
   program: Pick<ProgramSpec, 'name' | 'args'>,
 ): Promise<void> {
   const { connection } = request;
+  const error = new LastServerError();
   try {
     await feedProgram(
       {
         ...program,
         path: request.program.path,
-        ...clientProgram(connection, request.applicationName),
+        ...clientProgram(connection, request.applicationName, error),
         onStderrLine: passOnMessages(request.logger, 'load'),
       },
       body,
       request.signal,
     );
-  } catch (error) {
-    throw error instanceof ProgramFailure ? explainLoadFailure(error, request, linesBefore) : error;
+  } catch (failure) {
+    throw failure instanceof ProgramFailure ? explainLoadFailure(failure, request, linesBefore, error.last) : failure;
   }
 }
 
-const HINTS: readonly { readonly pattern: RegExp; readonly hint: (match: RegExpExecArray) => string }[] = [
+interface LoadHint {
+  /** In English, as pg_restore passes it on; its first group is what it is about. */
+  readonly pattern: RegExp;
+  /** The same in any language, where psql tells it. */
+  readonly isSaid?: (error: ServerError) => boolean;
+  readonly hint: (name: string) => string;
+}
+
+const HINTS: readonly LoadHint[] = [
   {
     pattern: /role "(.+?)" does not exist/,
-    hint: (match) =>
-      `the dump names role ${match[1]}: create it on the target first (CREATE ROLE ${quoteIdentifier(match[1] ?? '')}), or leave such things out with --no-owner and --no-privileges`,
+    isSaid: isOfMissingRole,
+    hint: (name) =>
+      `the dump names role ${name}: create it on the target first (CREATE ROLE ${quoteIdentifier(name)}), or leave such things out with --no-owner and --no-privileges`,
   },
   {
     pattern: /must be (?:member of role|able to SET ROLE) "(.+?)"/,
-    hint: (match) =>
-      `the dump gives things to role ${match[1]}: GRANT ${quoteIdentifier(match[1] ?? '')} TO the role that restores, or leave owners out with --no-owner and --no-privileges`,
+    isSaid: ({ sqlState, routine }) =>
+      sqlState === '42501' && (routine === 'check_is_member_of_role' || routine === 'check_can_set_role'),
+    hint: (name) =>
+      `the dump gives things to role ${name}: GRANT ${quoteIdentifier(name)} TO the role that restores, or leave owners out with --no-owner and --no-privileges`,
   },
   {
     pattern: /extension "([^"]+)" is not available/,
-    hint: (match) => `install the package that brings the extension ${match[1]} on the target server`,
+    isSaid: ({ sqlState, routine }) => sqlState === '0A000' && routine === 'parse_extension_control_file',
+    hint: (name) => `install the package that brings the extension ${name} on the target server`,
   },
   {
     pattern: /unrecognized configuration parameter "([^"]+)"/,
+    isSaid: ({ sqlState, routine }) => sqlState === '42704' && SETTING_ROUTINES.has(routine ?? ''),
     hint: () =>
       'the dump was made for a newer PostgreSQL than the target: restore into a server of the same or a newer version',
   },
@@ -171,10 +188,34 @@ const HINTS: readonly { readonly pattern: RegExp; readonly hint: (match: RegExpE
   },
   {
     pattern: /permission denied|must be owner|must be superuser/,
+    isSaid: ({ sqlState }) => sqlState === '42501',
     hint: () => 'restore with a role that owns the target database, or a superuser',
   },
-  { pattern: /No space left on device/, hint: () => 'the target server’s disk is full' },
+  {
+    pattern: /No space left on device/,
+    isSaid: ({ sqlState }) => sqlState === '53100',
+    hint: () => 'the target server’s disk is full',
+  },
 ];
+
+/** Of guc.c, where it looks for a setting; the names of PostgreSQL 15 and older, and of newer ones. */
+const SETTING_ROUTINES: ReadonlySet<string> = new Set(['find_option', 'set_config_option', 'set_config_with_handle']);
+/** In the quotes of any language; `>>` is what becomes of « where the encoding has none. */
+const NAME = /(?:["«»„“”「『]|>>) ?(.+) ?(?:["«»“”」』]|<<)/;
+
+/** What the failure is about, by its words or by what psql tells besides. */
+function hintFor(lines: readonly string[], error: ServerError | undefined): string | undefined {
+  const text = lines.join('\n');
+  for (const { pattern, isSaid, hint } of HINTS) {
+    const match = pattern.exec(text);
+    if (match !== null) return hint(match[1] ?? '');
+    if (error === undefined || isSaid?.(error) !== true) continue;
+    // With ON_ERROR_STOP nothing follows it.
+    const sentence = lines.findLast((line) => line.startsWith('psql:')) ?? '';
+    return hint(NAME.exec(sentence)?.[1]?.trim() ?? '');
+  }
+  return undefined;
+}
 
 /** psql counts the lines of what it reads; people count those of the dump. */
 function inLinesOfTheDump(text: string, linesBefore: number): string {
@@ -184,22 +225,24 @@ function inLinesOfTheDump(text: string, linesBefore: number): string {
   });
 }
 
-function explainLoadFailure(failure: ProgramFailure, request: LoadRequest, linesBefore: number): PgarkError {
+function explainLoadFailure(
+  failure: ProgramFailure,
+  request: LoadRequest,
+  linesBefore: number,
+  error: ServerError | undefined,
+): PgarkError {
   const { connection, dumpMajor, serverMajor } = request;
-  const text = failure.stderrLines.join('\n');
-  const found = HINTS.map(({ pattern, hint }) => ({ match: pattern.exec(text), hint })).find(
-    ({ match }) => match !== null,
-  );
   return new PgarkError(
     'restore-failed',
     `loading into ${describeConnection(connection)} failed: ${inLinesOfTheDump(failure.message, linesBefore)}`,
     {
       cause: failure,
-      hint: found?.match
-        ? found.hint(found.match)
-        : dumpMajor !== undefined && dumpMajor > serverMajor
+      ...(error === undefined ? {} : { details: detailsOf(error) }),
+      hint:
+        hintFor(failure.stderrLines, error) ??
+        (dumpMajor !== undefined && dumpMajor > serverMajor
           ? `nothing was kept; the dump is of PostgreSQL ${dumpMajor}, and the target, of ${serverMajor}, may not know all that it holds: restore into ${dumpMajor} or newer`
-          : 'nothing was kept; correct the cause and restore again',
+          : 'nothing was kept; correct the cause and restore again'),
     },
   );
 }

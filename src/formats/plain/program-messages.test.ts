@@ -30,6 +30,14 @@ describe('what a program says on stderr', () => {
       'psql:<stdin>:12: NOTICE:  a WARNING: of sorts',
       'debug load.message psql:<stdin>:12: NOTICE:  a WARNING: of sorts',
     ],
+    ['load', 'psql:<stdin>:12: WARNUNG:  in anderer Sprache', 'warning load.warning in anderer Sprache'],
+    ['load', 'ПРЕДУПРЕЖДЕНИЕ:  иначе', 'warning load.warning иначе'],
+    ['load', 'DETAIL:  more of it', 'debug load.message DETAIL:  more of it'],
+    [
+      'load',
+      'psql:<stdin>:12: ERROR:  syntax error at end of input',
+      'debug load.message psql:<stdin>:12: ERROR:  syntax error at end of input',
+    ],
     ['dump', 'pg_dump: last built-in OID is 16383', 'debug dump.message pg_dump: last built-in OID is 16383'],
   ] as const)('is passed on for what it is (%s: %s)', (subject, line, expected) => {
     const { logger, lines } = recorder();

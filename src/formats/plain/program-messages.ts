@@ -1,7 +1,11 @@
 import type { Logger } from '../../common/log.ts';
 
-/** Warnings of pg_dump and pg_restore (`pg_dump: warning: …`), and of the server by psql (`psql:<stdin>:12: WARNING:  …`). */
-const WARNING = /^(?:pg_\w+: warning: |(?:\S+:\d+: )?WARNING: +)(.*)$/;
+/**
+ * Warnings of pg_dump and pg_restore (`pg_dump: warning: …`), and of the server by psql (`psql:<stdin>:12: WARNING:  …`). A severity in
+ * another language is taken for one: loads are not told less, and one error comes last. Two blanks follow what libpq prints.
+ */
+const WARNING =
+  /^(?:pg_\w+: warning: |(?:\S+:\d+: )?(?!(?:ERROR|FATAL|PANIC|NOTICE|INFO|LOG|DEBUG|DETAIL|HINT|QUERY|CONTEXT): )[^\s:\p{Ll}]+: {2,})(.*)$/u;
 /** A dump may make the server warn at every statement; whoever wants to see all of them has the debug log. */
 const WARNINGS_MAX = 20;
 

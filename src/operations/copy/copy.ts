@@ -186,7 +186,7 @@ class CopyRun {
       });
     }
     for (const backup of backups) {
-      await span.span('copy', { 'pgark.backup': backup.manifest.id }, () =>
+      await span.span('copy', { 'pgark.backup_id': backup.manifest.id }, () =>
         this.#copyOne(backup, under.get(backup), world),
       );
     }

@@ -66,7 +66,8 @@ function hasSameText(before: Manifest, after: Manifest): boolean {
   const [one, another] = before.objects;
   const [other, more] = after.objects;
   if (one === undefined || other === undefined || another !== undefined || more !== undefined) return false;
-  return one.plainBytes === other.plainBytes && one.plainSha256 === other.plainSha256;
+  const isDigested = one.plainSha256 !== undefined;
+  return isDigested && one.plainBytes === other.plainBytes && one.plainSha256 === other.plainSha256;
 }
 
 async function compareContent(

@@ -13,7 +13,7 @@ import { whileHeld } from '../while-held.ts';
 import { checkAssertions } from './assertions.ts';
 import { chooseBackup } from './choose-backup.ts';
 import type { DrillOutcome, DrillRequest, DrillWork, Restored } from './drill-request.ts';
-import { impossible, isForWalNotFetched, isOfMachine } from './of-machine.ts';
+import { impossible, isForWalNotFetched, isOfGivenServer, isOfMachine, isOfRights } from './of-machine.ts';
 import { withRestoredDump } from './restore-dump.ts';
 import { withRestoredServer } from './restore-server.ts';
 
@@ -37,8 +37,6 @@ const MAY_BE_VERDICTS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'tablespace-path',
 ]);
 
-/** What a server that somebody gave says to a role with too few rights there. */
-const OF_RIGHTS = /must be (?:member of role|able to SET ROLE|owner of|superuser)|permission denied/;
 const RIGHTS_HINT =
   'drill with a role that is a member of the roles that the backup names, with a superuser, or in a server of its own, without --to-url';
 
@@ -173,11 +171,11 @@ class Drill {
     if (!isVerdict(error) && !MAY_BE_VERDICTS.has(error.code)) return error;
     // What assertions say stands in errors word for word, and they come last.
     if (this.#restored === undefined && isOfMachine(error)) return impossible(id, error);
+    const isGiven = this.#restored === undefined && this.#request.scratch.kind === 'given';
+    if (isGiven && isOfGivenServer(error)) return impossible(id, error);
     if (isForWalNotFetched(error)) return impossible(id, error, error.hint);
     if (this.#restored === undefined && isInUse(error)) return impossible(id, error, error.hint);
-    if (this.#restored === undefined && this.#request.scratch.kind === 'given' && OF_RIGHTS.test(error.message)) {
-      return impossible(id, error, RIGHTS_HINT);
-    }
+    if (isGiven && isOfRights(error)) return impossible(id, error, RIGHTS_HINT);
     const repository = new Repository(this.#request.store, this.#context);
     const isThere = await repository.manifestAt(keys.manifest(source, database.name, id), {
       signal: this.#context.signal,

@@ -1,5 +1,6 @@
 import type { ErrorCode } from '../../common/error-table.ts';
 import { isPgarkError, messageOf, PgarkError } from '../../common/errors.ts';
+import { serverErrorOf } from '../../postgres/client/server-error.ts';
 
 /**
  * What the machine of a drill lacks, in the words of its server or its system: a library or a locale that settings name, room,
@@ -20,6 +21,23 @@ const HINT =
 
 export function isOfMachine(error: PgarkError): boolean {
   return OF_MACHINE.some((words) => words.test(error.message));
+}
+
+/** What is used up, what the system refuses, and files that are not there: a dump has none, and so they are libraries. */
+const OF_ITS_SYSTEM = /^(?:53|58)/;
+
+/** The same of a server that somebody gave, which speaks any language, and into which a dump was loaded. */
+export function isOfGivenServer(error: PgarkError): boolean {
+  const { sqlState = '', routine } = serverErrorOf(error) ?? {};
+  if (OF_ITS_SYSTEM.test(sqlState) || routine === 'report_newlocale_failure') return true;
+  return routine === 'get_collation_oid' && error.message.includes('pg_catalog.');
+}
+
+const OF_RIGHTS = /must be (?:member of role|able to SET ROLE|owner of|superuser)|permission denied/;
+
+/** Whether the role of a drill may not do what the backup wants. */
+export function isOfRights(error: PgarkError): boolean {
+  return OF_RIGHTS.test(error.message) || serverErrorOf(error)?.sqlState === '42501';
 }
 
 /** Failures of `pgark wal fetch` that tell of what is archived. All others (the storage, its keys, the program) do not. */

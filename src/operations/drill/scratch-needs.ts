@@ -9,7 +9,7 @@ import { connectForMaintenance } from '../../postgres/client/target-database.ts'
 import type { Run } from '../../runs/run.ts';
 import type { OperationContext } from '../context.ts';
 import { type GlobalRole, rolesIn } from '../global-roles.ts';
-import { MISSING_ROLE } from '../missing-roles.ts';
+import { isForMissingRole } from '../missing-roles.ts';
 import { globalsOf } from '../show.ts';
 import type { DrillWork } from './drill-request.ts';
 import { encodingOfNames, foreignNames, UNTRANSLATABLE_CHARACTER } from './names-in-bytes.ts';
@@ -83,7 +83,7 @@ async function refuseOtherBytes(
 ): Promise<void> {
   const { serverEncoding, missing } = await foreignNames(session, roles, encodingOfNames(manifest));
   if (missing.length === 0) return;
-  if (!MISSING_ROLE.test(failure.message)) throw failure;
+  if (!isForMissingRole(failure)) throw failure;
   throw new PgarkError(
     'drill-impossible',
     `roles cannot be made in ${manifest.database.encoding} on a server of encoding ${serverEncoding}: ${shown(missing)}`,

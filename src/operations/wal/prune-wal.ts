@@ -18,6 +18,8 @@ export interface WalPruneRequest {
   readonly removing: readonly Manifest[];
   /** How far back recovery has to reach. Undefined: as far as the oldest base backup. */
   readonly keepMs: number | undefined;
+  /** For how long the storage locks segments. Undefined: not at all. */
+  readonly lockedMs?: number | undefined;
   /** By the store's clock. */
   readonly now: Date;
   readonly dryRun: boolean;
@@ -36,6 +38,8 @@ export interface WalPruneOutcome extends WalFolder {
   readonly bytes: number;
   /** Uploads that a receiver which was killed had left open. */
   readonly uploads: number;
+  /** Segments that nothing needs, and that nobody can delete yet. */
+  readonly locked: number;
   /** In a sentence, why nothing goes but what is there twice. */
   readonly keepsAll: string | undefined;
   /** More than half of the base backups would lose the log that goes on behind them: nothing goes without force. */
@@ -107,7 +111,7 @@ class ArchivePrune {
   #kept: readonly Manifest[] = [];
   #keepsAll: string | undefined;
   #batch: Found[] = [];
-  #count = { segments: 0, otherObjects: 0, bytes: 0, uploads: 0 };
+  #count = { segments: 0, otherObjects: 0, bytes: 0, uploads: 0, locked: 0 };
 
   constructor(request: WalPruneRequest, archive: WalFolder, segmentBytes: number) {
     this.#request = request;
@@ -152,6 +156,10 @@ class ArchivePrune {
     for (const { wal, info } of group) {
       const isThereTwice = wal.kind === 'delta' && hasWhole;
       if (!isThereTwice && this.#isNeeded(wal, info.modified)) continue;
+      if (this.#isLocked(wal, info.modified)) {
+        if (wal.kind === 'segment') this.#count.locked += 1;
+        continue;
+      }
       this.#batch.push({ wal, info });
     }
     if (this.#batch.length >= BATCH_OBJECTS) await this.#deleteBatch();
@@ -163,6 +171,13 @@ class ArchivePrune {
     const from = segmentStart(segment, this.#segmentBytes);
     const to = segmentEnd(segment, this.#segmentBytes);
     return this.#needs({ timeline: segment.timeline, from, to, storedAt });
+  }
+
+  /** By what the configuration says now. To delete it would only hide it, and its room would be taken as long; parts are never locked. */
+  #isLocked({ kind }: WalObject, storedAt: Date): boolean {
+    const { lockedMs, now } = this.#request;
+    // Negated, so that a time that is no time is locked.
+    return lockedMs !== undefined && kind !== 'delta' && !(storedAt.getTime() + lockedMs <= now.getTime());
   }
 
   async #deleteBatch(): Promise<void> {

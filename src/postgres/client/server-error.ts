@@ -1,8 +1,8 @@
 import { DatabaseError } from 'pg';
-import { messageOf, PgarkError, systemCodeOf } from '../../common/errors.ts';
+import { messageOf, PgarkError, type PgarkErrorOptions, systemCodeOf } from '../../common/errors.ts';
 import { type ConnectionParameters, describeConnection } from './connection-parameters.ts';
 import { quoteIdentifier } from './quote.ts';
-import { withoutValues } from './without-data.ts';
+import { type ServerError, withoutValues } from './without-data.ts';
 
 /** SQLSTATE of an error of the server, through one layer of wrapping. */
 export function sqlStateOf(error: unknown): string | undefined {
@@ -10,6 +10,42 @@ export function sqlStateOf(error: unknown): string | undefined {
   if (error instanceof PgarkError && error.cause instanceof DatabaseError) return error.cause.code;
   return undefined;
 }
+
+/** The function of the server's source that said an error, in no language, through one layer of wrapping. */
+export function routineOf(error: unknown): string | undefined {
+  const cause = error instanceof PgarkError ? error.cause : error;
+  return cause instanceof DatabaseError ? cause.routine : undefined;
+}
+
+/**
+ * What the server said with the error that something ended with, however often it was wrapped since, in no language. Undefined where it
+ * said nothing, and for what pg_dump and pg_restore pass on, which is its words alone.
+ */
+export function serverErrorOf(error: unknown): ServerError | undefined {
+  if (error instanceof DatabaseError) {
+    return error.code === undefined ? undefined : { sqlState: error.code, routine: error.routine };
+  }
+  if (!(error instanceof Error)) return undefined;
+  const { sqlState, routine } = error instanceof PgarkError ? error.details : {};
+  if (typeof sqlState !== 'string') return serverErrorOf(error.cause);
+  return { sqlState, routine: typeof routine === 'string' ? routine : undefined };
+}
+
+/** By which `serverErrorOf` finds it again. */
+export function detailsOf({ sqlState, routine }: ServerError): NonNullable<PgarkErrorOptions['details']> {
+  return { sqlState, ...(routine === undefined ? {} : { routine }) };
+}
+
+/** Those of the server's functions that look for a role by its name. */
+const LOOKS_FOR_ROLE = /^get_(?:role_oid|role_tuple|rolespec_(?:oid|tuple|name))$/;
+
+/** Whether the server misses a role: undefined_object is many a thing that is missing. */
+export function isOfMissingRole({ sqlState, routine = '' }: ServerError): boolean {
+  return sqlState === '42704' && LOOKS_FOR_ROLE.test(routine);
+}
+
+/** What says whether a session may use its database; the same words come from elsewhere, too. */
+const CHECKS_DATABASE = 'CheckMyDatabase';
 
 const UNREACHABLE = new Set([
   'ECONNREFUSED',
@@ -46,7 +82,7 @@ export function classify(error: unknown, parameters: ConnectionParameters): Pgar
   if (state === '42501') {
     return new PgarkError('postgres-privileges', `${describeConnection(parameters)}: ${words}`, {
       cause: error,
-      ...(words.startsWith('permission denied for database') ? { hint: grantConnect(parameters) } : {}),
+      ...(routineOf(error) === CHECKS_DATABASE ? { hint: grantConnect(parameters) } : {}),
     });
   }
   if (state === '57P03' || state === '57P01' || state === '53300') {
@@ -55,7 +91,7 @@ export function classify(error: unknown, parameters: ConnectionParameters): Pgar
       ...(state === '53300' ? { hint: 'raise max_connections, or free connections on the server' } : {}),
     });
   }
-  if (state === '55000' && words.includes('not currently accepting connections')) {
+  if (state === '55000' && routineOf(error) === CHECKS_DATABASE) {
     return new PgarkError('postgres-failed', `${describeConnection(parameters)}: ${words}`, {
       cause: error,
       hint: `somebody has closed it: ALTER DATABASE ${quoteIdentifier(parameters.database)} ALLOW_CONNECTIONS true opens it; a restore with --in-place does not need that`,
@@ -78,7 +114,7 @@ export function classify(error: unknown, parameters: ConnectionParameters): Pgar
     });
   }
   const suffix = state === undefined ? '' : ` (SQLSTATE ${state})`;
-  return new PgarkError('postgres-failed', `PostgreSQL at ${server}: ${withoutValues(words)}${suffix}`, {
+  return new PgarkError('postgres-failed', `PostgreSQL at ${server}: ${withoutValues(words, state)}${suffix}`, {
     cause: error,
   });
 }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { withoutData, withoutValues } from './without-data.ts';
+import { LastServerError, withoutData, withoutValues } from './without-data.ts';
 
 /** What is left of what a program says. */
 function leftOf(said: string): readonly string[] {
@@ -109,6 +109,33 @@ DETAIL:  Schlüssel »(mail)=(geheim)« existiert bereits.`;
     ]);
   });
 
+  test('by psql with VERBOSITY verbose reads as without, and tells the SQLSTATE and who said it', () => {
+    const error = new LastServerError();
+    const filter = withoutData(error);
+    const said = `psql:<stdin>:9: HINWEIS:  00000: nur so
+LOCATION:  exec_stmt_raise, pl_exec.c:3912
+psql:<stdin>:10: WARNUNG:  25P01: keine Transaktion offen
+LOCATION:  EndTransactionBlock, xact.c:4035
+psql:<stdin>:11: FEHLER:  22003: Wert »12
+geheim« ist außerhalb des gültigen Bereichs für Typ integer
+LOCATION:  secret, secret.c:1
+psql:<stdin>:12: FEHLER:  42704: Rolle »no»body« existiert nicht
+DETAIL:  Das ist so.
+SCHEMA NAME:  public
+TABLE NAME:  t
+CONSTRAINT NAME:  t_key
+LOCATION:  get_role_oid, acl.c:5180`;
+    const left = said.split('\n').flatMap((line) => filter(line) ?? []);
+    expect(left).toEqual([
+      'psql:<stdin>:9: NOTICE:  nur so',
+      'psql:<stdin>:10: WARNUNG:  keine Transaktion offen',
+      'psql:<stdin>:11: FEHLER:  Wert …',
+      'psql:<stdin>:12: FEHLER:  Rolle »no»body« existiert nicht',
+      'DETAIL:  Das ist so.',
+    ]);
+    expect(error.last).toEqual({ sqlState: '42704', routine: 'get_role_oid' });
+  });
+
   test('is passed on where it quotes nothing', () => {
     const said = `Error: You must install at least one postgresql-client package
 psql: error: connection to server at "localhost" (127.0.0.1), port 5432 failed: Connection refused
@@ -136,6 +163,18 @@ describe('the words of the server', () => {
     ['"a\nsecret" is out of range for type x', '… is out of range for type x'],
   ])('quote no value: %s', (words, left) => {
     expect(withoutValues(words)).toBe(left);
+  });
+
+  test.each([
+    ['22003', 'Wert »1« ist außerhalb des gültigen Bereichs für Typ integer', 'Wert …'],
+    ['22003', 'la valeur « 1 » est en dehors des limites pour le type integer', 'la valeur …'],
+    ['22003', 'el valor «1» está fuera de rango para el tipo integer', 'el valor …'],
+    ['22P02', '型"x"の値"1"は範囲外です', '型…'],
+    ['22003', 'Wert >>1<< ist ausserhalb', 'Wert …'],
+    ['22023', 'ungültiger Wert für Parameter »work_mem«', 'ungültiger Wert für Parameter »work_mem«'],
+    ['42704', 'Rolle »x« existiert nicht', 'Rolle »x« existiert nicht'],
+  ])('quote no value in any language where %s says that it is one: %s', (sqlState, words, left) => {
+    expect(withoutValues(words, sqlState)).toBe(left);
   });
 
   test('are cut where there are too many, such as a function of a user may raise', () => {

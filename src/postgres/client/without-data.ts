@@ -1,5 +1,14 @@
 import type { LineFilter } from '../../common/child-process.ts';
 
+/** A message of the server by psql with VERBOSITY verbose, whatever language its severity and its words are in. */
+const CODED = /^(psql:\S+:\d+: )([^:]+): {2}([0-9A-Z]{5}): (.*)$/;
+/** Which of the server's functions said it; libpq prints the label, in English. */
+const LOCATION = /^LOCATION: {2}(\w+), /;
+/** What else comes by VERBOSITY verbose alone. */
+const NAMED = /^(?:SCHEMA|TABLE|COLUMN|DATATYPE|CONSTRAINT) NAME: {2}/;
+/** SQLSTATEs of successful completion: what only tells something. */
+const TELLS = '00';
+
 /** Begins each message of psql, pg_dump, pg_restore and their like. What follows without it belongs to the message before. */
 const PREFIX = /^(?:psql|pg_\w+):/;
 /** Further messages of the server, as libpq prints them by itself. */
@@ -27,18 +36,52 @@ const VALUES = [
 /** Functions of users may say as much as they like, and each quote in it is a place to begin at. */
 const WORDS_MAX = 2_000;
 
-/** The words of the server, without what they quote of rows and literals. */
-export function withoutValues(words: string): string {
+/** SQLSTATEs of what is wrong with a value, but for those of settings and of encodings, which quote names. */
+const OF_VALUES = /^22(?!023|021|P05)/;
+/** From the first quote on, of whatever language: the value may have more of them, and go on in the next line. */
+const QUOTED = /(?:["'»«„“”「『]|>>|<<).*$/s;
+
+/**
+ * The words of the server, without what they quote of rows and literals. By the SQLSTATE that holds in any language; without
+ * it in English, and where a value comes last.
+ */
+export function withoutValues(words: string, state?: string): string {
   const said = words.length > WORDS_MAX ? `${words.slice(0, WORDS_MAX)}…` : words;
-  return VALUES.reduce((text, value) => text.replace(value, (found) => (found.endsWith(' ') ? '… ' : '…')), said);
+  const left = VALUES.reduce((text, value) => text.replace(value, (found) => (found.endsWith(' ') ? '… ' : '…')), said);
+  return state !== undefined && OF_VALUES.test(state) ? left.replace(QUOTED, '…') : left;
+}
+
+/** What a server said with a message, in no language. */
+export interface ServerError {
+  readonly sqlState: string;
+  /** The function of the server's source that said it. */
+  readonly routine: string | undefined;
+}
+
+/** Remembers what psql with VERBOSITY verbose says besides the words, of the message that came last. */
+export class LastServerError {
+  #last: ServerError | undefined;
+
+  get last(): ServerError | undefined {
+    return this.#last;
+  }
+
+  said(sqlState: string): void {
+    this.#last = { sqlState, routine: undefined };
+  }
+
+  saidBy(routine: string): void {
+    if (this.#last !== undefined) this.#last = { ...this.#last, routine };
+  }
 }
 
 /**
  * Keeps passwords and rows out of what a client program says on stderr: statements that failed, values in the details that
  * the server gives, excerpts. What was cut may go on for lines that look like anything, up to the next message. Their
- * labels are in English, since libpq prints them; only the server's own sentences are in its language.
+ * labels are in English, since libpq prints them; only the server's own sentences and severities are in its language. What psql
+ * says with VERBOSITY verbose reads as without, and is told to `error`.
  */
-export function withoutData(): LineFilter {
+export function withoutData(error?: LastServerError): LineFilter {
   let isWithin = false;
   let hasCut = false;
   const cut = (kept?: string): string | undefined => {
@@ -46,7 +89,19 @@ export function withoutData(): LineFilter {
     hasCut = true;
     return kept;
   };
+  const coded = ([, place = '', severity = '', sqlState = '', said = '']: RegExpExecArray): string => {
+    isWithin = false;
+    error?.said(sqlState);
+    const words = withoutValues(said, sqlState);
+    if (words !== said) cut();
+    return `${place}${sqlState.startsWith(TELLS) ? 'NOTICE' : severity}:  ${words}`;
+  };
   return (line) => {
+    const code = CODED.exec(line);
+    if (code !== null) return coded(code);
+    const routine = LOCATION.exec(line)?.[1];
+    if (routine !== undefined) error?.saidBy(routine);
+    if (routine !== undefined || NAMED.test(line)) return undefined;
     const place = PLACE.exec(line)?.[0];
     if (place !== undefined) return cut(place);
     if (PREFIX.test(line)) isWithin = false;

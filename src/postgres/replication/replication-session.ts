@@ -3,7 +3,7 @@ import { assert, messageOf, PgarkError } from '../../common/errors.ts';
 import type { ConnectionParameters } from '../client/connection-parameters.ts';
 import { type ConnectOptions, openClient } from '../client/open-client.ts';
 import { quoteIdentifier } from '../client/quote.ts';
-import { classify, sqlStateOf } from '../client/server-error.ts';
+import { classify, routineOf, sqlStateOf } from '../client/server-error.ts';
 import { TIMEOUTS_OFF_SQL } from '../client/timeouts.ts';
 import { type Converse, converse } from '../protocol/conversation.ts';
 
@@ -190,25 +190,30 @@ async function open(
   }
 }
 
-/** The errors that only replication has; all others are those of any session. */
+/** Where a server refuses a login for replication: InitPostgres, and the two that look at rights on slots, up to version 13 and since. */
+const REFUSES_REPLICATION = /^(?:InitPostgres|check_permissions|CheckSlotPermissions)$/;
+
+/** The errors that only replication has, in whatever language; all others are those of any session. */
 function explain(error: unknown, parameters: ConnectionParameters): PgarkError {
   const state = sqlStateOf(error);
   const words = messageOf(error);
   const server = `${parameters.host}:${parameters.port}`;
   const cause = error instanceof PgarkError ? error.cause : error;
-  if (state === '42501' && /walsender|WAL sender|replication role/i.test(words)) {
+  const routine = routineOf(error) ?? '';
+  if (state === '42501' && REFUSES_REPLICATION.test(routine)) {
     return new PgarkError('postgres-privileges', `role ${parameters.user} may not replicate from ${server}: ${words}`, {
       cause,
       hint: `ALTER ROLE ${quoteIdentifier(parameters.user)} REPLICATION`,
     });
   }
   if (state === '53300' && words.includes('max_wal_senders')) {
+    // A name, and so in the words of every language.
     return new PgarkError('postgres-unreachable', `${server} has no free WAL sender: ${words}`, {
       cause,
       hint: 'raise max_wal_senders on the server (it wants a restart), or end a replication that is not needed',
     });
   }
-  if (state === '55006' && words.includes('replication slot')) {
+  if (state === '55006' && routine.startsWith('ReplicationSlot')) {
     return new PgarkError('postgres-failed', `${server}: ${words} (SQLSTATE 55006)`, {
       cause,
       hint: 'somebody else receives over this slot: use another one (--slot, wal.slot); of a connection that broke the server lets go by itself after wal_sender_timeout',
