@@ -1,6 +1,6 @@
 import { formatDuration } from '../common/bytes.ts';
 import type { Clock } from '../common/clock.ts';
-import { assert, isPgarkError, messageOf, PgarkError } from '../common/errors.ts';
+import { assert, isPgarkError, messageOf, type PgarkError } from '../common/errors.ts';
 import { allOf } from '../common/in-parallel.ts';
 import type { Logger } from '../common/log.ts';
 import { readStored, type SealedOutlet } from '../formats/sealed-object.ts';
@@ -21,12 +21,10 @@ import type { BackupFile, BackupName } from './backup-format.ts';
 import { acquireAfterSweep, leasesFor } from './backup-locks.ts';
 import { makeManifest, type ManifestFacts } from './backup-manifest.ts';
 import type { OperationContext } from './context.ts';
+import { DestinationSteps } from './destination-steps.ts';
 import { letGo } from './let-go.ts';
 import { warnOfOtherServer } from './other-server.ts';
-import { StallWatch } from './stall-watch.ts';
 
-/** How long what was aborted may take to let go. Adapters tidy up within less. */
-const LET_GO_MS = 90_000;
 /** A store may tell whole seconds, and requests take their time. */
 const CLOCKS_APART_MS_MAX = 60_000;
 /** How long tidying up may take in all, where a store does not answer. The next run removes what is left. */
@@ -88,12 +86,7 @@ export class DestinationRun {
   readonly #clock: Clock;
   readonly #record: RunRecordKeeper;
   readonly #leases: Leases;
-  readonly #watch: StallWatch;
-  #signal: AbortSignal;
-  /** Steps under way, and the outlets that some of them put from. */
-  readonly #steps = new Set<Promise<unknown>>();
-  readonly #outlets = new Set<SealedOutlet>();
-  readonly #givenUp = new AbortController();
+  readonly #steps: DestinationSteps;
   readonly #files: PutFile[] = [];
   #lease: Lease | undefined;
   #begun: Begun | undefined;
@@ -112,19 +105,13 @@ export class DestinationRun {
     this.#clock = context.clock;
     this.#record = run.recordIn(store);
     this.#leases = leasesFor(store, run, context, world.leaseTermMs);
-    this.#watch = new StallWatch({
-      clock: context.clock,
-      stallMs,
-      // While it waits for bytes, or for other destinations, it is not the one that stands still.
-      isDue: () => this.#steps.size > this.#outlets.size || [...this.#outlets].some((outlet) => !outlet.waiting),
-      stalled: () => stalledError(store.location, stallMs),
-    });
-    this.#signal = AbortSignal.any([world.signal, this.#watch.signal, this.#givenUp.signal]);
+    const { clock } = context;
+    this.#steps = new DestinationSteps({ clock, stallMs, signal: world.signal, location: store.location });
   }
 
   /** Whether a backup can be written here. */
   async check(): Promise<void> {
-    const [profile, isRepository] = await this.#step((signal) =>
+    const [profile, isRepository] = await this.#steps.run((signal) =>
       allOf([
         this.store.probe({ write: true, delete: this.#needsDelete, signal }),
         this.repository.checkLayout({ signal }),
@@ -138,7 +125,7 @@ export class DestinationRun {
   async initialise(): Promise<void> {
     if (this.#isRepository) return;
     const { pgarkVersion } = this.#world.context;
-    await this.#step((signal) => this.repository.initialise({ pgarkVersion, signal }));
+    await this.#steps.run((signal) => this.repository.initialise({ pgarkVersion, signal }));
   }
 
   /**
@@ -147,12 +134,12 @@ export class DestinationRun {
    */
   async open(leaseName: string, destinations: readonly string[] | undefined): Promise<void> {
     await allOf([
-      this.#step(async (signal) => {
+      this.#steps.run(async (signal) => {
         this.#lease = await acquireAfterSweep(this.#leases, leaseName, { clock: this.#clock, signal });
       }),
-      this.#step(() => this.#record.open(destinations)),
+      this.#steps.run(() => this.#record.open(destinations)),
     ]);
-    this.#signal = AbortSignal.any([this.#signal, this.#heldLease().lost]);
+    this.#steps.endBy(this.#heldLease().lost);
   }
 
   /** The lease, if it is held and worth something: the store's conditional writes decide who holds it. */
@@ -163,7 +150,7 @@ export class DestinationRun {
   /** Removes what earlier, dead runs left. Its failure never stops a backup. */
   async sweep(): Promise<void> {
     const lease = this.#heldLease();
-    await this.#step(async (signal) => {
+    await this.#steps.run(async (signal) => {
       try {
         const { repository } = this;
         await sweep({ repository, leases: this.#leases, logger: this.#logger, held: [lease], signal });
@@ -176,12 +163,12 @@ export class DestinationRun {
 
   /** Says so if the backup joins those of another server. Its failure never stops a backup. */
   async warnOfOtherServer(current: Parameters<typeof warnOfOtherServer>[1]): Promise<void> {
-    await this.#step((signal) => warnOfOtherServer(this.repository, current, { logger: this.#logger, signal }));
+    await this.#steps.run((signal) => warnOfOtherServer(this.repository, current, { logger: this.#logger, signal }));
   }
 
   /** Whether an object of this name is there already. */
   async hasObject(key: string): Promise<boolean> {
-    return this.#step(async (signal) => (await this.store.head(key, { signal })) !== undefined);
+    return this.#steps.run(async (signal) => (await this.store.head(key, { signal })) !== undefined);
   }
 
   async begin(name: BackupName, of: { source: string; connection: ConnectionParameters }): Promise<void> {
@@ -190,7 +177,7 @@ export class DestinationRun {
     const { source, connection } = of;
     const { database } = connection;
     const plan = { id, runId: this.#world.run.id, lease, source, database, startedAt, keys, prefixes };
-    await this.#step(async (signal) => {
+    await this.#steps.run(async (signal) => {
       const intent = await new IntentLog(this.store).begin(plan, { signal });
       this.#begun = { name, connection, intent };
     });
@@ -206,10 +193,9 @@ export class DestinationRun {
     const { name, connection, intent } = this.#begun;
     const uploads: UploadInfo[] = [];
     let bytesStored = 0;
-    this.#outlets.add(outlet);
     try {
-      const { object } = await this.#step((signal) =>
-        outlet.put(this.store, {
+      return await this.#steps.runPutting(outlet, async (signal) => {
+        const { object } = await outlet.put(this.store, {
           metadata: {
             [ID_METADATA]: name.id,
             'pgark-timestamp': name.startedAt.toISOString(),
@@ -225,27 +211,26 @@ export class DestinationRun {
             await intent.addUpload(upload);
           },
           onBytesStored: (bytes) => {
-            if (bytes > bytesStored) this.#watch.moved();
+            if (bytes > bytesStored) this.#steps.moved();
             this.bytesStored += bytes - bytesStored;
             bytesStored = bytes;
             onProgress();
           },
-          onHeldBack: () => this.#watch.moved(),
+          onHeldBack: () => this.#steps.moved(),
           signal,
-        }),
-      );
-      this.#files.push({ object, isListed });
-      return object;
+        });
+        // Before the step is over: whoever gives up waits for the steps, and tidies up what lies in the store then.
+        this.#files.push({ object, isListed });
+        return object;
+      });
     } finally {
-      this.#outlets.delete(outlet);
-      outlet.leave();
       for (const upload of uploads) intent.uploadEnded(upload);
     }
   }
 
   /** A step of a format's own, on what is no file of the backup. */
   async work(step: (store: ObjectStore, signal: AbortSignal) => Promise<void>): Promise<void> {
-    await this.#step((signal) => step(this.store, signal));
+    await this.#steps.run((signal) => step(this.store, signal));
   }
 
   /** Proof beyond what the store confirmed: every stored byte is fetched again. Error: `corrupt`; nothing is committed. */
@@ -255,11 +240,11 @@ export class DestinationRun {
     let bytesBefore = 0;
     for (const { object } of this.#files) {
       const onStoredBytes = (bytes: number): void => {
-        this.#watch.moved();
+        this.#steps.moved();
         const progress = { bytes: bytesBefore + bytes, bytesTotal: bytesStored };
         onProgress({ phase: 'verifying', subject: object.key, ...progress });
       };
-      await this.#step(async (signal) => {
+      await this.#steps.run(async (signal) => {
         for await (const _ of readStored(this.store, object, { signal, onStoredBytes })) signal.throwIfAborted();
       });
       bytesBefore += object.storedBytes;
@@ -271,7 +256,7 @@ export class DestinationRun {
     const lease = this.#heldLease();
     const objects = this.#files.flatMap(({ object, isListed }) => (isListed ? [object] : []));
     const totals = objects.length === this.#files.length ? undefined : this.#totals();
-    const manifest = await this.#step(async (signal) => {
+    const manifest = await this.#steps.run(async (signal) => {
       const endedAt = this.#clock.now();
       const [storeTime] = await allOf([this.store.now({ signal }), confirmLock().then(() => lease.confirm())]);
       signal.throwIfAborted();
@@ -280,10 +265,10 @@ export class DestinationRun {
     });
     // From here on nothing is taken back: a manifest that may have arrived keeps its data. No signal cuts this short.
     this.#commitBegun = true;
-    await this.#step(async () => {
+    await this.#steps.runToEnd(async () => {
       await this.repository.commit(manifest);
       await this.#confirmCommit(manifest, lease);
-    }, this.#watch.signal);
+    });
     return manifest;
   }
 
@@ -312,15 +297,14 @@ export class DestinationRun {
   errorOf(thrown: unknown): PgarkError {
     const { signal } = this.#world.context;
     if (isPgarkError(thrown)) return thrown;
-    const { reason, aborted } = this.#signal;
+    const { reason, aborted } = this.#steps.signal;
     return aborted && isPgarkError(reason) ? reason : asRunError('backup', thrown, signal);
   }
 
   /** After a failure: what is left of the backup is removed, and the record says how it went. Never rejects. */
   async giveUp(failure: PgarkError): Promise<void> {
-    this.#givenUp.abort(failure);
     // Nothing may be put any more when it is tidied up.
-    await Promise.allSettled(this.#steps);
+    await this.#steps.giveUp(failure);
     const deadline = AbortSignal.timeout(CLEAN_UP_MS);
     if (this.#begun !== undefined && !this.#commitBegun) {
       const { name, intent } = this.#begun;
@@ -334,7 +318,7 @@ export class DestinationRun {
 
   /** No step follows; of one that neither committed nor failed. */
   close(): void {
-    this.#watch[Symbol.dispose]();
+    this.#steps[Symbol.dispose]();
   }
 
   /**
@@ -370,19 +354,6 @@ export class DestinationRun {
     return this.#lease;
   }
 
-  /** One step's work, which the signal ends. What does not even end then is left to itself, so that it stops nobody else. */
-  async #step<T>(work: (signal: AbortSignal) => Promise<T>, signal = this.#signal): Promise<T> {
-    signal.throwIfAborted();
-    this.#watch.moved();
-    const step = letGo(work(signal), { signal, clock: this.#clock, patienceMs: LET_GO_MS });
-    this.#steps.add(step);
-    try {
-      return await step;
-    } finally {
-      this.#steps.delete(step);
-    }
-  }
-
   async #end(deadline: AbortSignal, writeRecord: () => Promise<void>): Promise<void> {
     this.close();
     await this.#letGoOfLease(deadline);
@@ -402,12 +373,4 @@ export class DestinationRun {
       this.#logger.warning(event, `${otherwise}: ${messageOf(error)}`, { storage: this.name });
     }
   }
-}
-
-function stalledError(location: string, stallMs: number): PgarkError {
-  return new PgarkError(
-    'stalled',
-    `${location} has taken no byte and given no answer for ${formatDuration(stallMs)}: the backup into it was given up`,
-    { hint: 'check that the storage answers, and the network to it, then run the backup again' },
-  );
 }
