@@ -10,7 +10,7 @@ const THREAD_BYTES_MIN = MIB;
 const LENT_MAX = 2;
 
 /** What a stream of bytes is recognised by. */
-export interface ContentDigest {
+interface ContentDigest {
   readonly bytes: number;
   /** 64 lower-case hexadecimal digits. */
   readonly sha256: string;

@@ -13,24 +13,32 @@ const time = z.iso.datetime();
 const lsn = z.string().regex(/^[0-9A-F]{1,8}\/[0-9A-F]{1,8}$/);
 const decimal = z.string().regex(/^\d+$/);
 
+/** Roles of objects whose files are listed with a digest of each. */
+const LISTED_FILE_BY_FILE: ReadonlySet<string> = new Set(['base', 'tablespace']);
+
 /** One data object: of a backup, or of globals. */
-export const storedObject = z.object({
-  key: z.string().min(1),
-  /** What the object is in its format: `dump`, `toc`, `data`, `base`, `tablespace`, `backup_manifest` … */
-  role: z.string().min(1),
-  storedBytes: bytesCount,
-  storedSha256: sha256,
-  /** Before compression and encryption. */
-  plainBytes: bytesCount,
-  /** Missing where a list of what is inside has a digest of each file: of the archives of base backups. */
-  plainSha256: sha256.optional(),
-  /** The store's own tag at commit: a change since then shows without reading the object. */
-  etag: z.string().optional(),
-  /** How the store confirmed the content: `crc32`, `md5`, `sha256`, `fsync`, `length`. */
-  confirmedBy: z.string().optional(),
-  /** For a piece of a table: which table and which range of it. */
-  piece: z.object({ table: z.string(), range: z.string().optional() }).optional(),
-});
+export const storedObject = z
+  .object({
+    key: z.string().min(1),
+    /** What the object is in its format: `dump`, `toc`, `data`, `base`, `tablespace`, `backup_manifest` … */
+    role: z.string().min(1),
+    storedBytes: bytesCount,
+    storedSha256: sha256,
+    /** Before compression and encryption. */
+    plainBytes: bytesCount,
+    /** Missing where the backup_manifest has a digest of each file inside: of the archives of base backups. */
+    plainSha256: sha256.optional(),
+    /** The store's own tag at commit: a change since then shows without reading the object. */
+    etag: z.string().optional(),
+    /** How the store confirmed the content: `crc32`, `md5`, `sha256`, `fsync`, `length`. */
+    confirmedBy: z.string().optional(),
+    /** For a piece of a table: which table and which range of it. */
+    piece: z.object({ table: z.string(), range: z.string().optional() }).optional(),
+  })
+  .refine(({ role, plainSha256 }) => plainSha256 !== undefined || LISTED_FILE_BY_FILE.has(role), {
+    path: ['plainSha256'],
+    error: 'is missing',
+  });
 
 /** What a dump of the content does not hold; backups of earlier versions have none. */
 const properties = z.object({

@@ -2,6 +2,7 @@ import type { ByteStream } from '../../common/bytes.ts';
 import { compress } from '../../pipeline/compress.ts';
 import { type CompressionAlgorithm, compressionOf, compressionSuffix } from '../../pipeline/compression.ts';
 import { tallyOf } from '../../pipeline/meter.ts';
+import { pipe } from '../../pipeline/transform.ts';
 import { paddingAfter, tarEnd, writeTarHeader } from '../../postgres/base/write-tar-header.ts';
 import { historyFileName } from '../../postgres/wal/timeline-history.ts';
 import type { Manifest } from '../../repository/manifest.ts';
@@ -13,6 +14,7 @@ import { readHistory, segmentContent } from './fetch-wal.ts';
 import { findSpan, spanOf, type ArchivedSegment, type WalSpan } from './needed-wal.ts';
 import { FILES, PhysicalObjects, type StoredArchive } from './physical-objects.ts';
 import { commandsBeforeStart } from './start-by-hand.ts';
+import { type FileCheck, fileCheck } from './stored-base.ts';
 
 const BLOCKS_IN_FLIGHT = 2;
 const MODE = 0o600;
@@ -21,7 +23,8 @@ const WAL_ARCHIVE = 'pg_wal.tar';
 /**
  * What `pg_basebackup --format=tar` writes: the archives, the backup_manifest, and the WAL that they need as one archive
  * more. An incremental backup is as it is: pg_combinebackup wants all of its chain. Archives are compressed as is wanted,
- * or stay as they are. Errors: `corrupt` where something is missing, `store-…`.
+ * and their files compared with the backup_manifest then, or stay as they are. Errors: `corrupt` where something is missing or
+ * changed, `store-…`.
  */
 export async function baseDownload(
   manifest: Manifest,
@@ -38,9 +41,10 @@ export async function baseDownload(
   const archives = objects.archives();
   const listed = objects.named('backup_manifest');
   const suffix = compressionSuffix(wanted);
+  const check = isKept ? undefined : await fileCheck(objects, access);
   return {
     files: [
-      ...archives.map((archive) => archiveFile(objects, archive, isKept ? undefined : wanted, access.signal)),
+      ...archives.map((archive) => archiveFile(objects, archive, check && { wanted, check }, access.signal)),
       walFile(segments, span, access, wanted),
       {
         name: FILES.manifest,
@@ -55,7 +59,7 @@ export async function baseDownload(
 function archiveFile(
   objects: PhysicalObjects,
   { object, oid }: StoredArchive,
-  changed: CompressionAlgorithm | undefined,
+  changed: { readonly wanted: CompressionAlgorithm; readonly check: FileCheck } | undefined,
   signal: AbortSignal,
 ): DownloadFile {
   if (changed === undefined) {
@@ -65,10 +69,15 @@ function archiveFile(
     };
   }
   const limit = { blocksInFlightMax: BLOCKS_IN_FLIGHT };
+  const { wanted, check } = changed;
   return {
-    name: `${archiveName({ oid })}${compressionSuffix(changed)}`,
+    name: `${archiveName({ oid })}${compressionSuffix(wanted)}`,
     open: (onStoredBytes) =>
-      compress(compressionOf(changed), limit)(objects.read(object, { onStoredBytes, signal, ...limit })),
+      pipe(
+        objects.read(object, { onStoredBytes, signal, ...limit }),
+        check({ oid }),
+        compress(compressionOf(wanted), limit),
+      ),
   };
 }
 
