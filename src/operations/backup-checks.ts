@@ -47,8 +47,8 @@ export async function checkForDump(
   // It may fail while nobody waits for it yet; its error is thrown when its turn comes.
   programs.catch(() => undefined);
   const { signal } = context;
-  const opening = connect(connection, { applicationName: `pgark check ${run.id}`, signal });
-  return withSession(opening, signal, async (session) => {
+  const login = { applicationName: `pgark check ${run.id}`, signal };
+  return withSession(connect(connection, login), signal, async (session) => {
     const server = await readServerFacts(session);
     const database = await readDatabaseFacts(session, server);
     const properties = await readOwnProperties(session, database.name);
@@ -68,7 +68,7 @@ export async function checkForDump(
       properties,
       unread,
       pgDump,
-      connection: await inEnglish(session, connection),
+      connection: await inEnglish(session, connection, login),
       client: { program: 'pg_dump', version: pgDump.version },
     };
   });

@@ -1,7 +1,7 @@
 import { isPgarkError, messageOf } from '../common/errors.ts';
 import type { Seal } from '../formats/sealed-object.ts';
 import { compressionSuffix } from '../pipeline/compression.ts';
-import { connect, type Session } from '../postgres/client/connect.ts';
+import { connect, type ConnectOptions, type Session } from '../postgres/client/connect.ts';
 import type { ConnectionParameters } from '../postgres/client/connection-parameters.ts';
 import { databaseSettingsScript, type GlobalsFacts, readGlobalsFacts } from '../postgres/client/globals-facts.ts';
 import { inEnglish } from '../postgres/client/in-english.ts';
@@ -102,16 +102,17 @@ async function prepare(request: GlobalsRequest, run: Run, context: OperationCont
   const programs = findPrograms('pg_dumpall');
   // It may fail while nobody waits for it yet; its error is thrown when its turn comes.
   programs.catch(() => undefined);
-  const readFrom = async (session: Session): Promise<Preparation> => {
+  const readFrom = async (session: Session, login: ConnectOptions): Promise<Preparation> => {
     const server = await readServerFacts(session);
     const facts = await readGlobalsFacts(session);
     const appendix = await databaseSettingsScript(session);
     const pgDumpall = chooseProgram('pg_dumpall', await programs, server.major);
-    return { server, facts, appendix, pgDumpall, connection: await inEnglish(session, connection) };
+    return { server, facts, appendix, pgDumpall, connection: await inEnglish(session, connection, login) };
   };
-  return withinStall({ ...context, connection, stallMs }, (signal) =>
-    withSession(connect(connection, { applicationName: applicationNameOf(run), signal }), signal, readFrom),
-  );
+  return withinStall({ ...context, connection, stallMs }, (signal) => {
+    const login = { applicationName: applicationNameOf(run), signal };
+    return withSession(connect(connection, login), signal, (session) => readFrom(session, login));
+  });
 }
 
 function applicationNameOf(run: Run): string {

@@ -84,13 +84,14 @@ async function loadWithin(
   context: OperationContext,
 ): Promise<void> {
   const { connection } = order.target;
-  const session = await connect(connection, { applicationName: applicationNameOf(run), signal: context.signal });
+  const login = { applicationName: applicationNameOf(run), signal: context.signal };
+  const session = await connect(connection, login);
   try {
     const singleTransaction = order.source.oneTransaction !== 'none';
     const before = singleTransaction ? undefined : await readEmptiness(session);
     const preamble = approach.empties ? EMPTY_DATABASE_SQL : undefined;
     try {
-      const spoken = await inEnglish(session, connection);
+      const spoken = await inEnglish(session, connection, login);
       await load(order, approach, spoken, { singleTransaction, preamble }, run, context);
     } catch (error) {
       await endSessionsOf(session, run);
@@ -163,7 +164,7 @@ async function loadBeside(
       } else await giveLoadSettings(maintenance, order.source.like, beside, run);
     });
     const besideConnection = { ...connection, database: beside };
-    const spoken = await whileAsking(() => inEnglish(maintenance, besideConnection));
+    const spoken = await whileAsking(() => inEnglish(maintenance, besideConnection, options));
     await load(order, approach, spoken, { singleTransaction: false }, run, context);
     if (order.analyse) await analyse(besideConnection, order, run, context);
     context.signal.throwIfAborted();

@@ -38,8 +38,10 @@ afterAll(() => german[Symbol.asyncDispose]());
 
 const as = (user: string, database = 'postgres'): ConnectionParameters => ({ ...german.connection, user, database });
 
+const login = { applicationName: 'test' };
+
 async function within<T>(connection: ConnectionParameters, work: (session: Session) => Promise<T>): Promise<T> {
-  const session = await connect(connection, { applicationName: 'test' });
+  const session = await connect(connection, login);
   try {
     return await work(session);
   } finally {
@@ -170,13 +172,13 @@ async function load(text: string, connection: ConnectionParameters, logger: Logg
 }
 
 describe('a login on a server whose messages are in another language', () => {
-  const login = (connection: ConnectionParameters): Promise<PgarkError> =>
+  const failedLogin = (connection: ConnectionParameters): Promise<PgarkError> =>
     failureOf(within(connection, (session) => session.query('select')));
 
   test('says what to grant where the role may not connect, and not where it may not do something else', async () => {
     const database = await madeDatabase('SELECT');
     await german.sql(`REVOKE CONNECT ON DATABASE ${database} FROM PUBLIC`);
-    const refused = await login(as('reader', database));
+    const refused = await failedLogin(as('reader', database));
     expect(refused).toMatchObject({
       code: 'postgres-privileges',
       hint: `GRANT CONNECT ON DATABASE "${database}" TO "reader"`,
@@ -189,16 +191,14 @@ describe('a login on a server whose messages are in another language', () => {
   test('says how a database that is closed is opened', async () => {
     const database = await madeDatabase('SELECT');
     await german.sql(`ALTER DATABASE ${database} ALLOW_CONNECTIONS false`);
-    const closed = await login(as('loader', database));
+    const closed = await failedLogin(as('loader', database));
     expect(closed.hint).toContain(`ALTER DATABASE "${database}" ALLOW_CONNECTIONS true opens it`);
   });
 
   test('for replication says which right is missing, and that somebody else has the slot', async () => {
-    const refused = await failureOf(connectForReplication(as('reader'), { applicationName: 'test' }));
+    const refused = await failureOf(connectForReplication(as('reader'), login));
     expect(refused).toMatchObject({ code: 'postgres-privileges', hint: 'ALTER ROLE "reader" REPLICATION' });
-    const [first, second] = await Promise.all(
-      [1, 2].map(() => connectForReplication(as('postgres'), { applicationName: 'test' })),
-    );
+    const [first, second] = await Promise.all([1, 2].map(() => connectForReplication(as('postgres'), login)));
     await first?.query('CREATE_REPLICATION_SLOT "held" TEMPORARY PHYSICAL');
     const held = await failureOf(second?.query('DROP_REPLICATION_SLOT "held"') ?? Promise.resolve());
     expect(held.hint).toContain('somebody else receives over this slot');
@@ -216,9 +216,9 @@ describe('a dump of a server whose messages are in another language', () => {
 
   test.each(['postgres', 'chooser', 'deputy'])('is in English where its user, %s, may choose that', async (user) => {
     await within(as(user), async (session) => {
-      expect(await inEnglish(session, as(user))).toEqual({ ...as(user), options: '-c lc_messages=C' });
+      expect(await inEnglish(session, as(user), login)).toEqual({ ...as(user), options: '-c lc_messages=C' });
       const own = { ...as(user), options: '-c work_mem=8MB' };
-      expect((await inEnglish(session, own)).options).toBe('-c work_mem=8MB -c lc_messages=C');
+      expect((await inEnglish(session, own, login)).options).toBe('-c lc_messages=C -c work_mem=8MB');
     });
     // Whoever may set a thing in a session may set it at the login.
     const spoken = { ...as(user), options: '-c lc_messages=C' };
@@ -229,8 +229,24 @@ describe('a dump of a server whose messages are in another language', () => {
   test('is left alone where its user may not, also as a role that may', async () => {
     await german.sql('CREATE ROLE boss SUPERUSER; GRANT boss TO reader');
     const connection = { ...as('reader'), role: 'boss' };
-    await within(connection, async (session) => expect(await inEnglish(session, connection)).toBe(connection));
+    await within(connection, async (session) => expect(await inEnglish(session, connection, login)).toBe(connection));
     await german.sql('REVOKE boss FROM reader');
+  });
+
+  test('is in English where options of the login name a role that may not choose that', async () => {
+    await german.sql('GRANT keeper TO chooser');
+    const own = { ...as('chooser'), options: '-c role=keeper' };
+    const spoken = await within(own, (session) => inEnglish(session, own, login));
+    expect(spoken.options).toBe('-c lc_messages=C -c role=keeper');
+    const { message } = await failureOf(within(spoken, (session) => session.query('select 1/0')));
+    expect(message).toContain('division by zero');
+  });
+
+  test('is left alone where a login that asks for another language is refused', async () => {
+    const connection = as('reader');
+    await within(as('chooser'), async (session) =>
+      expect(await inEnglish(session, connection, login)).toBe(connection),
+    );
   });
 
   test.each(['plain', 'directory'] as const)('tells a superuser why it failed: format %s', async (format) => {
@@ -258,7 +274,7 @@ describe('a dump of a server whose messages are in another language', () => {
         await session.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
         const [row] = await session.query<{ snapshot: string }>('select pg_export_snapshot() as snapshot');
         await work(other);
-        const connection = await inEnglish(session, as(user, database));
+        const connection = await inEnglish(session, as(user, database), login);
         return readDumpToc({
           connection,
           session,

@@ -1,4 +1,4 @@
-import { quoteIdentifier, type Session } from './connect.ts';
+import { connect, type ConnectOptions, quoteIdentifier, type Session } from './connect.ts';
 import type { ConnectionParameters } from './connection-parameters.ts';
 
 /** GRANT SET ON PARAMETER came with it. */
@@ -29,13 +29,30 @@ export function describeForeign(
 
 /**
  * The same connection, on which the server speaks English if its user may choose that: what pg_dump and pg_restore pass on of a server has
- * no SQLSTATE to go by. Unchanged behind a pooler, which need not know options; where the language cannot be asked for, too.
+ * no SQLSTATE to go by. Unchanged behind a pooler, which need not know options; where the language cannot be asked for, too, and
+ * where a login that asks for it is refused: hints are not worth a backup. Errors: the reason of the signal.
  */
-export async function inEnglish(session: Session, connection: ConnectionParameters): Promise<ConnectionParameters> {
+export async function inEnglish(
+  session: Session,
+  connection: ConnectionParameters,
+  login: ConnectOptions,
+): Promise<ConnectionParameters> {
   const { messages, mayChoose } = await readLanguage(session).catch(() => ({ messages: '', mayChoose: false }));
   if (!mayChoose || messages === 'C' || messages === 'POSIX') return connection;
   const { options } = connection;
-  return { ...connection, options: `${options === undefined ? '' : `${options} `}-c lc_messages=C` };
+  // First: the server goes by their order, and asks the right of the role that those of the user may name.
+  const english = { ...connection, options: `-c lc_messages=C${options === undefined ? '' : ` ${options}`}` };
+  return (await isLetIn(english, login)) ? english : connection;
+}
+
+async function isLetIn(connection: ConnectionParameters, login: ConnectOptions): Promise<boolean> {
+  try {
+    await (await connect(connection, login)).close();
+    return true;
+  } catch {
+    login.signal?.throwIfAborted();
+    return false;
+  }
 }
 
 /** Of the session, whatever role it works as. */
