@@ -65,10 +65,7 @@ const KILLED: Omit<Explanation, 'pattern'> = {
 
 /** Why pg_dump failed, in one sentence and with a hint. */
 export function explainDumpFailure(failure: ProgramFailure, connection: ConnectionParameters): PgarkError {
-  const explanation =
-    failure.signalName === undefined
-      ? EXPLANATIONS.find((each) => each.pattern.test(failure.stderrLines.join('\n')))
-      : KILLED;
+  const explanation = explanationOf(failure);
   return new PgarkError(
     explanation?.code ?? 'dump-failed',
     `the dump of ${describeConnection(connection)} failed: ${failure.message}`,
@@ -77,4 +74,15 @@ export function explainDumpFailure(failure: ProgramFailure, connection: Connecti
       ...(explanation?.hint === undefined ? {} : { hint: explanation.hint }),
     },
   );
+}
+
+/** Whether the reason is known, in English or by the signal that ended pg_dump. */
+export function isUnderstood(failure: ProgramFailure): boolean {
+  return explanationOf(failure) !== undefined;
+}
+
+function explanationOf({ signalName, stderrLines }: ProgramFailure): Omit<Explanation, 'pattern'> | undefined {
+  if (signalName !== undefined) return KILLED;
+  const words = stderrLines.join('\n');
+  return EXPLANATIONS.find(({ pattern }) => pattern.test(words));
 }

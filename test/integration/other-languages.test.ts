@@ -292,7 +292,7 @@ describe('a dump of a server whose messages are in another language', () => {
 
   test.each(['postgres', 'chooser', 'reader'])('begins anew if %s was kept from a lock', async (user) => {
     const outcome = await tocBy(user, (other) => other.query('BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE'));
-    expect(outcome).toBeInstanceOf(TablesChanged);
+    expect(outcome).toSatisfy((error) => error instanceof CatalogueChanged || error instanceof TablesChanged);
   });
 
   test.each(['postgres', 'chooser', 'reader'])('begins anew if %s misses what it has just seen', async (user) => {

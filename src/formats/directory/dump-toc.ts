@@ -4,28 +4,13 @@ import type { Logger } from '../../common/log.ts';
 import { clientProgram } from '../../postgres/client/client-program.ts';
 import type { ConnectionParameters } from '../../postgres/client/connection-parameters.ts';
 import type { Session } from '../../postgres/client/connect.ts';
-import { isEnglish, readLanguage } from '../../postgres/client/in-english.ts';
+import { readLanguage } from '../../postgres/client/in-english.ts';
 import type { InstalledProgram } from '../../postgres/client/programs.ts';
 import { readTocOf } from '../../postgres/toc/read-toc.ts';
 import type { CustomToc } from '../../postgres/toc/toc.ts';
-import { explainDumpFailure } from '../dump-failure.ts';
 import { passOnMessages } from '../plain/program-messages.ts';
 import { withoutInternals } from './fit-toc.ts';
-import { CatalogueChanged, TablesChanged } from './lock-tables.ts';
-
-/** pg_dump was kept from its locks. */
-const KEPT_WAITING = /canceling statement due to (lock|statement) timeout[^]*LOCK TABLE/;
-/**
- * What pg_dump says where something was changed that no lock on a table protects, such as the name of a schema, or a
- * function that was dropped: its catalogue is that of the snapshot, and what it asks the server for is that of now. Damage
- * sounds the same.
- */
-const MISSED =
-  /(relation|schema|function|type|operator) .*does not exist|cache lookup failed|could not open relation with OID|definition of view|could not find function definition/;
-
-/** What pg_dump says in English of a query that failed, and of which kind it was, whatever the server's own words are. */
-const LOCK_FAILED = /query was: LOCK TABLE/i;
-const QUERY_FAILED = /query failed: /;
+import { explainTocFailure } from './toc-failure.ts';
 
 export interface TocRequest {
   readonly connection: ConnectionParameters;
@@ -47,8 +32,7 @@ export interface TocRequest {
  * The table of contents by pg_dump itself, which alone knows what belongs to a database and in which order. It comes before
  * the rows, and pg_dump is ended when it is there; one that fails before has failed. Errors: `TablesChanged` if pg_dump was
  * kept from its locks, `CatalogueChanged` if it missed what it had just seen, `archive-unsupported` for a pg_dump that is
- * too new, `dump-failed`, `postgres-…`. What a server says in another language is taken for these two as well: all tables are
- * locked already, so that only their turn can be missed, and what is missed again and again is an error in the end.
+ * too new, `dump-failed`, `postgres-…`.
  */
 export async function readDumpToc(request: TocRequest): Promise<CustomToc> {
   const { connection, pgDump, snapshot, lockWaitMs, excludeTableData, applicationName, logger, signal } = request;
@@ -82,20 +66,6 @@ export async function readDumpToc(request: TocRequest): Promise<CustomToc> {
       );
     }
     if (!(error instanceof ProgramFailure)) throw error;
-    const explained = explainDumpFailure(error, connection);
-    const words = error.stderrLines.join('\n');
-    if (KEPT_WAITING.test(words)) throw new TablesChanged(explained.message, { cause: explained });
-    if (MISSED.test(words)) throw new CatalogueChanged(explained.message, { cause: explained });
-    if (!(await speaksEnglish(request.session))) {
-      if (LOCK_FAILED.test(words)) throw new TablesChanged(explained.message, { cause: explained });
-      if (QUERY_FAILED.test(words)) throw new CatalogueChanged(explained.message, { cause: explained });
-    }
-    throw explained;
+    throw await explainTocFailure(error, connection, () => readLanguage(request.session));
   }
-}
-
-/** A session that is lost has its own error. */
-async function speaksEnglish(session: Session): Promise<boolean> {
-  const { messages } = await readLanguage(session).catch(() => ({ messages: 'C' }));
-  return isEnglish(messages);
 }

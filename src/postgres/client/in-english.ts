@@ -12,17 +12,20 @@ export interface Language {
   readonly mayChoose: boolean;
 }
 
-/** Whether the words of a server can be read by patterns; one that does not say exactly may have been started in any language. */
+/**
+ * Whether a server that is set so says its errors in English. `C.UTF-8` is English but in odd environments. One that does not
+ * say exactly may have been started in any language.
+ */
 export function isEnglish(messages: string): boolean {
-  return /^(?:C|POSIX)$|^en(?:[_.-]|glish|$)/i.test(messages);
+  return /^(?:C|POSIX)(?:\.|$)|^en(?:[_.-]|glish|$)/i.test(messages);
 }
 
-/** What becomes of a language that the user may not change, and what changes it; undefined for none. `C.UTF-8` is English but in odd environments. */
+/** What becomes of a language that the user may not change, and what changes it; undefined for none. */
 export function describeForeign(
   { messages, mayChoose }: Language,
   { host, port, user }: ConnectionParameters,
 ): string | undefined {
-  if (mayChoose || messages === '' || isEnglish(messages) || /^C\./i.test(messages)) return undefined;
+  if (mayChoose || messages === '' || isEnglish(messages)) return undefined;
   const remedy = `ALTER ROLE ${quoteIdentifier(user)} SET lc_messages = 'C'`;
   return `${host}:${port} says its errors in ${messages}, so that pgark has fewer hints on what pg_dump and pg_restore fail with: a superuser mends it by ${remedy}`;
 }
