@@ -32,6 +32,8 @@ const VALUES = [
   /(?<=\b(?:value|time zone) )".*$/s,
   /".*" (?=is out of range|is not a valid (?:binary|hexadecimal) digit)/s,
   /(?<=at or near )"[^"]*['$].*$/s,
+  // A syntax error quotes the token: a literal, in whatever language. Nothing is named so, but for the `$` of `$libdir` and `$user`.
+  /(?:["»«„“「『]|>>)\s?(?:(?:[BENX]|U&)?'|\$\w*\$).*$/is,
 ];
 /** Functions of users may say as much as they like, and each quote in it is a place to begin at. */
 const WORDS_MAX = 2_000;
