@@ -145,7 +145,10 @@ async function load(
       request.signal,
     );
   } catch (failure) {
-    throw failure instanceof ProgramFailure ? explainLoadFailure(failure, request, linesBefore, error.last) : failure;
+    if (!(failure instanceof ProgramFailure)) throw failure;
+    // What the server said last is not why a program was killed.
+    const said = failure.exitCode === undefined ? undefined : error.last;
+    throw explainLoadFailure(failure, request, linesBefore, said);
   }
 }
 

@@ -136,6 +136,35 @@ LOCATION:  get_role_oid, acl.c:5180`;
     expect(error.last).toEqual({ sqlState: '42704', routine: 'get_role_oid' });
   });
 
+  test.each([
+    ['nothing', 'HINWEIS:  00000: nur so', undefined],
+    ['a warning', 'WARNUNG:  01000: nur so', undefined],
+    ['a notice that is known', 'NOTICE:  42P07: relation "t" already exists, skipping', undefined],
+    ['an error', 'FEHLER:  42P07: Relation »t« existiert bereits', '42P07'],
+  ])('tells no SQLSTATE but that of an error: %s', (_, said, expected) => {
+    const error = new LastServerError();
+    const filter = withoutData(error);
+    filter(`psql:<stdin>:8: ${said}`);
+    filter('LOCATION:  heap_create_with_catalog, heap.c:1132');
+    expect(error.last?.sqlState).toBe(expected);
+  });
+
+  test.each([
+    ['a notice', 'HINWEIS:  42P07: Relation »t« existiert bereits, wird übersprungen', undefined],
+    ['what ended the session', 'PANIK:  53100: konnte nicht in Datei »pg_wal/xlogtemp.7« schreiben', '53100'],
+    [
+      'what ended the session',
+      'FATAL:  57P01: breche Verbindung ab aufgrund von Anweisung des Administrators',
+      '57P01',
+    ],
+  ])('tells of a connection that was lost whether the server has said why: %s', (_, said, expected) => {
+    const error = new LastServerError();
+    const filter = withoutData(error);
+    const lines = [`psql:<stdin>:8: ${said}`, 'psql:<stdin>:9: error: connection to server was lost'];
+    for (const line of lines) filter(line);
+    expect(error.last?.sqlState).toBe(expected);
+  });
+
   test('is passed on where it quotes nothing', () => {
     const said = `Error: You must install at least one postgresql-client package
 psql: error: connection to server at "localhost" (127.0.0.1), port 5432 failed: Connection refused

@@ -60,7 +60,15 @@ export interface ServerError {
   readonly routine: string | undefined;
 }
 
-/** Remembers what psql with VERBOSITY verbose says besides the words, of the message that came last. */
+/** SQLSTATEs of success and of warnings. Notices have others, too. */
+const OF_NO_ERROR = /^0[01]/;
+const NO_ERROR = /^(?:WARNING|NOTICE|INFO|LOG|DEBUG)$/;
+/** What a server says where it ends a session: resources, an operator, the system, damage. psql then says no more than that it is lost. */
+const ENDS_SESSION = /^(?:53|57|58|XX)/;
+/** An error of psql itself, such as that the server is gone. */
+const OF_PSQL = /^psql:(?:\S+:\d+:)? (?:error|fatal): /;
+
+/** Remembers what psql with VERBOSITY verbose says besides the words, of the message that came last, where that may be an error. */
 export class LastServerError {
   #last: ServerError | undefined;
 
@@ -68,12 +76,18 @@ export class LastServerError {
     return this.#last;
   }
 
-  said(sqlState: string): void {
-    this.#last = { sqlState, routine: undefined };
+  said(severity: string, sqlState: string): void {
+    const isError = !OF_NO_ERROR.test(sqlState) && !NO_ERROR.test(severity);
+    this.#last = isError ? { sqlState, routine: undefined } : undefined;
   }
 
   saidBy(routine: string): void {
     if (this.#last !== undefined) this.#last = { ...this.#last, routine };
+  }
+
+  /** That what ended psql is not what the server has said before, but for what it ended the session with. */
+  saidByPsql(): void {
+    if (this.#last !== undefined && !ENDS_SESSION.test(this.#last.sqlState)) this.#last = undefined;
   }
 }
 
@@ -93,7 +107,7 @@ export function withoutData(error?: LastServerError): LineFilter {
   };
   const coded = ([, place = '', severity = '', sqlState = '', said = '']: RegExpExecArray): string => {
     isWithin = false;
-    error?.said(sqlState);
+    error?.said(severity, sqlState);
     const words = withoutValues(said, sqlState);
     if (words !== said) cut();
     return `${place}${sqlState.startsWith(TELLS) ? 'NOTICE' : severity}:  ${words}`;
@@ -101,6 +115,7 @@ export function withoutData(error?: LastServerError): LineFilter {
   return (line) => {
     const code = CODED.exec(line);
     if (code !== null) return coded(code);
+    if (OF_PSQL.test(line)) error?.saidByPsql();
     const routine = LOCATION.exec(line)?.[1];
     if (routine !== undefined) error?.saidBy(routine);
     if (routine !== undefined || NAMED.test(line)) return undefined;
