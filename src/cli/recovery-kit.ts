@@ -10,7 +10,7 @@ import { type Manifest, seriesOf } from '../repository/manifest.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { pgarkVersion } from '../version.ts';
 import { commandsByHand, stockCommand } from './by-hand.ts';
-import { attempt, failureOfStorages, type StorageFailure } from './attempt.ts';
+import { attempt, failureJson, failureOfStorages, type StorageFailure } from './attempt.ts';
 import { action, type CliWorld } from './command.ts';
 import { reportError } from './errors.ts';
 import { addExamples } from './help.ts';
@@ -43,13 +43,21 @@ export function registerRecoveryKit(key: Command, world: CliWorld): void {
     const kits: StorageKit[] = [];
     const failures: StorageFailure[] = [];
     for (const storage of config.storages.values()) {
-      const store = await run.open(storage, config);
-      const tried = await attempt(storage.name, run, () => heldBy(store, run.context(config)));
+      let location = locationOf(storage);
+      const tried = await attempt(storage.name, run, async () => {
+        const store = await run.open(storage, config);
+        location = store.location;
+        return heldBy(store, run.context(config));
+      });
       if ('error' in tried) failures.push(tried);
-      kits.push({ storage, location: store.location, held: 'error' in tried ? tried.error : tried.value });
+      kits.push({ storage, location, held: 'error' in tried ? tried.error : tried.value });
     }
     const made = systemClock.now();
-    if (failures.length < kits.length) run.result(kitJson(config, kits, made), () => describeKit(config, kits, made));
+    if (failures.length < kits.length) {
+      run.result({ ...kitJson(config, kits, made), failures: failures.map(failureJson) }, () =>
+        describeKit(config, kits, made),
+      );
+    }
     const failure = failureOfStorages(run, failures, kits.length);
     if (failure !== undefined) throw failure;
   });
@@ -90,6 +98,20 @@ function recordedKeys(manifests: readonly Manifest[]): readonly string[] {
     ),
   );
   return [...new Set(keys)];
+}
+
+/** Where a storage is that cannot even be opened, as the configuration has it. */
+function locationOf(storage: StorageConfig): string {
+  switch (storage.type) {
+    case 's3':
+      return `s3://${storage.bucket}${storage.prefix === '' ? '' : `/${storage.prefix}`}`;
+    case 'file':
+      return `file://${storage.path}`;
+    case 'rclone':
+      return `rclone:${storage.remote}`;
+    default:
+      return storage satisfies never;
+  }
 }
 
 function accessTo(storage: StorageConfig): readonly (readonly [string, string | undefined])[] {

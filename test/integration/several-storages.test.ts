@@ -278,7 +278,8 @@ describe.concurrent('a list where a storage is away', () => {
     const env = await places.env('far');
     const json = await runPgark([...args, '-o', 'json'], { env });
     expectExit(json, 4);
-    const kit = JSON.parse(json.stdout) as { storages: readonly object[] };
+    const kit = JSON.parse(json.stdout) as { storages: readonly object[]; failures: readonly object[] };
+    expect(kit.failures).toMatchObject([{ storage: 'far', error: { code: 'store-unreachable' } }]);
     expect(kit.storages).toEqual([
       storages[0],
       {
