@@ -22,10 +22,8 @@ export function registerLogs(program: Command, world: CliWorld): void {
   action(command, world, async (run, [name = ''], options) => {
     const config = await run.config(['storage']);
     const context = run.context(config);
-    const { storages, failures } = await openStorages(run, config, options.storage);
-    const [failure] = failures;
-    if (failure !== undefined) throw failure.error;
-    const request = { storages, run: name };
+    const { storages, failures: unopened } = await openStorages(run, config, options.storage);
+    const request = { storages, unopened, run: name };
     if (options.follow === true) {
       if (run.options.output === 'json') {
         throw new PgarkError('usage', 'a log that is followed is no single JSON object', { hint: 'use -o ndjson' });
@@ -56,8 +54,9 @@ function print(run: CommandRun, { lines, linesCut }: RunLogPart): void {
   }
 }
 
-/** What the log does not say by itself. Error: `run-not-found` where there is no log. */
-function finish(run: CommandRun, { run: summary, hasLog }: RunLogPart): void {
+/** What the log does not say by itself. Error: `run-not-found` where there is no log, or that of a storage that may have it. */
+function finish(run: CommandRun, { run: summary, hasLog, unknown }: RunLogPart): void {
+  if (unknown !== undefined) throw unknown;
   if (!hasLog) {
     const [first] = summary.storages.flatMap(({ error }) => error ?? []);
     throw new PgarkError(

@@ -2,6 +2,10 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 import { cliWorld, recordingTerminal } from '../../test/support/cli-world.ts';
 import { makeTempDirectory } from '../../test/support/temp.ts';
+import { silentLogger } from '../common/log.ts';
+import { systemRandom } from '../common/random.ts';
+import { makeRunId } from '../repository/ids.ts';
+import { keys } from '../repository/keys.ts';
 import { runCli } from './program.ts';
 
 const FILE = `version: 1
@@ -24,7 +28,11 @@ async function setScene() {
   const folder = await makeTempDirectory();
   await writeFile(folder.join('pgark.yaml'), FILE);
   await mkdir(folder.join('near'));
+  const retry = { retriesMax: 0, delayMs: 1, delayMsMax: 1 };
+  const { adapters } = cliWorld(recordingTerminal());
+  const near = await adapters.openStore({ type: 'file', name: 'near', path: folder.join('near'), retry }, silentLogger);
   return {
+    near,
     async run(...argv: string[]) {
       const terminal = recordingTerminal();
       const exit = await runCli([...argv, '--config', 'pgark.yaml'], cliWorld(terminal, {}, folder.path));
@@ -52,5 +60,29 @@ test('a recovery kit says how a storage is got at that cannot even be opened', a
       { name: 'near', backups: [] },
     ],
     failures: [{ storage: 'far', error: { code: 'config-unreadable' } }],
+  });
+});
+
+test('the log of a run is printed from the other storage, and not said to be nowhere', async () => {
+  await using scene = await setScene();
+  const startedAt = new Date('2026-11-20T02:00:00Z');
+  const id = makeRunId(startedAt, systemRandom);
+  const times = { startedAt: startedAt.toISOString(), endedAt: startedAt.toISOString() };
+  const process = { host: 'tester', pid: 1, pgarkVersion: '0.0.0' };
+  const record = JSON.stringify({ layout: 1, id, kind: 'prune', state: 'succeeded', ...times, ...process });
+  const { near } = scene;
+  await near.putSmall(keys.run(startedAt, id), Buffer.from(record));
+  const passedOver = expect.stringMatching(/WARNING storage far is passed over: .*lost\.pem/);
+  expect(await scene.run('logs', id)).toMatchObject({
+    exit: 1,
+    stderr: expect.stringMatching(/^error {2}no storage that answers has the log of \S+; far: .*lost\.pem/m),
+  });
+  await near.putSmall(keys.runLog(startedAt, id), Buffer.from('{"event":"run.ended","message":"it is over"}\n'));
+  for (const args of [[], ['-f']]) {
+    expect(await scene.run('logs', id, ...args)).toEqual({ exit: 0, stdout: 'it is over\n', stderr: passedOver });
+  }
+  expect(await scene.run('logs', makeRunId(startedAt, systemRandom))).toMatchObject({
+    exit: 1,
+    stderr: expect.stringMatching(/^error {2}no storage that answers has a run \S+; far: .*lost\.pem/m),
   });
 });

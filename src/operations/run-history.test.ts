@@ -16,6 +16,15 @@ function contextOf(place: HistoryPlace): OperationContext {
   return operationContext({ clock: place.clock });
 }
 
+/** It answers no more. */
+function goAway({ store }: HistoryPlace): void {
+  store.list = async function* () {
+    yield* [];
+    throw new PgarkError('store-unreachable', 'away');
+  };
+  store.get = () => Promise.reject(new PgarkError('store-unreachable', 'away'));
+}
+
 function runs(places: Readonly<Record<string, HistoryPlace>>, wanted: Partial<ListRunsRequest> = {}) {
   const storages = Object.entries(places).map(([name, { store }]): NamedStore => ({ name, store }));
   const [first] = Object.values(places);
@@ -91,10 +100,7 @@ describe('the list of runs', () => {
   test('goes on without a storage that cannot be read, and says so', async () => {
     const [r2, disk] = [new HistoryPlace(NOW), new HistoryPlace(NOW)];
     await r2.run('succeeded', at('2026-11-20T02:00:00Z'), at('2026-11-20T02:05:00Z'));
-    disk.store.list = async function* () {
-      yield* [];
-      throw new PgarkError('store-unreachable', 'away');
-    };
+    goAway(disk);
     const listing = await runs({ r2, disk });
     expect(listing.runs).toHaveLength(1);
     expect(listing.failures).toMatchObject([{ storage: 'disk', error: { code: 'store-unreachable' } }]);
@@ -200,5 +206,73 @@ describe('the log of a run', () => {
     await following;
     expect(new Set(states)).toEqual(new Set(['running', 'interrupted']));
     expect(states.at(-1)).toBe('interrupted');
+  });
+
+  test('that is followed goes on from another storage when one goes away, which is said once', async () => {
+    const [near, far] = [new HistoryPlace(NOW), new HistoryPlace(NOW)];
+    const record = await runWithLog(near, 'running', NOW, ['a']);
+    await far.write(record);
+    await writeLog(far, record, ['a', 'b']);
+    const storages = [
+      { name: 'far', store: far.store },
+      { name: 'near', store: near.store },
+    ];
+    const warnings: string[] = [];
+    const warning = (_event: string, message: string) => void warnings.push(message);
+    const context = operationContext({ clock: near.clock, logger: { ...silentLogger, warning } });
+    const given: string[] = [];
+    const following = (async () => {
+      for await (const { lines } of followRunLog({ storages, run: record.id }, context)) {
+        given.push(...lines.map(({ message }) => message));
+      }
+    })();
+    await near.clock.advance(3_000);
+    goAway(far);
+    await near.clock.advance(5_000);
+    await writeLog(near, record, ['a', 'b', 'c', 'end']);
+    await near.write({ ...record, state: 'succeeded', endedAt: near.clock.now().toISOString() });
+    await near.clock.advance(10_000);
+    await following;
+    expect(given).toEqual(['a', 'b', 'c', 'end']);
+    expect(warnings).toEqual(['storage far is passed over: away; it may know more of the run']);
+  });
+
+  test('that is followed is given up when the only storage that has the run goes away', async () => {
+    const [near, far] = [new HistoryPlace(NOW), new HistoryPlace(NOW)];
+    const { id } = await runWithLog(near, 'running', NOW, ['a']);
+    const storages = [
+      { name: 'near', store: near.store },
+      { name: 'far', store: far.store },
+    ];
+    const following = (async () => {
+      for await (const { lines } of followRunLog({ storages, run: id }, contextOf(near))) {
+        expect(lines).toHaveLength(1);
+        goAway(near);
+      }
+    })();
+    const ended = following.catch((error: unknown) => error);
+    await near.clock.advance(3_000);
+    expect(await ended).toMatchObject({
+      code: 'store-unreachable',
+      message: `no storage that answers has the run ${id}; near: away`,
+    });
+  });
+
+  test('is not said not to be where a storage is away that may have it', async () => {
+    const [near, far] = [new HistoryPlace(NOW), new HistoryPlace(NOW)];
+    const record = await near.run('succeeded', at('2026-11-20T02:00:00Z'), NOW);
+    const request = { storages: [{ name: 'near', store: near.store }], run: record.id };
+    expect(await showRunLog(request, contextOf(near))).toMatchObject({ hasLog: false, unknown: undefined });
+    const unknown = {
+      code: 'store-unreachable',
+      message: `no storage that answers has the log of ${record.id}; far: away`,
+    };
+    goAway(far);
+    const both = { ...request, storages: [...request.storages, { name: 'far', store: far.store }] };
+    expect(await showRunLog(both, contextOf(near))).toMatchObject({ hasLog: false, unknown });
+    const unopened = [{ storage: 'far', error: new PgarkError('store-unreachable', 'away') }];
+    expect(await showRunLog({ ...request, unopened }, contextOf(near))).toMatchObject({ hasLog: false, unknown });
+    await writeLog(near, record, ['start', 'end']);
+    expect(await showRunLog(both, contextOf(near))).toMatchObject({ hasLog: true, unknown: undefined });
   });
 });
