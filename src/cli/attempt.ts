@@ -33,7 +33,8 @@ export function failureJson({ error, ...of }: StorageFailure): Record<string, un
 /**
  * What a command over several storages ends with, each of which was worked on by itself: nothing where none failed; that of
  * damage, or the first, where all did; that of damage too where only some did, since it must not be hidden, else `partial`. Says
- * of each on stderr why it failed; so whatever the command prints of the others comes before.
+ * of each on stderr why it failed, unless all of that is in what the command ends with; so whatever the command prints of the others
+ * comes before.
  */
 export function failureOfStorages(
   run: Pick<CommandRun, 'failure'>,
@@ -44,11 +45,20 @@ export function failureOfStorages(
   const worst = gravest(failures.map(({ error }) => error));
   if (worst === undefined || storageCount === 1) return worst;
   // One that does not answer says the same of everything that it is asked.
-  const told = new Map(failures.map((each) => [JSON.stringify([each.storage, each.error.message]), each]));
-  for (const { storage, error } of told.values()) run.failure(`storage ${storage}`, error);
+  const told = [
+    ...new Map(failures.map((each) => [JSON.stringify([each.storage, each.error.message]), each])).values(),
+  ];
+  const tell = (each: StorageFailure): void => run.failure(`storage ${each.storage}`, each.error);
   const names = new Set(failures.map(({ storage }) => storage));
   const what = `${names.size} of ${storageCount} storages failed: `;
-  if (isAnyDone && !isOfDamage(worst)) return new PgarkError('partial', what + [...names].join(', '));
-  const words = [...told.values()].map(({ storage, error }) => `${storage}: ${error.message}`).join('; ');
+  if (isAnyDone && !isOfDamage(worst)) {
+    told.forEach(tell);
+    return new PgarkError('partial', what + [...names].join(', '));
+  }
+  // It has the messages of all, but one code and one hint, and no run.
+  const hasMore = ({ error: { code, hint, runId } }: StorageFailure): boolean =>
+    code !== worst.code || hint !== worst.hint || runId !== undefined;
+  told.filter(hasMore).forEach(tell);
+  const words = told.map(({ storage, error }) => `${storage}: ${error.message}`).join('; ');
   return new PgarkError(worst.code, what + words, { hint: worst.hint, cause: worst });
 }
