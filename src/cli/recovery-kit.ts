@@ -14,6 +14,7 @@ import { attempt, failureJson, failureOfStorages, type StorageFailure } from './
 import { action, type CliWorld } from './command.ts';
 import { reportError } from './errors.ts';
 import { addExamples } from './help.ts';
+import { locationOf } from './storage-location.ts';
 import { formatFacts, formatTime } from './table.ts';
 
 /** What a storage holds, as far as somebody needs it who has nothing else left. */
@@ -98,20 +99,6 @@ function recordedKeys(manifests: readonly Manifest[]): readonly string[] {
     ),
   );
   return [...new Set(keys)];
-}
-
-/** Where a storage is that cannot even be opened, as the configuration has it. */
-function locationOf(storage: StorageConfig): string {
-  switch (storage.type) {
-    case 's3':
-      return `s3://${storage.bucket}${storage.prefix === '' ? '' : `/${storage.prefix}`}`;
-    case 'file':
-      return `file://${storage.path}`;
-    case 'rclone':
-      return `rclone:${storage.remote}`;
-    default:
-      return storage satisfies never;
-  }
 }
 
 function accessTo(storage: StorageConfig): readonly (readonly [string, string | undefined])[] {

@@ -2,9 +2,11 @@ import type { Command } from 'commander';
 import type { Config, StorageConfig } from '../config/model.ts';
 import { type ProbedStorage, type ProbedTrait, probeStorage } from '../operations/probe-storage.ts';
 import type { ProviderProfile } from '../storage/object-store.ts';
+import { attempt } from './attempt.ts';
 import { action, chooseStorages, type CliWorld, type CommandRun } from './command.ts';
 import { reportError } from './errors.ts';
 import { addExamples } from './help.ts';
+import { locationOf } from './storage-location.ts';
 import { formatTable } from './table.ts';
 
 export function registerProbe(storage: Command, world: CliWorld): void {
@@ -21,9 +23,15 @@ export function registerProbe(storage: Command, world: CliWorld): void {
     const context = run.context(config);
     const probed: Probed[] = [];
     for (const each of chooseStorages(config, names)) {
-      const store = await run.open(each, config);
-      const found = await probeStorage(store, { needsDelete: needsDelete(config, each) }, context);
-      probed.push({ storage: each.name, type: each.type, location: store.location, ...found });
+      const of = { storage: each.name, type: each.type };
+      const opened = await attempt(each.name, run, () => run.open(each, config));
+      if ('error' in opened) {
+        const trait = { name: 'open', value: 'no', state: 'failed', error: opened.error } as const;
+        probed.push({ ...of, location: locationOf(each), profile: undefined, traits: [trait] });
+      } else {
+        const found = await probeStorage(opened.value, { needsDelete: needsDelete(config, each) }, context);
+        probed.push({ ...of, location: opened.value.location, ...found });
+      }
     }
     const json = probed.map(probedJson);
     run.result(

@@ -86,3 +86,14 @@ test('the log of a run is printed from the other storage, and not said to be now
     stderr: expect.stringMatching(/^error {2}no storage that answers has a run \S+; far: .*lost\.pem/m),
   });
 });
+
+test('a probe says so of it, and what it found of the other one', async () => {
+  await using scene = await setScene();
+  expect(await scene.run('storage', 'probe')).toMatchObject({
+    exit: 1,
+    stdout: expect.stringMatching(
+      /^far {2}s3:\/\/spare\/pg\n[^]*^open +no\n[^]*✖ open: .*lost\.pem[^]*^near {2}file:[^]*^write +yes$/m,
+    ),
+    stderr: expect.stringContaining('lost.pem'),
+  });
+});
