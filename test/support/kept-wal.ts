@@ -66,15 +66,18 @@ export class KeptWal {
     daysAgo: number,
     first: number,
     last: number,
-    said: { timeline?: number; source?: string; parents?: readonly Manifest[] } = {},
+    said: { timeline?: number; source?: string; parents?: readonly Manifest[]; lockedDays?: number } = {},
   ) {
-    const { timeline = 1, source = 'shop', parents = [] } = said;
+    const { timeline = 1, source = 'shop', parents = [], lockedDays } = said;
     const letter = parents.length === 0 ? 'f' : 'i';
     const id = makeBackupId(new Date(this.now - daysAgo * DAY_MS), letter, systemRandom);
     const at = new Date(this.now - daysAgo * DAY_MS).toISOString();
     const plain = manifestOf(id, 'shop', [`${keys.basePrefix(source, id)}base.tar.zst`]);
+    const lockedUntil =
+      lockedDays === undefined ? undefined : new Date(this.now - (daysAgo - lockedDays) * DAY_MS).toISOString();
     const manifest: Manifest = {
       ...plain,
+      ...(lockedUntil === undefined ? {} : { lockedUntil }),
       format: 'physical',
       source,
       server: { ...plain.server, systemIdentifier: SYSTEM },
@@ -130,25 +133,23 @@ export class KeptWal {
   }
 
   prune(
-    changes: Partial<PruneRequest> & { keepDays?: number; last?: number; lockedDays?: number } = {},
+    changes: Partial<PruneRequest> & { keepDays?: number; last?: number; lockedDays?: number; daysAgo?: number } = {},
   ): Promise<PruneOutcome> {
-    const { keepDays, last = 100, lockedDays, ...request } = changes;
+    const { keepDays, last = 100, lockedDays, daysAgo = 0, ...request } = changes;
     const keepMs = keepDays === undefined ? undefined : keepDays * DAY_MS;
     const lockedMs = lockedDays === undefined ? undefined : lockedDays * DAY_MS;
-    return prune(
-      {
-        store: this.store,
-        filter: {},
-        policyOf: () => ({ keep: { last }, minBackups: 1 }),
-        walPolicyOf: () => ({ keepMs, lockedMs }),
-        timezone: 'UTC',
-        leaseTermMs: 60_000,
-        dryRun: false,
-        force: false,
-        ...request,
-      },
-      operationContext(),
-    );
+    const whole: PruneRequest = {
+      store: this.store,
+      filter: {},
+      policyOf: () => ({ keep: { last }, minBackups: 1 }),
+      walPolicyOf: () => ({ keepMs, lockedMs }),
+      timezone: 'UTC',
+      leaseTermMs: 60_000,
+      dryRun: false,
+      force: false,
+      ...request,
+    };
+    return this.#then(daysAgo, () => prune(whole, operationContext()));
   }
 
   /** Of the newest run. */

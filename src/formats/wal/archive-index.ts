@@ -33,12 +33,17 @@ export function timelinesIn({ ranges, histories }: WalIndex): readonly number[] 
   return [...new Set([...ranges.keys(), ...histories])].sort((a, b) => b - a);
 }
 
+export interface IndexOptions extends CallOptions {
+  /** Told of each object that is a whole segment. */
+  readonly onSegment?: ((name: string, info: ObjectInfo) => void) | undefined;
+}
+
 /** Lists what is archived of a server, page by page: memory is the ranges'. */
 export async function indexWal(
   store: ObjectStore,
   folder: WalFolder,
   segmentBytes: number,
-  options: CallOptions = {},
+  options: IndexOptions = {},
 ): Promise<WalIndex> {
   const histories: number[] = [];
   const found = new Map<number, RangeBuilder>();
@@ -54,8 +59,12 @@ export async function indexWal(
     if (segment === undefined || wal.kind === 'file') continue;
     const ranges = found.get(segment.timeline) ?? new RangeBuilder(segment.timeline, segmentBytes);
     found.set(segment.timeline, ranges);
-    if (wal.kind === 'delta') ranges.addDelta(segment.number, wal.from, wal.to, info);
-    else ranges.addSegment(segment.number, info);
+    if (wal.kind === 'delta') {
+      ranges.addDelta(segment.number, wal.from, wal.to, info);
+      continue;
+    }
+    ranges.addSegment(segment.number, info);
+    options.onSegment?.(wal.name, info);
   }
   const ranges = [...found].map(([timeline, builder]) => [timeline, builder.end()] as const);
   return { segmentBytes, ranges: new Map(ranges.sort(([a], [b]) => a - b)), histories };

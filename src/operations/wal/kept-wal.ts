@@ -1,13 +1,13 @@
 import { isPgarkError, messageOf } from '../../common/errors.ts';
-import { indexWal, type WalIndex } from '../../formats/wal/archive-index.ts';
+import { indexWal } from '../../formats/wal/archive-index.ts';
 import { readArchivedHistory } from '../../formats/wal/history-object.ts';
 import { parseLsn } from '../../postgres/wal/lsn.ts';
-import { segmentAt, segmentEnd, segmentStart } from '../../postgres/wal/segment.ts';
+import { segmentAt, segmentEnd, segmentName, segmentStart } from '../../postgres/wal/segment.ts';
 import { historyFileName } from '../../postgres/wal/timeline-history.ts';
 import type { Manifest } from '../../repository/manifest.ts';
 import type { WalFolder } from '../../repository/wal-keys.ts';
-import { type WalBase, type WalLine, type WalRule, walRule } from '../../retention/wal.ts';
-import type { CallOptions, ObjectStore } from '../../storage/object-store.ts';
+import { type WalBase, type WalLine, type WalRule, type WalStretch, walRule } from '../../retention/wal.ts';
+import type { CallOptions, ObjectInfo, ObjectStore } from '../../storage/object-store.ts';
 
 /** What stays of one archive, or in a sentence why nothing of it can go. */
 export type KeptWal = { readonly rule: WalRule; readonly loses: TailLoss } | { readonly keepsAll: string };
@@ -26,19 +26,39 @@ export interface KeptWalRequest {
   readonly kept: readonly Manifest[];
   readonly removed: readonly Manifest[];
   readonly keepMs: number | undefined;
+  readonly lock: WalLock;
+}
+
+/** For how long the storage locks segments, by what the configuration says now. Undefined: not at all. */
+export interface WalLock {
+  readonly lockedMs?: number | undefined;
   /** By the store's clock. */
   readonly now: Date;
 }
 
+/** Whether what was stored then is locked still. */
+export function isLocked(storedAt: Date, { lockedMs, now }: WalLock): boolean {
+  // Negated, so that a time that is no time is locked.
+  return lockedMs !== undefined && !(storedAt.getTime() + lockedMs <= now.getTime());
+}
+
 /** Works out what of an archive is needed, by one listing and the histories of its timelines. */
 export async function keptWal(request: KeptWalRequest, options: CallOptions): Promise<KeptWal> {
-  const { store, folder, segmentBytes, kept, removed, keepMs, now } = request;
+  const { store, folder, segmentBytes, kept, removed, keepMs, lock } = request;
   const bases = kept.map(baseOf);
   const unclear = kept.find((_, index) => bases[index] === undefined);
   if (unclear !== undefined) return { keepsAll: `the manifest of ${unclear.id} does not say which WAL it needs` };
   const broken = withoutParent(kept);
   if (broken !== undefined) return { keepsAll: broken };
-  const index = await indexWal(store, folder, segmentBytes, options);
+  const known = bases.filter((base) => base !== undefined);
+  const tails = [...known, ...removed.flatMap((manifest) => baseOf(manifest) ?? [])].map((base) =>
+    tailOf(base, segmentBytes),
+  );
+  const byName = Map.groupBy(tails, ({ name }) => name);
+  const onSegment = (name: string, { modified }: ObjectInfo): void => {
+    for (const tail of byName.get(name) ?? []) tail.stored.push(modified);
+  };
+  const index = await indexWal(store, folder, segmentBytes, { ...options, onSegment });
   const lines: WalLine[] = [];
   const timelines = new Set([...index.ranges.keys(), ...kept.flatMap(({ timeline }) => timeline ?? [])]);
   for (const timeline of timelines) {
@@ -46,11 +66,10 @@ export async function keptWal(request: KeptWalRequest, options: CallOptions): Pr
     if (typeof line === 'string') return { keepsAll: line };
     lines.push(line);
   }
-  const known = bases.filter((base) => base !== undefined);
-  const rule = walRule({ bases: known, lines, keepMs, now });
+  const rule = walRule({ bases: known, lines, keepMs, now: lock.now });
   if (rule === undefined) return { keepsAll: 'no base backup is there that would say what is needed' };
-  const gone = removed.flatMap((manifest) => baseOf(manifest) ?? []);
-  return { rule, loses: tailLoss([...known, ...gone], index, rule) };
+  const lost = tails.filter((tail) => isLost(tail, rule, lock));
+  return { rule, loses: { lostCount: lost.length, totalCount: tails.length } };
 }
 
 /**
@@ -97,15 +116,20 @@ async function lineOf(
   }
 }
 
-/** Behind how many base backups the log goes on now and would not any more. */
-function tailLoss(bases: readonly WalBase[], { segmentBytes, ranges }: WalIndex, rule: WalRule): TailLoss {
-  const lost = bases.filter(({ timeline, stop }) => {
-    const next = { number: segmentAt(timeline, stop - 1n, segmentBytes).number + 1n };
-    const stretch = { timeline, from: segmentStart(next, segmentBytes), to: segmentEnd(next, segmentBytes) };
-    const isThere = (ranges.get(timeline) ?? []).some(
-      ({ from, wholeTo }) => from <= stretch.from && stretch.to <= wholeTo,
-    );
-    return isThere && !rule.needs({ ...stretch, storedAt: new Date(0) });
-  });
-  return { lostCount: lost.length, totalCount: bases.length };
+/** The segment by which the log goes on behind a base backup, and when what is there of it was stored. */
+interface Tail extends Omit<WalStretch, 'storedAt'> {
+  readonly name: string;
+  readonly stored: Date[];
+}
+
+function tailOf({ timeline, stop }: WalBase, segmentBytes: number): Tail {
+  const next = { timeline, number: segmentAt(timeline, stop - 1n, segmentBytes).number + 1n };
+  const [from, to] = [segmentStart(next, segmentBytes), segmentEnd(next, segmentBytes)];
+  return { timeline, from, to, name: segmentName(next, segmentBytes), stored: [] };
+}
+
+/** Whether the log goes on there now, and would not any more. */
+function isLost({ stored, ...tail }: Tail, rule: WalRule, lock: WalLock): boolean {
+  const stays = (storedAt: Date): boolean => rule.needs({ ...tail, storedAt }) || isLocked(storedAt, lock);
+  return stored.length > 0 && !stored.some(stays);
 }

@@ -23,21 +23,6 @@ describe('a prune', () => {
     expect((await scene.prune({ last: 2 })).wal).toMatchObject([{ segments: 0 }]);
   });
 
-  test('leaves locked segments, counts them, and lets go of them when their lock is over; parts are never locked', async () => {
-    const scene = new KeptWal();
-    await scene.base(3, 20, 21);
-    await scene.segments(1, 4, 7);
-    await scene.segments(5, 9, 6);
-    await scene.object(scene.key(`00000001/${nameOf(10)}.000000-000100.delta.zst`), 6);
-    const planned = await scene.prune({ lockedDays: 7, dryRun: true });
-    expect(planned.wal).toMatchObject([{ segments: 4, otherObjects: 1, locked: 5 }]);
-    expect((await scene.prune({ lockedDays: 7, force: true })).wal).toEqual(planned.wal);
-    expect(scene.numbers()).toEqual(range(5, 9));
-    expect([...scene.memory.objects.keys()].filter((key) => key.includes('delta'))).toEqual([]);
-    expect((await scene.prune({ lockedDays: 6 })).wal).toMatchObject([{ segments: 5, locked: 0 }]);
-    expect(scene.numbers()).toEqual([]);
-  });
-
   test('keeps of older WAL than the window what makes each base backup one', async () => {
     const scene = new KeptWal();
     for (const [daysAgo, first] of [

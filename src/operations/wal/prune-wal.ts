@@ -9,19 +9,15 @@ import { listWalRecords } from '../../repository/wal-record.ts';
 import type { WalStretch } from '../../retention/wal.ts';
 import type { ObjectInfo, ObjectStore } from '../../storage/object-store.ts';
 import { physicalUnderWay } from '../under-way.ts';
-import { keptWal, type TailLoss } from './kept-wal.ts';
+import { isLocked, keptWal, type TailLoss, type WalLock } from './kept-wal.ts';
 
-export interface WalPruneRequest {
+export interface WalPruneRequest extends WalLock {
   readonly repository: Repository;
   readonly source: string;
   /** Backups that go, or have gone, in the same prune. */
   readonly removing: readonly Manifest[];
   /** How far back recovery has to reach. Undefined: as far as the oldest base backup. */
   readonly keepMs: number | undefined;
-  /** For how long the storage locks segments. Undefined: not at all. */
-  readonly lockedMs?: number | undefined;
-  /** By the store's clock. */
-  readonly now: Date;
   readonly dryRun: boolean;
   /** Let more than half of the base backups lose the log that goes on behind them. */
   readonly force: boolean;
@@ -124,12 +120,13 @@ class ArchivePrune {
     backups: { readonly kept: readonly Manifest[]; readonly removed: readonly Manifest[] },
     isBusy: boolean,
   ): Promise<WalPruneOutcome> {
-    const { keepMs, now, signal, force } = this.#request;
+    const { keepMs, signal, force } = this.#request;
     const call = { signal };
     const place = { store: this.#store, folder: this.#archive, segmentBytes: this.#segmentBytes };
     this.#kept = backups.kept;
     const busy = isBusy ? UNDER_WAY : await this.#beingRead();
-    const plan = busy === undefined ? await keptWal({ ...place, ...backups, keepMs, now }, call) : { keepsAll: busy };
+    const lock = this.#request;
+    const plan = busy === undefined ? await keptWal({ ...place, ...backups, keepMs, lock }, call) : { keepsAll: busy };
     const loses = 'rule' in plan && plan.loses.lostCount * 2 > plan.loses.totalCount ? plan.loses : undefined;
     const refused = force ? undefined : loses;
     if ('keepsAll' in plan) this.#keepsAll = plan.keepsAll;
@@ -156,7 +153,8 @@ class ArchivePrune {
     for (const { wal, info } of group) {
       const isThereTwice = wal.kind === 'delta' && hasWhole;
       if (!isThereTwice && this.#isNeeded(wal, info.modified)) continue;
-      if (this.#isLocked(wal, info.modified)) {
+      // To delete it would only hide it, and its room would be taken as long. Parts are never locked.
+      if (wal.kind !== 'delta' && isLocked(info.modified, this.#request)) {
         if (wal.kind === 'segment') this.#count.locked += 1;
         continue;
       }
@@ -171,13 +169,6 @@ class ArchivePrune {
     const from = segmentStart(segment, this.#segmentBytes);
     const to = segmentEnd(segment, this.#segmentBytes);
     return this.#needs({ timeline: segment.timeline, from, to, storedAt });
-  }
-
-  /** By what the configuration says now. To delete it would only hide it, and its room would be taken as long; parts are never locked. */
-  #isLocked({ kind }: WalObject, storedAt: Date): boolean {
-    const { lockedMs, now } = this.#request;
-    // Negated, so that a time that is no time is locked.
-    return lockedMs !== undefined && kind !== 'delta' && !(storedAt.getTime() + lockedMs <= now.getTime());
   }
 
   async #deleteBatch(): Promise<void> {
