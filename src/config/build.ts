@@ -3,7 +3,6 @@ import { MIN_BACKUPS_DEFAULT } from '../retention/policy.ts';
 import { buildSource, type Named } from './build-databases.ts';
 import { buildNotification, buildServer } from './build-notifications.ts';
 import { buildRetry, buildStorage } from './build-storage.ts';
-import { warnOfShortLocks } from './check-locks.ts';
 import { checkRetention } from './check-retention.ts';
 import type { BuildContext } from './context.ts';
 import { defined } from './defined.ts';
@@ -37,11 +36,9 @@ export async function buildConfig(
   const named: Named = { storages: [...storages.keys()], encryption, retention, defaults };
   const databases = await mapValues(sections.databases, (name, section) => buildSource(context, name, section, named));
   checkRetention(context, databases, storages);
-  const timezone = sections.timezone ?? 'UTC';
   return {
     ...facts,
-    warnings: [...facts.warnings, ...warnOfShortLocks(databases, storages, timezone)],
-    timezone,
+    timezone: sections.timezone ?? 'UTC',
     storages,
     databases,
     encryption,

@@ -1,9 +1,10 @@
 import { writeFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
-import { makeTempDirectory } from '../../test/support/temp.ts';
+import { makeTempDirectory, type TempDirectory } from '../../test/support/temp.ts';
 import { warnOfShortLocks } from './check-locks.ts';
 import { loadConfig } from './load.ts';
-import type { JobConfig, SourceConfig, StorageConfig } from './model.ts';
+import type { Config, JobConfig, SourceConfig, StorageConfig } from './model.ts';
+import type { Need } from './problems.ts';
 import { parseSchedule } from './schedule.ts';
 
 type Facts = { schedule?: string; fullEvery?: number; incremental?: boolean; days?: number };
@@ -28,7 +29,7 @@ function warningsOf({ schedule, fullEvery, incremental = true, days }: Facts): r
     ['vault', vault as unknown as StorageConfig],
     ['disk', { name: 'disk', type: 'file', path: '/x' } as unknown as StorageConfig],
   ]);
-  return warnOfShortLocks(new Map([['shop', source]]), storages, 'Europe/Vienna');
+  return warnOfShortLocks({ databases: new Map([['shop', source]]), storages });
 }
 
 test('says where a chain lasts longer than it is locked, and what to do', () => {
@@ -57,21 +58,35 @@ test.each<Facts>([
   expect(warningsOf(facts)).toEqual([]);
 });
 
-test('is a warning of a configuration as it is read', async () => {
-  await using folder = await makeTempDirectory();
+test('a chain of whole weeks does not last longer where clocks are put back meanwhile', async () => {
+  await using folder = await configOf('0 3 * * 0', 4, 28);
+  const { timezone, warnings } = await loadConfig({ file: 'pgark.yaml', env: {}, cwd: folder.path });
+  expect({ timezone, warnings }).toEqual({ timezone: 'Europe/Berlin', warnings: [] });
+});
+
+test('is a warning of a configuration as it is read, but for who asks for a storage only', async () => {
+  await using folder = await configOf('@daily', 7, 3);
+  const load = (needs?: readonly Need[]): Promise<Config> =>
+    loadConfig({ file: 'pgark.yaml', env: {}, cwd: folder.path, ...(needs && { needs }) });
+  const said = [expect.stringMatching(/^databases\.shop\.jobs\.base: a chain of 7 .* up to 7d, .* for 3d: /)];
+  expect((await load()).warnings).toEqual(said);
+  expect((await load(['database', 'storage'])).warnings).toEqual(said);
+  expect((await load(['storage'])).warnings).toEqual([]);
+});
+
+async function configOf(schedule: string, fullEvery: number, days: number): Promise<TempDirectory> {
+  const folder = await makeTempDirectory();
   await writeFile(
     folder.join('pgark.yaml'),
     `version: 1
+timezone: Europe/Berlin
 storages:
-  vault: { type: s3, bucket: backups, region: r, access_key_id: k, secret_access_key: s, object_lock: { mode: governance, days: 3 } }
+  vault: { type: s3, bucket: backups, region: r, access_key_id: k, secret_access_key: s, object_lock: { mode: governance, days: ${days} } }
 databases:
   shop:
     url: postgres://app@db/shop
-    jobs: { base: { format: physical, incremental: true, full_every: 7, schedule: "@daily" } }
+    jobs: { base: { format: physical, incremental: true, full_every: ${fullEvery}, schedule: "${schedule}" } }
 `,
   );
-  const { warnings } = await loadConfig({ file: 'pgark.yaml', env: {}, cwd: folder.path });
-  expect(warnings).toEqual([
-    expect.stringMatching(/^databases\.shop\.jobs\.base: a chain of 7 .* up to 7d, .* for 3d: /),
-  ]);
-});
+  return folder;
+}

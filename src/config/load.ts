@@ -2,6 +2,7 @@ import { readFile, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { assert, messageOf, PgarkError, systemCodeOf } from '../common/errors.ts';
 import { buildConfig } from './build.ts';
+import { warnOfShortLocks } from './check-locks.ts';
 import { checkSections } from './check.ts';
 import { BuildContext } from './context.ts';
 import { processSettings, putStandIn, readEnvironment } from './environment.ts';
@@ -15,6 +16,7 @@ import { unknownVariables } from './unknown-variables.ts';
 
 /** A configuration is written by hand; what is larger is another file. */
 const CONFIG_BYTES_MAX = 1024 * 1024;
+const ALL_PARTS = ['database', 'storage'] as const satisfies readonly Need[];
 
 /** Settings of the command line; they win over everything. */
 export interface ConfigFlags {
@@ -32,7 +34,8 @@ export interface LoadOptions {
   readonly flags?: ConfigFlags;
   /**
    * What the command cannot do without, of an environment configuration. What is not needed may be missing or wrong; it
-   * is then absent from the maps. Default: both. A file must always be right as a whole.
+   * is then absent from the maps. Default: both. A file must always be right as a whole. What is to be thought over about
+   * backups that databases make is warned of where they are needed.
    */
   readonly needs?: readonly Need[];
   /** Told what the log is to look like once a file was read, or could not be, whatever else is wrong: it is not read twice. */
@@ -47,8 +50,12 @@ export interface LoadOptions {
  * `config-unreadable`, `key-invalid` (exit 1), `cron-invalid` (exit 2) or `storage-config-invalid` (exit 3).
  */
 export async function loadConfig(options: LoadOptions): Promise<Config> {
+  const { needs = ALL_PARTS } = options;
   const file = options.file ?? options.env['PGARK_CONFIG'];
-  return file === undefined || file === '' ? loadEnvironment(options) : loadFile(file, options);
+  const config = await (file === undefined || file === '' ? loadEnvironment(options) : loadFile(file, options));
+  // Who only wants a storage, as a server for each segment of its WAL, makes no backups.
+  if (!needs.includes('database')) return config;
+  return { ...config, warnings: [...config.warnings, ...warnOfShortLocks(config)] };
 }
 
 /**
@@ -92,17 +99,16 @@ function logFormatOf(tree: unknown, settings: readonly Setting[]): LogConfig['fo
 }
 
 async function loadEnvironment(options: LoadOptions): Promise<Config> {
-  const needs = options.needs ?? ['database', 'storage'];
+  const { needs = ALL_PARTS } = options;
   const origins = new Origins();
   const problems = new Problems();
   const { tree, source, warnings } = await readEnvironment(options.env, { cwd: options.cwd, origins, problems });
   for (const setting of flagSettings(options.flags)) applySetting(tree, origins, setting);
   const context = new BuildContext({ origins, problems, baseDir: options.cwd });
-  const parts = ['database', 'storage'] as const;
   let sections = checkSections(context, tree);
   if (sections === undefined) {
     problems.throwIfAny(needs);
-    for (const part of parts) if (problems.has(part)) putStandIn(tree, source, part);
+    for (const part of ALL_PARTS) if (problems.has(part)) putStandIn(tree, source, part);
     sections = checkSections(context, tree);
   }
   assert(sections !== undefined, 'an environment without problems passes the schema');
@@ -110,7 +116,7 @@ async function loadEnvironment(options: LoadOptions): Promise<Config> {
   const all = [...warnings, ...unknown];
   const config = await buildConfig(context, sections, { source: 'environment', warnings: all });
   problems.throwIfAny(needs);
-  const leftOut = problems.error(parts);
+  const leftOut = problems.error(ALL_PARTS);
   return {
     ...config,
     ...(leftOut && { leftOut }),
