@@ -10,7 +10,7 @@ import { isFolderOfRunningServer, readAhead } from '../operations/wal/read-ahead
 import { replayedSpan } from '../operations/wal/replayed-span.ts';
 import type { WalStore } from '../operations/wal/archives.ts';
 import { listWalRecords } from '../repository/wal-record.ts';
-import { walSettingsOf } from '../service/wal.ts';
+import { walPolicyFor, walSettingsOf } from '../service/wal.ts';
 import { lookAtWal, storagesToReadFrom } from './archived-wal.ts';
 import { failureJson, failureOfStorages } from './attempt.ts';
 import { action, chooseSources, chooseStorage, type CliWorld, type CommandRun } from './command.ts';
@@ -53,7 +53,8 @@ function registerReceive(wal: Command, world: CliWorld): void {
     const source = chooseSource(config, names[0]);
     const settings = walSettingsOf(config, source);
     const slot = slotOf(text(options.slot)) ?? settings.slot;
-    const stores = await openStores(run, config, settings.storages);
+    const opened = await openStores(run, config, settings.storages);
+    const stores = opened.map((each) => ({ ...each, policy: walPolicyFor(config, each.name, source.name) }));
     // Whoever archives or fetches single files, one process for each, goes without.
     const { receiveUntilStopped } = await import('./wal-receive.ts');
     await receiveUntilStopped(run, { config, source, settings, slot, stores });

@@ -5,7 +5,7 @@ import { receiveWal } from '../operations/wal/receive.ts';
 import type { Generation } from './generation.ts';
 import type { Adapters } from './stores.ts';
 import type { Teller } from './tell.ts';
-import { walSettingsOf } from './wal.ts';
+import { walPolicyFor, walSettingsOf } from './wal.ts';
 import { type KnownWal, WalWatch } from './wal-watch.ts';
 import { wantedWal } from './watched-sources.ts';
 
@@ -94,7 +94,11 @@ export class WalReceivers {
             connection: source.connection,
             slot,
             stores: await Promise.all(
-              settings.storages.map(async (storage) => ({ name: storage.name, store: await stores.open(storage) })),
+              settings.storages.map(async (storage) => ({
+                name: storage.name,
+                store: await stores.open(storage),
+                policy: walPolicyFor(config, storage.name, source.name),
+              })),
             ),
             sealer: await adapters.sealerOf(settings.encryption),
             keys: config.decryptionKeys,

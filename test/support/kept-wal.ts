@@ -22,6 +22,7 @@ const SYSTEM = '7380000000000000001';
 
 /** A repository with WAL and base backups that were stored so many days ago. */
 export class KeptWal {
+  readonly folder = { source: 'shop', systemIdentifier: SYSTEM };
   readonly now = Date.now();
   #daysAgo = 0;
   readonly memory = new MemoryStore({ clock: { now: () => new Date(this.now - this.#daysAgo * DAY_MS) } });

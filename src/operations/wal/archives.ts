@@ -10,7 +10,9 @@ import type { SealedPiece, WalPiece } from '../../formats/wal/wal-piece.ts';
 import type { WalFolder } from '../../repository/wal-keys.ts';
 import { type WalHead, type WalRecord, writeWalRecord } from '../../repository/wal-record.ts';
 import type { CallOptions, ObjectKey, ObjectStore } from '../../storage/object-store.ts';
+import type { WalPolicy } from '../prune-archives.ts';
 import { LeftBehind } from './left-behind.ts';
+import { neededWal } from './needed-wal.ts';
 import { openWalRecord } from './open-wal-record.ts';
 import { StallWatch } from '../stall-watch.ts';
 
@@ -18,6 +20,8 @@ import { StallWatch } from '../stall-watch.ts';
 export interface WalStore {
   readonly name: string;
   readonly store: ObjectStore;
+  /** What of the WAL may go from there. Default: nothing. */
+  readonly policy?: WalPolicy | undefined;
 }
 
 export interface ArchivesOptions {
@@ -85,12 +89,12 @@ export class Archives {
     folder: WalFolder & { readonly segmentBytes: number },
     options: ArchivesOptions & CallOptions,
   ): Promise<Archives> {
-    const { clock, logger } = options;
-    const { source, systemIdentifier } = folder;
+    const { clock, random, logger } = options;
+    const { source, systemIdentifier, segmentBytes } = folder;
     const records = await Promise.allSettled(stores.map(({ store }) => openWalRecord(store, folder, options)));
     const present = records.findIndex(({ status }) => status === 'fulfilled');
     const record = records[present];
-    const archives = stores.map(({ name, store }, index): Archive => {
+    const archives = stores.map(({ name, store, policy }, index): Archive => {
       const own = records[index];
       const place = { store, folder: { source, systemIdentifier }, ...options.sealing };
       const base = { name, place, failure: options.failing?.get(name), waitedMs: 0, reckonedMs: clock.monotonicMs() };
@@ -98,7 +102,11 @@ export class Archives {
       const from = stores[present]?.store;
       const isFinal = isPgarkError(own?.reason, 'wal-conflict') || options.signal?.aborted === true;
       if (from === undefined || record?.status !== 'fulfilled' || isFinal) throw asPgarkError(own?.reason);
-      const left = new LeftBehind({ ...place, name, from, since: undefined, clock, logger });
+      const needed =
+        policy &&
+        ((call: CallOptions) =>
+          neededWal({ store, from, folder: place.folder, segmentBytes, policy, clock, random }, call));
+      const left = new LeftBehind({ ...place, name, from, since: undefined, needed, clock, logger });
       const { head: _, ...known } = record.value;
       return { ...base, record: known, left, failure: asPgarkError(own?.reason) };
     });

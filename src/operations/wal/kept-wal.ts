@@ -2,10 +2,17 @@ import { isPgarkError, messageOf } from '../../common/errors.ts';
 import { indexWal } from '../../formats/wal/archive-index.ts';
 import { readArchivedHistory } from '../../formats/wal/history-object.ts';
 import { parseLsn } from '../../postgres/wal/lsn.ts';
-import { segmentAt, segmentEnd, segmentName, segmentStart } from '../../postgres/wal/segment.ts';
+import {
+  parseSegmentName,
+  type Segment,
+  segmentAt,
+  segmentEnd,
+  segmentName,
+  segmentStart,
+} from '../../postgres/wal/segment.ts';
 import { historyFileName } from '../../postgres/wal/timeline-history.ts';
 import type { Manifest } from '../../repository/manifest.ts';
-import type { WalFolder } from '../../repository/wal-keys.ts';
+import type { WalFolder, WalObject } from '../../repository/wal-keys.ts';
 import { type WalBase, type WalLine, type WalRule, type WalStretch, walRule } from '../../retention/wal.ts';
 import type { CallOptions, ObjectInfo, ObjectStore } from '../../storage/object-store.ts';
 
@@ -40,6 +47,17 @@ export interface WalLock {
 export function isLocked(storedAt: Date, { lockedMs, now }: WalLock): boolean {
   // Negated, so that a time that is no time is locked.
   return lockedMs !== undefined && !(storedAt.getTime() + lockedMs <= now.getTime());
+}
+
+/** The log that an object holds something of. Undefined for a history. */
+export function stretchOf(wal: WalObject, segmentBytes: number): Omit<WalStretch, 'storedAt'> | undefined {
+  const segment = parseSegmentName(wal.name.slice(0, 24), segmentBytes);
+  return segment && wholeOf(segment, segmentBytes);
+}
+
+function wholeOf(segment: Segment, segmentBytes: number): Omit<WalStretch, 'storedAt'> {
+  const { timeline } = segment;
+  return { timeline, from: segmentStart(segment, segmentBytes), to: segmentEnd(segment, segmentBytes) };
 }
 
 /** Works out what of an archive is needed, by one listing and the histories of its timelines. */
@@ -124,8 +142,7 @@ interface Tail extends Omit<WalStretch, 'storedAt'> {
 
 function tailOf({ timeline, stop }: WalBase, segmentBytes: number): Tail {
   const next = { timeline, number: segmentAt(timeline, stop - 1n, segmentBytes).number + 1n };
-  const [from, to] = [segmentStart(next, segmentBytes), segmentEnd(next, segmentBytes)];
-  return { timeline, from, to, name: segmentName(next, segmentBytes), stored: [] };
+  return { ...wholeOf(next, segmentBytes), name: segmentName(next, segmentBytes), stored: [] };
 }
 
 /** Whether the log goes on there now, and would not any more. */

@@ -8,7 +8,7 @@ import type { DecryptionKeys } from '../../pipeline/encryption/sealer.ts';
 import { parseHistoryFileName } from '../../postgres/wal/timeline-history.ts';
 import { readStateBytes } from '../../repository/state-object.ts';
 import { parseWalKey, type WalFolder, type WalObject, walPrefix } from '../../repository/wal-keys.ts';
-import type { ObjectKey, ObjectStore } from '../../storage/object-store.ts';
+import type { CallOptions, ObjectKey, ObjectStore } from '../../storage/object-store.ts';
 
 const AGAIN_MS = 30_000;
 
@@ -22,14 +22,16 @@ export interface LeftBehindOptions {
   readonly keys: DecryptionKeys;
   /** The first segment that it may lack; undefined: it may lack any. */
   readonly since: string | undefined;
+  /** Tells, when it answers, what it needs of what the other one has. Default: all. */
+  readonly needed?: ((call: CallOptions) => Promise<(wal: WalObject, storedAt: Date) => boolean>) | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
 }
 
 /**
  * A storage that the others did not wait for any more. What it lacks is copied to it from one of them, object by object as
- * they are, until it has all whole segments that the other one has. What it has of another content is never replaced: then it
- * does not come back.
+ * they are, until it has all whole segments that the other one has and it needs. What it has of another content is never
+ * replaced: then it does not come back.
  */
 export class LeftBehind {
   readonly #options: LeftBehindOptions;
@@ -37,6 +39,7 @@ export class LeftBehind {
   readonly #running: Promise<void>;
   #woken = Promise.withResolvers<void>();
   #isTold = false;
+  #needs: ((wal: WalObject, storedAt: Date) => boolean) | undefined;
   /** The last whole segment of each timeline that both have, by the timeline's digits. */
   #levelWith: ReadonlyMap<string, string> = new Map();
 
@@ -45,7 +48,7 @@ export class LeftBehind {
     this.#running = this.#run();
   }
 
-  /** Whether it has all that the other one has up to that segment. */
+  /** Whether it has all that it needs up to that segment. */
   isLevelWith(segment: string): boolean {
     return (this.#levelWith.get(segment.slice(0, 8)) ?? '') >= segment;
   }
@@ -86,14 +89,17 @@ export class LeftBehind {
   }
 
   async #copyMissing(signal: AbortSignal): Promise<ReadonlyMap<string, string>> {
-    const { from, store, folder, since = '' } = this.#options;
+    const { from, store, folder, since = '', needed } = this.#options;
+    // Once: what is needed later is no more than that, but for what comes.
+    this.#needs ??= needed === undefined ? () => true : await needed({ signal });
     const prefix = walPrefix(folder);
     const there = store.list(prefix, { signal })[Symbol.asyncIterator]();
     let next = await there.next();
     const last = new Map<string, string>();
-    for await (const { key, bytes } of from.list(prefix, { signal })) {
+    for await (const { key, bytes, modified } of from.list(prefix, { signal })) {
       const wal = parseWalKey(key);
-      if (wal === undefined || wal.kind === 'delta' || (wal.kind !== 'history' && wal.name < since)) continue;
+      if (wal === undefined || wal.kind === 'delta') continue;
+      if (wal.kind !== 'history' && (wal.name < since || !this.#needs(wal, modified))) continue;
       while (next.done !== true && next.value.key < key) next = await there.next();
       if (next.done === true || next.value.key !== key) await this.#copy(key, wal, signal);
       else if (next.value.bytes !== bytes) await this.#compare(key, wal, signal);

@@ -1,5 +1,4 @@
 import { inParallel } from '../../common/in-parallel.ts';
-import { parseSegmentName, segmentEnd, segmentStart } from '../../postgres/wal/segment.ts';
 import { kindOfId } from '../../repository/ids.ts';
 import type { Manifest } from '../../repository/manifest.ts';
 import { findReaders } from '../../repository/readers.ts';
@@ -9,7 +8,7 @@ import { listWalRecords } from '../../repository/wal-record.ts';
 import type { WalStretch } from '../../retention/wal.ts';
 import type { ObjectInfo, ObjectStore } from '../../storage/object-store.ts';
 import { physicalUnderWay } from '../under-way.ts';
-import { isLocked, keptWal, type TailLoss, type WalLock } from './kept-wal.ts';
+import { isLocked, keptWal, stretchOf, type TailLoss, type WalLock } from './kept-wal.ts';
 
 export interface WalPruneRequest extends WalLock {
   readonly repository: Repository;
@@ -164,11 +163,8 @@ class ArchivePrune {
   }
 
   #isNeeded(wal: WalObject, storedAt: Date): boolean {
-    const segment = parseSegmentName(segmentNameOf(wal) ?? '', this.#segmentBytes);
-    if (segment === undefined) return true;
-    const from = segmentStart(segment, this.#segmentBytes);
-    const to = segmentEnd(segment, this.#segmentBytes);
-    return this.#needs({ timeline: segment.timeline, from, to, storedAt });
+    const stretch = stretchOf(wal, this.#segmentBytes);
+    return stretch === undefined || this.#needs({ ...stretch, storedAt });
   }
 
   async #deleteBatch(): Promise<void> {
