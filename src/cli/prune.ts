@@ -102,6 +102,7 @@ function hasDoneNothing({ removed, globals, wal }: PruneOutcome): boolean {
   return removed.length === 0 && globals.length === 0 && !wal.some(hasGone);
 }
 
+/** `remove` is the plan, of which `in_use` and `refused` stay; it is the same in a dry run and in what follows. */
 function prunedJson({ storage, value: { outcome } }: Extract<Try<Pruned>, { readonly value: Pruned }>) {
   return {
     storage,

@@ -118,7 +118,13 @@ test.each(['restore', 'download', 'drill'] as const)(
     expect(planned?.stdout).toMatch(words('would stay as long as'));
     expect(planned?.stdout).toMatch(/^would delete 1 backup, .*; 2 kept$/m);
     expect(JSON.parse(plannedJson?.stdout ?? '')).toMatchObject({
-      storages: [{ in_use: [{ id: read.id, read: read.id, reader: expect.stringContaining(`pgark ${verb}`) }] }],
+      storages: [
+        {
+          remove: expect.arrayContaining([expect.objectContaining({ id: read.id })]),
+          removed: [],
+          in_use: [{ id: read.id, read: read.id, reader: expect.stringContaining(`pgark ${verb}`) }],
+        },
+      ],
     });
     expect(pruned?.stdout).toMatch(words('stay until the next prune:'));
     expect(readings).toBeGreaterThanOrEqual(nth);
