@@ -25,6 +25,12 @@ test('a command reads only code that it needs', { timeout: 300_000 }, async () =
   expect(folders.filter((name) => others.includes(name))).toEqual([]);
 });
 
+/** By the first backup another version may lie there. */
+test('a daemon has read all that its backups need when it begins to listen', { timeout: 300_000 }, async () => {
+  const { folders } = await loadedBy(['daemon'], { PGARK_LISTEN: '192.0.2.1:1' });
+  expect(folders).toEqual(expect.arrayContaining(['formats/plain', 'formats/directory', 'formats/physical']));
+});
+
 interface Loaded {
   readonly packages: readonly string[];
   /** Below src. */
@@ -32,7 +38,7 @@ interface Loaded {
 }
 
 /** What a command has read when it ends: with an empty storage, and a server that is away. */
-async function loadedBy(argv: readonly string[]): Promise<Loaded> {
+async function loadedBy(argv: readonly string[], more: Readonly<Record<string, string>> = {}): Promise<Loaded> {
   await using folder = await makeTempDirectory();
   const [hook, list] = [path.join(folder.path, 'hook.mjs'), path.join(folder.path, 'loaded')];
   await writeFile(
@@ -44,7 +50,8 @@ async function loadedBy(argv: readonly string[]): Promise<Loaded> {
     process.on('exit', () => writeFileSync(${JSON.stringify(list)}, urls.join('\\n')));`,
   );
   const args = ['--import', pathToFileURL(hook).href, path.join(import.meta.dirname, 'main.ts'), ...argv];
-  const env = { DATABASE_URL: 'postgres://u:p@127.0.0.1:1/shop', BACKUP_STORAGE: pathToFileURL(folder.path).href };
+  const storage = pathToFileURL(folder.path).href;
+  const env = { DATABASE_URL: 'postgres://u:p@127.0.0.1:1/shop', BACKUP_STORAGE: storage, ...more };
   // Whether it succeeds is of no matter here.
   await promisify(execFile)(process.execPath, args, { env }).catch(() => undefined);
   const urls = (await readFile(list, 'utf8')).split('\n');

@@ -114,7 +114,7 @@ export class DestinationRun {
     const [profile, isRepository] = await this.#steps.run((signal) =>
       allOf([
         this.store.probe({ write: true, delete: this.#needsDelete, signal }),
-        this.repository.checkLayout({ signal }),
+        this.repository.checkLayout({ signal }).catch(beforeFirstWrite),
       ]),
     );
     this.#lock = profile.lock;
@@ -373,4 +373,10 @@ export class DestinationRun {
       this.#logger.warning(event, `${otherwise}: ${messageOf(error)}`, { storage: this.name });
     }
   }
+}
+
+/** Of a place that the first write makes, a folder of a remote: there is nothing yet, and a place that cannot be made fails the probe. */
+function beforeFirstWrite(error: unknown): false {
+  if (isPgarkError(error, 'store-bucket-missing')) return false;
+  throw error;
 }

@@ -37,6 +37,14 @@ const FORMATS: Readonly<Record<NonNullable<BackupRequest['format']>, () => Promi
   physical: async () => (await import('./backup-physical.ts')).physicalFormat,
 };
 
+/**
+ * Loads what backups of all formats need. A process that lives for long calls it at its start: by the time of its first backup the
+ * package may have been replaced by another version.
+ */
+export async function loadFormats(): Promise<void> {
+  await Promise.all(Object.values(FORMATS).map((load) => load()));
+}
+
 /** What the steps of a backup share. */
 interface Work {
   readonly request: BackupRequest;

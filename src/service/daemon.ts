@@ -2,6 +2,7 @@ import type { Config } from '../config/model.ts';
 import { aborted } from '../common/aborted.ts';
 import { asPgarkError, messageOf } from '../common/errors.ts';
 import type { ProtectionState } from '../observability/protection-state.ts';
+import { loadFormats } from '../operations/backup.ts';
 import type { OperationContext } from '../operations/context.ts';
 import { Throttle } from '../pipeline/throttle.ts';
 import { logConnectivity } from './connectivity.ts';
@@ -129,6 +130,7 @@ class Daemon {
       host: context.host,
       pid: context.pid,
     });
+    await loadFormats();
     logConfiguration(config, logger);
     await this.#listening.begin(config.server.listen);
     this.#wal = this.#receivers(this.#generation);

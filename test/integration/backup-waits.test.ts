@@ -34,6 +34,26 @@ async function backUp(
   );
 }
 
+test('the first backup makes a folder that is not there yet, however long that takes', async () => {
+  await using database = await createDatabase();
+  const memory = new MemoryStore();
+  const place = { isMade: false };
+  const looked = Promise.withResolvers<undefined>();
+  const store = new FaultyStore(memory, {
+    before: async ({ method }) => {
+      if (method === 'probe') {
+        await looked.promise;
+        place.isMade = true;
+      } else if (!place.isMade) {
+        looked.resolve(undefined);
+        throw new PgarkError('store-bucket-missing', 'there is no such folder');
+      }
+    },
+  });
+  await backUp(database, store);
+  expect([...memory.objects.keys()].filter((key) => key.startsWith('.pgark/backups/'))).toHaveLength(1);
+});
+
 test('a backup asks a distant store side by side what does not depend on one another', async () => {
   await using database = await createDatabase();
   const memory = new MemoryStore();

@@ -1,3 +1,4 @@
+import { aborted } from '../../common/aborted.ts';
 import { ProgramFailure, programOutput } from '../../common/child-process.ts';
 import { isPgarkError, PgarkError } from '../../common/errors.ts';
 import type { Logger } from '../../common/log.ts';
@@ -66,6 +67,10 @@ export async function readDumpToc(request: TocRequest): Promise<CustomToc> {
       );
     }
     if (!(error instanceof ProgramFailure)) throw error;
-    throw await explainTocFailure(error, connection, () => readLanguage(request.session));
+    throw await explainTocFailure(error, connection, async () => {
+      // The server may be silent by now.
+      const language = await Promise.race([readLanguage(request.session), aborted(signal)]);
+      return language ?? { messages: 'C', mayChoose: false };
+    });
   }
 }

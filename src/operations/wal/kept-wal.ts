@@ -86,8 +86,10 @@ export async function keptWal(request: KeptWalRequest, options: CallOptions): Pr
   }
   const rule = walRule({ bases: known, lines, keepMs, now: lock.now });
   if (rule === undefined) return { keepsAll: 'no base backup is there that would say what is needed' };
-  const lost = tails.filter((tail) => isLost(tail, rule, lock));
-  return { rule, loses: { lostCount: lost.length, totalCount: tails.length } };
+  const fates = tails.map((tail) => fateOf(tail, rule, lock));
+  const count = (fate: Fate): number => fates.filter((each) => each === fate).length;
+  // Those whose log stays for its lock alone say nothing of what the window was meant to be.
+  return { rule, loses: { lostCount: count('lost'), totalCount: tails.length - count('locked') } };
 }
 
 /**
@@ -145,8 +147,10 @@ function tailOf({ timeline, stop }: WalBase, segmentBytes: number): Tail {
   return { ...wholeOf(next, segmentBytes), name: segmentName(next, segmentBytes), stored: [] };
 }
 
-/** Whether the log goes on there now, and would not any more. */
-function isLost({ stored, ...tail }: Tail, rule: WalRule, lock: WalLock): boolean {
-  const stays = (storedAt: Date): boolean => rule.needs({ ...tail, storedAt }) || isLocked(storedAt, lock);
-  return stored.length > 0 && !stored.some(stays);
+type Fate = 'lost' | 'locked' | 'as it was';
+
+/** What becomes of the log behind a base backup: whether it goes on there now and would not any more, or does for its lock alone. */
+function fateOf({ stored, ...tail }: Tail, rule: WalRule, lock: WalLock): Fate {
+  if (stored.length === 0 || stored.some((storedAt) => rule.needs({ ...tail, storedAt }))) return 'as it was';
+  return stored.some((storedAt) => isLocked(storedAt, lock)) ? 'locked' : 'lost';
 }

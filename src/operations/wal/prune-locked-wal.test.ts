@@ -32,6 +32,18 @@ test('is refused on no day while a lock lasts longer than the window, and what i
   expect(counts.at(-1)).toBeLessThanOrEqual((lockedDays + 1) * perDay);
 });
 
+test('refuses a window by which most base backups lose the WAL that no lock keeps, however many others are locked', async () => {
+  const scene = new KeptWal();
+  for (let daysAgo = 59; daysAgo >= 0; daysAgo -= 1) {
+    await scene.base(daysAgo, (60 - daysAgo) * 4, (60 - daysAgo) * 4);
+    await scene.segments((60 - daysAgo) * 4, (60 - daysAgo) * 4 + 3, daysAgo);
+  }
+  expect((await scene.prune({ keepDays: 60, lockedDays: 30 })).wal).toMatchObject([
+    { segments: 0, refused: undefined },
+  ]);
+  await expect(scene.prune({ keepDays: 3, lockedDays: 30 })).rejects.toMatchObject({ code: 'prune-refused' });
+});
+
 test('goes by the time at which the WAL itself was stored: what came later than its base backups stays locked', async () => {
   const scene = new KeptWal();
   for (const daysAgo of [29, 28, 27, 26]) await scene.base(daysAgo, 300 - daysAgo * 10, 301 - daysAgo * 10);

@@ -41,7 +41,7 @@ export async function inEnglish(
   login: ConnectOptions,
 ): Promise<ConnectionParameters> {
   const { messages, mayChoose } = await readLanguage(session).catch(() => ({ messages: '', mayChoose: false }));
-  if (!mayChoose || messages === 'C' || messages === 'POSIX') return connection;
+  if (!mayChoose || /^(?:C$|POSIX$|en)/i.test(messages)) return connection;
   const { options } = connection;
   // First: the server goes by their order, and asks the right of the role that those of the user may name.
   const english = { ...connection, options: `-c lc_messages=C${options === undefined ? '' : ` ${options}`}` };
