@@ -241,7 +241,7 @@ databases:
     });
     await held;
     // The interval counts from the last run, by hand too; and it looks again after a term, if that ends before it is due anew.
-    const term = { BACKUP_LEASE_TERM: '10s', BACKUP_INTERVAL: '30s' };
+    const term = { BACKUP_LEASE_TERM: '10s', BACKUP_INTERVAL: '15s' };
     await using daemon = startDaemon({ ...env, ...term, DATABASE_URL: database.url });
     const [skipped] = await daemon.until('job.skipped');
     expect(skipped).toMatchObject({ level: 'INFO', state: 'locked', nextTryAt: expect.any(String) });
