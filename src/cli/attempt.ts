@@ -10,7 +10,17 @@ export interface StorageFailure {
 }
 
 /** What came of it in one storage. */
-export type Try<T> = { readonly storage: string; readonly value: T } | StorageFailure;
+export type Try<T> = Done<T> | StorageFailure;
+
+/** What a storage did. */
+export interface Done<T> {
+  readonly storage: string;
+  readonly value: T;
+}
+
+export function doneOf<T>(tries: readonly Try<T>[]): readonly Done<T>[] {
+  return tries.flatMap((each) => ('value' in each ? [each] : []));
+}
 
 export async function attempt<T>(storage: string, run: CommandRun, work: () => Promise<T>): Promise<Try<T>> {
   try {

@@ -6,7 +6,7 @@ import { list, type Listing } from '../operations/list.ts';
 import type { Proofs } from '../operations/proofs.ts';
 import { type BackupFilter, dataFolderOf } from '../repository/repository.ts';
 import { action, chooseStorage, type CliWorld, findSource } from './command.ts';
-import { attempt, failureJson, failureOfStorages, failuresOf, type Try } from './attempt.ts';
+import { attempt, doneOf, failureJson, failureOfStorages, failuresOf, type Try } from './attempt.ts';
 import { globalsJson, type JsonLine, jsonLines, manifestJson, proofsJson } from './json.ts';
 import { addExamples } from './help.ts';
 import { formatTable, formatTime } from './table.ts';
@@ -42,7 +42,7 @@ export function registerList(program: Command, world: CliWorld): void {
       tries.push(await attempt(storage.name, run, look));
     }
     const failures = failuresOf(tries);
-    const listings = tries.flatMap((each) => ('value' in each ? [each.value] : []));
+    const listings = doneOf(tries).map(({ value }) => value);
     if (
       name !== undefined &&
       failures.length === 0 &&

@@ -7,7 +7,7 @@ import { describeDatabase, describeOverHalf, PruneRefused } from '../operations/
 import { Teller } from '../service/tell.ts';
 import { walPolicyFor } from '../service/wal.ts';
 import { isOfDamage } from '../service/gravest.ts';
-import { attempt, failureJson, failureOfStorages, failuresOf, type Try } from './attempt.ts';
+import { attempt, type Done, doneOf, failureJson, failureOfStorages, failuresOf, type Try } from './attempt.ts';
 import { action, chooseStorage, type CliWorld, type CommandRun } from './command.ts';
 import { pruneReports } from './prune-reports.ts';
 import { policyFor } from './retention.ts';
@@ -44,7 +44,7 @@ export function registerPrune(program: Command, world: CliWorld): void {
       await teller.prunes(config, pruneReports(config, storage.name, pruned.value.outcome));
     }
     const failures = failuresOf(tries);
-    const done = tries.flatMap((each) => ('value' in each ? [each] : []));
+    const done = doneOf(tries);
     const refusals = done.flatMap(({ storage, value: { refusal } }) =>
       refusal === undefined ? [] : [{ storage, error: refusal }],
     );
@@ -103,7 +103,7 @@ function hasDoneNothing({ removed, globals, wal }: PruneOutcome): boolean {
 }
 
 /** `remove` is the plan, of which `in_use` and `refused` stay; it is the same in a dry run and in what follows. */
-function prunedJson({ storage, value: { outcome } }: Extract<Try<Pruned>, { readonly value: Pruned }>) {
+function prunedJson({ storage, value: { outcome } }: Done<Pruned>) {
   return {
     storage,
     keep: outcome.plan.keep,
