@@ -71,6 +71,11 @@ fails() {
   called 'pgark [doctor] [shop]'
 }
 
+@test "diff is pgark's, not the system's" {
+  run pgark-entrypoint diff one two
+  called 'pgark [diff] [one] [two]'
+}
+
 @test "an entry point runs as itself" {
   run pgark-entrypoint backup.sh
   called 'pgark [backup]'
