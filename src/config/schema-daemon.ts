@@ -171,7 +171,7 @@ export const verifySection = strict({
   sample: percentRatio
     .refine((ratio) => ratio > 0 && ratio <= 1, 'must be more than 0% and at most 100%')
     .optional()
-    .describe('Share of the stored bytes that is read each time. Default: 100%.'),
+    .describe('Share of the stored bytes that is read each time, besides the newest backups. Default: 100%.'),
 }).transform((verify) => defined({ schedule: verify.schedule, sampleRatio: verify.sample ?? 1 }));
 
 const bound = z.union([z.number(), z.boolean(), z.string()]);

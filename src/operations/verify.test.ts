@@ -75,9 +75,10 @@ test('a sample takes the newest and, of the others, those that nobody has read f
     return backups.flatMap(({ id }, index) => (read.includes(id) ? [index] : []));
   };
   expect(await readBy(0)).toEqual([5]);
-  // Each takes a sixth of the bytes, and the newest is always there.
-  expect(await readBy(0.5)).toEqual([0, 1, 5]);
-  expect(await readBy(0.5)).toEqual([2, 3, 5]);
-  expect(await readBy(0.5)).toEqual([0, 4, 5]);
+  // Each takes a sixth of the bytes, and the newest is read besides.
+  expect(await readBy(0.5)).toEqual([0, 1, 2, 5]);
+  expect(await readBy(0.5)).toEqual([0, 3, 4, 5]);
+  // However small the share, every one has its turn.
+  for (const next of [1, 2, 0, 3, 4]) expect(await readBy(0.1)).toEqual([next, 5]);
   expect(await readBy(1)).toEqual([0, 1, 2, 3, 4, 5]);
 });

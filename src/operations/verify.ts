@@ -131,7 +131,7 @@ async function choose(
   return { chosen, damaged };
 }
 
-/** The newest ones, and as many others as the share of bytes asks for. */
+/** The newest ones, and besides them as many others as the share of bytes asks for, at least one. */
 async function sampleOf(
   { store }: Repository,
   manifests: readonly Manifest[],
@@ -141,9 +141,7 @@ async function sampleOf(
 ): Promise<ReadonlySet<Manifest>> {
   const chosen = new Set(newest);
   if (sampleRatio === 0) return chosen;
-  const bytesOf = (all: Iterable<Manifest>): number =>
-    [...all].reduce((sum, manifest) => sum + sizesOf(manifest).storedBytes, 0);
-  const wantedBytes = bytesOf(manifests) * sampleRatio;
+  const wantedBytes = manifests.reduce((sum, manifest) => sum + sizesOf(manifest).storedBytes, 0) * sampleRatio;
   const readAt = new Map<Manifest, number>();
   for (const group of Map.groupBy(manifests, seriesOf).values()) {
     const proofs = await newestProofs(store, group, context);
@@ -152,7 +150,7 @@ async function sampleOf(
   const waiting = manifests
     .filter((manifest) => !newest.has(manifest))
     .toSorted((a, b) => (readAt.get(a) ?? 0) - (readAt.get(b) ?? 0));
-  let bytes = bytesOf(newest);
+  let bytes = 0;
   for (const manifest of waiting) {
     if (bytes >= wantedBytes) break;
     chosen.add(manifest);
