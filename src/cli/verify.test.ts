@@ -1,28 +1,10 @@
-import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { type FileStorages, fileStorages } from '../../test/support/file-storages.ts';
-import { manifestOf, oneBlock } from '../../test/support/repository-place.ts';
-import { systemClock } from '../common/clock.ts';
-import { systemRandom } from '../common/random.ts';
-import { makeBackupId } from '../repository/ids.ts';
-import type { Manifest } from '../repository/manifest.ts';
-import { Repository } from '../repository/repository.ts';
+import { addWholeBackup } from '../../test/support/whole-backup.ts';
+import { PgarkError } from '../common/errors.ts';
 
-const SQL = '--\n-- PostgreSQL database dump complete\n--\n\n';
-
-/** Commits a backup of a database without anything in it, whole. */
 async function addTo(storages: FileStorages, name: string, database: string): Promise<string> {
-  const store = storages.open(name);
-  const repository = new Repository(store, { clock: systemClock, random: systemRandom });
-  await repository.initialise({ pgarkVersion: '0.1.0' });
-  const id = makeBackupId(new Date(), 'p', systemRandom);
-  const plain = manifestOf(id, database, [`${database}.sql`]);
-  const sha256 = createHash('sha256').update(SQL).digest('hex');
-  const size = { storedBytes: SQL.length, storedSha256: sha256, plainBytes: SQL.length, plainSha256: sha256 };
-  await store.putStream(`${database}.sql`, oneBlock(SQL));
-  const objects = plain.objects.map((each) => ({ ...each, ...size }));
-  const manifest: Manifest = { ...plain, source: database, objects, compression: { algorithm: 'none', level: 0 } };
-  await repository.commit(manifest);
+  const { id } = await addWholeBackup(storages.open(name), database);
   return id;
 }
 
@@ -60,5 +42,27 @@ describe('pgark verify of several storages, of which not all can be verified', (
     const unclear = await storages.run('verify', 'latest');
     expect(unclear).toMatchObject({ exit: 2, stdout: '' });
     expect(unclear.stderr).toMatch(/there are backups of 2 databases/);
+  });
+});
+
+test('pgark verify names what a storage does not give, and ends with 4 as long as nothing is damaged', async () => {
+  await using storages = await fileStorages('near');
+  const [kept, id] = [await addTo(storages, 'near', 'shop'), await addTo(storages, 'near', 'desk')];
+  storages.disturb('near', {
+    before: ({ method, key }) => {
+      if (method === 'get' && key.startsWith('desk_'))
+        throw new PgarkError('store-access-denied', `no right to ${key}`);
+    },
+  });
+  const { exit, stdout, stderr } = await storages.run('verify', '-o', 'json');
+  expect({ exit, stderr }).toEqual({
+    exit: 4,
+    stderr: expect.stringContaining(`1 of 2 backups could not be read: ${id}: no right to desk_${id}.sql`),
+  });
+  expect(JSON.parse(stdout)).toMatchObject({
+    backups: expect.arrayContaining([
+      expect.objectContaining({ id: kept, passed: true }),
+      expect.objectContaining({ id, passed: false }),
+    ]),
   });
 });

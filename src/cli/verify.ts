@@ -121,14 +121,22 @@ async function verifyIn(storage: StorageConfig, request: Request, run: CommandRu
 /** What says of damage comes before what says that a storage was not looked at. */
 function failureOf(looks: readonly Look[], isOfKeys: (error: PgarkError) => boolean): PgarkError | undefined {
   const verifications = looks.flatMap(({ verification }) => verification ?? []);
-  const failures = verifications.flatMap(({ backups, damaged }) => [
-    ...backups.flatMap(({ failure }) => failure ?? []),
-    ...damaged.map(({ error }) => error),
+  const failed = verifications.flatMap(({ backups, damaged }) => [
+    ...backups.flatMap(({ manifest, failure }) =>
+      failure === undefined ? [] : [{ name: manifest.id, error: failure }],
+    ),
+    ...damaged.map(({ key, error }) => ({ name: key, error })),
   ]);
+  const failures = failed.map(({ error }) => error);
   const total = verifications.reduce((sum, { backups, damaged }) => sum + backups.length + damaged.length, 0);
   const [first] = failures;
   if (first !== undefined) {
     if (total === 1 || failures.every(isOfKeys)) return first;
+    // What the storage does not give, or no key opens, may be whole.
+    if (failures.every((each) => isOfKeys(each) || each.code.startsWith('store-'))) {
+      const what = `${failures.length} of ${total} backups could not be read: ${describeErrors(failed)}`;
+      return new PgarkError('partial', what, { hint: first.hint, cause: first });
+    }
     return new PgarkError('corrupt', `${failures.length} of ${total} backups are damaged or cannot be read`, {
       hint: 'make a new backup now; the table says which ones are still whole, and what is wrong with the others',
     });

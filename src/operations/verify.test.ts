@@ -1,10 +1,15 @@
-import { expect, test } from 'vitest';
-import { FaultyStore } from '../../test/support/faulty-store.ts';
+import { describe, expect, test } from 'vitest';
+import { FaultyStore, type StoreCall, type StoreFaults } from '../../test/support/faulty-store.ts';
 import { MemoryStore } from '../../test/support/memory-store.ts';
 import { oneBlock } from '../../test/support/repository-place.ts';
 import { seedBackups } from '../../test/support/seed.ts';
+import { addWholeBackup } from '../../test/support/whole-backup.ts';
+import { systemClock } from '../common/clock.ts';
+import { PgarkError } from '../common/errors.ts';
 import { keys } from '../repository/keys.ts';
+import type { Manifest } from '../repository/manifest.ts';
 import { operationContext } from './context.ts';
+import { newestProofs, provenAt } from './proofs.ts';
 import { verify } from './verify.ts';
 
 test('an object that is missing or has another length failed by that, not after all of it was read', async () => {
@@ -81,4 +86,69 @@ test('a sample takes the newest and, of the others, those that nobody has read f
   // However small the share, every one has its turn.
   for (const next of [1, 2, 0, 3, 4]) expect(await readBy(0.1)).toEqual([next, 5]);
   expect(await readBy(1)).toEqual([0, 1, 2, 3, 4, 5]);
+});
+
+describe('a backup that the store does not give', () => {
+  const days = [11, 12, 13, 14, 15, 16, 17, 18, 19, 20].map((day) => new Date(`2026-11-${day}T02:00:00Z`));
+  const request = { filter: {}, selector: undefined, deep: true, keys: { identities: [], passphrases: [] } };
+  const refusal = (key: string) => new PgarkError('store-access-denied', `the store does not give ${key}`);
+
+  async function tenWith(faultsOf: (second: Manifest) => StoreFaults) {
+    const inner = new MemoryStore();
+    const backups: Manifest[] = [];
+    for (const day of days) backups.push(await addWholeBackup(inner, 'shop', day));
+    const [, second] = backups;
+    if (second === undefined) throw new Error('there is no such backup');
+    const store = new FaultyStore(inner, faultsOf(second));
+    const proofs = async () => newestProofs(inner, backups, { clock: systemClock });
+    return { store, second, proofs };
+  }
+
+  /** Does not give the data of a backup so many times. */
+  const unread =
+    (times: number) =>
+    ({ objects }: Manifest): StoreFaults => {
+      let left = times;
+      const before = ({ method, key }: StoreCall): void => {
+        if (method !== 'get' || key !== objects[0]?.key || left === 0) return;
+        left -= 1;
+        throw refusal(key);
+      };
+      return { before };
+    };
+
+  test('has failed, is not proven any more, and keeps none of the others from being read', async () => {
+    const { store, second, proofs } = await tenWith(() => ({}));
+    await verify({ ...request, store }, operationContext());
+    expect(provenAt((await proofs()).get(second.id) ?? {})).toBeDefined();
+    store.faults = unread(Number.POSITIVE_INFINITY)(second);
+    const { backups } = await verify({ ...request, store }, operationContext());
+    expect(backups).toHaveLength(10);
+    expect(backups.filter(({ failure }) => failure !== undefined)).toMatchObject([
+      { manifest: { id: second.id }, failure: { code: 'store-access-denied' } },
+    ]);
+    expect(provenAt((await proofs()).get(second.id) ?? {})).toBeUndefined();
+    expect([...(await proofs()).values()].filter((each) => provenAt(each) !== undefined)).toHaveLength(9);
+  });
+
+  test('is read once more before that is said of it', async () => {
+    const { store, proofs } = await tenWith(unread(1));
+    const { backups } = await verify({ ...request, store }, operationContext());
+    expect(backups.filter(({ failure }) => failure !== undefined)).toEqual([]);
+    expect([...(await proofs()).values()].filter((each) => provenAt(each) !== undefined)).toHaveLength(10);
+  });
+
+  test('has not failed where the store gives nothing any more', async () => {
+    let isAway = false;
+    const { store, proofs } = await tenWith(({ objects }) => ({
+      before: ({ method, key }) => {
+        isAway ||= method === 'get' && key === objects[0]?.key;
+        if (isAway) throw refusal(key);
+      },
+    }));
+    await expect(verify({ ...request, store }, operationContext())).rejects.toMatchObject({
+      code: 'store-access-denied',
+    });
+    expect((await proofs()).size).toBe(1);
+  });
 });

@@ -1,3 +1,4 @@
+import type { ErrorCode } from '../common/error-table.ts';
 import { asPgarkError, isPgarkError, PgarkError } from '../common/errors.ts';
 import type { Span } from '../common/tracer.ts';
 import { checkOf } from '../formats/check-backup.ts';
@@ -55,7 +56,10 @@ export interface Verification {
   readonly damaged: readonly DamagedManifest[];
 }
 
-/** Proves that backups are what their manifests say. The outcome lists every one; nothing is changed but the proof's record. */
+/**
+ * Proves that backups are what their manifests say. The outcome lists every one; nothing is changed but the proof's record. One
+ * that the store does not give has failed, as long as the store gives others. Errors: `store-…` of a store that is away.
+ */
 export async function verify(request: VerifyRequest, context: OperationContext): Promise<Verification> {
   const { store } = request;
   return runEnveloped<Verification>({ ...context, store }, { kind: 'verify' }, async (run) => {
@@ -67,7 +71,12 @@ export async function verify(request: VerifyRequest, context: OperationContext):
     const proven = new Set<string>();
     for (const { manifest, whole } of chosen) {
       const facts = { 'pgark.backup_id': manifest.id, 'pgark.database': manifest.database.name };
-      const look = (): Promise<Verdict> => verifyOne(store, manifest, whole, { ...request, proven }, context);
+      const look = async (): Promise<Verdict> => {
+        const verdict = await verifyOne(store, manifest, whole, { ...request, proven }, context);
+        if (!isOfStore(verdict.failure) || (await isGone(repository, manifest, context))) return verdict;
+        // The store gives other things: it may have been away for a moment, or does not give this one.
+        return verifyOne(store, manifest, whole, { ...request, proven }, context);
+      };
       // A look is one request; of those there may be thousands.
       const verdict = whole ? run.span.span('read', facts, (span) => noting(span, look)) : look();
       const { depth, failure } = await verdict;
@@ -159,7 +168,10 @@ async function sampleOf(
   return chosen;
 }
 
-/** Retention deletes the manifest first: what is missing of a backup without one is no damage. */
+/**
+ * Retention deletes the manifest first: what is missing of a backup without one is no damage. Rejects where the store is away,
+ * which is no fault of a backup's.
+ */
 async function isGone(
   repository: Repository,
   { source, database, id }: Manifest,
@@ -208,9 +220,21 @@ async function verifyOne(
   } catch (error) {
     signal.throwIfAborted();
     const failure = asPgarkError(error);
-    // Only what says something about the backup is a result; a store that is away is not.
-    if (['corrupt', 'object-not-found', 'repository-damaged'].includes(failure.code))
-      return { depth: reached(), failure };
-    throw failure;
+    // What pgark or its machine lacks says nothing of the backup, and would fail the next one as well.
+    if (!OF_BACKUP.has(failure.code) && !isOfStore(failure)) throw failure;
+    return { depth: reached(), failure };
   }
+}
+
+/** What there is to say of one backup, and not of others. */
+const OF_BACKUP: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'corrupt',
+  'object-not-found',
+  'repository-damaged',
+  'archive-unsupported',
+  'encryption-unsupported',
+]);
+
+function isOfStore(failure: PgarkError | undefined): boolean {
+  return failure?.code.startsWith('store-') === true;
 }
