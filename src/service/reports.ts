@@ -1,7 +1,7 @@
 import type { PgarkError } from '../common/errors.ts';
 import type { Config } from '../config/model.ts';
 import type { EventError, NotificationEvent } from '../notify/message.ts';
-import type { Verification } from '../operations/verify.ts';
+import type { Verification, VerifyDepth } from '../operations/verify.ts';
 import type { BackupKind } from '../repository/ids.ts';
 import { parseManifestKey } from '../repository/keys.ts';
 
@@ -204,7 +204,7 @@ export function drillEvents(report: DrillReport): readonly NotificationEvent[] {
 
 /**
  * A database with a damaged backup is a problem, told of the newest one; it is over when all of its backups were looked at
- * and none is known to be damaged, be it from now or from an earlier, deeper look (`stillDamaged`: ids).
+ * and none is known to be damaged, be it from now or from an earlier look (`stillDamaged`: ids) and not decrypted and read since.
  */
 export function verifyEvents(report: VerifyReport, stillDamaged: ReadonlySet<string>): readonly NotificationEvent[] {
   const { storage, endedAt: at, complete } = report;
@@ -221,8 +221,8 @@ export function verifyEvents(report: VerifyReport, stillDamaged: ReadonlySet<str
       const { failure, id } = newestFailed;
       return [{ ...about, event: 'verify_failed', error: eventError(failure), backupId: id }];
     }
-    const isKnownGood = group.every(({ wasRead, id }) => wasRead || !stillDamaged.has(id));
-    if (!complete || !isKnownGood || !group.some(({ wasRead }) => wasRead)) return [];
+    const isKnownGood = group.every(({ depth, id }) => depth === 'read' || !stillDamaged.has(id));
+    if (!complete || !isKnownGood || group.every(({ depth }) => depth === 'present')) return [];
     return [{ ...about, event: 'resolved', of: 'verify_failed' }];
   });
 }
@@ -244,20 +244,19 @@ interface Check {
   readonly source: string;
   readonly database: string;
   readonly id: string;
-  /** To its end, not only by its size. */
-  readonly wasRead: boolean;
+  readonly depth: VerifyDepth;
   readonly failure: PgarkError | undefined;
 }
 
 function checkOf({ manifest, depth, failure }: Verification['backups'][number]): Check {
   const { source, database, id } = manifest;
-  return { source, database: database.name, id, wasRead: depth !== 'present', failure };
+  return { source, database: database.name, id, depth, failure };
 }
 
 /** Of a manifest that cannot be read its key still says whose it is. */
 function checkOfDamaged({ key, error }: Verification['damaged'][number]): readonly Check[] {
   const parsed = parseManifestKey(key);
-  return parsed === undefined ? [] : [{ ...parsed, wasRead: false, failure: error }];
+  return parsed === undefined ? [] : [{ ...parsed, depth: 'present', failure: error }];
 }
 
 function eventError({ code, message, hint }: PgarkError): EventError {

@@ -312,6 +312,7 @@ describe('a verification', () => {
     await history.store.putSmall(proofKey, new TextEncoder().encode(JSON.stringify(proof)));
     const present = { manifest: old, depth: 'present', failure: undefined } as const;
     await teller().verification(config, { ...verification, backups: [present, whole] });
+    await teller().verification(config, { ...verification, backups: [{ ...present, depth: 'stored' }, whole] });
     await teller().verification(config, { ...verification, backups: [whole], complete: false });
     expect(texts()).toHaveLength(1);
     await history.store.delete(proofKey);

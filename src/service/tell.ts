@@ -258,7 +258,7 @@ export class Teller {
     { storage: name, backups }: VerifyReport,
     call: Required<CallOptions>,
   ): Promise<ReadonlySet<string>> {
-    const unread = backups.filter(({ depth }) => depth === 'present').map(({ manifest }) => manifest);
+    const unread = backups.filter(({ depth }) => depth !== 'read').map(({ manifest }) => manifest);
     const storage = config.storages.get(name);
     if (storage === undefined || unread.length === 0) return new Set();
     const databases = Map.groupBy(unread, (manifest) => JSON.stringify([manifest.source, manifest.database.name]));
