@@ -6,6 +6,9 @@ import { seedBackups } from '../../test/support/seed.ts';
 import { addWholeBackup } from '../../test/support/whole-backup.ts';
 import { systemClock } from '../common/clock.ts';
 import { PgarkError } from '../common/errors.ts';
+import type { Secret } from '../common/secret.ts';
+import { generateAgeIdentity } from '../pipeline/encryption/age-keys.ts';
+import { ageSealer } from '../pipeline/encryption/age-sealer.ts';
 import { keys } from '../repository/keys.ts';
 import type { Manifest } from '../repository/manifest.ts';
 import { operationContext } from './context.ts';
@@ -151,4 +154,31 @@ describe('a backup that the store does not give', () => {
     });
     expect((await proofs()).size).toBe(1);
   });
+});
+
+test('keys that do not open the newest backup fail, which they need not for an older one; without any key none fails', async () => {
+  const store = new MemoryStore();
+  const [old, fresh] = [await generateAgeIdentity(), await generateAgeIdentity()];
+  const sealedFor = ({ recipient }: typeof old) => ageSealer({ recipients: [recipient] });
+  const { id: older } = await addWholeBackup(store, 'shop', new Date('2026-11-18T02:00:00Z'), await sealedFor(old));
+  await addWholeBackup(store, 'shop', new Date('2026-11-19T02:00:00Z'), await sealedFor(fresh));
+  const look = async (identities: readonly Secret[], name?: string) => {
+    const selector = name === undefined ? undefined : ({ kind: 'name', name } as const);
+    const request = { store, filter: {}, selector, deep: true, keys: { identities, passphrases: [] } };
+    const { backups } = await verify(request, operationContext());
+    return backups.map(({ depth, failure }) => [depth, failure?.code]);
+  };
+  expect(await look([old.identity])).toEqual([
+    ['read', undefined],
+    ['stored', 'wrong-key'],
+  ]);
+  expect(await look([fresh.identity])).toEqual([
+    ['stored', undefined],
+    ['read', undefined],
+  ]);
+  expect(await look([fresh.identity], older)).toEqual([['stored', 'wrong-key']]);
+  expect(await look([])).toEqual([
+    ['stored', undefined],
+    ['stored', undefined],
+  ]);
 });

@@ -29,8 +29,10 @@ export interface VerifyRequest {
   readonly sampleRatio?: number | undefined;
   readonly keys: DecryptionKeys;
   /**
-   * Whether a backup that none of the keys opens has failed: so where somebody names the key. Else it is no fault of the
-   * backup's: whoever only makes backups needs no key to decrypt them, and can still compare what is stored. Default: false.
+   * Whether every backup that none of the keys opens has failed: so where somebody names the key. Else only the newest of each
+   * series, or the one that is selected, has failed by a wrong key: older ones may want a key that was changed since. Where there
+   * is none it is no fault of the backup's: whoever only makes backups needs no key to decrypt them, and can still compare what
+   * is stored. Default: false.
    */
   readonly mustOpen?: boolean;
 }
@@ -69,13 +71,14 @@ export async function verify(request: VerifyRequest, context: OperationContext):
     const verified: VerifiedBackup[] = [];
     // In the order in which they were made, so that what others need comes before them.
     const proven = new Set<string>();
-    for (const { manifest, whole } of chosen) {
+    for (const { manifest, whole, isWanted } of chosen) {
       const facts = { 'pgark.backup_id': manifest.id, 'pgark.database': manifest.database.name };
+      const lookOnce = () => verifyOne(store, manifest, whole, { ...request, isWanted, proven }, context);
       const look = async (): Promise<Verdict> => {
-        const verdict = await verifyOne(store, manifest, whole, { ...request, proven }, context);
+        const verdict = await lookOnce();
         if (!isOfStore(verdict.failure) || (await isGone(repository, manifest, context))) return verdict;
         // The store gives other things: it may have been away for a moment, or does not give this one.
-        return verifyOne(store, manifest, whole, { ...request, proven }, context);
+        return lookOnce();
       };
       // A look is one request; of those there may be thousands.
       const verdict = whole ? run.span.span('read', facts, (span) => noting(span, look)) : look();
@@ -113,13 +116,20 @@ async function choose(
   request: VerifyRequest,
   context: OperationContext,
 ): Promise<{
-  readonly chosen: readonly { readonly manifest: Manifest; readonly whole: boolean }[];
+  readonly chosen: readonly {
+    readonly manifest: Manifest;
+    readonly whole: boolean;
+    /** The one that a person in need restores: the newest, or the one that is asked for. */
+    readonly isWanted: boolean;
+  }[];
   readonly damaged: readonly DamagedManifest[];
 }> {
   const options = { signal: context.signal };
   if (request.selector !== undefined) {
     const found = await findBackup(repository, request.selector, request.filter, context);
-    if (found.kind === 'own') return { chosen: [{ manifest: found.manifest, whole: true }], damaged: [] };
+    if (found.kind === 'own') {
+      return { chosen: [{ manifest: found.manifest, whole: true, isWanted: true }], damaged: [] };
+    }
     throw new PgarkError(
       'backup-not-found',
       `${found.key} was written by another tool and has no manifest to verify it by`,
@@ -136,7 +146,11 @@ async function choose(
     if (last) newest.add(last);
   }
   const sampled = request.deep ? newest : await sampleOf(repository, manifests, newest, request, context);
-  const chosen = manifests.map((manifest) => ({ manifest, whole: request.deep || sampled.has(manifest) }));
+  const chosen = manifests.map((manifest) => ({
+    manifest,
+    whole: request.deep || sampled.has(manifest),
+    isWanted: newest.has(manifest),
+  }));
   return { chosen, damaged };
 }
 
@@ -196,7 +210,10 @@ async function verifyOne(
   store: ObjectStore,
   manifest: Manifest,
   whole: boolean,
-  request: Pick<VerifyRequest, 'keys' | 'mustOpen'> & { readonly proven: ReadonlySet<string> },
+  request: Pick<VerifyRequest, 'keys' | 'mustOpen'> & {
+    readonly isWanted: boolean;
+    readonly proven: ReadonlySet<string>;
+  },
   context: OperationContext,
 ): Promise<Verdict> {
   const { signal } = context;
@@ -216,7 +233,8 @@ async function verifyOne(
         },
       });
     }
-    return { depth: reached(), failure: request.mustOpen === true ? keyFailure : undefined };
+    const mustOpen = request.mustOpen === true || (request.isWanted && isPgarkError(keyFailure, 'wrong-key'));
+    return { depth: reached(), failure: mustOpen ? keyFailure : undefined };
   } catch (error) {
     signal.throwIfAborted();
     const failure = asPgarkError(error);
