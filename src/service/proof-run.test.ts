@@ -25,7 +25,8 @@ async function prove(kind: ProofJob['kind']) {
   const stores = new Stores({ openStore }, silentLogger);
   const storages = [...config.storages.values()];
   const job = { id: `shop (${kind})`, kind, source, schedule: undefined, storages };
-  return runProof(job, { config, stores, context: operationContext(), teller: place.teller() });
+  const { logger } = place.world();
+  return runProof(job, { config, stores, context: operationContext({ logger }), teller: place.teller() });
 }
 
 test('a verification whose storage is away is told, recorded in another one, and told of when it works again', async () => {
@@ -61,4 +62,11 @@ test('a drill tells of the storages that are away, each by its name, and looks i
   expect(await prove('drill')).toMatchObject({ code: 'store-unreachable' });
   expect(place.texts).toEqual([expect.stringContaining('r2 is away')]);
   expect(place.opened).toContain('nas');
+});
+
+test('a verification or drill of a source that has no backup anywhere says so', async () => {
+  for (const kind of ['verify', 'drill'] as const) {
+    expect(await prove(kind)).toBeUndefined();
+    expect(place.lines.at(-1)).toContain(`${kind}.nothing`);
+  }
 });

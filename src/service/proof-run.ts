@@ -159,6 +159,7 @@ async function verifySource(job: ProofJob, world: ProofWorld): Promise<PgarkErro
   const { verify } = await import('../operations/verify.ts');
   const sampleRatio = source.verify?.sampleRatio ?? 1;
   const failures: PgarkError[] = [];
+  let looked = 0;
   for (const storage of storages) {
     try {
       const { backups, damaged } = await withRetries(
@@ -178,6 +179,7 @@ async function verifySource(job: ProofJob, world: ProofWorld): Promise<PgarkErro
       );
       const report = { storage: storage.name, endedAt: context.clock.now(), backups, damaged, complete: true };
       await teller.verification(config, report);
+      looked += backups.length + damaged.length;
       failures.push(...backups.flatMap(({ failure }) => failure ?? []), ...damaged.map(({ error }) => error));
     } catch (thrown) {
       context.signal.throwIfAborted();
@@ -192,6 +194,9 @@ async function verifySource(job: ProofJob, world: ProofWorld): Promise<PgarkErro
         error,
       });
     }
+  }
+  if (looked === 0 && failures.length === 0) {
+    logger.warning('verify.nothing', `${id}: there is no backup of ${source.name} to verify yet`, { job: id });
   }
   return gravest(failures);
 }
