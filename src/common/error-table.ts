@@ -16,7 +16,7 @@ export const exitCodes = {
   1: 'failed; or a required setting is missing, unknown or has an invalid value',
   2: 'wrong usage, or an invalid cron expression',
   3: 'invalid storage configuration',
-  4: 'partial: some databases or destinations failed',
+  4: 'partial: some databases, backups or destinations failed',
   10: 'not found',
   11: 'locked by another run',
   12: 'wrong key or passphrase',
@@ -240,7 +240,8 @@ export const errorTable = {
   },
   partial: {
     exit: 4,
-    meaning: 'Some databases or destinations failed, the others are done; what says of damage is never hidden by it.',
+    meaning:
+      'Some databases, backups or destinations failed, the others are done; what says of damage is never hidden by it.',
     remedy: 'the lines above say which failed and why',
   },
   'encryption-unsupported': {
