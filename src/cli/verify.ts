@@ -94,6 +94,7 @@ async function requestOf(
     deep: options['deep'] === true,
     keys: await keysOf(config, options),
     mustOpen: options['identity'] !== undefined || options['passphraseFile'] !== undefined,
+    ownSources: config.databases.size === 0 ? undefined : new Set(config.databases.keys()),
   };
 }
 

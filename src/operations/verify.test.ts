@@ -162,9 +162,9 @@ test('keys that do not open the newest backup fail, which they need not for an o
   const sealedFor = ({ recipient }: typeof old) => ageSealer({ recipients: [recipient] });
   const { id: older } = await addWholeBackup(store, 'shop', new Date('2026-11-18T02:00:00Z'), await sealedFor(old));
   await addWholeBackup(store, 'shop', new Date('2026-11-19T02:00:00Z'), await sealedFor(fresh));
-  const look = async (identities: readonly Secret[], name?: string) => {
+  const look = async (identities: readonly Secret[], name?: string, ownSources?: ReadonlySet<string>) => {
     const selector = name === undefined ? undefined : ({ kind: 'name', name } as const);
-    const request = { store, filter: {}, selector, deep: true, keys: { identities, passphrases: [] } };
+    const request = { store, filter: {}, selector, deep: true, keys: { identities, passphrases: [] }, ownSources };
     const { backups } = await verify(request, operationContext());
     return backups.map(({ depth, failure }) => [depth, failure?.code]);
   };
@@ -177,6 +177,10 @@ test('keys that do not open the newest backup fail, which they need not for an o
     ['read', undefined],
   ]);
   expect(await look([fresh.identity], older)).toEqual([['stored', 'wrong-key']]);
+  expect(await look([old.identity], undefined, new Set(['another']))).toEqual([
+    ['read', undefined],
+    ['stored', undefined],
+  ]);
   expect(await look([])).toEqual([
     ['stored', undefined],
     ['stored', undefined],

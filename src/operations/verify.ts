@@ -35,6 +35,8 @@ export interface VerifyRequest {
    * is stored. Default: false.
    */
   readonly mustOpen?: boolean;
+  /** Names of the sources whose newest backups the keys are for; of others in the same storage they may open none. Default: all. */
+  readonly ownSources?: ReadonlySet<string> | undefined;
 }
 
 /**
@@ -119,7 +121,7 @@ async function choose(
   readonly chosen: readonly {
     readonly manifest: Manifest;
     readonly whole: boolean;
-    /** The one that a person in need restores: the newest, or the one that is asked for. */
+    /** The one that a person in need restores by these keys: the newest, or the one that is asked for. */
     readonly isWanted: boolean;
   }[];
   readonly damaged: readonly DamagedManifest[];
@@ -149,7 +151,7 @@ async function choose(
   const chosen = manifests.map((manifest) => ({
     manifest,
     whole: request.deep || sampled.has(manifest),
-    isWanted: newest.has(manifest),
+    isWanted: newest.has(manifest) && request.ownSources?.has(manifest.source) !== false,
   }));
   return { chosen, damaged };
 }
