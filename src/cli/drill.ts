@@ -206,7 +206,7 @@ function describeCompared(compared: Compared): string {
     case 'hashes':
       return `all ${compared.rows} rows of ${compared.tables} tables, as they are in the restored database`;
     case 'files':
-      return `every file with the server's own list${compared.amcheck === 'passed' ? '; all tables and indexes by pg_amcheck' : '; pg_amcheck is not installed'}`;
+      return `every file with the server's own list${compared.amcheck === 'passed' ? '; all tables and B-trees, and each row in these, by pg_amcheck' : '; pg_amcheck is not installed'}`;
     default:
       return compared satisfies never;
   }

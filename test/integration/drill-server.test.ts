@@ -104,8 +104,11 @@ function drillServer(
 
 describe('a drill of a whole server', { timeout: 480_000 }, () => {
   test('brings it back with all that is archived, and looks through tables and indexes', async () => {
-    const outcome = await drillServer({ assertions: rowsBetween(rows.length, rows.length) });
-    expect(outcome).toMatchObject({ assertions: 1, compared: { by: 'files', amcheck: 'passed' } });
+    const shut = `select string_agg(datname, ',') from pg_database where not datallowconn`;
+    const outcome = await drillServer({
+      assertions: [...rowsBetween(rows.length, rows.length), { sql: shut, equals: 'template0' }],
+    });
+    expect(outcome).toMatchObject({ assertions: 2, compared: { by: 'files', amcheck: 'passed' } });
     const last = rows.at(-1)?.time ?? '';
     expect(String(outcome.recovered?.lastTransaction) <= last).toBe(true);
     await work.expectEmpty();
@@ -198,6 +201,27 @@ describe('a drill of a whole server', { timeout: 480_000 }, () => {
     await expect(drillServer({ scratch })).rejects.toMatchObject({ code: 'usage' });
   });
 
+  test('finds an index that lacks a row, also in a database that lets nobody in', async () => {
+    await cluster.sql('create database shut');
+    const ready = (is: boolean) =>
+      `update pg_index set indisready = ${is} where indexrelid = 'public.lacking_n'::regclass`;
+    await sqlIn('shut', [
+      'create table lacking as select n from generate_series(1, 2000) n',
+      'create index lacking_n on lacking (n)',
+      ready(false),
+      'insert into lacking values (0)',
+      ready(true),
+    ]);
+    await cluster.sql('alter database shut allow_connections false');
+    const { id } = manifestOf(await backUpServer(cluster, [s3()]));
+    const error = await errorOf(drillServer({ selector: { kind: 'name', name: id } }));
+    expect(error).toMatchObject({ code: 'drill-failed', exitCode: 20 });
+    expect(error.message).toMatch(/found the restored server damaged: .*shut\.public\.lacking_n/);
+    expect((await proofsIn(store)).at(-1)).toMatchObject({ backupId: id, passed: false });
+    await cluster.sql('drop database shut');
+    await work.expectEmpty();
+  });
+
   test('finds a page that was damaged before it was backed up', async () => {
     await cluster.sql('create table damaged as select n from generate_series(1, 2000) n');
     await cluster.sql('vacuum freeze damaged');
@@ -210,7 +234,7 @@ describe('a drill of a whole server', { timeout: 480_000 }, () => {
     const error = await errorOf(drillServer({ selector: { kind: 'name', name: id } }));
     expect(error).toMatchObject({ code: 'drill-failed', exitCode: 20 });
     expect(error.message).toMatch(/pg_amcheck found the restored server damaged: .*postgres\.public\.damaged/);
-    expect(error.hint).toContain('pg_amcheck on the original');
+    expect(error.hint).toContain('pg_amcheck --heapallindexed on the original');
     expect((await proofsIn(store)).at(-1)).toMatchObject({ backupId: id, passed: false });
     await work.expectEmpty();
   });

@@ -3,7 +3,7 @@ import path from 'node:path';
 import type { ByteStream } from '../../common/bytes.ts';
 import { ProgramFailure, programOutput } from '../../common/child-process.ts';
 import { PgarkError } from '../../common/errors.ts';
-import { connect } from '../../postgres/client/connect.ts';
+import { connect, type Session } from '../../postgres/client/connect.ts';
 import { clientProgram } from '../../postgres/client/client-program.ts';
 import type { ConnectionParameters } from '../../postgres/client/connection-parameters.ts';
 import { libcHere, sortsOtherwise } from '../../postgres/client/sort-libraries.ts';
@@ -31,9 +31,14 @@ const OPTIONS: readonly (readonly [name: string, value: string, sinceMajor: numb
   ['session_replication_role', 'replica', 0],
 ];
 
+/** Shut are template0, and what was shut by somebody; into one that was half removed (-2) nobody gets. By number: names have encodings. */
+const OPEN_SHUT = `update pg_catalog.pg_database set datallowconn = true where not datallowconn and datconnlimit <> -2
+  returning oid::text`;
+const SHUT_AGAIN = 'update pg_catalog.pg_database set datallowconn = false where oid = any ($1::oid[])';
+
 /**
- * Looks through every page of every table and index of a restored server with pg_amcheck, where that is installed. Error: `drill-failed`
- * where it finds damage.
+ * Looks through every page of every table and B-tree of a restored server with pg_amcheck, where that is installed, and for each row in
+ * the B-trees of its table; also in databases that let nobody in. Error: `drill-failed` where it finds damage.
  */
 export async function amcheck(
   connection: ConnectionParameters,
@@ -58,8 +63,11 @@ export async function amcheck(
   onProgress({ phase: 'verifying', subject: connection.database, bytes: 0 });
   const major = Math.floor(manifest.server.versionNum / 10_000);
   const options = OPTIONS.flatMap(([name, value, since]) => (major >= since ? [`-c ${name}=${value}`] : [])).join(' ');
+  const within = <T>(ask: (session: Session) => Promise<T>): Promise<T> =>
+    withSession(connect({ ...connection, options }, { applicationName, signal }), signal, ask);
+  const opened = await within((session) => session.query<{ oid: string }>(OPEN_SHUT));
   const client = clientProgram({ ...connection, database: 'postgres', options }, applicationName);
-  const args = ['--all', '--install-missing', '--no-password'];
+  const args = ['--all', '--install-missing', '--heapallindexed', '--no-password'];
   const output = programOutput({ name: 'pg_amcheck', path: program, args, ...client }, signal);
   const said: string[] = [];
   try {
@@ -68,9 +76,10 @@ export async function amcheck(
     signal.throwIfAborted();
     if (!(error instanceof ProgramFailure)) throw error;
     // One that is gone, for want of memory say, was not found damaged.
-    await withSession(connect(connection, { applicationName, signal }), signal, (session) => session.query('select'));
+    await within((session) => session.query('select'));
     throw failureOf(error, said.join(''), sortsOtherwise(manifest.server.libc, libcHere()));
   }
+  await within((session) => session.query(SHUT_AGAIN, [opened.map(({ oid }) => oid)]));
   return 'passed';
 }
 
@@ -95,14 +104,14 @@ function failureOf(cause: ProgramFailure, said: string, isOtherOrder: boolean): 
   if (exitCode !== DAMAGE_FOUND) {
     return new PgarkError('drill-failed', `pg_amcheck could not look through the restored server: ${words}`, {
       cause,
-      hint: 'run pg_amcheck on the original server: where it says the same there, it is no fault of the backup',
+      hint: 'run pg_amcheck --heapallindexed on the original server: where it says the same there, it is no fault of the backup',
     });
   }
   return new PgarkError('drill-failed', `pg_amcheck found the restored server damaged: ${words}`, {
     cause,
     hint: isOtherOrder
       ? 'this machine sorts text otherwise than that of the original, and indexes on text may be in another order for that alone: drill where the C library is the same'
-      : 'run pg_amcheck on the original server: where it finds the same there, the damage is older than the backup',
+      : 'run pg_amcheck --heapallindexed on the original server: where it finds the same there, the damage is older than the backup',
   });
 }
 
