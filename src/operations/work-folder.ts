@@ -41,17 +41,20 @@ function pidFilesIn(folder: string): readonly string[] {
 
 /**
  * Removes the folders of a prefix whose owners were killed, or went down with the machine, with what still runs in them, and warns of
- * those of which that cannot be told. Owners are told by whether they live, never by how old what they made is. Never rejects.
+ * those of which that cannot be told. Owners are told by whether they live, never by how old what they made is; folders of others than
+ * our own user and that of our servers stay. Never rejects.
  */
 export async function removeLeftFolders(
   workFolder: string,
   { prefix, maker, logger }: { readonly prefix: string; readonly maker: string; readonly logger: Logger },
 ): Promise<void> {
   try {
-    const { left, unclear } = await findLeftFolders(workFolder, prefix);
-    for (const folder of left) {
+    const account = await findServerAccount();
+    const users = [process.getuid?.(), account?.uid].filter((uid) => uid !== undefined);
+    const { left, unclear } = await findLeftFolders(workFolder, prefix, users);
+    for (const { path: folder, inode } of left) {
       logger.info('work_folder.removed', `removing ${folder}, which ${maker} that was killed has left`);
-      await reap({ directory: folder, pidFiles: pidFilesIn(folder), signal: 'KILL' });
+      await reap({ directory: folder, inode, pidFiles: pidFilesIn(folder), signal: 'KILL' });
     }
     for (const folder of unclear) {
       logger.warning(

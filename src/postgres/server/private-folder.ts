@@ -1,4 +1,17 @@
-import { chmod, chown, lstat, mkdtemp, readdir, readFile, realpath, rename, rm, writeFile } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import {
+  chmod,
+  chown,
+  lstat,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  realpath,
+  rename,
+  rm,
+  writeFile,
+} from 'node:fs/promises';
 import { connect, createServer, type Server } from 'node:net';
 import { hostname } from 'node:os';
 import path from 'node:path';
@@ -7,6 +20,8 @@ import type { Account } from './server-programs.ts';
 
 const OWNER_SOCKET = 'owner.sock';
 const OWNER_FILE = 'owner.json';
+/** The names of a machine and of its start take less. */
+const OWNER_FILE_BYTES_MAX = 4_096;
 /** sockaddr_un holds 108 bytes; six characters are added, and `/.s.PGSQL.NNNNN` and the end take the others. */
 const PATH_BYTES_MAX = 86;
 
@@ -73,32 +88,36 @@ export async function makePrivateFolder(
 
 /** What of such folders cannot be used any more, and what cannot be told. */
 export interface LeftFolders {
-  /** Their owners are dead for certain. */
-  readonly left: readonly string[];
+  /** Their owners are dead for certain. By its inode it can be told whether another one has come in a folder's place. */
+  readonly left: readonly { readonly path: string; readonly inode: bigint }[];
   /** Of another machine, on a disk that is shared, or one that had another name. */
   readonly unclear: readonly string[];
 }
 
-/** Finds folders of a prefix whose owners died without removing them. Their age does not matter. */
-export async function findLeftFolders(parent: string, prefix: string): Promise<LeftFolders> {
+/**
+ * Finds folders of a prefix whose owners died without removing them. Their age does not matter. Folders of other users than these are
+ * nothing of ours, whatever they hold.
+ */
+export async function findLeftFolders(parent: string, prefix: string, users: readonly number[]): Promise<LeftFolders> {
   const real = await realpath(parent);
-  const left: string[] = [];
+  const left: { path: string; inode: bigint }[] = [];
   const unclear: string[] = [];
   for (const name of await readdir(real)) {
     if (!name.startsWith(prefix)) continue;
     const folder = path.join(real, name);
-    const state = await stateOf(folder);
-    if (state === 'left') left.push(folder);
+    const seen = await lstat(folder, { bigint: true }).catch(() => undefined);
+    // A link may lead anywhere.
+    if (seen === undefined || !seen.isDirectory() || !users.includes(Number(seen.uid))) continue;
+    const state = await stateOf(folder, users);
+    if (state === 'left') left.push({ path: folder, inode: seen.ino });
     if (state === 'unclear') unclear.push(folder);
   }
   return { left, unclear };
 }
 
-async function stateOf(folder: string): Promise<'left' | 'unclear' | 'in use' | 'not ours'> {
+async function stateOf(folder: string, users: readonly number[]): Promise<'left' | 'unclear' | 'in use' | 'not ours'> {
   try {
-    // A link may lead anywhere.
-    if (!(await lstat(folder)).isDirectory()) return 'not ours';
-    const owner: unknown = JSON.parse(await readFile(path.join(folder, OWNER_FILE), 'utf8'));
+    const owner = await readOwner(path.join(folder, OWNER_FILE), users);
     if (!isMachine(owner)) return 'not ours';
     const own = await ownMachine();
     // A socket answers on the machine that made it only; a machine that was restarted has no processes of before.
@@ -107,6 +126,18 @@ async function stateOf(folder: string): Promise<'left' | 'unclear' | 'in use' | 
   } catch {
     // Somebody else's, or being removed at this moment.
     return 'not ours';
+  }
+}
+
+/** Waits for nobody and follows no link, whatever somebody has put in its place. */
+async function readOwner(file: string, users: readonly number[]): Promise<unknown> {
+  const handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    const stat = await handle.stat();
+    if (!stat.isFile() || stat.size > OWNER_FILE_BYTES_MAX || !users.includes(stat.uid)) return undefined;
+    return JSON.parse(await handle.readFile('utf8'));
+  } finally {
+    await handle.close();
   }
 }
 

@@ -1,18 +1,19 @@
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { lstat } from 'node:fs/promises';
 import type { Writable } from 'node:stream';
 import { PgarkError } from '../../common/errors.ts';
 
 /**
  * What runs when this process is gone: waits for the end of its input, which comes with the end of this process however
  * that happens (SIGKILL included), then ends the processes whose numbers the files hold and removes the directory. A line
- * of input means that all is done already. Arguments: SIGNAL DIRECTORY PIDFILE…
+ * of input means that all is done already. Arguments: SIGNAL DIRECTORY INODE PIDFILE…
  */
 const REAPER = `
 trap '' HUP INT TERM
 read -r word && exit 0
-signal=$1 directory=$2
-shift 2
+signal=$1 directory=$2 inode=$3
+shift 3
 # A number left behind by a process that ended on its own may by now be somebody else's: ours work in the directory, and
 # what has ended but was not waited for works nowhere.
 ours() {
@@ -21,18 +22,25 @@ ours() {
 }
 pids=
 for file do
-  pid=$(head -n 1 "$file" 2>/dev/null) && [ -n "$pid" ] && ours "$pid" && kill -s "$signal" "$pid" 2>/dev/null && pids="$pids $pid"
+  # A pipe would keep us waiting.
+  [ -f "$file" ] && pid=$(head -n 1 "$file" 2>/dev/null) && [ -n "$pid" ] && ours "$pid" && kill -s "$signal" "$pid" 2>/dev/null && pids="$pids $pid"
 done
 tries=0
 for pid in $pids; do
   while ours "$pid" && kill -0 "$pid" 2>/dev/null && [ $tries -lt 50 ]; do sleep 0.1; tries=$((tries + 1)); done
   ours "$pid" && kill -s KILL "$pid" 2>/dev/null
 done
+# Who may write beside it may have put something else in its place, such as a link to what is somebody's. From here on we are in it,
+# wherever its name may lead.
+cd -P -- "$directory" && [ "$(pwd -P)" = "$directory" ] || exit
+set -- $(ls -di .)
+[ "$1" = "$inode" ] || exit
 # By a mark in it others tell whose it was, if this is cut off: it goes last.
-for entry in "$directory"/*; do
-  case \${entry##*/} in owner.*) ;; *) rm -rf -- "$entry" ;; esac
+for entry in ./* ./.[!.]* ./..?*; do
+  case $entry in ./owner.*) ;; *) rm -rf -- "$entry" ;; esac
 done
-rm -rf -- "$directory"
+rm -rf -- ./* ./.[!.]* ./..?*
+rmdir -- "$directory"
 `;
 
 export interface ReaperOptions {
@@ -49,9 +57,9 @@ export interface Reaper {
   dismiss(): Promise<void>;
 }
 
-/** Ends the processes and removes the directory now: what a process that died has left. */
-export async function reap(options: ReaperOptions): Promise<void> {
-  const child = spawnReaper(options);
+/** Ends the processes and removes the directory now, if it is that of this inode: what a process that died has left. */
+export async function reap(options: ReaperOptions & { readonly inode: bigint }): Promise<void> {
+  const child = spawnReaper(options, options.inode);
   const ended = once(child, 'close');
   child.stdin.on('error', () => {});
   child.stdin.end();
@@ -63,7 +71,8 @@ export async function reap(options: ReaperOptions): Promise<void> {
  * clean up. It does not keep the process alive.
  */
 export async function startReaper(options: ReaperOptions): Promise<Reaper> {
-  const child = spawnReaper(options);
+  const { ino } = await lstat(options.directory, { bigint: true });
+  const child = spawnReaper(options, ino);
   await new Promise<void>((resolve, reject) => {
     child.once('spawn', resolve);
     child.once('error', (error) => {
@@ -90,9 +99,12 @@ export async function startReaper(options: ReaperOptions): Promise<Reaper> {
   };
 }
 
-function spawnReaper({ signal, directory, pidFiles }: ReaperOptions): ChildProcessByStdio<Writable, null, null> {
+function spawnReaper(
+  { signal, directory, pidFiles }: ReaperOptions,
+  inode: bigint,
+): ChildProcessByStdio<Writable, null, null> {
   // A session of its own, since the signals of a terminal go to everything in ours.
-  return spawn('/bin/sh', ['-c', REAPER, 'pgark-reaper', signal, directory, ...pidFiles], {
+  return spawn('/bin/sh', ['-c', REAPER, 'pgark-reaper', signal, directory, String(inode), ...pidFiles], {
     stdio: ['pipe', 'ignore', 'ignore'],
     detached: true,
     cwd: '/',
