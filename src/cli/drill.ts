@@ -197,6 +197,12 @@ function describe(outcome: DrillOutcome): string {
   ])}`;
 }
 
+const AMCHECK: Readonly<Record<Extract<Compared, { by: 'files' }>['amcheck'], string>> = {
+  passed: 'all tables and B-trees, and each row in these, by pg_amcheck',
+  'rows-in-part': 'all tables and B-trees, and each row in these but for those that are named above, by pg_amcheck',
+  'not-installed': 'pg_amcheck is not installed',
+};
+
 function describeCompared(compared: Compared): string {
   switch (compared.by) {
     case 'statements':
@@ -206,7 +212,7 @@ function describeCompared(compared: Compared): string {
     case 'hashes':
       return `all ${compared.rows} rows of ${compared.tables} tables, as they are in the restored database`;
     case 'files':
-      return `every file with the server's own list${compared.amcheck === 'passed' ? '; all tables and B-trees, and each row in these, by pg_amcheck' : '; pg_amcheck is not installed'}`;
+      return `every file with the server's own list; ${AMCHECK[compared.amcheck]}`;
     default:
       return compared satisfies never;
   }

@@ -222,6 +222,26 @@ describe('a drill of a whole server', { timeout: 480_000 }, () => {
     await work.expectEmpty();
   });
 
+  test('an index whose function names no schemas is no damage, and is named', async () => {
+    await cluster.sql('create database unqualified');
+    await sqlIn('unqualified', [
+      'create table t as select n from generate_series(1, 100) n',
+      'create function half(n int) returns int immutable language sql as $$ select n / 2 $$',
+      'create function called(n int) returns int immutable language plpgsql as $$ begin return half(n); end $$',
+      'create index by_call on t (called(n))',
+    ]);
+    const { id } = manifestOf(await backUpServer(cluster, [s3()]));
+    const messages: string[] = [];
+    const logger: Logger = { ...silentLogger, warning: (_, message) => messages.push(message), child: () => logger };
+    const outcome = await drillServer({ selector: { kind: 'name', name: id } }, 0, logger);
+    expect(outcome.compared).toEqual({ by: 'files', amcheck: 'rows-in-part' });
+    expect(messages).toEqual([
+      expect.stringMatching(/unqualified\.public\.by_call.*function half\(integer\) does not/),
+    ]);
+    await cluster.sql('drop database unqualified');
+    await work.expectEmpty();
+  });
+
   test('finds a page that was damaged before it was backed up', async () => {
     await cluster.sql('create table damaged as select n from generate_series(1, 2000) n');
     await cluster.sql('vacuum freeze damaged');

@@ -57,7 +57,7 @@ export type Compared =
   /** The rows as they are in the restored database: their number in each table, or also their hashes. */
   | { readonly by: 'rows' | 'hashes'; readonly tables: number; readonly rows: number }
   /** Every file of the server, with its own list; and, where pg_amcheck is installed, every table and B-tree and each row in these. */
-  | { readonly by: 'files'; readonly amcheck: 'passed' | 'not-installed' };
+  | { readonly by: 'files'; readonly amcheck: 'passed' | 'rows-in-part' | 'not-installed' };
 
 /** Up to where a server was brought back. */
 export interface RecoveredTo {
