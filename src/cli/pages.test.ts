@@ -72,7 +72,7 @@ const OTHERS_OPTIONS = new Set(
   [
     '--read-only --stop-timeout --no-healthcheck --set-file --from-file --delta --type',
     '--data-only --no-data-for-failed-tables --exit-on-error --single-transaction',
-    '--optimize-for-size --max-semi-space-size --help --version',
+    '--optimize-for-size --max-semi-space-size --help --version --heapallindexed',
   ].flatMap((names) => names.split(' ')),
 );
 
