@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import type { Manifest } from '../../src/repository/manifest.ts';
 import { untilExit } from '../support/backups.ts';
 import type { RunResult } from '../support/cli.ts';
 import { HTTP_KINDS, injectHttp, isSilent } from '../fault/sweep/http-faults.ts';
@@ -32,10 +33,14 @@ class Soaked {
   readonly begun: Begun;
   readonly place: CasePlace;
   readonly fraction: () => number;
-  /** What each backup that was ever committed holds. */
+  /** What each backup that was ever committed holds: one counts as that when it is there after its run, whatever that said. */
   readonly contents = new Map<string, unknown>();
+  /** Those of them that were restored here, and held that. */
+  readonly restored = new Set<string>();
+  /** Those of them whose run did not say that it was done. */
+  readonly unsaid = new Set<string>();
   readonly outcomes = new Map<string, number>();
-  /** The newest backup that was restored here: retention keeps it, whatever comes after it. */
+  /** The newest backup that was read to its last byte here: retention keeps it, whatever comes after it. */
   #proven: string | undefined;
 
   constructor(begun: Begun, place: CasePlace, fraction: () => number) {
@@ -62,6 +67,7 @@ class Soaked {
     const [trouble, verb] = [this.#drawn(TROUBLES), this.#drawn(VERBS)];
     const position = Math.floor(this.fraction() * REQUESTS);
     const fault = { position, what: verb, retriesMax: 3 };
+    if (verb === 'prune') await this.expectDueRestore();
     let what: string = trouble;
     let options: CommandOptions = {};
     wires.count();
@@ -81,25 +87,46 @@ class Soaked {
     expect(`${verb}, ${trouble} ${what}: ${stderr}`).not.toMatch(/invariant|\[object|report the stack trace/);
     const outcome = `${verb}, ${trouble}: ${signal ?? (exitCode === EXITS.done ? 'done' : `exit ${exitCode}`)}`;
     this.outcomes.set(outcome, (this.outcomes.get(outcome) ?? 0) + 1);
-    await this.note(content);
+    await this.note(content, verb === 'backup' && exitCode === EXITS.done ? 'said' : 'unsaid');
   }
 
-  /** What was committed stays, but for what retention lets go; what is new holds this. */
-  async note(content: unknown): Promise<void> {
+  /**
+   * What was committed stays, but for what retention lets go, and nothing goes that was not restored. What is new holds this: one
+   * backup if the run said that it made one; else none, or one whose commit came through and whose answer was lost.
+   */
+  async note(content: unknown, made: 'said' | 'unsaid'): Promise<void> {
     const there = (await this.place.manifests()).map(({ id }) => id as string);
-    const known = [...this.contents.keys()].slice(-KEPT);
-    expect(there).toEqual(expect.arrayContaining(known));
-    for (const id of there) if (!this.contents.has(id)) this.contents.set(id, content);
+    const known = [...this.contents.keys()];
+    expect(there).toEqual(expect.arrayContaining(known.slice(-KEPT)));
+    expect(known.filter((id) => !there.includes(id) && !this.restored.has(id))).toEqual([]);
+    const added = there.filter((id) => !this.contents.has(id));
+    expect(added.length).toBeLessThanOrEqual(1);
+    if (made === 'said') expect(added).toHaveLength(1);
+    for (const id of added) {
+      this.contents.set(id, content);
+      if (made === 'unsaid') this.unsaid.add(id);
+    }
   }
 
-  /** The gate: every committed backup restores. */
-  async expectAllRestore(): Promise<number> {
-    const manifests = await this.place.expectWhole();
+  /** The gate: every committed backup restores, and so it is restored before a prune may delete it. */
+  async expectDueRestore(): Promise<void> {
+    const manifests = await this.place.manifests();
+    const due = this.#newest(manifests.map(({ id }) => id)).slice(KEPT);
+    await this.expectRestore(manifests.filter(({ id }) => due.includes(id) && !this.restored.has(id)));
+  }
+
+  async expectRestore(manifests: readonly Manifest[]): Promise<void> {
     for (const manifest of manifests) {
       await this.begun.expectRestores(this.place, manifest, this.contents.get(manifest.id));
+      this.restored.add(manifest.id);
     }
-    this.#proven = this.#newest(manifests.map(({ id }) => id))[0];
-    return manifests.length;
+  }
+
+  /** All that are there. */
+  async expectWhole(): Promise<readonly Manifest[]> {
+    const manifests = await this.place.expectWhole();
+    [this.#proven] = this.#newest(manifests.map(({ id }) => id));
+    return manifests;
   }
 
   /** What a prune that nothing happens to leaves. */
@@ -121,23 +148,25 @@ test.concurrent.each(['plain', 'directory', 'physical'] as const)(
     await using place = await begun.place();
     place.mayHoldProbes();
     const soaked = new Soaked(begun, place, seededFractions(SEED, format));
-    await soaked.note(begun.before);
+    await soaked.note(begun.before, 'said');
     const endMs = performance.now() + MINUTES * 60_000;
-    let restored = 0;
     for (let round = 1; performance.now() < endMs; round += 1) {
       await soaked.round();
-      if (round % 15 === 0) restored += await soaked.expectAllRestore();
+      if (round % 15 === 0) await soaked.expectWhole();
     }
     const content = await begun.world.content();
     await untilExit(EXITS.done, [EXITS.locked], () => soaked.run('backup'));
-    await soaked.note(content);
+    await soaked.note(content, 'said');
+    await soaked.expectDueRestore();
     await untilExit(EXITS.done, [EXITS.locked], () => soaked.run('prune'));
     const left = (await place.expectSound()).map(({ id }) => id as string);
     expect(left.toSorted().reverse()).toEqual(soaked.expectedToStay());
-    restored += await soaked.expectAllRestore();
+    await soaked.expectRestore(await soaked.expectWhole());
+    const { contents, restored, unsaid } = soaked;
+    expect([...contents.keys()].filter((id) => !restored.has(id))).toEqual([]);
     const lines = [...soaked.outcomes].map(([outcome, count]) => `  ${count} ${outcome}`).sort();
     process.stdout.write(
-      `${format}, ${MINUTES} min (TEST_SEED=${SEED}): ${soaked.contents.size} backups committed, ${restored} restored\n${lines.join('\n')}\n`,
+      `${format}, ${MINUTES} min (TEST_SEED=${SEED}): ${contents.size} backups committed, ${unsaid.size} of them by runs that did not say so; ${restored.size} restored\n${lines.join('\n')}\n`,
     );
   },
 );
