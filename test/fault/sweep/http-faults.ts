@@ -63,7 +63,8 @@ export function httpCases(proxy: FaultProxy): readonly FaultCase[] {
 /** From now on, the one fault; whatever comes before and after passes. */
 export function injectHttp(proxy: FaultProxy, { position, kind: wanted }: FaultCase): void {
   const kind = KINDS.find(({ name }) => name === wanted);
-  proxy.setFaults((request) => (request.index === position ? kind?.fault(request) : undefined));
+  if (kind === undefined) throw new Error(`there is no fault of a request that is called ${wanted}`);
+  proxy.setFaults((request) => (request.index === position ? kind.fault(request) : undefined));
 }
 
 /** Whether nothing comes, and no end hears of it. */

@@ -5,7 +5,7 @@ import { dataKeysOf } from '../../../src/repository/repository.ts';
 import type { ObjectStore } from '../../../src/storage/object-store.ts';
 import type { TestBucket } from '../../support/s3.ts';
 import { CasePlace } from './place.ts';
-import { type FaultCase, type Lane, outcomeOf, type Swept } from './sweep.ts';
+import { type FaultCase, type Lane, outcomeOf, type Swept, UNREACHED } from './sweep.ts';
 import { STALL_MS, type Wires } from './wires.ts';
 
 /** What a restore is to make: nothing is there before. */
@@ -124,7 +124,7 @@ export function swept(name: string, openWorld: () => Promise<World>, operation: 
         await using place = await begun.place();
         const { said, isReached } = await operation.tryFault(begun, place, fault);
         if (wires.isOvercome(fault)) expect(said).toBe('done');
-        return isReached ? said : 'unreached';
+        return isReached ? said : UNREACHED;
       },
       [Symbol.asyncDispose]: () => begun[Symbol.asyncDispose](),
     };

@@ -13,13 +13,16 @@ export interface FaultCase {
   readonly retriesMax: number;
 }
 
+/** What is said of a run in which the fault did not happen: it proves nothing. */
+export const UNREACHED = 'unreached';
+
 /** Where cases are tried, one after the other. */
 export interface Lane extends AsyncDisposable {
   /** A run without a fault, and the cases that it leaves room for. */
   cases(): Promise<readonly FaultCase[]>;
   /**
    * Runs the operation with the fault, and then asks whatever is to be asked. Rejects if the answer is not as it must be;
-   * else it is what came of the operation: `done`, or the code of its error. `unreached`: the run was over before.
+   * else it is what came of the operation: `done`, or the code of its error. `UNREACHED`: the run was over before.
    */
   run(fault: FaultCase): Promise<string>;
 }
@@ -61,16 +64,16 @@ export function wholeSweep(env: NodeJS.ProcessEnv = process.env): SweepOptions {
 const CASE_MS_MAX = 150_000;
 
 /**
- * Tries cases of an operation side by side, and says how many there are. `FAULT_CASE='17 reset 0'` tries that one alone
- * (position, kind, and how often a request is tried again), or as a regular expression those that it fits; with
- * `FAULT_TOLD`, what comes of each is said.
+ * Tries cases of an operation side by side, and says how many there are, how many were tried, and how many reached: one at
+ * least. `FAULT_CASE='17 reset 0'` tries that one alone (position, kind, and how often a request is tried again), or as a
+ * regular expression those that it fits; with `FAULT_TOLD`, what comes of each is said.
  */
 export async function sweep(swept: Swept, { sample, part, lanes: width = LANES }: SweepOptions = {}): Promise<void> {
   await using stack = new AsyncDisposableStack();
   const first = stack.use(await swept.openLane());
   const all = await first.cases();
   if (all.length === 0) throw new Error(`${swept.name}: nothing passes that a fault could happen to`);
-  const waiting = [...choose(all, swept.name, { sample, part })];
+  const { waiting, others } = choose(all, swept.name, { sample, part });
   const chosen = waiting.length;
   if (chosen === 0) throw new Error(`${swept.name}: none of the ${all.length} cases was chosen`);
   const outcomes = new Map<string, number>();
@@ -81,6 +84,7 @@ export async function sweep(swept: Swept, { sample, part, lanes: width = LANES }
         const outcome = await inTime(lane.run(fault));
         outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
         told(`  ${describe(fault)}: ${outcome}`);
+        if (outcome === UNREACHED) waiting.push(...others.splice(0, 1));
       } catch (error) {
         failures.push(new Error(`${swept.name}: ${describe(fault)} (TEST_SEED=${SEED})`, { cause: error }));
         told(`  ${describe(fault)}: WRONG: ${String(error)}`);
@@ -88,33 +92,43 @@ export async function sweep(swept: Swept, { sample, part, lanes: width = LANES }
     }
   };
   const open = async (): Promise<Lane> => stack.use(await swept.openLane());
-  const others = Array.from({ length: Math.min(width, chosen) - 1 }, async () => work(await open()));
-  await Promise.all([work(first), ...others]);
+  const lanes = Array.from({ length: Math.min(width, chosen) - 1 }, async () => work(await open()));
+  await Promise.all([work(first), ...lanes]);
   const positions = new Set(all.map(({ position }) => position)).size;
   const kinds = new Set(all.map(({ kind }) => kind)).size;
-  const came = [...outcomes].map(([outcome, count]) => `${count} ${outcome}`).sort();
+  const reached = [...outcomes].filter(([outcome]) => outcome !== UNREACHED);
+  const came = reached.map(([outcome, count]) => `${count} ${outcome}`).sort();
+  const tried = [...outcomes.values()].reduce((sum, count) => sum + count, failures.length);
+  const reachedCount = tried - (outcomes.get(UNREACHED) ?? 0);
   process.stdout.write(
-    `${swept.name}: ${positions} positions × ${kinds} kinds, ${all.length} cases; ${chosen} tried (${part === undefined ? `TEST_SEED=${SEED}` : `part ${part.number} of ${part.of}`}): ${came.join(', ')}\n`,
+    `${swept.name}: ${positions} positions × ${kinds} kinds, ${all.length} cases; ${tried} tried (${part === undefined ? `TEST_SEED=${SEED}` : `part ${part.number} of ${part.of}`}), ${reachedCount} reached: ${came.join(', ')}\n`,
   );
   if (failures.length > 0) throw new AggregateError(failures, failures.map(wordsOf).join('\n'));
+  if (reachedCount === 0)
+    throw new Error(
+      `${swept.name}: no fault happened, for each of the ${tried} runs was over before (TEST_SEED=${SEED})`,
+    );
 }
 
-/** Each kind has its turn before one has a second. */
+/**
+ * What is to be tried: each kind has its turn before one has a second. Of a sample, as many others stand by, for those that a run
+ * was over before.
+ */
 function choose(
   all: readonly FaultCase[],
   name: string,
   { sample = all.length, part }: { readonly sample: number | undefined; readonly part: Part | undefined },
-): readonly FaultCase[] {
+): { readonly waiting: FaultCase[]; readonly others: FaultCase[] } {
   const named = process.env['FAULT_CASE'];
-  if (named !== undefined) return all.filter((fault) => new RegExp(`^(${named})$`).test(idOf(fault)));
-  if (part !== undefined) return all.filter((fault) => partOf(fault, part.of) === part.number - 1);
+  if (named !== undefined)
+    return { waiting: all.filter((fault) => new RegExp(`^(${named})$`).test(idOf(fault))), others: [] };
+  if (part !== undefined)
+    return { waiting: all.filter((fault) => partOf(fault, part.of) === part.number - 1), others: [] };
   const fraction = seededFractions(SEED, name);
   const byKind = [...Map.groupBy(all, ({ kind }) => kind).values()].map((cases) => shuffled(cases, fraction));
   const turns = shuffled(byKind, fraction).flatMap((cases) => cases.map((fault, turn) => ({ fault, turn })));
-  return turns
-    .sort((a, b) => a.turn - b.turn)
-    .slice(0, sample)
-    .map(({ fault }) => fault);
+  const ordered = turns.sort((a, b) => a.turn - b.turn).map(({ fault }) => fault);
+  return { waiting: ordered.slice(0, sample), others: ordered.slice(sample, 2 * sample) };
 }
 
 /** By chance, but the same each time. */

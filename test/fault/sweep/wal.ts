@@ -16,7 +16,7 @@ import {
   walFolder,
 } from '../../support/wal-receiving.ts';
 import { CasePlace } from './place.ts';
-import type { Lane, Swept } from './sweep.ts';
+import { type Lane, type Swept, UNREACHED } from './sweep.ts';
 import { openWires, type WireName } from './wires.ts';
 
 /** The receiver's pauses pass so many times as fast. */
@@ -89,7 +89,7 @@ export function walReceiving(wire: WireName): Swept {
         );
         expect({ uploads, strange }).toEqual({ uploads: [], strange: [] });
         await dropSlots(cluster);
-        return isReached ? ['done', ...new Set(alarms)].join(' after ') : 'unreached';
+        return isReached ? ['done', ...new Set(alarms)].join(' after ') : UNREACHED;
       },
       [Symbol.asyncDispose]: () => stack.disposeAsync(),
     };
