@@ -22,12 +22,30 @@ function rowsOf(text: string): readonly Row[] {
   });
 }
 
-/** Whether the file has a test, or a group of tests, of that title. */
+/** A test, or a group of tests, that is not run, or need not succeed. */
+const LEFT_OUT = /\b(test|it|describe)(\.\w+)*\.(skip|skipIf|runIf|todo|fails|only)\b/;
+
+/** Without what is commented out. */
+function codeOf(source: string): string {
+  return source.replaceAll(/^\s*(\/\*[\s\S]*?\*\/|\/\/.*$)/gm, '');
+}
+
+/** Whether there is a test, or a group of tests, of that title, in which something is expected. */
+function isTested(source: string, title: string): boolean {
+  const code = codeOf(source);
+  if (LEFT_OUT.test(code)) return false;
+  return ["'", '`', '"'].some((quote) => {
+    const [before = '', after = ''] = code.split(quote + title + quote);
+    const [, kind] = /\b(test|describe)\b[^;]*\(\s*$/.exec(before) ?? [];
+    const body = kind === 'test' ? after.split(/^\s*(?:test|describe)\b/m)[0] : after;
+    return kind !== undefined && /expect|\bvi\.wait/.test(body ?? '');
+  });
+}
+
 function hasTest(file: string, title: string): boolean {
   const place = path.join(ROOT, file);
   if (!existsSync(place)) return false;
-  const source = readFileSync(place, 'utf8');
-  return ["'", '`', '"'].some((quote) => source.includes(quote + title + quote));
+  return isTested(readFileSync(place, 'utf8'), title);
 }
 
 describe('the table of docs/reliability.md', () => {
@@ -46,5 +64,19 @@ describe('the table of docs/reliability.md', () => {
     expect(rowsOf('| 1 | lost | kept | `src/x.test.ts` |')).toEqual([{ number: 1, tests: [] }]);
     expect(hasTest('src/reliability.test.ts', ['no', 'such', 'title'].join(' '))).toBe(false);
     expect(hasTest('src/never.test.ts', 'x')).toBe(false);
+  });
+
+  test.each([
+    ["test('of it', () => {\n  expect(1).toBe(1);\n});", true],
+    ["describe.each([1])('of it', () => {\n  test('x', () => {\n    expect(1).toBe(1);\n  });\n});", true],
+    ["const name = 'of it';\nexpect(1).toBe(1);", false],
+    ["// test('of it', () => {\n//  expect(1).toBe(1);\n// });", false],
+    ["/*\ntest('of it', () => {\n  expect(1).toBe(1);\n});\n*/", false],
+    ["test('of it', () => {});\ntest('other', () => {\n  expect(1).toBe(1);\n});", false],
+    ["test.skip('of it', () => {\n  expect(1).toBe(1);\n});", false],
+    ["test.todo('of it');", false],
+    ["describe.skipIf(true)('all', () => {\n  test('of it', () => {\n    expect(1).toBe(1);\n  });\n});", false],
+  ])('would tell a test that is skipped, commented out or empty: %j', (source, isOne) => {
+    expect(isTested(source, 'of it')).toBe(isOne);
   });
 });
