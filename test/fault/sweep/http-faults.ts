@@ -60,11 +60,17 @@ export function httpCases(proxy: FaultProxy): readonly FaultCase[] {
   );
 }
 
+/** Told of each request on its way. */
+export type OnRequest = (request: ProxiedRequest) => void;
+
 /** From now on, the one fault; whatever comes before and after passes. */
-export function injectHttp(proxy: FaultProxy, { position, kind: wanted }: FaultCase): void {
+export function injectHttp(proxy: FaultProxy, { position, kind: wanted }: FaultCase, onRequest?: OnRequest): void {
   const kind = KINDS.find(({ name }) => name === wanted);
   if (kind === undefined) throw new Error(`there is no fault of a request that is called ${wanted}`);
-  proxy.setFaults((request) => (request.index === position ? kind.fault(request) : undefined));
+  proxy.setFaults((request) => {
+    onRequest?.(request);
+    return request.index === position ? kind.fault(request) : undefined;
+  });
 }
 
 /** Whether nothing comes, and no end hears of it. */

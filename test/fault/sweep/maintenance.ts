@@ -1,9 +1,14 @@
 import { expect } from 'vitest';
 import { operationContext } from '../../../src/operations/context.ts';
 import { prune, type PruneOutcome } from '../../../src/operations/prune.ts';
+import { newestProofs } from '../../../src/operations/proofs.ts';
 import { type Verification, verify } from '../../../src/operations/verify.ts';
+import type { BackupId } from '../../../src/repository/ids.ts';
+import type { Manifest } from '../../../src/repository/manifest.ts';
+import { dataKeysOf } from '../../../src/repository/repository.ts';
 import type { ObjectStore } from '../../../src/storage/object-store.ts';
 import { NO_KEYS } from '../../support/archive-restoring.ts';
+import type { ProxiedRequest } from '../../support/fault-proxy.ts';
 import { FEW_ROWS, openLogicalWorld } from './logical.ts';
 import { type Begun, keptIn, type Kept, swept } from './operations.ts';
 import { type CasePlace, LEASE_TERM_MS } from './place.ts';
@@ -62,8 +67,41 @@ function verifyIn(store: ObjectStore): Promise<Verification> {
   return verify({ store, filter: {}, selector: undefined, deep: true, keys: NO_KEYS }, operationContext());
 }
 
-/** Whoever gets other bytes than lie there cannot know it. */
+/** Whoever gets other bytes than lie there may tell them as damaged, and must where they are data. */
 const DECEIVES = /^(short-answer|damaged-answer)$/;
+
+/** Keys of the objects whose content was asked for. */
+function keysGotten(bucket: string, { prefix }: CasePlace, requests: readonly ProxiedRequest[]): readonly string[] {
+  const place = `/${bucket}/${prefix}/`;
+  return requests
+    .filter(({ operation }) => operation === 'GetObject')
+    .map(({ url }) => decodeURIComponent(url.pathname).slice(place.length));
+}
+
+/**
+ * After a verification: whatever it says and proves to be read has come to its last byte as it lies there, and data that came
+ * otherwise is told as damaged, by the proof too. `read`, `damaged`: keys of objects.
+ */
+async function expectProven(
+  place: CasePlace,
+  manifests: readonly Manifest[],
+  value: Verification | undefined,
+  { read, damaged }: { readonly read: readonly string[]; readonly damaged: readonly string[] },
+): Promise<void> {
+  const unread = manifests.filter((manifest) => !dataKeysOf(manifest).every((key) => read.includes(key)));
+  const unreadIds = unread.map(({ id }) => id);
+  const told = value?.backups ?? [];
+  const whole = told.filter(({ failure }) => failure === undefined).map(({ manifest }) => manifest.id);
+  const failed = told.filter(({ failure }) => failure !== undefined).map(({ manifest }) => manifest.id);
+  expect(whole.filter((id) => unreadIds.includes(id))).toEqual([]);
+  const deceived = unread.filter((manifest) => dataKeysOf(manifest).some((key) => damaged.includes(key)));
+  expect(failed).toEqual(expect.arrayContaining(deceived.map(({ id }) => id)));
+  const proofs = [...(await newestProofs(place.store, manifests, operationContext()))];
+  const proofsThat = (passed: boolean): readonly string[] =>
+    proofs.filter(([, { verify: proof }]) => proof?.passed === passed).map(([id]) => id);
+  expect(proofsThat(true).filter((id) => [...unreadIds, ...failed].includes(id as BackupId))).toEqual([]);
+  expect(proofsThat(false).toSorted()).toEqual(failed.toSorted());
+}
 
 export function sweptVerify(): Swept {
   return swept('verify, HTTP', openWorld, {
@@ -75,9 +113,17 @@ export function sweptVerify(): Swept {
     async tryFault({ world }, place, fault) {
       const kept = await keptIn(place);
       const store = place.openFaulty(fault);
-      world.wires.inject(fault);
+      const requests: ProxiedRequest[] = [];
+      world.wires.inject(fault, (request) => requests.push(request));
       const { said, value } = await outcomeOf(verifyIn(store));
+      const { passed } = world.wires.http;
       const isReached = world.wires.calm();
+      const cameWhole = requests.filter(({ index }) => passed.has(index) || fault.kind === 'slow');
+      const hit = requests.filter(({ index }) => index === fault.position);
+      await expectProven(place, kept.manifests, value, {
+        read: keysGotten(world.bucket.name, place, cameWhole),
+        damaged: fault.kind === 'damaged-answer' ? keysGotten(world.bucket.name, place, hit) : [],
+      });
       const failed = value?.backups.find(({ failure }) => failure !== undefined) ?? value?.damaged[0];
       if (!DECEIVES.test(fault.kind)) {
         expect(failed).toBeUndefined();

@@ -1,7 +1,7 @@
 import { type ChunkFault, type ChunkProxy, startChunkProxy } from '../../support/chunk-proxy.ts';
 import { s3Facts } from '../../support/facts.ts';
 import { type FaultProxy, startFaultProxy } from '../../support/fault-proxy.ts';
-import { httpCases, injectHttp, isOvercome } from './http-faults.ts';
+import { httpCases, injectHttp, isOvercome, type OnRequest } from './http-faults.ts';
 import type { FaultCase } from './sweep.ts';
 
 /** What moves no byte for so long is given up by operations that have a limit of their own; it is less than the system's. */
@@ -22,7 +22,8 @@ export interface Wires extends AsyncDisposable {
   count(): void;
   /** Of what passed since. */
   cases(): readonly FaultCase[];
-  inject(fault: FaultCase): void;
+  /** `onRequest`: of those to the store, where that is the wire. */
+  inject(fault: FaultCase, onRequest?: OnRequest): void;
   /** Nothing happens any more, and every connection of before is over; tells whether the fault has happened. */
   calm(): boolean;
   /** Whether the operation must succeed in spite of it. */
@@ -44,9 +45,9 @@ export async function openWires(
       port: postgres.port,
       count: () => http.setFaults(() => undefined),
       cases: () => httpCases(http),
-      inject: (fault) => {
+      inject: (fault, onRequest) => {
         ({ position } = fault);
-        injectHttp(http, fault);
+        injectHttp(http, fault, onRequest);
       },
       calm: () => {
         const isReached = http.seen.length > position;
