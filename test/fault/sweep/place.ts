@@ -1,10 +1,11 @@
 import { CopyObjectCommand, DeleteObjectCommand, HeadObjectCommand } from '@aws-sdk/client-s3';
 import { expect } from 'vitest';
+import { storedObjects } from '../../../src/formats/stored-objects.ts';
 import { operationContext } from '../../../src/operations/context.ts';
 import { verify } from '../../../src/operations/verify.ts';
 import { keys } from '../../../src/repository/keys.ts';
 import type { Manifest } from '../../../src/repository/manifest.ts';
-import { dataFolderOf, dataKeysOf, Repository } from '../../../src/repository/repository.ts';
+import { Repository } from '../../../src/repository/repository.ts';
 import { listRunRecords } from '../../../src/runs/list-run-records.ts';
 import type { ObjectStore } from '../../../src/storage/object-store.ts';
 import type { S3StoreOptions } from '../../../src/storage/s3/options.ts';
@@ -20,8 +21,8 @@ import type { FaultCase } from './sweep.ts';
 export const LEASE_TERM_MS = 110_000;
 const AHEAD_MS = LEASE_TERM_MS + 10_000;
 
-/** What a run may leave that counts for nothing: how it went, who held or read what, what was proven; and WAL, which retention removes. */
-const BOOKKEEPING = /^\.pgark\/(repository\.json$|leases\/|runs\/|logs\/|proofs\/|backups\/|reading\/)|^[^/]+\/wal\//;
+/** What a run may leave that counts for nothing: how it went, who held what, what was proven; and WAL, which retention removes. */
+const BOOKKEEPING = /^\.pgark\/(repository\.json$|leases\/|runs\/|logs\/|proofs\/)|^[^/]+\/wal\//;
 
 const PROBE = /^\.pgark\/probe-[0-9a-f]{16}$/;
 
@@ -98,6 +99,16 @@ export class CasePlace implements AsyncDisposable {
     return manifests;
   }
 
+  /** What is these backups' own: what their manifests name, and the lists of sums of those that have one. */
+  async keysOf(manifests: readonly Manifest[]): Promise<readonly string[]> {
+    const { signal } = operationContext();
+    const own = manifests.map(async (manifest) => {
+      const objects = await storedObjects(manifest, { store: this.store, signal });
+      return [keys.manifest(manifest.source, manifest.database.name, manifest.id), ...objects.map(({ key }) => key)];
+    });
+    return (await Promise.all(own)).flat();
+  }
+
   /** Every committed backup is whole to its last byte; or, where something else reads all of it, as far as a sample tells. */
   async expectWhole({ deep = true } = {}): Promise<readonly Manifest[]> {
     const manifests = await this.manifests();
@@ -108,14 +119,17 @@ export class CasePlace implements AsyncDisposable {
     return manifests;
   }
 
-  /** The same, and there is nothing that no run answers for. */
-  async expectSound(depth: { readonly deep?: boolean } = {}): Promise<readonly Manifest[]> {
+  /** The same, and there is nothing that no run answers for: `holds` of readers are those that one before could not give back. */
+  async expectSound({
+    holds = [],
+    ...depth
+  }: {
+    readonly deep?: boolean;
+    readonly holds?: readonly string[];
+  } = {}): Promise<readonly Manifest[]> {
     const manifests = await this.expectWhole(depth);
-    const claimed = new Set(manifests.flatMap(dataKeysOf));
-    const folders = manifests.flatMap((manifest) => dataFolderOf(manifest) ?? []);
-    const left = (await keysOf(this.store)).filter(
-      (key) => !claimed.has(key) && !BOOKKEEPING.test(key) && !folders.some((folder) => key.startsWith(folder)),
-    );
+    const claimed = new Set([...(await this.keysOf(manifests)), ...holds]);
+    const left = (await keysOf(this.store)).filter((key) => !claimed.has(key) && !BOOKKEEPING.test(key));
     const uploads: string[] = [];
     for await (const { key } of this.store.listUploads('')) uploads.push(key);
     const isLeftover = (key: string): boolean => !this.#mayHoldProbes || !PROBE.test(key);
@@ -123,12 +137,22 @@ export class CasePlace implements AsyncDisposable {
     return manifests;
   }
 
-  /** Nobody holds any of these any more. */
+  /** These leases are there, and nobody holds any, of whatever name, any more. */
   async expectReleased(leases: readonly string[]): Promise<void> {
-    for (const name of leases) {
-      const { body } = await this.store.get(keys.lease(name));
-      expect(JSON.parse((await bytesOf(body)).toString())).toMatchObject({ name, released: true });
+    const found: { readonly name: string; readonly released?: boolean }[] = [];
+    for await (const { key } of this.store.list(keys.leasesPrefix)) {
+      const { body } = await this.store.get(key);
+      found.push(JSON.parse((await bytesOf(body)).toString()));
     }
+    expect(found.filter(({ released }) => released !== true)).toEqual([]);
+    expect(found.map(({ name }) => name)).toEqual(expect.arrayContaining([...leases]));
+  }
+
+  /** Where readers say that they read a backup. */
+  async holds(): Promise<readonly string[]> {
+    const holds: string[] = [];
+    for await (const { key } of this.store.list(keys.readingPrefix)) holds.push(key);
+    return holds;
   }
 
   /** States of all runs of a kind that left a record, the oldest first. */
