@@ -190,7 +190,7 @@ function describeProofs({ verify, drill }: Proofs): string {
   const failed = known.find(({ passed }) => passed === false);
   if (failed !== undefined) return `${failed.kind} FAILED ${day(failed.at)}`;
   const unknown = known.find(({ passed }) => passed === 'unknown');
-  if (unknown !== undefined) return `${unknown.kind} of ${day(unknown.at)}: newer pgark`;
+  if (unknown !== undefined) return `${unknown.kind} of ${day(unknown.at)}: unreadable`;
   if (drill !== undefined) return `drilled ${day(drill.at)}`;
   return verify === undefined ? '' : `verified ${day(verify.at)}`;
 }

@@ -152,7 +152,8 @@ function describePlain({ plainBytes, plainSha256 }: ManifestObject): string {
 
 function describeProof(proof: Proof | undefined): string | undefined {
   if (proof === undefined) return undefined;
-  if (proof.passed === 'unknown') return `${formatTime(proof.at)}, which only a newer version of pgark can read`;
+  if (proof.passed === 'unknown')
+    return `${formatTime(proof.at)}, which cannot be read: it is damaged, or of a newer pgark`;
   return `${formatTime(proof.at)}${proof.passed ? '' : ', and FAILED'}`;
 }
 

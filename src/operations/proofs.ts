@@ -19,7 +19,7 @@ const proofRecord = z.object({ at: z.iso.datetime(), passed: z.boolean() });
 export interface Proof {
   readonly kind: ProofKind;
   readonly at: Date;
-  /** `unknown`: a newer version of pgark wrote it, and this one does not understand it. */
+  /** `unknown`: it cannot be read, since a newer version of pgark wrote it, or since it is damaged. */
   readonly passed: boolean | 'unknown';
 }
 
@@ -34,8 +34,8 @@ interface ProofKey extends ReturnType<typeof parseProofKey> {
 }
 
 /**
- * The newest proofs of backups, by their ids. A proof that is damaged proves nothing. One that lies ahead of now, by this
- * machine's clock and the store's, was named by a clock that was ahead: if it says that the backup is whole, an earlier one
+ * The newest proofs of backups, by their ids. Of one that is damaged it is not known what it says, and none before it says it
+ * in its place. One that lies ahead of now, by this machine's clock and the store's, was named by a clock that was ahead: if it says that the backup is whole, an earlier one
  * counts, where there is one, or what was found out since then would not be seen until its time has come.
  */
 export async function newestProofs(
@@ -110,7 +110,7 @@ export function provenAt({ verify, drill }: Proofs): Date | undefined {
   return newest?.passed === true ? newest.at : undefined;
 }
 
-/** Whether a newer version has found something out of it that this one does not understand. */
+/** Whether something was found out of it that cannot be read. */
 export function isUnread({ verify, drill }: Proofs): boolean {
   return verify?.passed === 'unknown' || drill?.passed === 'unknown';
 }
@@ -131,10 +131,9 @@ async function readProof(
     const proof = (await readState(store, key, proofRecord, options))?.value;
     return proof && { kind, at: new Date(proof.at), passed: proof.passed };
   } catch (error) {
-    if (isPgarkError(error, 'repository-damaged')) return undefined;
+    if (!isPgarkError(error, 'repository-damaged') && !isPgarkError(error, 'repository-unknown-layout')) throw error;
     // Its key says of when it is, in every version.
-    if (isPgarkError(error, 'repository-unknown-layout')) return { kind, at: parseProofKey(key).at, passed: 'unknown' };
-    throw error;
+    return { kind, at: parseProofKey(key).at, passed: 'unknown' };
   }
 }
 

@@ -13,7 +13,7 @@ import { prune } from './prune.ts';
 
 const DAY_MS = 86_400_000;
 
-test('the newest backup that was proven to restore stays, by the newest proof of each that can be read', async () => {
+test('the newest backup that was proven to restore stays, by the newest proof of each, and so does one whose proof is damaged', async () => {
   const store = new MemoryStore();
   const now = Date.now();
   const times = [10, 9, 8, 7, 6, 5].map((days) => new Date(now - days * DAY_MS));
@@ -53,9 +53,10 @@ test('the newest backup that was proven to restore stays, by the newest proof of
     [backups, neighbours].map((each) => [each.at(-1)?.id, expect.arrayContaining(['newest'])]),
   );
   const lastProven = (backup: Manifest | undefined) => ({ [backup?.id ?? '']: ['last-proven'] });
-  expect(await kept()).toEqual({ ...always, ...lastProven(proven), ...lastProven(neighbours[1]) });
+  const unread = { [damaged?.id ?? '']: ['proof-unread'] };
+  expect(await kept()).toEqual({ ...always, ...unread, ...lastProven(proven), ...lastProven(neighbours[1]) });
   await prove(alsoProven, 1);
-  expect(await kept()).toEqual({ ...always, ...lastProven(alsoProven), ...lastProven(neighbours[1]) });
+  expect(await kept()).toEqual({ ...always, ...unread, ...lastProven(alsoProven), ...lastProven(neighbours[1]) });
 });
 
 test('a proof of a newer version keeps its backup, takes the place of none, and is listed as one', async () => {
@@ -124,6 +125,34 @@ test('the newest backups that a drill has restored stay, however many newer ones
   expect(await keptAs('last-proven')).toEqual([backups[2]?.id]);
   await prove(1, 'verify', false, 1);
   expect(await kept()).toEqual([backups[0]?.id]);
+});
+
+test('the last backup that a drill has restored stays where a later proof of it is torn', async () => {
+  const store = new MemoryStore();
+  const now = Date.now();
+  const times = [9, 8, 7, 6, 5, 4, 3, 2].map((days) => new Date(now - days * DAY_MS));
+  const [drilled] = await seedBackups(store, { source: 'main', database: 'shop', times, withData: true });
+  if (drilled === undefined) throw new Error('there are no backups');
+  const kept = async (): Promise<unknown> => {
+    const request = {
+      store,
+      filter: {},
+      policyOf: () => ({ keep: { last: 6 } }),
+      timezone: 'UTC',
+      leaseTermMs: 60_000,
+    };
+    const { plan } = await prune({ ...request, dryRun: true, force: false }, operationContext());
+    return plan.keep.find(({ id }) => id === drilled.id)?.reasons;
+  };
+  const prove = async (at: Date, text: string): Promise<void> => {
+    await store.putSmall(keys.proof('main', 'shop', drilled.id, at, 'drill'), Buffer.from(text));
+  };
+  const passed = new Date(now - 2 * DAY_MS);
+  const text = JSON.stringify({ layout: 1, at: passed.toISOString(), passed: true });
+  await prove(passed, text);
+  expect(await kept()).toEqual(['last-proven', 'drilled']);
+  await prove(new Date(now - DAY_MS), text.slice(0, 20));
+  expect(await kept()).toEqual(['proof-unread']);
 });
 
 test('a backup whose removal had begun is none of those that a prune counts on', async () => {

@@ -39,7 +39,7 @@ export interface RetainableBackup {
   readonly provenAt?: Date;
   /** When a drill last restored it. */
   readonly drilledAt?: Date;
-  /** Whether a newer version has proven something of it that this one cannot read: neither that it restores nor that it does not. */
+  /** Whether a proof of it cannot be read: neither that it restores nor that it does not is known. */
   readonly isProofUnread?: boolean;
 }
 

@@ -18,7 +18,7 @@ export async function newestBackupAt(
   return newest === undefined ? 'never' : startSecondOf(newest.id);
 }
 
-/** Of the backups given, those that the newest verification found damaged, or of which it says what this version does not know. */
+/** Of the backups given, those that the newest verification found damaged, or of which it cannot be read. */
 export async function damagedByProofs(
   store: ObjectStore,
   backups: readonly Manifest[],
