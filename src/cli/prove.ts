@@ -1,6 +1,7 @@
 import type { PgarkError } from '../common/errors.ts';
 import type { Config } from '../config/model.ts';
 import { gravest } from '../service/gravest.ts';
+import { TriedSeries } from '../service/drill-series.ts';
 import { planProofs } from '../service/proof-jobs.ts';
 import { runProof } from '../service/proof-run.ts';
 import { Stores } from '../service/stores.ts';
@@ -14,11 +15,12 @@ export async function proveAll(run: CommandRun, config: Config): Promise<PgarkEr
   const context = run.context(config);
   const stores = new Stores(run.world.adapters, context.logger, run.throttle(config));
   const teller = new Teller(tellWorld(run, config));
+  const tried = new TriedSeries();
   const failures: PgarkError[] = [];
   try {
     for (const job of planProofs(config)) {
       const fetchFrom = ({ name }: { readonly name: string }) => fetchProgramOf(run, { storage: name });
-      const failure = await runProof(job, { config, stores, context, teller, fetchFrom });
+      const failure = await runProof(job, { config, stores, context, teller, tried, fetchFrom });
       if (failure !== undefined) failures.push(failure);
     }
   } finally {

@@ -6,6 +6,7 @@ import { seedBackups } from '../../test/support/seed.ts';
 import { PgarkError } from '../common/errors.ts';
 import { keys } from '../repository/keys.ts';
 import type { Manifest } from '../repository/manifest.ts';
+import { type Logger, silentLogger } from '../common/log.ts';
 import { operationContext } from './context.ts';
 import { newestProofs, recordProof } from './proofs.ts';
 
@@ -60,3 +61,26 @@ test('a proof has the time of the store, and this machine’s where the store te
     expect(verify).toEqual({ kind: 'verify', at, passed: true });
   }
 });
+
+test.each(['verify', 'drill'] as const)(
+  'a proof by %s that cannot be recorded is a warning that says why',
+  async (kind) => {
+    const memory = new MemoryStore();
+    const backup = await backupIn(memory);
+    const store = new FaultyStore(memory, {
+      before: ({ method }) => {
+        if (method === 'putSmall') throw new PgarkError('store-access-denied', 'it may only be read');
+      },
+    });
+    const warnings: unknown[] = [];
+    const logger: Logger = { ...silentLogger, warning: (...said) => warnings.push(said) };
+    await recordProof(store, backup, { kind, runId: 'run', error: undefined }, operationContext({ logger }));
+    expect(warnings).toEqual([
+      [
+        `${kind}.proof_not_recorded`,
+        expect.stringContaining('it may only be read'),
+        { backupId: backup.id, code: 'store-access-denied' },
+      ],
+    ]);
+  },
+);

@@ -13,6 +13,8 @@ export type { ProofKind } from '../repository/keys.ts';
 /** Proofs read at once. */
 const READS_IN_FLIGHT_MAX = 16;
 
+const WORDS = { verify: 'verification', drill: 'drill' } as const;
+
 const proofRecord = z.object({ at: z.iso.datetime(), passed: z.boolean() });
 
 /** What was found out of a backup. */
@@ -137,7 +139,10 @@ async function readProof(
   }
 }
 
-/** Appends a result to the proofs of a backup, with the store's time. A store that may only be read keeps none. */
+/**
+ * Appends a result to the proofs of a backup, with the store's time. Where that cannot be, which is so of a store that may only be
+ * read, it is a warning: nobody else learns of the result, retention included.
+ */
 export async function recordProof(
   store: ObjectStore,
   manifest: Manifest,
@@ -173,6 +178,11 @@ export async function recordProof(
       contentType: 'application/json',
     });
   } catch (failure) {
-    context.logger.debug(`${kind}.proof_not_recorded`, asPgarkError(failure).message);
+    const { code, message, hint } = asPgarkError(failure);
+    context.logger.warning(
+      `${kind}.proof_not_recorded`,
+      `what the ${WORDS[kind]} of ${manifest.id} found is not recorded with it, and retention does not know of it: ${message}; ${hint}`,
+      { backupId: manifest.id, code },
+    );
   }
 }

@@ -8,6 +8,7 @@ import { Throttle } from '../pipeline/throttle.ts';
 import { logConnectivity } from './connectivity.ts';
 import { logConfiguration, logKept, logNextRun } from './daemon-log.ts';
 import { type DigestJob, runDueDigest } from './digest-run.ts';
+import { TriedSeries } from './drill-series.ts';
 import { runDue } from './due-run.ts';
 import { type ProofWorld, runDueProof } from './proof-run.ts';
 import type { ProofJob } from './proof-jobs.ts';
@@ -74,6 +75,7 @@ class Daemon {
   readonly #turns: Turns;
   /** Of each kind one at a time. */
   readonly #proofSlots = { verify: new Slots(1), drill: new Slots(1) };
+  readonly #tried = new TriedSeries();
   readonly #bases: WantedBases;
   #generation: Generation;
   #scheduler: Scheduler | undefined;
@@ -224,7 +226,8 @@ class Daemon {
     if (job === undefined) return Promise.resolve({});
     if ('kind' in job) {
       const { config, stores, context } = generation;
-      const world = { config, stores, context, teller: this.#teller, fetchFrom: this.#options.fetchFrom };
+      const { fetchFrom } = this.#options;
+      const world = { config, stores, context, teller: this.#teller, tried: this.#tried, fetchFrom };
       return runDueProof(job, fired, { world, slots: this.#proofSlots[job.kind], stopping });
     }
     return runDue(job, fired, {

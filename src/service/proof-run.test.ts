@@ -1,12 +1,18 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { FaultyStore } from '../../test/support/faulty-store.ts';
+import { MemoryStore } from '../../test/support/memory-store.ts';
 import { HistoryPlace } from '../../test/support/protection.ts';
+import { seedBackups } from '../../test/support/seed.ts';
 import { TellingPlace } from '../../test/support/telling.ts';
+import { PgarkError } from '../common/errors.ts';
 import { silentLogger } from '../common/log.ts';
 import { operationContext } from '../operations/context.ts';
 import { listRunRecords } from '../runs/list-run-records.ts';
+import { TriedSeries } from './drill-series.ts';
 import type { ProofJob } from './proof-jobs.ts';
 import { runProof } from './proof-run.ts';
 import { Stores } from './stores.ts';
+import type { Teller } from './tell.ts';
 
 const at = new Date('2026-11-20T02:00:05Z');
 
@@ -17,7 +23,13 @@ beforeEach(async () => {
 afterEach(async () => place[Symbol.asyncDispose]());
 
 /** Carries out a proof of the source `shop`, without tries again. */
-async function prove(kind: ProofJob['kind']) {
+async function prove(
+  kind: ProofJob['kind'],
+  {
+    tried = new TriedSeries(),
+    teller = place.teller(),
+  }: { readonly tried?: TriedSeries; readonly teller?: Teller } = {},
+) {
   const source = place.config.databases.get('shop');
   if (source === undefined) throw new Error('there is no such source');
   const config = { ...place.config, retry: { ...place.config.retry, retriesMax: 0 } };
@@ -26,7 +38,7 @@ async function prove(kind: ProofJob['kind']) {
   const storages = [...config.storages.values()];
   const job = { id: `shop (${kind})`, kind, source, schedule: undefined, storages };
   const { logger } = place.world();
-  return runProof(job, { config, stores, context: operationContext({ logger }), teller: place.teller() });
+  return runProof(job, { config, stores, context: operationContext({ logger }), teller, tried });
 }
 
 test('a verification whose storage is away is told, recorded in another one, and told of when it works again', async () => {
@@ -69,4 +81,25 @@ test('a verification or drill of a source that has no backup anywhere says so', 
     expect(await prove(kind)).toBeUndefined();
     expect(place.lines.at(-1)).toContain(`${kind}.nothing`);
   }
+});
+
+test('each database has its turn where no proof of a drill can be recorded', async () => {
+  const memory = new MemoryStore();
+  const databases = ['a', 'b', 'c'];
+  // Nothing but their manifests is there: each is tried, and fails.
+  for (const database of databases) await seedBackups(memory, { source: 'shop', database, times: [at] });
+  place.stores.set(
+    'nas',
+    new FaultyStore(memory, {
+      before: ({ method }) => {
+        if (method === 'putSmall') throw new PgarkError('store-access-denied', 'it may only be read');
+      },
+    }),
+  );
+  const tried = new TriedSeries();
+  const teller = place.teller();
+  const drilled: unknown[] = [];
+  teller.drill = async (_, { database }) => void drilled.push(database);
+  for (const _ of databases) await prove('drill', { tried, teller });
+  expect(new Set(drilled)).toEqual(new Set(databases));
 });

@@ -5,7 +5,7 @@ import type { OperationContext } from '../operations/context.ts';
 import type { RecoveryRequest } from '../operations/restore-directory.ts';
 import { DueClaim } from './due-claim.ts';
 import type { DrillRun } from './drill-run.ts';
-import { type DrillSeries, drillSeriesIn, inTurn } from './drill-series.ts';
+import { type DrillSeries, drillSeriesIn, inTurn, type TriedSeries } from './drill-series.ts';
 import { recordUnverified } from './early-failure.ts';
 import { gravest } from './gravest.ts';
 import { canPass } from './passing-errors.ts';
@@ -21,6 +21,8 @@ export interface ProofWorld {
   readonly stores: Stores;
   readonly context: OperationContext;
   readonly teller: Teller;
+  /** What this process has drilled; it lives as long as that. */
+  readonly tried: TriedSeries;
   /** How a server that is restored from a storage gets archived WAL. Default: not at all. */
   readonly fetchFrom?: ((storage: StorageConfig) => RecoveryRequest['fetch']) | undefined;
 }
@@ -74,7 +76,7 @@ export async function runProof(job: ProofJob, world: ProofWorld): Promise<PgarkE
  */
 async function drillSource(job: ProofJob, world: ProofWorld): Promise<PgarkError | undefined> {
   const { source } = job;
-  const { config, context, teller } = world;
+  const { config, context, teller, tried } = world;
   const { logger } = context;
   const failures: PgarkError[] = [];
   const conclude = async ({ error, report }: Pick<DrillRun, 'error' | 'report'>): Promise<void> => {
@@ -100,12 +102,15 @@ async function drillSource(job: ProofJob, world: ProofWorld): Promise<PgarkError
     logger.warning('drill.nothing', `${job.id}: there is no backup of ${source.name} to try yet`, { job: job.id });
   }
   for (const kind of ['physical', 'logical'] as const) {
-    for (const each of inTurn(series.filter((one) => one.kind === kind))) {
+    const ofKind = series.filter((one) => one.kind === kind);
+    for (const each of inTurn(ofKind, tried, context.random)) {
       const drilled = await drillNewest(each, job, world);
       if (drilled === undefined) continue;
       await conclude(drilled);
       // What cannot be tried stays the one that has waited for the longest, and must not keep the others waiting for ever.
-      if (drilled.hasProven) break;
+      if (!drilled.hasProven) continue;
+      tried.note(each, context.clock.now());
+      break;
     }
   }
   return gravest(failures);

@@ -6,6 +6,7 @@ import { loadConfig } from '../../src/config/load.ts';
 import { operationContext } from '../../src/operations/context.ts';
 import { Repository } from '../../src/repository/repository.ts';
 import { removeBackup } from '../../src/repository/remove-backup.ts';
+import { TriedSeries } from '../../src/service/drill-series.ts';
 import { planProofs } from '../../src/service/proof-jobs.ts';
 import { runProof } from '../../src/service/proof-run.ts';
 import type { DrillReport } from '../../src/service/reports.ts';
@@ -54,7 +55,8 @@ async function drillShop(stores: Readonly<Record<string, ObjectStore | undefined
   teller.drill = async (_, report) => void told.push(report);
   const [job] = planProofs(config);
   if (job === undefined) throw new Error('no drill is configured');
-  const error = await runProof(job, { config, stores: new Stores({ openStore }, silentLogger), context, teller });
+  const stored = new Stores({ openStore }, silentLogger);
+  const error = await runProof(job, { config, stores: stored, context, teller, tried: new TriedSeries() });
   return { error, told };
 }
 
