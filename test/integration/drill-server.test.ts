@@ -82,11 +82,11 @@ const rowsBetween = (least: number, most: number) => [
 
 function drillServer(
   changes: Partial<DrillRequest>,
-  fraction = 0.5,
+  fraction: number | (() => number) = 0.5,
   logger: Logger = silentLogger,
 ): Promise<DrillOutcome> {
   const context = operationContext({ logger });
-  const random = { ...context.random, fraction: () => fraction };
+  const random = { ...context.random, fraction: typeof fraction === 'number' ? () => fraction : fraction };
   return drill(
     {
       store,
@@ -193,6 +193,28 @@ describe('a drill of a whole server', { timeout: 480_000 }, () => {
     expect(await errorOf(drillServer({ fetch }))).toMatchObject(expected);
     const proofs = await proofsIn(store);
     expect(proofs.slice(before.length).map(({ passed }) => passed)).toEqual(isRecorded ? [false] : []);
+    await work.expectEmpty();
+  });
+
+  test('passes where WAL is damaged on the way the first time, and tries the same point again', async () => {
+    await using proxy = await startFaultProxy(s3Facts().endpoint);
+    let isRepeated = false;
+    proxy.setFaults(({ operation, url }) =>
+      !isRepeated && operation === 'GetObject' && url.pathname.includes('/wal/')
+        ? { kind: 'damage', what: 'answer' }
+        : undefined,
+    );
+    const warning = (event: string): void => void (isRepeated ||= event === 'drill.repeated');
+    const logger: Logger = { ...silentLogger, warning, child: () => logger };
+    const before = await proofsIn(store);
+    const fetch = fetchFrom({ ...bucket.env, S3_ENDPOINT: proxy.endpoint });
+    // Another draw would give the very beginning.
+    const fraction = (): number => (isRepeated ? 0 : 0.999);
+    const { recovered } = await drillServer({ fetch, selector: { kind: 'random' } }, fraction, logger);
+    expect(isRepeated).toBe(true);
+    const late = rows.slice(rowsBefore)[400]?.time ?? '';
+    expect(String(recovered?.lastTransaction) > late).toBe(true);
+    expect((await proofsIn(store)).slice(before.length)).toMatchObject([{ passed: true }]);
     await work.expectEmpty();
   });
 

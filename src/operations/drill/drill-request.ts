@@ -87,6 +87,8 @@ export interface Restored extends Pick<DrillOutcome, 'restoreMs' | 'compared' | 
 /** What has to be known of a drill to restore for it. */
 export interface DrillWork extends DrillRequest {
   readonly manifest: Manifest;
+  /** Of a server that is restored once more: up to where it was to recover before. Default: it is the first time. */
+  readonly again?: { readonly recovery: RecoveryRequest | undefined } | undefined;
   /** Name of what it makes, in servers' views of who is connected. */
   readonly applicationName: string;
 }

@@ -9,6 +9,7 @@ import { Repository } from '../../repository/repository.ts';
 import { type Run, runEnveloped } from '../../runs/run.ts';
 import type { OperationContext } from '../context.ts';
 import { recordProof } from '../proofs.ts';
+import type { RecoveryRequest } from '../restore-directory.ts';
 import { whileHeld } from '../while-held.ts';
 import { checkAssertions } from './assertions.ts';
 import { chooseBackup } from './choose-backup.ts';
@@ -16,6 +17,7 @@ import type { DrillOutcome, DrillRequest, DrillWork, Restored } from './drill-re
 import { impossible, isForWalNotFetched, isOfGivenServer, isOfMachine, isOfRights } from './of-machine.ts';
 import { withRestoredDump } from './restore-dump.ts';
 import { withRestoredServer } from './restore-server.ts';
+import { isStoredWhole, mayBeOfTheWay } from './second-look.ts';
 
 /** Within a day: a run that says for longer that it is running counts as dead. */
 const LIMIT_MS_DEFAULT = 23 * 3_600_000;
@@ -47,9 +49,9 @@ export function isVerdict({ code }: PgarkError): boolean {
 
 /**
  * Proves a backup by restoring it: into a scratch server, as a restore would → what is there compared with what was recorded →
- * assertions → the time against what it may take. Nothing stays of what was restored, however it ends; the result is appended to the
- * backup's proofs. Errors: `drill-failed`, `drill-too-slow`, `corrupt`, `recovery-failed` for a backup that failed; `drill-impossible`,
- * `client-missing` and others for a drill that did.
+ * assertions → the time against what it may take. What seems damaged and is stored whole is restored once more. Nothing stays of
+ * what was restored, however it ends; the result is appended to the backup's proofs. Errors: `drill-failed`, `drill-too-slow`,
+ * `corrupt`, `recovery-failed` for a backup that failed; `drill-impossible`, `client-missing` and others for a drill that did.
  */
 export async function drill(request: DrillRequest, context: OperationContext): Promise<DrillOutcome> {
   const { store } = request;
@@ -77,6 +79,10 @@ class Drill {
   /** What the result is of. */
   #manifest: Manifest;
   #restored: Restored | undefined;
+  /** How the server was to be restored, once that is known. */
+  #planned: DrillWork['again'];
+  /** Why it is tried once more. */
+  #doubt: PgarkError | undefined;
 
   constructor(request: DrillRequest, reference: Manifest, run: Run, context: OperationContext) {
     this.#request = request;
@@ -96,7 +102,7 @@ class Drill {
       () => undefined,
     );
     try {
-      const { restoreMs, compared, recovered } = await this.#restoreAndAsk(AbortSignal.any([signal, limit.signal]));
+      const { restoreMs, compared, recovered } = await this.#restore(AbortSignal.any([signal, limit.signal]));
       const durationMs = Math.round(clock.monotonicMs() - startedMs);
       const outcome = {
         manifest: this.#manifest,
@@ -111,11 +117,31 @@ class Drill {
       return outcome;
     } catch (thrown) {
       signal.throwIfAborted();
-      const error = limit.signal.aborted ? this.#tooLong(limitMs) : await this.#verdictOf(thrown);
+      // What was found counts where there is no time to look once more.
+      const error = limit.signal.aborted ? (this.#doubt ?? this.#tooLong(limitMs)) : await this.#verdictOf(thrown);
       if (isVerdict(error)) await this.#record(error);
       throw error;
     } finally {
       ended.abort();
+    }
+  }
+
+  /** One byte that was damaged on the way must not condemn a backup: what is stored whole is tried a second time. */
+  async #restore(signal: AbortSignal): Promise<Restored> {
+    try {
+      return await this.#restoreAndAsk(signal);
+    } catch (thrown) {
+      signal.throwIfAborted();
+      const error = await this.#verdictOf(thrown);
+      const manifest = this.#manifest;
+      const isSameAgain = manifest.format !== 'physical' || this.#planned !== undefined;
+      if (!mayBeOfTheWay(error) || !isSameAgain) throw error;
+      this.#doubt = error;
+      if (!(await isStoredWhole({ ...this.#request, manifest }, this.#run, { ...this.#context, signal }))) throw error;
+      const what = `what is stored of ${manifest.id} is whole, and it is tried once more: ${error.message}`;
+      this.#run.logger.warning('drill.repeated', what, { backupId: manifest.id, code: error.code });
+      this.#restored = undefined;
+      return this.#restoreAndAsk(signal);
     }
   }
 
@@ -125,6 +151,7 @@ class Drill {
     const work: DrillWork = {
       ...this.#request,
       manifest: this.#manifest,
+      again: this.#planned,
       applicationName: `pgark drill ${run.id}`,
     };
     const ask = async (restored: Restored): Promise<Restored> => {
@@ -141,8 +168,9 @@ class Drill {
       const held = { store: work.store, manifest: work.manifest, command: 'drill', logger: run.logger } as const;
       return whileHeld({ ...held, runId: run.id }, context, () => withRestoredDump(work, run, context, ask));
     }
-    const onPlanned = (manifest: Manifest): void => {
+    const onPlanned = (manifest: Manifest, recovery: RecoveryRequest | undefined): void => {
       this.#manifest = manifest;
+      this.#planned = { recovery };
       this.#request.onChosen?.(manifest);
     };
     return withRestoredServer({ ...work, onPlanned }, run, context, ask);

@@ -13,7 +13,7 @@ import { connectionWithin, PRIVATE_PORT } from '../recovery/private-connection.t
 import { timelineOfNewestBase } from '../recovery/archive-of.ts';
 import { randomPoint } from '../recovery/random-point.ts';
 import { targetAt } from '../recovery/recovery-target.ts';
-import { type DirectoryRestoreRequest, restoreDirectoryWithin } from '../restore-directory.ts';
+import { type DirectoryRestoreRequest, type RecoveryRequest, restoreDirectoryWithin } from '../restore-directory.ts';
 import type { WorkFolder } from '../work-folder.ts';
 import { amcheck } from './amcheck.ts';
 import type { DrillWork, Restored } from './drill-request.ts';
@@ -23,7 +23,7 @@ import { refuseMissingExtensions } from './scratch-needs.ts';
 const LOG_TAIL_BYTES = 4_000;
 
 /** The backup that a recovery begins with, once it is known, is the one that is tried. */
-type OnPlanned = (manifest: Manifest) => void;
+type OnPlanned = (manifest: Manifest, recovery: RecoveryRequest | undefined) => void;
 
 /** Brings a whole server back in a folder of its own, and lets it be asked; it is gone behind that. */
 export async function withRestoredServer<T>(
@@ -44,7 +44,7 @@ export async function withRestoredServer<T>(
     const base = await requestOf(work, folder, run, context);
     const planned = await restoreDirectoryWithin({ ...base, planOnly: true }, run, context);
     const { id } = planned.value.manifest;
-    work.onPlanned(planned.value.manifest);
+    work.onPlanned(planned.value.manifest, base.recovery);
     try {
       // By its name from here on: a base backup that comes in between is not what was planned with.
       const selector = { kind: 'name', name: id } as const;
@@ -73,15 +73,19 @@ export async function withRestoredServer<T>(
   });
 }
 
-/** A backup that was named is tried to its own end; else what is archived behind it counts as well. */
+/**
+ * A backup that was named is tried to its own end; else what is archived behind it counts as well. What is tried once more is the
+ * same as before: no other point is drawn, and no other backup taken.
+ */
 async function requestOf(
-  { store, filter, selector, keys, fetch, manifest }: DrillWork,
+  { store, filter, selector, keys, fetch, manifest, again }: DrillWork,
   { data }: WorkFolder,
   run: Run,
   context: OperationContext,
 ): Promise<DirectoryRestoreRequest> {
   const common = { store, keys, directory: data, mappings: [], planOnly: true, port: PRIVATE_PORT };
   const named = { ...common, filter, selector: { kind: 'name', name: manifest.id } as const };
+  if (again !== undefined) return { ...named, recovery: again.recovery };
   if (selector.kind === 'name' || fetch === undefined) return named;
   const ofServer = { ...common, filter: { ...filter, source: manifest.source, kind: 'physical' as const } };
   const access = { store, keys, signal: context.signal };
