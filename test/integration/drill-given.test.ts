@@ -1,11 +1,13 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { systemClock } from '../../src/common/clock.ts';
+import { type Logger, silentLogger } from '../../src/common/log.ts';
 import { systemRandom } from '../../src/common/random.ts';
 import { connect } from '../../src/postgres/client/connect.ts';
 import { FileStore } from '../../src/storage/file/file-store.ts';
 import { expectFailure, fileStorage, pgarkJson, succeed } from '../support/backups.ts';
 import { runPgark } from '../support/cli.ts';
 import { Cluster } from '../support/cluster.ts';
+import { DamagingStore } from '../support/damaging-store.ts';
 import { drillIn, proofsIn, workFolder } from '../support/drills.ts';
 import { ServerFolder } from '../support/physical.ts';
 
@@ -57,6 +59,25 @@ async function backedUpRoles() {
 const scratch = () => ({ kind: 'given', connection: given.connection }) as const;
 const rolesOfDrills = async (): Promise<readonly unknown[]> =>
   given.sql(`select rolname from pg_roles where shobj_description(oid, 'pg_authid') ~ '^pgark drill of'`);
+
+test('a drill that is repeated makes its database and the roles anew, and drops them', async () => {
+  await using place = await backedUpRoles();
+  let isLoading = false;
+  let isRepeated = false;
+  const store = new DamagingStore(place.store, () => isLoading && !isRepeated, {
+    before: async () => {
+      isLoading = (await given.sql(`select from pg_database where datname ~ '^pgark_drill_'`)).length > 0;
+    },
+  });
+  const warning = (event: string): void => void (isRepeated ||= event === 'drill.repeated');
+  const logger: Logger = { ...silentLogger, warning, child: () => logger };
+  const assertions = [{ sql: 'select count(*) = 1 from t' }];
+  await drillIn(store, work, { scratch: scratch(), assertions }, { logger });
+  expect(isRepeated).toBe(true);
+  expect(await proofsIn(place.store)).toMatchObject([{ passed: true }]);
+  expect(await rolesOfDrills()).toEqual([]);
+  expect(await given.sql(`select from pg_database where datname ~ '^pgark_drill_'`)).toEqual([]);
+});
 
 test('a drill leaves the roles that it made to others on the same server, and the last one drops them', async () => {
   await using place = await backedUpRoles();
