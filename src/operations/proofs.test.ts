@@ -74,7 +74,9 @@ test.each(['verify', 'drill'] as const)(
     });
     const warnings: unknown[] = [];
     const logger: Logger = { ...silentLogger, warning: (...said) => warnings.push(said) };
-    await recordProof(store, backup, { kind, runId: 'run', error: undefined }, operationContext({ logger }));
+    const result = { kind, runId: 'run', error: undefined };
+    expect(await recordProof(store, backup, result, operationContext({ logger }))).toBe(false);
+    await recordProof(store, backup, { ...result, isToldOf: true }, operationContext({ logger }));
     expect(warnings).toEqual([
       [
         `${kind}.proof_not_recorded`,

@@ -141,7 +141,7 @@ async function readProof(
 
 /**
  * Appends a result to the proofs of a backup, with the store's time. Where that cannot be, which is so of a store that may only be
- * read, it is a warning: nobody else learns of the result, retention included.
+ * read, it is a warning: nobody else learns of the result, retention included. Returns whether it is recorded.
  */
 export async function recordProof(
   store: ObjectStore,
@@ -151,15 +151,18 @@ export async function recordProof(
     runId,
     error,
     details = {},
+    isToldOf = false,
   }: {
     readonly kind: ProofKind;
     readonly runId: string;
     /** Why it was not proven; undefined where it was. */
     readonly error: PgarkError | undefined;
     readonly details?: Readonly<Record<string, unknown>>;
+    /** Whether somebody was warned before that this run's proofs are not recorded. Default: nobody was. */
+    readonly isToldOf?: boolean;
   },
   context: OperationContext,
-): Promise<void> {
+): Promise<boolean> {
   const at = (await storeTimeIfKnown(store, {})) ?? context.clock.now();
   const proof = {
     layout: 1,
@@ -177,12 +180,14 @@ export async function recordProof(
     await store.putSmall(key, new TextEncoder().encode(`${JSON.stringify(proof, undefined, 2)}\n`), {
       contentType: 'application/json',
     });
+    return true;
   } catch (failure) {
     const { code, message, hint } = asPgarkError(failure);
-    context.logger.warning(
+    context.logger[isToldOf ? 'debug' : 'warning'](
       `${kind}.proof_not_recorded`,
       `what the ${WORDS[kind]} of ${manifest.id} found is not recorded with it, and retention does not know of it: ${message}; ${hint}`,
       { backupId: manifest.id, code },
     );
+    return false;
   }
 }

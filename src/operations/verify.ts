@@ -73,6 +73,7 @@ export async function verify(request: VerifyRequest, context: OperationContext):
     const verified: VerifiedBackup[] = [];
     // In the order in which they were made, so that what others need comes before them.
     const proven = new Set<string>();
+    let isToldOf = false;
     for (const { manifest, whole, isWanted } of chosen) {
       const facts = { 'pgark.backup_id': manifest.id, 'pgark.database': manifest.database.name };
       const lookOnce = () => verifyOne(store, manifest, whole, { ...request, isWanted, proven }, context);
@@ -100,7 +101,9 @@ export async function verify(request: VerifyRequest, context: OperationContext):
       // Without the key nothing was proven, neither that it restores nor that it does not.
       const isCertain = failure === undefined ? depth === 'read' : !isOfKeys(failure);
       if (whole && isCertain) {
-        await recordProof(store, manifest, { kind: 'verify', runId: run.id, error: failure }, context);
+        const proof = { kind: 'verify', runId: run.id, error: failure, isToldOf } as const;
+        const isRecorded: boolean = await recordProof(store, manifest, proof, context);
+        isToldOf ||= !isRecorded;
       }
     }
     return {
