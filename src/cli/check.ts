@@ -3,7 +3,12 @@ import { formatBytes, formatDuration } from '../common/bytes.ts';
 import { asPgarkError, PgarkError } from '../common/errors.ts';
 import type { Config } from '../config/model.ts';
 import { healthVerdict, nagiosReport } from '../observability/health.ts';
-import { type BackupProtection, isOverdue, type ProtectionState } from '../observability/protection-state.ts';
+import {
+  type BackupProtection,
+  isDisproved,
+  isOverdue,
+  type ProtectionState,
+} from '../observability/protection-state.ts';
 import { judgeWal, type WalProtection } from '../observability/wal-protection.ts';
 import { freshnessEvents } from '../service/freshness.ts';
 import { Teller } from '../service/tell.ts';
@@ -23,7 +28,7 @@ export function registerCheck(program: Command, world: CliWorld): void {
     .command('check')
     .summary('say whether every backup is as fresh as it should be, and WAL archived')
     .description(
-      'Tries servers and storages, reads what lies in the storages, and compares it with the schedules and the ages allowed; of WAL that is to be archived, how far it is. Exits with 22 if a backup or WAL is overdue. Needs no daemon.',
+      'Tries servers and storages, reads what lies in the storages, and compares it with the schedules and the ages allowed; of newest backups, whether a verification or a drill has found them damaged; of WAL that is to be archived, how far it is. Exits with 20 if a newest backup is known to be damaged, else with 22 if a backup or WAL is overdue. Needs no daemon.',
     )
     .argument('[databases...]', 'sources or databases of the configuration (default: all)')
     .option('--nagios', 'print one line with performance data; exit with 0 OK, 1 WARNING, 2 CRITICAL or 3 UNKNOWN')
@@ -59,6 +64,12 @@ export function registerCheck(program: Command, world: CliWorld): void {
         { kind: 'summary', healthy },
       ],
     );
+    const disproved = state.backups.filter(isDisproved).length;
+    if (disproved > 0)
+      throw new PgarkError(
+        'proof-failed',
+        `${disproved} of ${state.backups.length} newest backups are known to be damaged or not to restore`,
+      );
     const overdue = state.backups.filter((backup) => isOverdue(backup, now)).length;
     if (overdue > 0) throw new PgarkError('overdue', `${overdue} of ${state.backups.length} backups are overdue`);
     const late = state.wal.filter((wal) => judgeWal(wal, now).problems.length > 0).length;
@@ -96,7 +107,8 @@ async function tell(run: CommandRun, config: Config, state: ProtectionState): Pr
 }
 
 function backupJson(backup: BackupProtection, now: Date): Record<string, unknown> {
-  const { source, database, format, storage, lastSuccess, suspicion, lastAttempt, expectation, nextRunAt } = backup;
+  const { source, database, format, storage, lastSuccess, suspicion, disproof, lastAttempt, expectation, nextRunAt } =
+    backup;
   return {
     source,
     database,
@@ -104,6 +116,8 @@ function backupJson(backup: BackupProtection, now: Date): Record<string, unknown
     storage,
     overdue: expectation.kind === 'expected' ? isOverdue(backup, now) : undefined,
     suspicious: suspicion === undefined ? null : { id: suspicion.id, message: suspicion.why },
+    failed_proof:
+      disproof === undefined ? null : { id: disproof.id, kind: disproof.kind, at: disproof.at.toISOString() },
     last_success:
       lastSuccess === undefined
         ? null
@@ -148,9 +162,20 @@ function seconds(ms: number | undefined): number | undefined {
   return ms === undefined ? undefined : Math.round(ms / 1_000);
 }
 
+/** What is known to be damaged is not ok, however fresh or unexpected it is. */
+function stateOf(backup: BackupProtection, now: Date): string {
+  const { expectation, disproof } = backup;
+  const worst = [
+    ...(disproof === undefined ? [] : [disproof.kind === 'verify' ? 'DAMAGED' : 'DRILL FAILED']),
+    ...(isOverdue(backup, now) ? ['OVERDUE'] : []),
+  ];
+  if (worst.length > 0) return worst.join(', ');
+  return expectation.kind === 'none' ? 'not scheduled' : 'ok';
+}
+
 function describe(state: ProtectionState, now: Date, problems: readonly string[], notes: readonly string[]): string {
   const backups = state.backups.map((backup) => {
-    const { source, database, format, storage, lastSuccess, expectation } = backup;
+    const { source, database, format, storage, lastSuccess } = backup;
     const age = lastSuccess && formatDuration(Math.max(0, now.getTime() - lastSuccess.startedAt.getTime()));
     return [
       source === database ? source : `${source}/${database}`,
@@ -159,7 +184,7 @@ function describe(state: ProtectionState, now: Date, problems: readonly string[]
       lastSuccess === undefined ? 'none' : formatTime(lastSuccess.startedAt),
       age ?? '',
       lastSuccess === undefined ? '' : formatBytes(lastSuccess.storedBytes),
-      expectation.kind === 'none' ? 'not scheduled' : isOverdue(backup, now) ? 'OVERDUE' : 'ok',
+      stateOf(backup, now),
     ];
   });
   const archived = state.wal.flatMap((wal) => {

@@ -275,6 +275,11 @@ export const errorTable = {
     meaning: 'The newest backup is older than its schedule or the age allowed lets it be.',
     remedy: 'make one now with pgark backup; the lines above say what is overdue and why',
   },
+  'proof-failed': {
+    exit: 20,
+    meaning: 'The last verification or drill of a newest backup failed, and nothing has proven it since.',
+    remedy: 'make a new backup now with pgark backup; pgark verify and pgark drill say what is wrong with this one',
+  },
   'hook-failed': {
     exit: 1,
     meaning: 'A program that is configured to run before or after a backup or a restore failed, or took too long.',

@@ -1,3 +1,4 @@
+import { AHEAD_MS_MAX } from '../common/clock.ts';
 import { type BackupId, isIncrementalId } from '../repository/ids.ts';
 import { describeSuspicions, type Manifest, sizesOf } from '../repository/manifest.ts';
 
@@ -22,6 +23,20 @@ export interface BackupFacts {
 export interface SuspicionFacts {
   readonly id: BackupId;
   readonly why: string;
+}
+
+/** What lies ahead of now was named by a clock that was ahead, and must not pass for a fresh one until then. */
+export function ofThePast(backups: Iterable<BackupFacts>, now: Date): readonly BackupFacts[] {
+  const latestMs = now.getTime() + AHEAD_MS_MAX;
+  return [...backups].filter(({ startedAt }) => startedAt.getTime() <= latestMs);
+}
+
+/** The newest one that does not lie ahead of now. */
+export function newestOf(backups: Iterable<BackupFacts>, now: Date): BackupFacts | undefined {
+  let newest: BackupFacts | undefined;
+  for (const backup of ofThePast(backups, now))
+    if (newest === undefined || backup.startedAt > newest.startedAt) newest = backup;
+  return newest;
 }
 
 /** Whether the newest full one of these is suspicious and nobody has called its size right: later ones tell more than earlier. */

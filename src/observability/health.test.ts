@@ -26,7 +26,7 @@ describe('health', () => {
     expect(await reports(await placeWithBackup(), { probes })).toEqual({
       healthcheck: { text: 'healthy: 1 of 1 scheduled backups are there and fresh; 1 backups, 2.0 KiB\n', exit: 0 },
       nagios: {
-        text: 'PGARK OK - 1 of 1 scheduled backups are there and fresh; 1 backups, 2.0 KiB | overdue=0;;0;0 oldest_backup_age=36000s;;;0 backups=1;;;0 stored=2048B;;;0\n',
+        text: 'PGARK OK - 1 of 1 scheduled backups are there and fresh; 1 backups, 2.0 KiB | overdue=0;;0;0 failed_proofs=0;;0;0 oldest_backup_age=36000s;;;0 backups=1;;;0 stored=2048B;;;0\n',
         exit: 0,
       },
     });
@@ -40,7 +40,9 @@ describe('health', () => {
       'shop on r2: overdue since 2026-11-21T02:20:00Z (9 h 40 min): the newest backup is of 2026-11-20T02:00:00Z, and one was due at 2026-11-21T02:00:00Z; the last attempt (2026-11-21T02:01:00Z) failed: pg_dump was killed';
     expect(healthcheck).toEqual({ text: `unhealthy\n✖ ${sentence}\n`, exit: 1 });
     expect(nagios.exit).toBe(2);
-    expect(nagios.text).toContain(`PGARK CRITICAL - ${sentence} | overdue=1;;0;0 oldest_backup_age=122400s`);
+    expect(nagios.text).toContain(
+      `PGARK CRITICAL - ${sentence} | overdue=1;;0;0 failed_proofs=0;;0;0 oldest_backup_age=122400s`,
+    );
   });
 
   test('is bad when there never was a backup and one was due', async () => {
@@ -70,6 +72,50 @@ describe('health', () => {
     expect((await reports(place)).nagios.text).toContain(later.id);
     await place.backup(at('2026-11-21T04:00:00Z'));
     expect((await reports(place)).nagios.exit).toBe(0);
+  });
+
+  test('is bad while the newest backup is known to be damaged, until one is made or a later proof passes', async () => {
+    const place = await placeWithBackup('2026-11-20T02:00:00Z');
+    const backup = await place.backup(at('2026-11-21T02:00:00Z'));
+    await place.prove(backup, 'verify', at('2026-11-21T04:00:00Z'), { passed: true });
+    expect((await reports(place)).healthcheck.exit).toBe(0);
+    await place.prove(backup, 'verify', at('2026-11-21T05:00:00Z'), { passed: false });
+    const { healthcheck, nagios } = await reports(place);
+    const sentence = `shop on r2: the newest backup, ${backup.id}, is known to be damaged or unreadable: its verification of 2026-11-21T05:00:00Z failed, and nothing has proven it since`;
+    expect(healthcheck).toEqual({ text: `unhealthy\n✖ ${sentence}\n`, exit: 1 });
+    expect(nagios).toMatchObject({ exit: 2, text: expect.stringContaining(`CRITICAL - ${sentence} | `) as unknown });
+    expect(nagios.text).toContain(' failed_proofs=1;;0;0 ');
+    await place.prove(backup, 'drill', at('2026-11-21T06:00:00Z'), { passed: true });
+    expect((await reports(place)).healthcheck.exit).toBe(0);
+    await place.prove(backup, 'drill', at('2026-11-21T07:00:00Z'), { passed: false });
+    // That it was stored as it was made says nothing of what was made.
+    await place.prove(backup, 'verify', at('2026-11-21T08:00:00Z'), { passed: true });
+    expect((await reports(place)).healthcheck.text).toContain(
+      `${backup.id}, is known not to restore as it should: its drill of 2026-11-21T07:00:00Z failed`,
+    );
+    await place.backup(at('2026-11-21T09:00:00Z'));
+    expect((await reports(place)).healthcheck.exit).toBe(0);
+  });
+
+  test.each([
+    ['of a newer version', { layout: 2, passed: false }],
+    ['that cannot be read', { passed: 'no' }],
+  ])('is good with a proof %s', async (_what, said) => {
+    const place = new HistoryPlace(now);
+    const backup = await place.backup(at('2026-11-21T02:00:00Z'));
+    await place.prove(backup, 'verify', at('2026-11-21T05:00:00Z'), said);
+    expect((await reports(place)).nagios.exit).toBe(0);
+  });
+
+  test('is good but warned of when a damaged backup is of what nobody backs up here, and bad where it is only tried', async () => {
+    const place = await placeWithBackup();
+    const backup = await place.backup(at('2026-11-21T02:00:00Z'), { source: 'crm', database: 'crm' });
+    await place.prove(backup, 'verify', at('2026-11-21T05:00:00Z'), { passed: false });
+    const elsewhere = await reports(place);
+    expect(elsewhere.healthcheck).toMatchObject({ exit: 0, text: expect.stringContaining('! crm on r2: the newest') });
+    expect(elsewhere.nagios.exit).toBe(1);
+    const proofs = [{ kind: 'verify', source: 'crm', storage: 'r2' }] as const;
+    expect((await reports(place, { proofs })).healthcheck.exit).toBe(1);
   });
 
   test('is good but warned of when an attempt failed and the last good backup is fresh', async () => {
@@ -172,6 +218,6 @@ describe('health', () => {
     expect(nagios.text.match(/\n/g)).toHaveLength(1);
     expect(nagios.text.split('|')).toHaveLength(2);
     expect(nagios.text.length).toBeLessThan(4_200);
-    expect(nagios.text).toMatch(/\| overdue=500;;0;0 backups=0;;;0 stored=0B;;;0\n$/);
+    expect(nagios.text).toMatch(/\| overdue=500;;0;0 failed_proofs=0;;0;0 backups=0;;;0 stored=0B;;;0\n$/);
   });
 });

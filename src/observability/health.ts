@@ -1,5 +1,5 @@
 import { formatBytes, formatDuration } from '../common/bytes.ts';
-import { type BackupProtection, isOverdue, type Probe, type ProtectionState } from './protection-state.ts';
+import { type BackupProtection, isDisproved, isOverdue, type Probe, type ProtectionState } from './protection-state.ts';
 import { ago, time } from './times.ts';
 import { judgeWal, LATE_MS } from './wal-protection.ts';
 
@@ -27,7 +27,8 @@ interface HealthVerdict {
 }
 
 /**
- * Whether the databases can be reached, the storages too, every backup is as fresh as it should be, and WAL is archived in time. A failed attempt is
+ * Whether the databases can be reached, the storages too, no newest backup is known to be damaged,
+ * every one is as fresh as it should be, and WAL is archived in time. A failed attempt is
  * a note as long as the last good backup is fresh: what counts is what could be restored.
  */
 export function healthVerdict(state: ProtectionState, now: Date): HealthVerdict {
@@ -37,6 +38,7 @@ export function healthVerdict(state: ProtectionState, now: Date): HealthVerdict 
   const problems = healthProblems(state, now).map(({ sentence }) => sentence);
   const notes = [
     ...state.backups.filter((backup) => !isOverdue(backup, now)).flatMap((backup) => describeUnease(backup)),
+    ...state.backups.filter(({ isOurs }) => !isOurs).flatMap((backup) => describeDisproof(backup)),
     ...state.backups.flatMap(describeSuspicion),
     ...state.storages.flatMap(({ storage, damagedManifests }) =>
       damagedManifests === 0
@@ -62,6 +64,10 @@ export interface HealthProblem {
 export function healthProblems(state: ProtectionState, now: Date): readonly HealthProblem[] {
   const unexplained = (sentence: string): HealthProblem => ({ sentence, fix: undefined });
   return [
+    ...state.backups
+      .filter(isDisproved)
+      .flatMap((backup) => describeDisproof(backup))
+      .map((sentence) => ({ sentence, fix: 'pgark backup makes another one; pgark verify says what is wrong' })),
     ...state.backups
       .filter((backup) => isOverdue(backup, now))
       .map((backup) => ({ sentence: describeOverdue(backup, now), fix: backup.lastAttempt?.error?.hint })),
@@ -149,7 +155,8 @@ function nagiosStatus(
 /** `label=value[unit];warn;crit;min`. Sums only: hundreds of databases still make one line. */
 function performanceData(state: ProtectionState, now: Date): string {
   const overdue = state.backups.filter((backup) => isOverdue(backup, now)).length;
-  const data = [`overdue=${overdue};;0;0`];
+  const disproved = state.backups.filter(isDisproved).length;
+  const data = [`overdue=${overdue};;0;0`, `failed_proofs=${disproved};;0;0`];
   const ages = expectedBackups(state).flatMap(({ lastSuccess }) =>
     lastSuccess === undefined
       ? []
@@ -221,6 +228,20 @@ function describeUnease(backup: BackupProtection): string[] {
       : `the newest backup is of ${time(backup.lastSuccess.startedAt)}`;
   const by = backup.expectation.kind === 'none' ? '' : `; overdue from ${time(backup.expectation.by)} on`;
   return [`${nameOf(backup)}: ${has}${by}${failure}`];
+}
+
+/** What a verification or a drill has found out, and no later one has refuted. */
+function describeDisproof(backup: BackupProtection): string[] {
+  const { disproof } = backup;
+  if (disproof === undefined) return [];
+  const { id, kind, at } = disproof;
+  const [what, proof] =
+    kind === 'verify'
+      ? ['is known to be damaged or unreadable', 'verification']
+      : ['is known not to restore as it should', 'drill'];
+  return [
+    `${nameOf(backup)}: the newest backup, ${id}, ${what}: its ${proof} of ${time(at)} failed, and nothing has proven it since`,
+  ];
 }
 
 function describeSuspicion(backup: BackupProtection): string[] {

@@ -36,6 +36,7 @@ describe('metrics', () => {
       `pgark_backup_last_size_bytes{${shop}} 100`,
       `pgark_backup_overdue{${shop}} 1`,
       `pgark_backup_suspicious{${shop}} 0`,
+      `pgark_backup_proof_failed{${shop}} 0`,
       `pgark_backup_next_run_timestamp_seconds{${shop}} ${at('2026-11-22T02:00:00Z').getTime() / 1000}`,
       `pgark_storage_bytes{${shop}} 123`,
       `pgark_storage_backups{${shop}} 2`,
@@ -60,6 +61,18 @@ describe('metrics', () => {
       'pgark_build_info{version="1.2.3"} 1',
     ];
     expect((await series(inputs)).sort()).toEqual(expected.sort());
+  });
+
+  test('tell of each line whether its newest backup is known to be damaged', async () => {
+    const place = new HistoryPlace(at('2026-11-21T12:00:00Z'));
+    const older = await place.backup(at('2026-11-19T02:00:00Z'));
+    const newest = await place.backup(at('2026-11-20T02:00:00Z'));
+    const failedProofs = async () =>
+      (await series(await place.inputs())).filter((line) => line.startsWith('pgark_backup_proof_failed'));
+    await place.prove(older, 'verify', at('2026-11-20T05:00:00Z'), { passed: false });
+    expect(await failedProofs()).toEqual([`pgark_backup_proof_failed{${shop}} 0`]);
+    await place.prove(newest, 'verify', at('2026-11-20T05:00:00Z'), { passed: false });
+    expect(await failedProofs()).toEqual([`pgark_backup_proof_failed{${shop}} 1`]);
   });
 
   test('do not claim what is not known', async () => {

@@ -84,6 +84,11 @@ function families(state: ProtectionState, version: string): Family[] {
       ({ lastSuccess, suspicion }) => lastSuccess && Number(suspicion !== undefined),
     ),
     ofBackups(
+      'pgark_backup_proof_failed',
+      '1 if the newest backup is known to be damaged or not to restore as it should; 0 if nobody has found that out.',
+      ({ lastSuccess, disproof }) => lastSuccess && Number(disproof !== undefined),
+    ),
+    ofBackups(
       'pgark_backup_next_run_timestamp_seconds',
       'When the next backup is scheduled.',
       ({ nextRunAt }) => nextRunAt && seconds(nextRunAt.getTime()),

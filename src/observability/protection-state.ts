@@ -1,8 +1,8 @@
-import { AHEAD_MS_MAX } from '../common/clock.ts';
 import type { BackupId } from '../repository/ids.ts';
+import type { ProofKind } from '../repository/keys.ts';
 import { isStillRunning } from '../runs/is-still-running.ts';
 import type { RunKind, RunRecord } from '../runs/run-record.ts';
-import { type BackupFacts, type SuspicionFacts, suspicionOf } from './backup-facts.ts';
+import { type BackupFacts, newestOf, ofThePast, type SuspicionFacts, suspicionOf } from './backup-facts.ts';
 import { type DrillFacts, drillKey } from './drill-history.ts';
 import {
   ANY_DATABASE,
@@ -14,6 +14,7 @@ import {
   type PlannedBackup,
   seriesKey,
 } from './expectations.ts';
+import { type DisproofFacts, disproofOf } from './proof-facts.ts';
 import { addRuns, type EndedRun, type FailureFacts, failureKey, type RunCounts, type RunTally } from './run-tally.ts';
 import type { StorageHistory } from './storage-history.ts';
 import type { WalProtection } from './wal-protection.ts';
@@ -43,6 +44,10 @@ export interface BackupProtection extends BackupSeries {
   readonly lastAttempt: LastAttempt | undefined;
   /** Of the newest full backup, if it is suspicious and was not accepted. */
   readonly suspicion: SuspicionFacts | undefined;
+  /** Of the newest backup, if it is known not to be what it should be. */
+  readonly disproof: DisproofFacts | undefined;
+  /** Whether it is here that somebody has to see to it: it is backed up here, or nothing but tried here. */
+  readonly isOurs: boolean;
   readonly expectation: Expectation;
   /** As scheduled, without the jitter. */
   readonly nextRunAt: Date | undefined;
@@ -103,6 +108,13 @@ export interface Probe {
   readonly failure?: string;
 }
 
+/** A verification or a drill that the configuration wants of a source's backups in a storage. */
+export interface PlannedProof {
+  readonly kind: ProofKind;
+  readonly source: string;
+  readonly storage: string;
+}
+
 export interface ProtectionInputs {
   readonly now: Date;
   /** Since when this process has the configuration it has; undefined if it is a command, which looks once. */
@@ -112,6 +124,8 @@ export interface ProtectionInputs {
   /** IANA name; schedules are meant in it. */
   readonly timezone: string;
   readonly plans: readonly PlannedBackup[];
+  /** What is verified or drilled. Default: nothing is. */
+  readonly proofs?: readonly PlannedProof[] | undefined;
   /** Every configured storage by its name; undefined while its history could not be read. */
   readonly histories: ReadonlyMap<string, StorageHistory | undefined>;
   /** By run id, 0 to 1. */
@@ -201,6 +215,7 @@ function protectionsIn(
     if (series === undefined) return [];
     const { source, database, format } = series;
     const failures = failuresOf(tally, series);
+    const lastSuccess = lastSuccessOf(backups, inputs.now);
     // What a whole server's files lie with is chosen by no pattern.
     const isDatabaseKnown = format === 'physical' || known.has(databaseKey(series));
     return [
@@ -208,8 +223,10 @@ function protectionsIn(
         series: { source, database, format, storage },
         plan,
         backups,
-        lastSuccess: lastSuccessOf(backups, inputs.now),
+        lastSuccess,
         suspicion: suspicionOf(ofThePast(backups, inputs.now), history?.acceptedSizes),
+        disproof: disproofOf(lastSuccess, history?.proofs),
+        isOurs: plan !== undefined || isOnlyTried({ ...series, storage }, inputs),
         wantedSince: wantedSince({ source, failures, newestOfSource: newest.get(source), isDatabaseKnown, inputs }),
         failures,
         running: running.find((run) => isRunOf(run, series)),
@@ -227,9 +244,19 @@ interface Line extends ExpectedLine {
   readonly backups: readonly BackupFacts[];
   readonly lastSuccess: LastSuccess | undefined;
   readonly suspicion: SuspicionFacts | undefined;
+  readonly disproof: DisproofFacts | undefined;
+  readonly isOurs: boolean;
   readonly failures: Failures;
   readonly running: RunningRun | undefined;
   readonly lastDrill: DrillFacts | undefined;
+}
+
+/** Who makes no backups of a source may still try those that others make. */
+function isOnlyTried({ source, storage }: BackupSeries, { plans, proofs = [] }: ProtectionInputs): boolean {
+  return (
+    !plans.some((plan) => plan.source === source) &&
+    proofs.some((proof) => proof.source === source && proof.storage === storage)
+  );
 }
 
 function isRunOf(run: RunningRun, { source, database, format }: Omit<BackupSeries, 'storage'>): boolean {
@@ -301,12 +328,14 @@ function wantedSince(known: {
 }
 
 function protectionOf(line: Line, expectation: Expectation, now: Date, dueTimes: DueTimes): BackupProtection {
-  const { series, plan, backups, lastSuccess, suspicion, failures, running, lastDrill } = line;
+  const { series, plan, backups, lastSuccess, suspicion, disproof, isOurs, failures, running, lastDrill } = line;
   return {
     ...series,
     lastSuccess,
     lastAttempt: lastAttemptOf(lastSuccess, failures),
     suspicion,
+    disproof,
+    isOurs,
     expectation,
     nextRunAt: plan && nextRunOf(plan, lastSuccess, failures, now, dueTimes),
     running,
@@ -316,16 +345,8 @@ function protectionOf(line: Line, expectation: Expectation, now: Date, dueTimes:
   };
 }
 
-/** What lies ahead of now was named by a clock that was ahead, and must not pass for a fresh one until then. */
-function ofThePast(backups: Iterable<BackupFacts>, now: Date): readonly BackupFacts[] {
-  const latestMs = now.getTime() + AHEAD_MS_MAX;
-  return [...backups].filter(({ startedAt }) => startedAt.getTime() <= latestMs);
-}
-
 function lastSuccessOf(backups: readonly BackupFacts[], now: Date): LastSuccess | undefined {
-  let newest: BackupFacts | undefined;
-  for (const backup of ofThePast(backups, now))
-    if (newest === undefined || backup.startedAt > newest.startedAt) newest = backup;
+  const newest = newestOf(backups, now);
   if (newest === undefined) return undefined;
   const { id, startedAt, endedAt, storedBytes } = newest;
   return { id, startedAt, endedAt, durationMs: Math.max(0, endedAt.getTime() - startedAt.getTime()), storedBytes };
@@ -362,4 +383,9 @@ function nextRunOf(
 /** Whether the next backup should have been there by now. */
 export function isOverdue({ expectation }: Pick<BackupProtection, 'expectation'>, now: Date): boolean {
   return expectation.kind === 'expected' && now > expectation.by;
+}
+
+/** Whether the newest backup is known not to be what it should be, and it is here that somebody has to see to it. */
+export function isDisproved({ isOurs, disproof }: Pick<BackupProtection, 'isOurs' | 'disproof'>): boolean {
+  return isOurs && disproof !== undefined;
 }

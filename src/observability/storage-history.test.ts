@@ -8,7 +8,7 @@ import { compactRuns } from '../runs/compact-runs.ts';
 import { encodeCompactedRuns } from '../runs/compacted-runs.ts';
 import type { RunRecord } from '../runs/run-record.ts';
 import { groupKey } from './run-tally.ts';
-import { readStorageHistory, type StorageHistory } from './storage-history.ts';
+import type { StorageHistory } from './storage-history.ts';
 
 const backupsOfShop = groupKey({ kind: 'backup', source: 'shop', database: 'shop' });
 
@@ -101,6 +101,31 @@ describe('the history of a storage', () => {
     ]);
   });
 
+  test('reads the proofs of the newest backups, and again after a quarter of an hour or when there are new ones', async () => {
+    const place = new HistoryPlace(at('2026-11-20T12:00:00Z'));
+    const older = await place.backup(at('2026-11-19T02:00:00Z'));
+    const newest = await place.backup(at('2026-11-20T02:00:00Z'));
+    for (const backup of [older, newest]) {
+      await place.prove(backup, 'verify', at('2026-11-20T05:00:00Z'), { passed: false });
+    }
+    const first = await place.history();
+    expect([...first.proofs.keys()]).toEqual([newest.id]);
+    await place.prove(newest, 'verify', place.clock.now(), { passed: true });
+    const listed: string[] = [];
+    const list = place.store.list.bind(place.store);
+    place.store.list = (prefix, options) => {
+      listed.push(prefix);
+      return list(prefix, options);
+    };
+    const again = await place.history(first);
+    expect(listed.filter((prefix) => prefix.startsWith(keys.proofsPrefix))).toEqual([]);
+    expect(again.proofs.get(newest.id)?.verify?.passed).toBe(false);
+    const told = await place.history(again, { hasNewProofs: true });
+    expect(told.proofs.get(newest.id)?.verify?.passed).toBe(true);
+    place.clock.stopFor(HOUR_MS / 4);
+    expect((await place.history(again)).proofs.get(newest.id)?.verify?.passed).toBe(true);
+  });
+
   test('a run that goes on is looked at again until it is over, and counted once', async () => {
     const place = new HistoryPlace(at('2026-11-10T02:00:00Z'));
     const record = await place.run('running', place.clock.now());
@@ -174,7 +199,7 @@ describe('the history of a storage', () => {
   test('a store that fails leaves the previous history standing', async () => {
     const place = new HistoryPlace(at('2026-11-20T03:00:00Z'));
     const signal = AbortSignal.abort(new Error('cut'));
-    const reading = readStorageHistory(place.repository, { now: place.clock.now(), signal });
+    const reading = place.history(undefined, { signal });
     await expect(reading).rejects.toThrow('cut');
   });
 });

@@ -1,3 +1,4 @@
+import type { Clock } from '../common/clock.ts';
 import { isPgarkError } from '../common/errors.ts';
 import { readAcceptedSizes } from '../repository/accepted-sizes.ts';
 import type { RunId } from '../repository/ids.ts';
@@ -8,6 +9,7 @@ import type { RunRecord } from '../runs/run-record.ts';
 import type { CallOptions, ObjectKey } from '../storage/object-store.ts';
 import { type BackupFacts, backupFacts } from './backup-facts.ts';
 import { addDrills, type DrillHistory, readDrills } from './drill-history.ts';
+import { newestOfLines, type ProofFacts, type ProofReader } from './proof-facts.ts';
 import { addRuns, emptyTally, type EndedRun, outcomeOf, type RunTally } from './run-tally.ts';
 
 /** Covers the month that is counted, and the last attempt of a monthly schedule. */
@@ -15,6 +17,8 @@ const HISTORY_MS = 35 * 86_400_000;
 /** Runs that started this long before the last reading are looked for again: hosts' clocks differ, and records come late. */
 const OVERLAP_MS = 2 * 86_400_000;
 const READS_IN_FLIGHT_MAX = 16;
+/** Whoever makes a proof here says so; those of others are looked for this often. */
+const PROOFS_EVERY_MS = 15 * 60_000;
 /**
  * Records that are read at once, the newest: more than compaction keeps of so many days, 2,500 of each. A limit that a
  * month can reach would have a restart count less than was counted before.
@@ -35,6 +39,9 @@ export interface StorageHistory {
   readonly damagedManifests: number;
   /** Ids of backups that were suspicious, and whose size somebody has called right. */
   readonly acceptedSizes: ReadonlySet<string>;
+  /** By the ids of backups that were the newest of their kind, what was found out of them. */
+  readonly proofs: ReadonlyMap<string, ProofFacts>;
+  readonly proofsReadAt: Date;
   readonly tally: RunTally;
   /** The last drills that passed. */
   readonly drills: DrillHistory;
@@ -48,14 +55,18 @@ export interface StorageHistory {
 }
 
 export interface ReadHistoryOptions extends CallOptions {
-  readonly now: Date;
+  readonly clock: Clock;
+  readonly readProofs: ProofReader;
   /** What an earlier reading of the same storage returned: only what is new is read then. */
   readonly previous?: StorageHistory | undefined;
+  /** Whether there are new proofs. Default: nobody knows. */
+  readonly hasNewProofs?: boolean;
 }
 
 /** Reads a storage's history: backups, runs, leases. Rejects with the store's error; then the previous history still stands. */
 export async function readStorageHistory(repository: Repository, options: ReadHistoryOptions): Promise<StorageHistory> {
-  const { now, previous, signal } = options;
+  const { clock, readProofs, previous, signal, hasNewProofs = false } = options;
+  const now = clock.now();
   const call: CallOptions = signal === undefined ? {} : { signal };
   const { backups, damagedManifests } = await readBackups(repository, previous, call);
   const runs = await readRuns(repository, previous, now, call);
@@ -69,7 +80,25 @@ export async function readStorageHistory(repository: Repository, options: ReadHi
       : await leaseFacts(repository.store, { ...call, since: new Date(oldestOpen), storeNow });
   const isAnySuspicious = [...backups.values()].some(({ suspicion }) => suspicion !== undefined);
   const acceptedSizes = isAnySuspicious ? await readAcceptedSizes(repository.store, call) : new Set<string>();
-  return { readAt: now, storeNow, backups, damagedManifests, acceptedSizes, ...runs, leases };
+  const isDue = previous === undefined || now.getTime() - previous.proofsReadAt.getTime() >= PROOFS_EVERY_MS;
+  const { proofs, proofsReadAt } =
+    isDue || hasNewProofs
+      ? {
+          proofs: await readProofs(repository.store, newestOfLines(backups.values(), now), { ...call, clock }),
+          proofsReadAt: now,
+        }
+      : previous;
+  return {
+    readAt: now,
+    storeNow,
+    backups,
+    damagedManifests,
+    acceptedSizes,
+    proofs,
+    proofsReadAt,
+    ...runs,
+    leases,
+  };
 }
 
 async function readBackups(

@@ -199,7 +199,7 @@ class Daemon {
     if (job === undefined && proof === undefined) return {};
     return generation.use(async () => {
       const news = await this.#carryOut(job ?? proof, fired, generation);
-      this.#observation?.refresh();
+      this.#observation?.refresh({ hasProven: proof !== undefined });
       const next = this.#scheduler?.nextRuns().get(fired.id);
       if (next !== undefined) logNextRun(generation.logger, fired.id, next);
       return news;

@@ -12,7 +12,12 @@ import type {
 import type { LastDigest, OpenProblem } from '../notify/state.ts';
 import { ANY_DATABASE } from '../observability/expectations.ts';
 import { healthProblems, healthVerdict, silentOnes, suspicionProblems } from '../observability/health.ts';
-import { type BackupProtection, isOverdue, type ProtectionState } from '../observability/protection-state.ts';
+import {
+  type BackupProtection,
+  isDisproved,
+  isOverdue,
+  type ProtectionState,
+} from '../observability/protection-state.ts';
 import { judgeWal } from '../observability/wal-protection.ts';
 import type { RunListing, RunSummary } from '../operations/list-runs.ts';
 import { type BrokenProof, brokenProofs } from './broken-proofs.ts';
@@ -151,7 +156,9 @@ function databasesOf(state: ProtectionState, broken: readonly BrokenProof[]): re
       state.wal.some(
         (wal) => wal.source === source && wal.storages.some(({ storage }) => silent.storages.has(storage)),
       ) ||
-      lines.some((line) => isOverdue(line, state.at) || isNeverMade(line) || line.suspicion !== undefined) ||
+      lines.some(
+        (line) => isOverdue(line, state.at) || isDisproved(line) || isNeverMade(line) || line.suspicion !== undefined,
+      ) ||
       lines.every(({ lastSuccess }) => lastSuccess === undefined) ||
       broken.some((each) => each.source === source && (each.database === undefined || each.database === database));
     const isPlanned = lines.some(({ expectation }) => expectation.kind === 'expected');

@@ -109,6 +109,21 @@ describe('the watch over backups', () => {
     await until(() => count() === 2);
   });
 
+  test('knows at once what a run of its own has proven, and what others have within a quarter of an hour', async () => {
+    const { state, clock, observed, r2 } = await watch();
+    const backup = await r2.backup(lastNight);
+    const damage = () => state()?.backups.find(({ storage }) => storage === 'r2')?.disproof?.at;
+    observed.refresh();
+    await until(() => state()?.backups.some(({ backupCount }) => backupCount === 1) === true);
+    await r2.prove(backup, 'verify', new Date('2026-11-20T05:00:00Z'), { passed: false });
+    observed.refresh({ hasProven: true });
+    await until(() => damage() !== undefined);
+    expect(clock.now()).toEqual(start);
+    await r2.prove(backup, 'verify', new Date('2026-11-20T12:00:30Z'), { passed: true });
+    await clock.advance(16 * MINUTE_MS);
+    await until(() => damage() === undefined);
+  });
+
   test('holds nothing of what it has done when runs end again and again', async () => {
     setFlagsFromString('--expose-gc');
     const collect = runInNewContext('gc') as () => void;

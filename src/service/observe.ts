@@ -18,6 +18,8 @@ import type { ObjectStore } from '../storage/object-store.ts';
 import type { DatabaseChoice } from './database-patterns.ts';
 import { freshnessEvents } from './freshness.ts';
 import { probeDatabases, probeStorage } from './probes.ts';
+import { plannedProofs } from './proof-jobs.ts';
+import { readProofs } from './read-proofs.ts';
 import type { Teller } from './tell.ts';
 import { timeLimit } from './time-limit.ts';
 import { wantedDatabases } from './wanted-databases.ts';
@@ -56,8 +58,8 @@ export interface ObserveOptions {
 export interface Observation {
   /** How well everything is protected at this moment; undefined until every storage was tried once, or a minute passed. */
   state(): ProtectionState | undefined;
-  /** A run has ended: reads the storages again now. */
-  refresh(): void;
+  /** A run has ended: reads the storages again now; of proofs too, if it has made some. */
+  refresh(ended?: { readonly hasProven: boolean }): void;
   /** Ends what is under way, and resolves when all of it has. */
   close(): Promise<void>;
 }
@@ -69,7 +71,7 @@ export interface Observation {
  */
 export function startObserving(options: ObserveOptions): Observation {
   const observer = new Observer(options);
-  return { state: () => observer.state(), refresh: () => observer.refresh(), close: () => observer.close() };
+  return { state: () => observer.state(), refresh: (ended) => observer.refresh(ended), close: () => observer.close() };
 }
 
 class Observer {
@@ -86,6 +88,9 @@ class Observer {
   readonly #chosen = new Map<string, DatabaseChoice>();
   /** How often `refresh` was called, and what it wakes. */
   #refreshes = 0;
+  /** How many runs of this process have proven something; and how many had when a storage was read, by its name. */
+  #provenRuns = 0;
+  readonly #provenRunsRead = new Map<string, number>();
   readonly #asleep = new Set<AbortController>();
   readonly #loops: Promise<unknown>;
 
@@ -113,6 +118,7 @@ class Observer {
       sourcesWatchedSince: watchedSince,
       timezone: config.timezone,
       plans: planBackups(config, (source) => wantedDatabases(source, this.#histories, this.#chosen.get(source.name))),
+      proofs: plannedProofs(config),
       histories: this.#histories,
       progressRatios: progressRatios?.() ?? new Map(),
       probes: this.#probes,
@@ -121,8 +127,9 @@ class Observer {
     });
   }
 
-  refresh(): void {
+  refresh({ hasProven }: { readonly hasProven: boolean } = { hasProven: false }): void {
     this.#refreshes += 1;
+    if (hasProven) this.#provenRuns += 1;
     for (const sleeper of this.#asleep) sleeper.abort();
   }
 
@@ -163,8 +170,11 @@ class Observer {
     try {
       const repository = new Repository(await openStore(storage), { clock, random });
       const previous = this.#histories.get(name);
-      const now = clock.now();
-      this.#histories.set(name, await readStorageHistory(repository, { now, previous, signal: limit.signal }));
+      const provenRuns = this.#provenRuns;
+      const hasNewProofs = provenRuns !== (this.#provenRunsRead.get(name) ?? 0);
+      const read = { clock, readProofs, previous, hasNewProofs, signal: limit.signal };
+      this.#histories.set(name, await readStorageHistory(repository, read));
+      this.#provenRunsRead.set(name, provenRuns);
     } catch (error) {
       if (this.#closing.signal.aborted) return;
       // What was known stands, so that deadlines go on passing; health says how old it is.

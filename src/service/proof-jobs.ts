@@ -1,5 +1,6 @@
 import type { Config, SourceConfig, StorageConfig } from '../config/model.ts';
 import type { Schedule } from '../config/schedule.ts';
+import type { PlannedProof } from '../observability/protection-state.ts';
 
 /** What proves backups by schedule: reading them, or restoring one. */
 export interface ProofJob {
@@ -30,6 +31,13 @@ export function planProofs(config: Config): readonly ProofJob[] {
       const storages = proofStorages(config, source);
       return [{ id: `${source.name} ${claimNameOf(kind)}`, kind, source, schedule, storages }];
     }),
+  );
+}
+
+/** The same as the state of protection needs to know it, a line for each storage. */
+export function plannedProofs(config: Config): readonly PlannedProof[] {
+  return planProofs(config).flatMap(({ kind, source, storages }) =>
+    storages.map((storage) => ({ kind, source: source.name, storage: storage.name })),
   );
 }
 

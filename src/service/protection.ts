@@ -10,6 +10,8 @@ import type { WalProtection } from '../observability/wal-protection.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { archivedWal, newestArchive } from './archived-wal.ts';
 import { probeDatabases } from './probes.ts';
+import { plannedProofs } from './proof-jobs.ts';
+import { readProofs } from './read-proofs.ts';
 import { walSettingsOf } from './wal.ts';
 import { wantedDatabases } from './wanted-databases.ts';
 
@@ -48,7 +50,12 @@ export async function examineProtection(
 ): Promise<Protection> {
   const world = { ...given, openStore: onceEach(given.openStore) };
   const { clock, signal } = world;
-  const used = new Set(sources.flatMap((source) => [...source.jobs.values()].flatMap((job) => job.to)));
+  const byName = new Map(sources.map((source) => [source.name, source]));
+  const proofs = plannedProofs({ ...config, databases: byName });
+  const used = new Set([
+    ...sources.flatMap((source) => [...source.jobs.values()].flatMap((job) => job.to)),
+    ...proofs.map(({ storage }) => storage),
+  ]);
   const storages = [...config.storages.values()].filter(({ name }) => used.has(name));
   const [probes, reads, archives] = await Promise.all([
     probeDatabases(sources, world),
@@ -61,13 +68,13 @@ export async function examineProtection(
     ...reads.flatMap(({ name, error }) => (error === undefined ? [] : [{ name, error }])),
     ...archives.flatMap(({ failed }) => failed),
   ]);
-  const byName = new Map(sources.map((source) => [source.name, source]));
   const chosen = new Map(probes.map((examined) => [examined.probe.name, examined.chosen]));
   const state = buildProtectionState({
     now: clock.now(),
     watchedSince: undefined,
     timezone: config.timezone,
     plans: planBackups({ databases: byName }, (source) => wantedDatabases(source, histories, chosen.get(source.name))),
+    proofs,
     histories,
     progressRatios: new Map(),
     probes: [
@@ -134,8 +141,7 @@ async function readHistory(
   const { name } = storage;
   try {
     const store = await world.openStore(storage);
-    const options = { now: world.clock.now(), signal: world.signal };
-    return { name, history: await readStorageHistory(new Repository(store, world), options) };
+    return { name, history: await readStorageHistory(new Repository(store, world), { ...world, readProofs }) };
   } catch (error) {
     world.signal.throwIfAborted();
     return { name, history: undefined, error: asPgarkError(error) };

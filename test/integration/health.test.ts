@@ -1,6 +1,7 @@
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import path from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
 import { openStore } from '../../src/app.ts';
 import { systemClock } from '../../src/common/clock.ts';
@@ -76,7 +77,7 @@ describe('healthcheck and check', () => {
     expect(await place.run('check', 'shop', '--nagios')).toMatchObject({
       exitCode: 0,
       stdout: expect.stringMatching(
-        /^PGARK OK - .* \| overdue=0;;0;0 oldest_backup_age=\d+s;;;0 backups=1;;;0 stored=\d+B;;;0\n$/,
+        /^PGARK OK - .* \| overdue=0;;0;0 failed_proofs=0;;0;0 oldest_backup_age=\d+s;;;0 backups=1;;;0 stored=\d+B;;;0\n$/,
       ),
     });
     const json = await place.run('check', '--output', 'json');
@@ -97,6 +98,35 @@ describe('healthcheck and check', () => {
     expect(late.stdout).toMatch(/ OVERDUE\n✖ .* overdue since /);
     expect(late.stderr).toMatch(/^error {2}1 of 1 backups are overdue\n {2}hint make one now/);
     expect(await place.run('check', '--nagios')).toMatchObject({ exitCode: 2 });
+  });
+
+  test('say what a verification has found damaged, until there is a newer backup', async () => {
+    await using database = await createDatabase({ sql: 'CREATE TABLE t AS SELECT 1 AS n' });
+    await using storage = await fileStorage();
+    await using place = await configured({ database: database.url, storage: storage.path });
+    expectExit(await place.run('backup'), 0);
+    const dump = (await storage.keys()).find((key) => !key.startsWith('.pgark/') && !key.includes('/globals/')) ?? '';
+    const file = path.join(storage.path, dump);
+    const bytes = await readFile(file);
+    bytes[bytes.length - 1] = (bytes.at(-1) ?? 0) ^ 1;
+    await writeFile(file, bytes);
+    expectExit(await place.run('check'), 0);
+    expectExit(await place.run('verify'), 20);
+    const check = await place.run('check');
+    expectExit(check, 20);
+    expect(check.stdout).toMatch(/ DAMAGED\n✖ .* is known to be damaged or unreadable: its verification of /);
+    expect(check.stderr).toMatch(/^error {2}1 of 1 newest backups are known to be damaged/);
+    expect(JSON.parse((await place.run('check', '--output', 'json')).stdout)).toMatchObject({
+      healthy: false,
+      backups: [{ overdue: false, failed_proof: { id: expect.any(String), kind: 'verify' } }],
+    });
+    expect(await place.run('check', '--nagios')).toMatchObject({
+      exitCode: 2,
+      stdout: expect.stringMatching(/^PGARK CRITICAL - .* damaged .*failed_proofs=1;;0;0 /),
+    });
+    expectExit(await place.run('healthcheck'), 1);
+    expectExit(await place.run('backup'), 0);
+    expectExit(await place.run('check'), 0);
   });
 
   test('find a server that does not answer, and a storage that cannot be read', async () => {

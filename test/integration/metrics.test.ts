@@ -10,6 +10,7 @@ import { startHttpServer } from '../../src/http/server.ts';
 import { healthcheckReport } from '../../src/observability/health.ts';
 import { renderMetrics } from '../../src/observability/metrics.ts';
 import { buildProtectionState, type ProtectionState } from '../../src/observability/protection-state.ts';
+import { readProofs } from '../../src/service/read-proofs.ts';
 import { readStorageHistory } from '../../src/observability/storage-history.ts';
 import { Repository } from '../../src/repository/repository.ts';
 import { FileStore } from '../../src/storage/file/file-store.ts';
@@ -277,7 +278,7 @@ describe('Prometheus', () => {
     expect(backedUp).toMatchObject({ exitCode: 0 });
     const world = { clock: systemClock, random: systemRandom };
     const store = new FileStore({ root: directory.path, ...world });
-    const history = await readStorageHistory(new Repository(store, world), { now: new Date() });
+    const history = await readStorageHistory(new Repository(store, world), { clock: systemClock, readProofs });
     const state = buildProtectionState({
       now: new Date(),
       watchedSince: new Date(),

@@ -3,7 +3,11 @@ import { systemRandom } from '../../src/common/random.ts';
 import { parseSchedule, type Schedule } from '../../src/config/schedule.ts';
 import type { PlannedBackup } from '../../src/observability/expectations.ts';
 import type { ProtectionInputs } from '../../src/observability/protection-state.ts';
-import { readStorageHistory, type StorageHistory } from '../../src/observability/storage-history.ts';
+import {
+  type ReadHistoryOptions,
+  readStorageHistory,
+  type StorageHistory,
+} from '../../src/observability/storage-history.ts';
 import type { WalProtection } from '../../src/observability/wal-protection.ts';
 import { makeBackupId, makeRunId } from '../../src/repository/ids.ts';
 import { keys } from '../../src/repository/keys.ts';
@@ -11,6 +15,7 @@ import { Leases } from '../../src/repository/leases.ts';
 import type { Manifest } from '../../src/repository/manifest.ts';
 import { Repository } from '../../src/repository/repository.ts';
 import { type RunRecord, serialiseRunRecord } from '../../src/runs/run-record.ts';
+import { readProofs } from '../../src/service/read-proofs.ts';
 import { ManualClock } from './manual-clock.ts';
 import { MemoryStore } from './memory-store.ts';
 import { manifestOf } from './repository-place.ts';
@@ -122,6 +127,13 @@ export class HistoryPlace {
     return record;
   }
 
+  /** A proof of a backup, as a verification or a drill leaves it. */
+  async prove(backup: Manifest, kind: 'verify' | 'drill', time: Date, said: object): Promise<void> {
+    const key = keys.proof(backup.source, backup.database.name, backup.id, time, kind);
+    const text = JSON.stringify({ layout: 1, at: time.toISOString(), ...said });
+    await this.store.putSmall(key, new TextEncoder().encode(text));
+  }
+
   async write(record: RunRecord): Promise<void> {
     await this.store.putSmall(keys.run(new Date(record.startedAt), record.id), serialiseRunRecord(record));
   }
@@ -140,8 +152,8 @@ export class HistoryPlace {
     });
   }
 
-  async history(previous?: StorageHistory): Promise<StorageHistory> {
-    return readStorageHistory(this.repository, { now: this.clock.now(), previous });
+  async history(previous?: StorageHistory, said: Partial<ReadHistoryOptions> = {}): Promise<StorageHistory> {
+    return readStorageHistory(this.repository, { clock: this.clock, readProofs, previous, ...said });
   }
 
   /** All that a state is made of, at the clock's time, with this storage as r2. */

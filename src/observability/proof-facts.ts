@@ -1,0 +1,46 @@
+import type { Clock } from '../common/clock.ts';
+import type { BackupId } from '../repository/ids.ts';
+import type { ProofKind } from '../repository/keys.ts';
+import type { CallOptions, ObjectStore } from '../storage/object-store.ts';
+import { type BackupFacts, newestOf } from './backup-facts.ts';
+
+/** A backup that is known not to be what it should be, and by what. */
+export interface DisproofFacts {
+  readonly id: BackupId;
+  readonly kind: ProofKind;
+  readonly at: Date;
+}
+
+/** The newest proof of each kind that there is of a backup; `unknown` is one that a newer version has written. */
+export type ProofFacts = Readonly<
+  Partial<Record<ProofKind, { readonly at: Date; readonly passed: boolean | 'unknown' }>>
+>;
+
+/** Reads what was found out of these backups, by their ids. Rejects with the store's error. */
+export type ProofReader = (
+  store: ObjectStore,
+  backups: readonly Pick<BackupFacts, 'id' | 'source' | 'database'>[],
+  options: CallOptions & { readonly clock: Clock },
+) => Promise<ReadonlyMap<string, ProofFacts>>;
+
+/** The newest backup of each line: of others nobody asks what was found out. */
+export function newestOfLines(backups: Iterable<BackupFacts>, now: Date): readonly BackupFacts[] {
+  const lines = Map.groupBy(backups, ({ source, database, format }) => JSON.stringify([source, database, format]));
+  return [...lines.values()].flatMap((line) => newestOf(line, now) ?? []);
+}
+
+/**
+ * Whether a proof of the backup has failed and none has passed since then. One that a drill could not restore is proven by a
+ * drill again and by nothing less, as for retention. What a newer version has found out is not known.
+ */
+export function disproofOf(
+  newest: Pick<BackupFacts, 'id'> | undefined,
+  proofs: ReadonlyMap<string, ProofFacts> = new Map(),
+): DisproofFacts | undefined {
+  if (newest === undefined) return undefined;
+  const { id } = newest;
+  const { verify, drill } = proofs.get(id) ?? {};
+  if (drill?.passed === false) return { id, kind: 'drill', at: drill.at };
+  if (verify?.passed !== false || (drill?.passed === true && drill.at > verify.at)) return undefined;
+  return { id, kind: 'verify', at: verify.at };
+}
