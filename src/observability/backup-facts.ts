@@ -15,6 +15,8 @@ export interface BackupFacts {
   readonly startedAt: Date;
   readonly endedAt: Date;
   readonly storedBytes: number;
+  /** Whether it takes a key to read it. */
+  readonly isEncrypted: boolean;
   /** Why it was suspicious when it was made; undefined if it was not. */
   readonly suspicion: string | undefined;
 }
@@ -68,6 +70,7 @@ export function backupFacts(manifest: Manifest): BackupFacts {
     startedAt: new Date(Date.parse(manifest.startedAt) - shiftMs),
     endedAt: new Date(endedMs - shiftMs),
     storedBytes: sizesOf(manifest).storedBytes,
+    isEncrypted: manifest.encryption !== undefined,
     suspicion: describeSuspicions(manifest),
   };
 }

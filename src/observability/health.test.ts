@@ -114,7 +114,7 @@ describe('health', () => {
     const elsewhere = await reports(place);
     expect(elsewhere.healthcheck).toMatchObject({ exit: 0, text: expect.stringContaining('! crm on r2: the newest') });
     expect(elsewhere.nagios.exit).toBe(1);
-    const proofs = [{ kind: 'verify', source: 'crm', storage: 'r2' }] as const;
+    const proofs = [{ kind: 'verify', source: 'crm', storage: 'r2', schedule: undefined, canOpen: true }] as const;
     expect((await reports(place, { proofs })).healthcheck.exit).toBe(1);
   });
 

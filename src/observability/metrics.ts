@@ -104,6 +104,16 @@ function families(state: ProtectionState, version: string): Family[] {
       ({ lastDrill }) => lastDrill && seconds(lastDrill.restoreMs),
     ),
     ofBackups(
+      'pgark_verify_last_success_timestamp_seconds',
+      'When a verification last found the newest such backup whole.',
+      ({ verification }) => verification.lastSuccessAt && seconds(verification.lastSuccessAt.getTime()),
+    ),
+    ofBackups(
+      'pgark_verify_overdue',
+      '1 if two times of the schedule of verifications have passed and none of the newest backup has; else 0.',
+      ({ verification }) => (verification.isOverdue === undefined ? undefined : Number(verification.isOverdue)),
+    ),
+    ofBackups(
       'pgark_storage_bytes',
       'Bytes of all backups in the storage.',
       ({ storedBytes }) => storedBytes,

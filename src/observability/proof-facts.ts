@@ -1,8 +1,10 @@
 import type { Clock } from '../common/clock.ts';
+import type { Schedule } from '../config/schedule.ts';
 import type { BackupId } from '../repository/ids.ts';
 import type { ProofKind } from '../repository/keys.ts';
 import type { CallOptions, ObjectStore } from '../storage/object-store.ts';
 import { type BackupFacts, newestOf } from './backup-facts.ts';
+import type { PlannedBackup } from './expectations.ts';
 
 /** A backup that is known not to be what it should be, and by what. */
 export interface DisproofFacts {
@@ -22,6 +24,31 @@ export type ProofReader = (
   backups: readonly Pick<BackupFacts, 'id' | 'source' | 'database'>[],
   options: CallOptions & { readonly clock: Clock },
 ) => Promise<ReadonlyMap<string, ProofFacts>>;
+
+/** A verification or a drill that the configuration wants of a source's backups in a storage. */
+export interface PlannedProof {
+  readonly kind: ProofKind;
+  readonly source: string;
+  readonly storage: string;
+  /** Without one it is carried out only when somebody asks. */
+  readonly schedule: Schedule | undefined;
+  /** Whether there is any key here to decrypt with: without one what is encrypted cannot be proven. */
+  readonly canOpen: boolean;
+}
+
+/** Who makes no backups of a source may still try those that others make. */
+export function isOnlyTried(
+  { source, storage }: Pick<PlannedProof, 'source' | 'storage'>,
+  {
+    plans,
+    proofs = [],
+  }: { readonly plans: readonly PlannedBackup[]; readonly proofs?: readonly PlannedProof[] | undefined },
+): boolean {
+  return (
+    !plans.some((plan) => plan.source === source) &&
+    proofs.some((proof) => proof.source === source && proof.storage === storage)
+  );
+}
 
 /** The newest backup of each line: of others nobody asks what was found out. */
 export function newestOfLines(backups: Iterable<BackupFacts>, now: Date): readonly BackupFacts[] {

@@ -1,5 +1,4 @@
 import type { BackupId } from '../repository/ids.ts';
-import type { ProofKind } from '../repository/keys.ts';
 import { isStillRunning } from '../runs/is-still-running.ts';
 import type { RunKind, RunRecord } from '../runs/run-record.ts';
 import { type BackupFacts, newestOf, ofThePast, type SuspicionFacts, suspicionOf } from './backup-facts.ts';
@@ -14,9 +13,10 @@ import {
   type PlannedBackup,
   seriesKey,
 } from './expectations.ts';
-import { type DisproofFacts, disproofOf } from './proof-facts.ts';
+import { type DisproofFacts, disproofOf, isOnlyTried, type PlannedProof } from './proof-facts.ts';
 import { addRuns, type EndedRun, type FailureFacts, failureKey, type RunCounts, type RunTally } from './run-tally.ts';
 import type { StorageHistory } from './storage-history.ts';
+import { type VerificationFacts, verificationOf } from './verify-history.ts';
 import type { WalProtection } from './wal-protection.ts';
 
 /**
@@ -54,6 +54,7 @@ export interface BackupProtection extends BackupSeries {
   readonly running: RunningRun | undefined;
   /** The last test restore of one of them that passed. */
   readonly lastDrill: DrillFacts | undefined;
+  readonly verification: VerificationFacts;
   readonly backupCount: number;
   readonly storedBytes: number;
 }
@@ -106,13 +107,6 @@ export interface Probe {
   readonly at: Date;
   /** What was wrong; undefined if it answered. Never a secret. */
   readonly failure?: string;
-}
-
-/** A verification or a drill that the configuration wants of a source's backups in a storage. */
-export interface PlannedProof {
-  readonly kind: ProofKind;
-  readonly source: string;
-  readonly storage: string;
 }
 
 export interface ProtectionInputs {
@@ -226,11 +220,17 @@ function protectionsIn(
         lastSuccess,
         suspicion: suspicionOf(ofThePast(backups, inputs.now), history?.acceptedSizes),
         disproof: disproofOf(lastSuccess, history?.proofs),
-        isOurs: plan !== undefined || isOnlyTried({ ...series, storage }, inputs),
+        isOurs: plan !== undefined || isOnlyTried({ source, storage }, inputs),
         wantedSince: wantedSince({ source, failures, newestOfSource: newest.get(source), isDatabaseKnown, inputs }),
         failures,
         running: running.find((run) => isRunOf(run, series)),
         lastDrill: history?.drills.get(drillKey(series)),
+        verification: verificationOf(backups, history?.verifications ?? new Map(), {
+          now: inputs.now,
+          watchedSince: inputs.sourcesWatchedSince?.get(source) ?? inputs.watchedSince,
+          dueTimes,
+          planned: (inputs.proofs ?? []).filter((each) => each.source === source && each.storage === storage),
+        }),
       },
     ];
   });
@@ -249,14 +249,7 @@ interface Line extends ExpectedLine {
   readonly failures: Failures;
   readonly running: RunningRun | undefined;
   readonly lastDrill: DrillFacts | undefined;
-}
-
-/** Who makes no backups of a source may still try those that others make. */
-function isOnlyTried({ source, storage }: BackupSeries, { plans, proofs = [] }: ProtectionInputs): boolean {
-  return (
-    !plans.some((plan) => plan.source === source) &&
-    proofs.some((proof) => proof.source === source && proof.storage === storage)
-  );
+  readonly verification: VerificationFacts;
 }
 
 function isRunOf(run: RunningRun, { source, database, format }: Omit<BackupSeries, 'storage'>): boolean {
@@ -328,7 +321,19 @@ function wantedSince(known: {
 }
 
 function protectionOf(line: Line, expectation: Expectation, now: Date, dueTimes: DueTimes): BackupProtection {
-  const { series, plan, backups, lastSuccess, suspicion, disproof, isOurs, failures, running, lastDrill } = line;
+  const {
+    series,
+    plan,
+    backups,
+    lastSuccess,
+    suspicion,
+    disproof,
+    isOurs,
+    failures,
+    running,
+    lastDrill,
+    verification,
+  } = line;
   return {
     ...series,
     lastSuccess,
@@ -340,6 +345,7 @@ function protectionOf(line: Line, expectation: Expectation, now: Date, dueTimes:
     nextRunAt: plan && nextRunOf(plan, lastSuccess, failures, now, dueTimes),
     running,
     lastDrill,
+    verification,
     backupCount: backups.length,
     storedBytes: backups.reduce((sum, backup) => sum + backup.storedBytes, 0),
   };

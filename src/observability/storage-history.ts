@@ -10,6 +10,7 @@ import type { CallOptions, ObjectKey } from '../storage/object-store.ts';
 import { type BackupFacts, backupFacts } from './backup-facts.ts';
 import { addDrills, type DrillHistory, readDrills } from './drill-history.ts';
 import { newestOfLines, type ProofFacts, type ProofReader } from './proof-facts.ts';
+import { readVerifications, type VerifyHistory } from './verify-history.ts';
 import { addRuns, emptyTally, type EndedRun, outcomeOf, type RunTally } from './run-tally.ts';
 
 /** Covers the month that is counted, and the last attempt of a monthly schedule. */
@@ -41,6 +42,7 @@ export interface StorageHistory {
   readonly acceptedSizes: ReadonlySet<string>;
   /** By the ids of backups that were the newest of their kind, what was found out of them. */
   readonly proofs: ReadonlyMap<string, ProofFacts>;
+  readonly verifications: VerifyHistory;
   readonly proofsReadAt: Date;
   readonly tally: RunTally;
   /** The last drills that passed. */
@@ -81,21 +83,25 @@ export async function readStorageHistory(repository: Repository, options: ReadHi
   const isAnySuspicious = [...backups.values()].some(({ suspicion }) => suspicion !== undefined);
   const acceptedSizes = isAnySuspicious ? await readAcceptedSizes(repository.store, call) : new Set<string>();
   const isDue = previous === undefined || now.getTime() - previous.proofsReadAt.getTime() >= PROOFS_EVERY_MS;
-  const { proofs, proofsReadAt } =
+  const known =
     isDue || hasNewProofs
       ? {
           proofs: await readProofs(repository.store, newestOfLines(backups.values(), now), { ...call, clock }),
+          verifications: await readVerifications(repository.store, backups.values(), {
+            ...call,
+            now,
+            previous: previous?.verifications,
+          }),
           proofsReadAt: now,
         }
-      : previous;
+      : { proofs: previous.proofs, verifications: previous.verifications, proofsReadAt: previous.proofsReadAt };
   return {
     readAt: now,
     storeNow,
     backups,
     damagedManifests,
     acceptedSizes,
-    proofs,
-    proofsReadAt,
+    ...known,
     ...runs,
     leases,
   };

@@ -1,6 +1,6 @@
 import type { Config, SourceConfig, StorageConfig } from '../config/model.ts';
 import type { Schedule } from '../config/schedule.ts';
-import type { PlannedProof } from '../observability/protection-state.ts';
+import type { PlannedProof } from '../observability/proof-facts.ts';
 
 /** What proves backups by schedule: reading them, or restoring one. */
 export interface ProofJob {
@@ -36,8 +36,10 @@ export function planProofs(config: Config): readonly ProofJob[] {
 
 /** The same as the state of protection needs to know it, a line for each storage. */
 export function plannedProofs(config: Config): readonly PlannedProof[] {
-  return planProofs(config).flatMap(({ kind, source, storages }) =>
-    storages.map((storage) => ({ kind, source: source.name, storage: storage.name })),
+  const { identities, passphrases } = config.decryptionKeys;
+  const canOpen = identities.length + passphrases.length > 0;
+  return planProofs(config).flatMap(({ kind, source, schedule, storages }) =>
+    storages.map((storage) => ({ kind, source: source.name, storage: storage.name, schedule, canOpen })),
   );
 }
 
