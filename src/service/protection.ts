@@ -54,7 +54,7 @@ export async function examineProtection(
   const proofs = plannedProofs({ ...config, databases: byName });
   const used = new Set([
     ...sources.flatMap((source) => [...source.jobs.values()].flatMap((job) => job.to)),
-    ...proofs.map(({ storage }) => storage),
+    ...proofs.flatMap(({ source, storage }) => (byName.get(source)?.jobs.size === 0 ? [storage] : [])),
   ]);
   const storages = [...config.storages.values()].filter(({ name }) => used.has(name));
   const [probes, reads, archives] = await Promise.all([

@@ -28,6 +28,8 @@ async function configured(said: {
   readonly storage: string;
   readonly maxAge?: string;
   readonly more?: string;
+  /** What is done with the source. Default: a job each night. */
+  readonly work?: string;
 }) {
   const folder = await makeTempDirectory();
   const file = folder.join('pgark.yaml');
@@ -39,7 +41,7 @@ version: 1
 storages: { near: { type: file, path: ${said.storage} } }
 ${said.more ?? ''}
 databases:
-  shop: { url: ${JSON.stringify(said.database)}, expect: { max_age: ${maxAge} }, jobs: { nightly: { format: plain, to: [near], schedule: "0 2 * * *" } } }
+  shop: { url: ${JSON.stringify(said.database)}, expect: { max_age: ${maxAge} }, ${said.work ?? 'jobs: { nightly: { format: plain, to: [near], schedule: "0 2 * * *" } }'} }
 `,
     );
   await write(said.maxAge ?? '30h');
@@ -125,7 +127,12 @@ describe('healthcheck and check', () => {
       stdout: expect.stringMatching(/^PGARK CRITICAL - .* damaged .*failed_proofs=1;;0;0 /),
     });
     expectExit(await place.run('healthcheck'), 1);
+    // So does who only verifies what others back up.
+    const work = 'verify: { schedule: "0 4 * * *" }';
+    await using verifier = await configured({ database: database.url, storage: storage.path, work });
+    expectExit(await verifier.run('check'), 20);
     expectExit(await place.run('backup'), 0);
+    expectExit(await verifier.run('check'), 0);
     expectExit(await place.run('check'), 0);
   });
 

@@ -56,7 +56,8 @@ async function fullState(): Promise<ProtectionState> {
   const place = new HistoryPlace(new Date());
   const now = place.clock.now();
   const ago = (hours: number): Date => new Date(now.getTime() - hours * 3_600_000);
-  await place.backup(ago(48), { bytes: 4_096 });
+  const backup = await place.backup(ago(48), { bytes: 4_096 });
+  await place.prove(backup, 'verify', ago(4), { passed: true });
   await place.run('failed', ago(24), ago(23.9));
   const result = { backup: 'any', format: 'plain', restoreMs: 61_000 };
   await place.run('succeeded', ago(3), ago(2.9), { kind: 'drill', result });
@@ -64,6 +65,7 @@ async function fullState(): Promise<ProtectionState> {
   return buildProtectionState(
     await place.inputs({
       plans: [plan(), plan({ database: 'we"ird/na me-Ü\\', maxAgeMs: 1_000 })],
+      proofs: [{ kind: 'verify', source: 'shop', storage: 'r2', schedule: plan().schedules[0], canOpen: true }],
       progressRatios: new Map([[running.id as string, 0.5]]),
       watchedSince: ago(1),
       wal: [
