@@ -1,6 +1,6 @@
 import { connect } from '../postgres/client/connect.ts';
 import type { ConnectionParameters } from '../postgres/client/connection-parameters.ts';
-import { type OwnProperties, readOwnProperties } from '../postgres/client/database-properties.ts';
+import { type OwnProperties, readPropertiesOf } from '../postgres/client/database-properties.ts';
 import {
   checkReadPrivileges,
   type DatabaseFacts,
@@ -51,7 +51,7 @@ export async function checkForDump(
   return withSession(connect(connection, login), signal, async (session) => {
     const server = await readServerFacts(session);
     const database = await readDatabaseFacts(session, server);
-    const properties = await readOwnProperties(session, database.name);
+    const properties = await readPropertiesOf(session, database.oid);
     await checkReadPrivileges(session);
     const unread = await readUnreadTables(session, server);
     const described = describeUnread(unreadFields(unread, false));

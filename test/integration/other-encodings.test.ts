@@ -126,3 +126,23 @@ test('a database without an encoding whose names are no text in UTF-8 is backed 
   expectFailure(failed, { exit: 1, message: /a name in .*bytes is no text in UTF-8/, hint: /format plain/ });
   await succeed(['backup', '--format', 'plain'], bytes);
 });
+
+test('a backup bears the name that the database was asked for by, also where its own encoding reads others in its bytes', async () => {
+  await using work = await workFolder();
+  await using own = await fileStorage();
+  const name = `sh op/ü'$(x);%`;
+  await other.sql(`CREATE DATABASE "${name}" TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'`);
+  await other.sql(`COMMENT ON DATABASE "${name}" IS 'kept'`);
+  await sqlIn(other, name, `CREATE TABLE t AS SELECT 'ü'::text AS a`);
+  const given = { ...own.env, DATABASE_URL: urlIn(other, encodeURIComponent(name)) };
+  for (const format of ['plain', 'directory', 'physical']) await succeed(['backup', '--format', format], given);
+  const { storages } = await pgarkJson<{ storages: { backups: unknown[] }[] }>(['list'], given);
+  const named = { database: name, source: name };
+  expect(storages).toMatchObject([{ backups: [named, named, named] }]);
+  const drill = ['drill', '--kind', 'logical', '--work-dir', work.path];
+  expect(await pgarkJson(drill, given)).toMatchObject({ state: 'passed' });
+  await succeed(['restore', 'latest', '--in-place', '--yes', name], given);
+  expect(await sqlIn(other, name, 'SELECT a FROM t')).toEqual([{ a: 'ü' }]);
+  const comments = `SELECT shobj_description(oid, 'pg_database') AS kept FROM pg_database WHERE datname = '${name.replace("'", "''")}'`;
+  expect(await other.sql(comments)).toEqual([{ kept: 'kept' }]);
+});

@@ -29,6 +29,14 @@ export interface OwnProperties {
 
 /** Error: `postgres-…`. Undefined if there is no such database. Needs no connection to the database itself. */
 export async function readOwnProperties(session: Session, database: string): Promise<OwnProperties | undefined> {
+  const [row] = await session.query<{ oid: string }>('select oid::text as oid from pg_database where datname = $1', [
+    database,
+  ]);
+  return row && readPropertiesOf(session, row.oid);
+}
+
+/** The same of the database that the server knows by this number. */
+export async function readPropertiesOf(session: Session, oid: string): Promise<OwnProperties | undefined> {
   const [row] = await session.query<{
     comment: string | null;
     changed: boolean;
@@ -38,21 +46,21 @@ export async function readOwnProperties(session: Session, database: string): Pro
   }>(
     `select shobj_description(d.oid, 'pg_database') as comment, datacl is not null as changed, datconnlimit as "limit",
             datistemplate as template, t.spcname as tablespace
-       from pg_database d join pg_tablespace t on t.oid = d.dattablespace where datname = $1`,
-    [database],
+       from pg_database d join pg_tablespace t on t.oid = d.dattablespace where d.oid = $1`,
+    [oid],
   );
   if (!row) return undefined;
   const grants = await session.query<{ grantee: string | null; privilege: string; grantable: boolean }>(
     `select case when a.grantee = 0 then null else pg_get_userbyid(a.grantee) end as grantee,
             a.privilege_type as privilege, a.is_grantable as grantable
-       from pg_database d, aclexplode(d.datacl) a where d.datname = $1`,
-    [database],
+       from pg_database d, aclexplode(d.datacl) a where d.oid = $1`,
+    [oid],
   );
   const settings = await session.query<{ role: string | null; name: string; value: string }>(
     `select case when s.setrole = 0 then null else pg_get_userbyid(s.setrole) end as role,
             split_part(c, '=', 1) as name, substr(c, strpos(c, '=') + 1) as value
-       from pg_db_role_setting s join pg_database d on d.oid = s.setdatabase, unnest(s.setconfig) c where d.datname = $1`,
-    [database],
+       from pg_db_role_setting s join pg_database d on d.oid = s.setdatabase, unnest(s.setconfig) c where d.oid = $1`,
+    [oid],
   );
   return {
     settings: settings.map(({ role, name, value }) => ({ ...(role === null ? {} : { role }), name, value })),

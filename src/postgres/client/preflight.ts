@@ -73,12 +73,19 @@ export async function readServerFacts(session: Session): Promise<ServerFacts> {
   };
 }
 
-/** Of the session's own database. */
+/**
+ * Of the session's own database. Its name is the one that it was asked for by, where those are the bytes that the server knows it
+ * by: it reads them in the encoding of the database, and may see other characters in them than whoever named it.
+ */
 export async function readDatabaseFacts(session: Session, server: ServerFacts): Promise<DatabaseFacts> {
-  const [row] = await session.query<{ name: string; bytes: string }>(
-    'select datname as name, pg_database_size(oid)::text as bytes from pg_database where datname = current_database()',
+  const asked = session.parameters.database;
+  const [row] = await session.query<{ oid: string; other: string | null; bytes: string }>(
+    `select oid::text as oid, pg_database_size(oid)::text as bytes,
+            case when convert_to(datname, getdatabaseencoding()) = decode($1, 'hex') then null else datname end as other
+       from pg_database where datname = current_database()`,
+    [Buffer.from(asked).toString('hex')],
   );
-  const form = row && (await readDatabaseForm(session, server, row.name));
+  const form = row && (await readForm(session, server, row.other ?? asked, { column: 'oid', value: row.oid }));
   if (!form) throw new PgarkError('postgres-failed', 'the server does not list the database it is connected to');
   return { ...form, bytes: Number(row.bytes) };
 }
@@ -89,12 +96,20 @@ export async function readDatabaseForm(
   server: ServerFacts,
   database: string,
 ): Promise<DatabaseForm | undefined> {
+  return readForm(session, server, database, { column: 'datname', value: database });
+}
+
+async function readForm(
+  session: Session,
+  server: ServerFacts,
+  name: string,
+  by: { readonly column: 'datname' | 'oid'; readonly value: string },
+): Promise<DatabaseForm | undefined> {
   const provider = server.major >= 15 ? 'd.datlocprovider' : `'c'`;
   const locale = server.major >= 17 ? 'd.datlocale' : server.major >= 15 ? 'd.daticulocale' : 'null::text';
   const rules = server.major >= 16 ? 'd.daticurules' : 'null::text';
   const version = server.major >= 15 ? 'd.datcollversion' : 'null::text';
   const [row] = await session.query<{
-    name: string;
     oid: string;
     owner: string;
     encoding: string;
@@ -105,15 +120,15 @@ export async function readDatabaseForm(
     rules: string | null;
     version: string | null;
   }>(
-    `select d.datname as name, d.oid::text as oid, pg_get_userbyid(d.datdba) as owner,
+    `select d.oid::text as oid, pg_get_userbyid(d.datdba) as owner,
             pg_encoding_to_char(d.encoding) as encoding, d.datcollate as collation, d.datctype as ctype,
             ${provider}::text as provider, ${locale} as locale, ${rules} as rules, ${version} as version
-       from pg_database d where d.datname = $1`,
-    [database],
+       from pg_database d where d.${by.column} = $1`,
+    [by.value],
   );
   if (!row) return undefined;
   return {
-    name: row.name,
+    name,
     oid: row.oid,
     owner: row.owner,
     encoding: row.encoding,
