@@ -170,6 +170,20 @@ describe('a drill of a whole server', { timeout: 480_000 }, () => {
     expect(await proofsIn(store)).toEqual(before);
   });
 
+  test.runIf(process.getuid?.() === 0)(
+    'says whom the server runs as where only root may read the storage',
+    async () => {
+      const said = 'echo \'error  cannot list /srv: EACCES\' >&2; echo \'{"error":{"code":"store-failed"}}\'; exit 1';
+      const fetch = { commandFor: () => ['/bin/sh', '-c', said], directory: '/', environment: {} };
+      expect(await errorOf(drillServer({ fetch }))).toMatchObject({
+        code: 'drill-impossible',
+        message: expect.stringContaining('EACCES'),
+        hint: expect.stringMatching(/runs as postgres/),
+      });
+      await work.expectEmpty();
+    },
+  );
+
   test.each<[string, Fault, object, boolean]>([
     [
       'nothing of the backup where the storage lets nobody read once the recovery has begun',

@@ -14,7 +14,14 @@ import { whileHeld } from '../while-held.ts';
 import { checkAssertions } from './assertions.ts';
 import { chooseBackup } from './choose-backup.ts';
 import type { DrillOutcome, DrillRequest, DrillWork, Restored } from './drill-request.ts';
-import { impossible, isForWalNotFetched, isOfGivenServer, isOfMachine, isOfRights } from './of-machine.ts';
+import {
+  forbiddenWalHint,
+  impossible,
+  isForWalNotFetched,
+  isOfGivenServer,
+  isOfMachine,
+  isOfRights,
+} from './of-machine.ts';
 import { withRestoredDump } from './restore-dump.ts';
 import { withRestoredServer } from './restore-server.ts';
 import { isStoredWhole, mayBeOfTheWay } from './second-look.ts';
@@ -197,6 +204,8 @@ class Drill {
     const error = asPgarkError(thrown);
     const { id, source, database } = this.#manifest;
     if (!isVerdict(error) && !MAY_BE_VERDICTS.has(error.code)) return error;
+    const forbidden = forbiddenWalHint(error);
+    if (forbidden !== undefined) return impossible(id, error, forbidden);
     // What assertions say stands in errors word for word, and they come last.
     if (this.#restored === undefined && isOfMachine(error)) return impossible(id, error);
     const isGiven = this.#restored === undefined && this.#request.scratch.kind === 'given';

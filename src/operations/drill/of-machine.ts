@@ -54,6 +54,18 @@ export function isForWalNotFetched({ details: { fetchError } }: PgarkError): boo
   return fetchError !== undefined && !OF_ARCHIVE.has(fetchError);
 }
 
+/** What the account of the server may not read, which fetches the WAL itself: the storage, the configuration, a key. */
+const FORBIDDEN = /\b(?:EACCES|EPERM)\b/;
+
+const ACCOUNT_HINT =
+  'pgark is root here, and the server of the drill runs as postgres (or nobody), which fetches the WAL itself: run the drill as a user who may read the storage, the configuration and the keys, or let that account read them; a backup that is named is tried without the archive';
+
+/** Undefined where something else kept the WAL from the server, or it was not for WAL that it ended. */
+export function forbiddenWalHint(error: PgarkError, ownUid = process.getuid?.()): string | undefined {
+  if (!isForWalNotFetched(error) || !FORBIDDEN.test(error.message)) return undefined;
+  return ownUid === 0 ? ACCOUNT_HINT : error.hint;
+}
+
 /** The backup could not be tried for it. */
 export function impossible(id: string, error: PgarkError, hint = HINT): PgarkError {
   return new PgarkError('drill-impossible', `${id} cannot be tried here: ${error.message}`, {
