@@ -1,15 +1,17 @@
 import type { Command } from 'commander';
 import { formatBytes, formatDuration } from '../common/bytes.ts';
 import { PgarkError } from '../common/errors.ts';
+import { shellWord } from '../common/shell-word.ts';
 import type { Config, SourceConfig, StorageConfig } from '../config/model.ts';
 import { list, type Listing } from '../operations/list.ts';
 import type { Proofs } from '../operations/proofs.ts';
+import { parseManifestKey } from '../repository/keys.ts';
 import { type BackupFilter, dataFolderOf } from '../repository/repository.ts';
 import { action, chooseStorage, type CliWorld, findSource } from './command.ts';
 import { attempt, doneOf, failureJson, failureOfStorages, failuresOf, type Try } from './attempt.ts';
 import { globalsJson, type JsonLine, jsonLines, manifestJson, proofsJson } from './json.ts';
 import { addExamples } from './help.ts';
-import { formatTable, formatTime } from './table.ts';
+import { formatCount, formatTable, formatTime } from './table.ts';
 import { sizesOf } from '../repository/manifest.ts';
 
 interface StorageListing {
@@ -57,7 +59,7 @@ export function registerList(program: Command, world: CliWorld): void {
       const failuresJson = failures.map(failureJson);
       run.result(
         { storages: listings.map(listingJson), failures: failuresJson },
-        () => listings.map((each) => describe(each, { several: storages.length > 1, name, world })).join('\n'),
+        () => listings.map((each) => describe(each, { several: storages.length > 1, name, world, config })).join('\n'),
         () => [...listings.flatMap(listingLines), ...jsonLines('failure', failuresJson)],
       );
     }
@@ -124,6 +126,7 @@ interface View {
   readonly several: boolean;
   readonly name: string | undefined;
   readonly world: CliWorld;
+  readonly config: Config;
 }
 
 function describe({ storage, location, listing }: StorageListing, view: View): string {
@@ -134,7 +137,7 @@ function describe({ storage, location, listing }: StorageListing, view: View): s
       describeBackups(listing, location, view),
       describeGlobals(listing),
       describeForeign(listing),
-      describeTroubles(listing),
+      describeTroubles(listing, view),
     ]
       .filter((part) => part !== '')
       .join('\n')
@@ -226,17 +229,38 @@ function describeForeign({ foreign }: Listing): string {
   )}`;
 }
 
-function describeTroubles({ unfinished, damaged, ofDamaged }: Listing): string {
+function describeTroubles({ unfinished, damaged, ofDamaged }: Listing, { config }: View): string {
   return [
     ...unfinished.map(({ key, bytes }) => `unfinished: ${key} (${formatBytes(bytes)}), its run goes on or has died\n`),
     ...damaged.flatMap(({ key, error }) => [
       `damaged: ${key}: ${error.message}\n`,
-      ...ofDamaged
-        .filter(({ manifest }) => manifest === key)
-        .map(
-          (data) =>
-            `  its data: ${data.key} (${formatBytes(data.bytes)}); pgark restore ${data.key} takes it as it is\n`,
-        ),
+      ...describeLostData(
+        key,
+        ofDamaged.filter(({ manifest }) => manifest === key),
+        config,
+      ),
     ]),
   ].join('');
+}
+
+/** A plain backup is one file, which can be restored as it is; the files of another one mean something as a folder only. */
+function describeLostData(manifest: string, objects: Listing['ofDamaged'], config: Config): readonly string[] {
+  const { id = '', source = '' } = parseManifestKey(manifest) ?? {};
+  const inside = `/${id}/`;
+  const folders = Map.groupBy(objects, ({ key }) =>
+    key.includes(inside) ? key.slice(0, key.indexOf(inside) + inside.length) : undefined,
+  );
+  const named = config.databases.has(source) ? shellWord(source) : 'DATABASE';
+  const database = config.databases.size > 1 ? `${named} ` : '';
+  return [...folders].flatMap(([folder, files]) => {
+    if (folder === undefined) {
+      return files.map(
+        ({ key, bytes }) =>
+          `  its data: ${key} (${formatBytes(bytes)}); pgark restore ${database}${shellWord(key)} takes it as it is\n`,
+      );
+    }
+    const size = formatBytes(files.reduce((sum, { bytes }) => sum + bytes, 0));
+    const tools = folder.endsWith(`/archive${inside}`) ? 'pg_restore loads the folder' : 'it is restored by hand';
+    return `  its data: ${folder} (${formatCount(files.length, 'file')}, ${size}); ${tools}: “A backup is damaged” in docs/operations/runbook.md\n`;
+  });
 }

@@ -1,3 +1,4 @@
+import { isBackupId } from '../repository/ids.ts';
 import { parseManifestKey } from '../repository/keys.ts';
 import type { DamagedManifest } from '../repository/repository.ts';
 import { ID_METADATA } from '../repository/owned-objects.ts';
@@ -20,7 +21,8 @@ export class DamagedData {
     this.#store = store;
     this.#lost = damaged.flatMap(({ key }) => {
       const parsed = parseManifestKey(key);
-      return parsed === undefined ? [] : [{ key, id: parsed.id, database: parsed.database }];
+      // A name that no backup has is in the names of anything.
+      return parsed === undefined || !isBackupId(parsed.id) ? [] : [{ key, id: parsed.id, database: parsed.database }];
     });
   }
 
@@ -28,11 +30,13 @@ export class DamagedData {
   async manifestOf(object: ObjectInfo, options: CallOptions): Promise<string | undefined> {
     if (this.#lost.length === 0) return undefined;
     const digits = object.key.replaceAll(/\D/gu, '');
-    const named = this.#lost.find(({ id, database }) => {
-      if (object.key.includes(id)) return true;
-      const second = id.slice(0, 'YYYYMMDDTHHMMSS'.length).replace('T', '');
-      return /^\d{14}$/u.test(second) && digits.includes(second) && object.key.includes(database);
-    });
+    // An id in a name is surer than a second, in which there may be several.
+    const named =
+      this.#lost.find(({ id }) => object.key.includes(id)) ??
+      this.#lost.find(({ id, database }) => {
+        const second = id.slice(0, 'YYYYMMDDTHHMMSS'.length).replace('T', '');
+        return digits.includes(second) && object.key.includes(database);
+      });
     if (named !== undefined) return named.key;
     if (this.#heads === HEADS_MAX) return undefined;
     this.#heads += 1;
