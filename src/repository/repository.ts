@@ -224,7 +224,11 @@ export class Repository {
 function parseOwnManifest(bytes: Uint8Array, key: string): Manifest {
   const manifest = parseManifest(bytes, key);
   if (keys.manifest(manifest.source, manifest.database.name, manifest.id) === key) return manifest;
-  throw new PgarkError('repository-damaged', `the manifest ${key} is that of another backup: ${manifest.id}`);
+  const { id, source, database } = manifest;
+  throw new PgarkError(
+    'repository-damaged',
+    `the manifest ${key} is that of another backup: ${id} of database ${database.name}, source ${source}`,
+  );
 }
 
 /** The folder that is a backup's own, named by its id: all in it goes with the backup. A plain one has none. */

@@ -133,7 +133,9 @@ describe('a manifest that is not what was written', { timeout: 300_000 }, () => 
     await storage.put(backup.manifestKey, await storage.get(older.manifestKey));
     const other = await restoreTo(backup.id);
     expect(other.exitCode).toBe(20);
-    expect(said(other)).toContain(`the manifest ${backup.manifestKey} is that of another backup: ${older.id}`);
+    expect(said(other)).toContain(
+      `the manifest ${backup.manifestKey} is that of another backup: ${older.id} of database `,
+    );
     const listed = await pgark({ storage }, ['list', '-o', 'json']);
     expect(JSON.parse(listed.stdout)).toMatchObject({
       storages: [
