@@ -84,21 +84,24 @@ function newestIn(kits: readonly StorageKit[]): readonly Manifest[] {
 
 /** What opens backups of one encryption; no secret of it. */
 function openedBy(encryption: EncryptionConfig): string {
-  if ('recipients' in encryption) {
-    return `the age identity (AGE-SECRET-KEY-1…) of ${encryption.recipients.join(' or ')}`;
-  }
+  if ('recipients' in encryption) return identityOf(encryption.recipients);
   return `the passphrase of ${encryption.scheme} that is configured as ${encryption.name}`;
 }
 
+/** In the words of `openedBy`, so that a key that is configured and recorded is told of once. */
 function recordedKeys(manifests: readonly Manifest[]): readonly string[] {
-  const keys = manifests.flatMap(({ encryption }) =>
-    (encryption?.keyFingerprints ?? []).map((fingerprint) =>
-      fingerprint === PASSPHRASE_FINGERPRINT || encryption?.scheme === 'openssl'
-        ? `a passphrase (${encryption?.scheme})`
-        : `the age identity of ${fingerprint}`,
-    ),
-  );
+  const keys = manifests.flatMap(({ encryption }) => {
+    if (encryption === undefined || encryption.keyFingerprints.length === 0) return [];
+    const { scheme, keyFingerprints } = encryption;
+    const isPassphrase = scheme === 'openssl' || keyFingerprints.includes(PASSPHRASE_FINGERPRINT);
+    return [isPassphrase ? `a passphrase (${scheme})` : identityOf(keyFingerprints)];
+  });
   return [...new Set(keys)];
+}
+
+/** Any of the recipients opens what is encrypted to all of them. */
+function identityOf(recipients: readonly string[]): string {
+  return `the age identity (AGE-SECRET-KEY-1…) of ${recipients.toSorted().join(' or ')}`;
 }
 
 function accessTo(storage: StorageConfig): readonly (readonly [string, string | undefined])[] {

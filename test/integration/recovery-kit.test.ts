@@ -34,12 +34,13 @@ test('a database comes back by what the kit says, with the storage and the key a
   const { stdout: text } = await succeed(['key', 'recovery-kit'], env);
   expect(text).toContain(`the age identity (AGE-SECRET-KEY-1…) of ${recipient}`);
   expect(text).toContain(storage.env['BACKUP_STORAGE']);
+  expect(text.split(recipient)).toHaveLength(2);
   expect(text).not.toContain(identity);
 
   // Whoever has lost the configuration has the storage, and what was printed.
   const kit = await pgarkJson<Kit>(['key', 'recovery-kit'], storage.env);
   const [backup] = kit.storages[0]?.backups ?? [];
-  expect(kit.keys).toEqual([`the age identity of ${recipient}`]);
+  expect(kit.keys).toEqual([`the age identity (AGE-SECRET-KEY-1…) of ${recipient}`]);
   const [copy = '', load = ''] = backup?.by_hand ?? [];
   const [, file = ''] = /^copy file:\/\/(.*) into a folder/.exec(copy) ?? [];
   await using restored = openDatabase(`kit ${Date.now()}`);
