@@ -24,6 +24,7 @@ import { several } from './restore-selection.ts';
 import { formatFacts, formatTime } from './table.ts';
 import { tellWorld } from './telling.ts';
 import { parseTime } from './time.ts';
+import { temporaryFolder } from './temporary-folder.ts';
 import { text } from './option-text.ts';
 
 type Options = Readonly<Record<string, unknown>>;
@@ -153,8 +154,7 @@ function scratchOf(
     workFolder:
       (workDir === undefined ? undefined : resolve(world.cwd, workDir)) ??
       settings?.workDir ??
-      world.environment['TMPDIR'] ??
-      '/tmp',
+      temporaryFolder(world.environment),
     binDir: binDir === undefined ? undefined : resolve(world.cwd, binDir),
     memoryBytes: settings?.memoryBytes,
   };

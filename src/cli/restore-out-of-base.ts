@@ -6,6 +6,7 @@ import type { OutOfBaseOutcome, OutOfBaseRequest } from '../operations/recovery/
 import type { CommandRun } from './command.ts';
 import { fetchProgramOf } from './fetch-program.ts';
 import { recoveryOf } from './recovery-options.ts';
+import { temporaryFolder } from './temporary-folder.ts';
 
 type Options = Readonly<Record<string, unknown>>;
 
@@ -66,7 +67,7 @@ export async function outOfBase(
       base: { ...from, recovery: recoveryOf(options, fetchProgramOf(run, options)) },
       database: String(options['database']),
       users: ['postgres', load.target.connection.user, environment['PGUSER'] ?? 'postgres'],
-      workFolder: given ?? environment['TMPDIR'] ?? '/tmp',
+      workFolder: given ?? temporaryFolder(environment),
       openWork: (path) => run.open({ type: 'file', name: 'work', path, retry: config.retry }, ofThisMachine),
       load,
     },

@@ -40,6 +40,11 @@ test('a folder goes whose machine was started anew, and one of another machine s
   await elsewhere.remove();
 });
 
+test('in a folder that is not there nothing is left, and nothing is warned of', async () => {
+  await removeLeftFolders(path.join(parent, 'nowhere'), { prefix: PREFIX, maker: 'a restore', logger });
+  expect(warnings).toEqual([]);
+});
+
 test('what has the name and no mark stays', async () => {
   await mkdir(path.join(parent, `${PREFIX}unmarked`));
   await writeFile(path.join(parent, `${PREFIX}file`), '');

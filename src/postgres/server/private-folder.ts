@@ -99,7 +99,12 @@ export interface LeftFolders {
  * nothing of ours, whatever they hold.
  */
 export async function findLeftFolders(parent: string, prefix: string, users: readonly number[]): Promise<LeftFolders> {
-  const real = await realpath(parent);
+  const real = await realpath(parent).catch((error: unknown) => {
+    if (systemCodeOf(error) === 'ENOENT') return undefined;
+    throw error;
+  });
+  // In a folder that is not there nobody has left anything.
+  if (real === undefined) return { left: [], unclear: [] };
   const left: { path: string; inode: bigint }[] = [];
   const unclear: string[] = [];
   for (const name of await readdir(real)) {
