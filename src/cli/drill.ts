@@ -4,6 +4,7 @@ import { formatBytes, formatDuration } from '../common/bytes.ts';
 import { PgarkError } from '../common/errors.ts';
 import type { Config } from '../config/model.ts';
 import { parseDurationMs } from '../config/units.ts';
+import type { Assertion } from '../operations/drill/assertions.ts';
 import type { Compared, DrillOutcome, DrillSelector, Scratch } from '../operations/drill/drill-request.ts';
 import { recoveryJson } from '../operations/recovery/describe-plan.ts';
 import { sizesOf } from '../repository/manifest.ts';
@@ -23,8 +24,8 @@ import { namesBackup, onlySource } from './meant-backup.ts';
 import { several } from './restore-selection.ts';
 import { formatFacts, formatTime } from './table.ts';
 import { tellWorld } from './telling.ts';
-import { parseTime } from './time.ts';
 import { temporaryFolder } from './temporary-folder.ts';
+import { parseTime } from './time.ts';
 import { text } from './option-text.ts';
 
 type Options = Readonly<Record<string, unknown>>;
@@ -65,6 +66,7 @@ export function registerDrill(program: Command, world: CliWorld): void {
     ["pgark drill shop --assert 'select count(*) > 100000 from orders'", 'what has to be true of it'],
   ]);
   action(command, world, async (run, args, options) => {
+    const assertions = assertionsOf(options.assert);
     const { config, source, filter, selector } = await choose(run, args, options);
     // Which one is picked at random, is picked where the newest is.
     const sought: DrillSelector = selector.kind === 'random' ? { kind: 'latest' } : selector;
@@ -83,7 +85,7 @@ export function registerDrill(program: Command, world: CliWorld): void {
       filter,
       selector,
       keys: await keysOf(config, options),
-      assertions: ((options.assert ?? []) as readonly string[]).map((sql) => ({ sql })),
+      assertions,
       restoreMsMax: budgetOf(options.budget),
       scratch: scratchOf(options, source?.drill, run),
       jobs: parallelOf(options.jobs),
@@ -158,6 +160,12 @@ function scratchOf(
     binDir: binDir === undefined ? undefined : resolve(world.cwd, binDir),
     memoryBytes: settings?.memoryBytes,
   };
+}
+
+function assertionsOf(given: unknown): readonly Assertion[] {
+  const queries = (given ?? []) as readonly string[];
+  if (queries.some((sql) => sql.trim() === '')) throw new PgarkError('usage', '--assert needs a query');
+  return queries.map((sql) => ({ sql }));
 }
 
 function budgetOf(given: unknown): number | undefined {
