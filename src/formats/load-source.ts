@@ -80,8 +80,8 @@ export interface LoadSource {
   readThrough(how: ReadThrough): Promise<void>;
   /** What it needs of a server; of SQL text it is known only when all of it was read. */
   requirements(): Promise<ServerRequirements>;
-  /** Finds what loads it into a server of this major version. Error: `client-missing`. */
-  prepare(serverMajor: number): Promise<PreparedLoad>;
+  /** Finds what loads it into a server of this major version, also in the given folder. Error: `client-missing`. */
+  prepare(serverMajor: number, clientDir?: string): Promise<PreparedLoad>;
 }
 
 export interface ReadThrough {

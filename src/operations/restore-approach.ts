@@ -34,6 +34,8 @@ export interface LoadOrder {
   readonly leaveOut: LeftOut | undefined;
   /** Connections at once, for formats that are loaded by several. Default: one a processor, at most 8. */
   readonly jobs?: number | undefined;
+  /** A folder where psql and pg_restore are looked for besides. */
+  readonly clientDir?: string | undefined;
   /** Compare all rows with what was recorded, for a source that has evidence. */
   readonly verifyRows: boolean;
   readonly analyse: boolean;
@@ -82,7 +84,7 @@ export async function chooseApproach(order: LoadOrder, run: Run, context: Operat
   let means: Means;
   try {
     const server = await readServerFacts(maintenance);
-    means = { prepared: await order.source.prepare(server.major), server };
+    means = { prepared: await order.source.prepare(server.major, order.clientDir), server };
     const exists = await databaseExists(maintenance, connection.database);
     const mayCreate = await mayCreateDatabases(maintenance);
     if (!exists && !mayCreate) {

@@ -15,6 +15,8 @@ import { connect } from '../../src/postgres/client/connect.ts';
 import type { ConnectionParameters } from '../../src/postgres/client/connection-parameters.ts';
 import { keys } from '../../src/repository/keys.ts';
 import { Repository } from '../../src/repository/repository.ts';
+import { findServerPrograms } from '../../src/postgres/server/server-programs.ts';
+import { makeTempDirectory } from '../support/temp.ts';
 import { createDatabase, createRole, runAsSuperuser } from '../support/postgres.ts';
 import { makeStockArchive } from '../support/stock-archive.ts';
 
@@ -47,6 +49,21 @@ describe('a drill', () => {
     const { runs } = await pgarkJson<{ runs: { kind: string; state: string }[] }>(['runs'], storage.env);
     expect(runs.map(({ kind, state }) => [kind, state])).toContainEqual(['drill', 'succeeded']);
     expect(runs.filter(({ kind }) => kind === 'restore')).toEqual([]);
+  });
+
+  test('takes the programs that load a dump from the folder that its server is from, where there are no others', async () => {
+    await using storage = await fileStorage();
+    await using work = await workFolder();
+    await using none = await makeTempDirectory();
+    await using source = await createDatabase({ name: 'src', sql: 'CREATE TABLE t AS SELECT 1 AS a' });
+    const env = { ...storage.env, DATABASE_URL: source.url };
+    const binDir = await findServerPrograms();
+    for (const format of ['plain', 'directory']) {
+      await succeed(['backup', '--format', format], env);
+      const argv = ['drill', '--work-dir', work.path, '--bin-dir', binDir];
+      const drilled = await pgarkJson(argv, { ...env, PGARK_CLIENT_DIR: none.path });
+      expect(drilled).toMatchObject({ state: 'passed', backup: { format } });
+    }
   });
 
   test('fails where one row differs although every digest is right', async () => {

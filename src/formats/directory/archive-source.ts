@@ -1,7 +1,7 @@
 import { isPgarkError, PgarkError } from '../../common/errors.ts';
 import { connect } from '../../postgres/client/connect.ts';
 import { withSession } from '../../postgres/client/with-session.ts';
-import { chooseLoader, findPrograms } from '../../postgres/client/programs.ts';
+import { chooseLoader, findLoaders } from '../../postgres/client/programs.ts';
 import { drain } from '../../pipeline/drain.ts';
 import { tallyOf } from '../../pipeline/meter.ts';
 import { makePrivateFile } from '../../common/private-file.ts';
@@ -76,7 +76,7 @@ function sourceOf(archive: OpenedArchive, name: string, storedBytes: number, sig
     },
     readThrough: (how) => readThrough(archive, how, signal),
     requirements: async () => requirementsOf(archive.phases),
-    prepare: (serverMajor) => prepare(archive, sourceMajor, serverMajor),
+    prepare: (serverMajor, clientDir) => prepare(archive, sourceMajor, serverMajor, clientDir),
   };
 }
 
@@ -193,12 +193,16 @@ async function readThrough(
   });
 }
 
-async function prepare(archive: OpenedArchive, sourceMajor: number, serverMajor: number): Promise<PreparedLoad> {
-  const [psql, pgRestore] = await Promise.all([findPrograms('psql'), findPrograms('pg_restore')]);
+async function prepare(
+  archive: OpenedArchive,
+  sourceMajor: number,
+  serverMajor: number,
+  clientDir: string | undefined,
+): Promise<PreparedLoad> {
   const head = readDumpHead(archive.tocBytes.subarray(0, DUMP_HEAD_BYTES));
   const loader = chooseLoader(
     'archive',
-    { psql, pg_restore: pgRestore },
+    await findLoaders(clientDir),
     { server: serverMajor, dump: head?.writtenBy?.major ?? sourceMajor },
     { asText: head !== undefined && isOutOfStep(head) },
   );

@@ -3,7 +3,7 @@ import type { ByteStream } from '../../common/bytes.ts';
 import { PgarkError } from '../../common/errors.ts';
 import { drain } from '../../pipeline/drain.ts';
 import { CLIENT_ENCODING, decodeText } from '../../postgres/client/text-encodings.ts';
-import { chooseLoader, findPrograms } from '../../postgres/client/programs.ts';
+import { chooseLoader, findLoaders } from '../../postgres/client/programs.ts';
 import type { Manifest } from '../../repository/manifest.ts';
 import type { ObjectKey } from '../../storage/object-store.ts';
 import type { LoadSource, PreparedLoad, SourceAccess } from '../load-source.ts';
@@ -95,7 +95,7 @@ async function describe(
       await drain(stored === undefined || unpacks ? (await open(onStoredBytes)).body : stored(onStoredBytes));
     },
     requirements: async () => readRequirements((await open(() => {})).body),
-    prepare: (serverMajor) => prepare(format, sourceMajor, serverMajor, open),
+    prepare: (serverMajor, clientDir) => prepare(format, { sourceMajor, serverMajor, clientDir }, open),
   };
 }
 
@@ -123,14 +123,20 @@ async function readRequirements(body: ByteStream): Promise<ServerRequirements> {
 
 async function prepare(
   format: DumpFormat,
-  sourceMajor: number | undefined,
-  serverMajor: number,
+  {
+    sourceMajor,
+    serverMajor,
+    clientDir,
+  }: {
+    readonly sourceMajor: number | undefined;
+    readonly serverMajor: number;
+    readonly clientDir: string | undefined;
+  },
   open: Open,
 ): Promise<PreparedLoad> {
-  const [psql, pgRestore] = await Promise.all([findPrograms('psql'), findPrograms('pg_restore')]);
   const loader = chooseLoader(
     format.kind,
-    { psql, pg_restore: pgRestore },
+    await findLoaders(clientDir),
     { server: serverMajor, dump: format.writtenBy?.major ?? sourceMajor },
     { asText: isOutOfStep(format) },
   );

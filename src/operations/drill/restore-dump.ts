@@ -85,7 +85,7 @@ async function loadAndAsk<T>(
 async function load(
   source: LoadSource,
   connection: ConnectionParameters,
-  { jobs }: DrillWork,
+  { jobs, scratch }: DrillWork,
   run: Run,
   context: OperationContext,
 ): Promise<number> {
@@ -97,6 +97,7 @@ async function load(
       target: { kind: 'database', connection, clean: false },
       leaveOut: undefined,
       jobs,
+      clientDir: scratch.kind === 'own' ? scratch.binDir : undefined,
       verifyRows: source.evidence !== undefined,
       analyse: false,
       planOnly: false,

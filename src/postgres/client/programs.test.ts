@@ -92,6 +92,12 @@ describe('the programs that are found', () => {
     expect(await findPrograms('pg_dump', environment)).toEqual([]);
   });
 
+  test('are also those of a folder that is named besides', async () => {
+    const environment = { PGARK_CLIENT_DIR: join(folder, 'named') };
+    const found = await findPrograms('psql', environment, join(folder, 'on-path'));
+    expect(found.map(({ major }) => major)).toEqual([96, 97]);
+  });
+
   test('are asked for their version once, and again after an upgrade; a link is no other copy', async () => {
     const [bin, link, calls] = [join(folder, 'counted'), join(folder, 'link'), join(folder, 'calls')];
     await mkdir(bin);

@@ -35,17 +35,18 @@ const inspected = new Map<string, Promise<Omit<InstalledProgram, 'path'> | undef
 
 /**
  * Every copy of the program on this machine: the package folders' first, then the PATH's. Where PGARK_CLIENT_DIR names a
- * folder, only that one is looked at.
+ * folder, only that one is looked at. `alsoIn` is a further folder, whatever that says.
  */
 export async function findPrograms(
   program: ClientProgram,
   environment: Readonly<Record<string, string | undefined>> = process.env,
+  alsoIn?: string,
 ): Promise<InstalledProgram[]> {
   const folders = environment[CLIENT_DIR_VARIABLE]
     ? [environment[CLIENT_DIR_VARIABLE]]
     : await usualFolders(environment);
   const copies = new Map<string, string>();
-  for (const folder of folders) {
+  for (const folder of alsoIn === undefined ? folders : [alsoIn, ...folders]) {
     const path = join(folder, program);
     const file = await realpath(path).catch(() => undefined);
     if (file !== undefined && !copies.has(file)) copies.set(file, path);
@@ -148,6 +149,17 @@ export function requireRestrict(psql: InstalledProgram): void {
     `psql ${psql.version} does not know \\restrict, so a dump could run programs on this machine (CVE-2025-8714)`,
     { hint: 'update the postgresql-client package to a minor release of August 2025 or later' },
   );
+}
+
+/** Every copy of what loads dumps; see `findPrograms`. */
+export async function findLoaders(
+  alsoIn: string | undefined,
+): Promise<Readonly<Record<'psql' | 'pg_restore', readonly InstalledProgram[]>>> {
+  const [psql, pgRestore] = await Promise.all([
+    findPrograms('psql', process.env, alsoIn),
+    findPrograms('pg_restore', process.env, alsoIn),
+  ]);
+  return { psql, pg_restore: pgRestore };
 }
 
 /** What loads a dump. */
