@@ -11,7 +11,7 @@ import { findOnPath, type FoundOnPath, readFound } from './find-on-path.ts';
 import { readArchivedHistory } from './history-object.ts';
 import type { PieceFacts } from './piece-facts.ts';
 import { readFacts, type StoredPiece } from './read-piece.ts';
-import { isOnWay, type Stretch, stretchesTowards, type TimelinePart } from './recovery-path.ts';
+import { holdsAll, isOnWay, type Stretch, stretchesTowards, type TimelinePart } from './recovery-path.ts';
 
 /** What is needed to read an archive. */
 export interface ArchiveAccess {
@@ -93,7 +93,7 @@ export class ArchivePath {
 
   /** The stretch that holds all from one position to the other. */
   stretchOf(from: Lsn, to: Lsn): Stretch | undefined {
-    return this.stretches.find((stretch) => stretch.from <= from && to <= stretch.to);
+    return this.stretches.find((stretch) => holdsAll(stretch, { from, to }, this.segmentBytes));
   }
 
   /** What the last piece of a segment’s WAL says of itself. Undefined where nothing of it is archived. */

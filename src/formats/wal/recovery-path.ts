@@ -43,9 +43,17 @@ export function gapsBetween(stretches: readonly Stretch[]): readonly Stretch[] {
   return stretches.slice(1).map(({ from }, index) => ({ from: stretches[index]?.to ?? from, to: from }));
 }
 
+/**
+ * Whether a stretch holds all that is needed to read a part of the log: also its segment's beginning, without which deltas behind
+ * that are of no use.
+ */
+export function holdsAll(stretch: Stretch, { from, to }: Stretch, segmentBytes: number): boolean {
+  return stretch.from <= segmentStartAt(from, segmentBytes) && to <= stretch.to;
+}
+
 /** Whether all of the log from one position to another is archived on the way towards a timeline. */
 export function isArchived(index: WalIndex, history: TimelineHistory, { from, to }: Stretch): boolean {
-  return stretchesTowards(index, history).some((stretch) => stretch.from <= from && to <= stretch.to);
+  return stretchesTowards(index, history).some((stretch) => holdsAll(stretch, { from, to }, index.segmentBytes));
 }
 
 function joined(parts: readonly Stretch[]): readonly Stretch[] {

@@ -1,5 +1,5 @@
 import type { ArchivePath } from '../../formats/wal/archive-path.ts';
-import { isOnWay, type Stretch } from '../../formats/wal/recovery-path.ts';
+import { holdsAll, isOnWay, type Stretch } from '../../formats/wal/recovery-path.ts';
 import type { Lsn } from '../../postgres/wal/lsn.ts';
 import type { Manifest } from '../../repository/manifest.ts';
 import { partsOfServer } from '../wal/physical-backups.ts';
@@ -24,7 +24,9 @@ export function recoverableStretches(path: ArchivePath, manifests: readonly Mani
     .filter((part) => isOnWay(path.history, part))
     .map(({ manifest, from, to }): RecoveryBase => ({ manifest, startLsn: from, stopLsn: to }));
   return path.stretches.flatMap((stretch) => {
-    const inside = bases.filter(({ startLsn, stopLsn }) => stretch.from <= startLsn && stopLsn <= stretch.to);
+    const inside = bases.filter((base) =>
+      holdsAll(stretch, { from: base.startLsn, to: base.stopLsn }, path.segmentBytes),
+    );
     return inside.length === 0 ? [] : [{ ...stretch, bases: inside.sort((a, b) => (a.stopLsn < b.stopLsn ? -1 : 1)) }];
   });
 }

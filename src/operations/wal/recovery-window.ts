@@ -1,4 +1,4 @@
-import { isOnWay } from '../../formats/wal/recovery-path.ts';
+import { holdsAll, isOnWay } from '../../formats/wal/recovery-path.ts';
 import { parseLsn } from '../../postgres/wal/lsn.ts';
 import type { Manifest } from '../../repository/manifest.ts';
 import type { OperationContext } from '../context.ts';
@@ -77,7 +77,9 @@ function windowsOf(status: WalStatus): readonly RecoveryWindow[] {
     const [from, to] = [parseLsn(stretch.from), parseLsn(stretch.to)];
     const within = all
       // A base of a branch that was left leads nowhere here.
-      .filter((part) => followed !== undefined && isOnWay(followed, part) && part.from >= from && part.to <= to);
+      .filter(
+        (part) => followed !== undefined && isOnWay(followed, part) && holdsAll({ from, to }, part, segmentBytes),
+      );
     const bases = within.map(({ manifest }) => manifest);
     const stored = parts.filter((part) => part.from < to && part.to > from);
     const came = stored.map((part) => lastCame(part, all, segmentBytes).getTime());
