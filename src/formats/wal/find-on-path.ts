@@ -19,6 +19,8 @@ export interface FoundOnPath {
   readonly start: Lsn;
   /** So many of its first bytes are on the way: what a timeline wrote behind where it was left is not. */
   readonly bytes: number;
+  /** Where the last delta on the way ends: behind those bytes where one in between is missing. */
+  readonly furthest: number;
 }
 
 /**
@@ -41,7 +43,8 @@ export async function findOnPath(
     begin: ancestors[index - 1]?.end ?? 0n,
     end: line.end === undefined || line.end > end ? end : line.end,
   }));
-  let most: FoundOnPath | undefined;
+  let most: Omit<FoundOnPath, 'furthest'> | undefined;
+  let furthest = 0;
   for (const line of lines.reverse()) {
     const reached = start + BigInt(most?.bytes ?? 0);
     // It had not begun by the segment's end, or adds nothing before it was left.
@@ -50,10 +53,12 @@ export async function findOnPath(
     const { whole, deltas } = await findSegmentObjects(store, folder, name, options);
     const chain = whole === undefined ? chainOfDeltas(deltas) : [];
     const archived = whole === undefined ? (chain.at(-1)?.to ?? 0) : segmentBytes;
-    const bytes = Math.min(archived, Number(line.end - start));
+    const left = Number(line.end - start);
+    const bytes = Math.min(archived, left);
+    for (const { from, to } of deltas) if (from < left) furthest = Math.max(furthest, Math.min(to, left));
     if (bytes > (most?.bytes ?? 0)) most = { name, whole, chain, start, bytes };
   }
-  return most;
+  return most && { ...most, furthest: Math.max(furthest, most.bytes) };
 }
 
 /** All that was found, also what is not on the way: only at its end is an object known to be what was stored. */

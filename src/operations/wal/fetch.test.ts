@@ -63,6 +63,41 @@ test.each([
   expect(await fetched(stores.toReversed())).toBe(expected);
 });
 
+test('a part behind one that is missing is a gap, unless another storage has what is missing', async () => {
+  const broken = async (...parts: readonly (readonly [number, number])[]): Promise<ObjectStore> => {
+    const store = await archiveWith(0);
+    for (const [from, to] of parts) await putWalDelta({ ...IN_CLEAR, store }, pieceOf(SEGMENT, BYTES, from, to));
+    return store;
+  };
+  const gap = { code: 'wal-gap' };
+  const hole = await broken([0, 8_000], [12_000, 20_000]);
+  await expect(fetched([hole])).rejects.toMatchObject(gap);
+  await expect(fetched([await broken([12_000, 20_000])])).rejects.toMatchObject(gap);
+  await expect(fetched([hole, await archiveWith(8_000)])).rejects.toMatchObject(gap);
+  expect(await fetched([hole, await archiveWith(20_000)])).toBe(20_000);
+  expect(await fetched([await archiveWith(segmentBytes), hole])).toBe(segmentBytes);
+  // Each begins where those before it end, or earlier.
+  expect(await fetched([await broken([0, 8_000], [0, 12_000], [8_000, 20_000])])).toBe(20_000);
+});
+
+test('parts that are put together while they are looked for are no gap', async () => {
+  const store = await archiveWith(0);
+  const place = { ...IN_CLEAR, store };
+  for (const [from, to] of [
+    [0, 4_000],
+    [8_000, 20_000],
+  ] as const)
+    await putWalDelta(place, pieceOf(SEGMENT, BYTES, from, to));
+  let lists = 0;
+  const archive = new FaultyStore(store, {
+    after: async ({ method }) => {
+      lists += method === 'list' ? 1 : 0;
+      if (method === 'list' && lists === 1) await putWalDelta(place, pieceOf(SEGMENT, BYTES, 0, 8_000));
+    },
+  });
+  expect(await fetched([archive])).toBe(20_000);
+});
+
 test('a beginning is not taken for all there is while a storage cannot be asked', async () => {
   const silent = new FaultyStore(await archiveWith(segmentBytes), {
     before: () => {
@@ -268,6 +303,19 @@ test.each([
     expect(Buffer.compare(content === 'absent' ? Buffer.alloc(0) : content, wanted)).toBe(0);
   },
 );
+
+test('of the segment in which a timeline begins a part of the older one is no end in front of more', async () => {
+  const { store, place } = await archiveOfFailover();
+  const before = { ...FORK, timeline: 1 };
+  const old = madeSegment(before, { seed: 3 });
+  await putWalFile(place, pieceOf({ timeline: 1, number: 8n }, madeSegment({ timeline: 1, number: 8n })));
+  await putWalDelta(place, pieceOf(before, old, 0, 4_000));
+  await putWalDelta(place, pieceOf(before, old, FORK_AT, 20_000));
+  // What the older one has behind where it was left is not on the way.
+  expect(await ask(store, segmentName(FORK, segmentBytes))).not.toBe('absent');
+  await putWalDelta(place, pieceOf(before, old, 6_000, 8_000));
+  await expect(ask(store, segmentName(FORK, segmentBytes))).rejects.toMatchObject({ code: 'wal-gap' });
+});
 
 test('a history with a byte that turned is refused by its name, and so is what follows from it', async () => {
   const { store, place } = await archiveOfFailover();

@@ -43,8 +43,8 @@ export interface FetchWalRequest extends WalFolder {
 /**
  * Fetches one file of WAL, for restore_command: a segment, the beginning of the newest one, filled up with zeros, a history.
  * `absent`: it is proven that every storage has the archive of this server, and not this file, nor later WAL of its timeline or
- * of one that goes on from it. Errors: `tablespace-path` where it is to be refused; `wal-gap` where later WAL is there, so that a recovery must not end here as if it had come
- * to the end; `wal-unknown` for a storage without any WAL of this server; `usage`, `corrupt`, `wrong-key`, `key-missing`,
+ * of one that goes on from it. Errors: `tablespace-path` where it is to be refused; `wal-gap` where later WAL is there, be it of the same segment, so that a
+ * recovery must not end here as if it had come to the end; `wal-unknown` for a storage without any WAL of this server; `usage`, `corrupt`, `wrong-key`, `key-missing`,
  * `store-…`.
  */
 export async function fetchWal(request: FetchWalRequest, context: OperationContext): Promise<'found' | 'absent'> {
@@ -81,6 +81,7 @@ async function fetchOnce(request: FetchWalRequest, context: OperationContext): P
     const beginning = await fetch.beginning();
     if (beginning !== undefined && beginning.bytes > (most?.bytes ?? 0)) most = beginning;
   }
+  for (const fetch of fetches) fetch.proveNoMore(most?.bytes ?? 0);
   await most?.write();
   return most === undefined ? 'absent' : 'found';
 }
@@ -103,6 +104,8 @@ class Fetch {
   readonly #signal: AbortSignal;
   /** Of the segment, as `whole` has found them. */
   #deltas: readonly SegmentPart[] = [];
+  /** Where the last delta of the segment ends, be it of an older timeline. */
+  #furthest = 0;
 
   constructor(store: ObjectStore, request: FetchWalRequest, signal: AbortSignal) {
     this.#store = store;
@@ -122,6 +125,7 @@ class Fetch {
     const call = { keys: this.#request.keys, signal: this.#signal };
     const { whole, deltas } = await findSegmentObjects(this.#store, this.#request, name, call);
     this.#deltas = deltas;
+    this.#furthest = Math.max(0, ...deltas.map(({ to }) => to));
     if (whole !== undefined) {
       const content = readWhole(this.#store, whole, this.#request, call);
       await this.#write(watched(content, this.#request.replayed));
@@ -162,10 +166,19 @@ class Fetch {
       const place = { store: this.#store, folder: this.#request, segmentBytes };
       const found = await findOnPath(place, history, segment.number, call);
       if (found === undefined) return undefined;
+      this.#furthest = Math.max(this.#furthest, found.furthest);
       return this.#beginning(() => readFound(this.#store, found, this.#request, call), found.bytes, segmentBytes);
     }
     if (own === 0) return undefined;
     return this.#beginning(() => readParts(this.#store, chain, start, call), own, segmentBytes);
+  }
+
+  /**
+   * That no delta of the segment ends behind so many of its bytes: it would be one behind another that is missing. Error:
+   * `wal-gap`.
+   */
+  proveNoMore(bytes: number): void {
+    if (this.#furthest > bytes) throw this.#gap('what follows of its segment is there');
   }
 
   #beginning(read: () => ByteStream, bytes: number, segmentBytes: number): Beginning {
