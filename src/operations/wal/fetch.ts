@@ -43,9 +43,9 @@ export interface FetchWalRequest extends WalFolder {
 /**
  * Fetches one file of WAL, for restore_command: a segment, the beginning of the newest one, filled up with zeros, a history.
  * `absent`: it is proven that every storage has the archive of this server, and not this file, nor later WAL of its timeline or
- * of one that goes on from it. Errors: `tablespace-path` where it is to be refused; `wal-gap` where later WAL is there, be it of the same segment, so that a
- * recovery must not end here as if it had come to the end; `wal-unknown` for a storage without any WAL of this server; `usage`, `corrupt`, `wrong-key`, `key-missing`,
- * `store-…`.
+ * of one that goes on from it. Errors: `tablespace-path` where it is to be refused; `wal-gap` where later WAL is there, be it of
+ * the same segment, so that a recovery must not end here as if it had come to the end; `wal-unknown` for a storage without any
+ * WAL of this server; `usage`, `corrupt`, `wrong-key`, `key-missing`, `store-…`.
  */
 export async function fetchWal(request: FetchWalRequest, context: OperationContext): Promise<'found' | 'absent'> {
   const { name } = request;
