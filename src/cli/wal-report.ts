@@ -1,13 +1,18 @@
 import { formatBytes, formatDuration } from '../common/bytes.ts';
-import type { WalStatus } from '../operations/wal/status.ts';
+import { noteOf, type WalStatus } from '../operations/wal/status.ts';
 import { type FoundWal, gapsJson, type WalFailure } from './archived-wal.ts';
 import { formatFacts, formatTime } from './table.ts';
+
+/** Where no server's WAL is archived. */
+export const NO_WAL =
+  'no WAL is archived but what each physical backup keeps for itself\nbegin with: pgark wal receive\n';
 
 /** One archive as JSON. */
 export function walJson(found: FoundWal, now: Date): Record<string, unknown> {
   const { source, storage, timeline, gaps } = found;
   const { record, followed, warnings, stretches, ranges, storedBytes } = timeline.wal;
   const { head } = record;
+  const covered = noteOf(timeline.wal)?.serverTime;
   return {
     source,
     storage,
@@ -15,8 +20,8 @@ export function walJson(found: FoundWal, now: Date): Record<string, unknown> {
     segment_bytes: record.segmentBytes,
     stored_bytes: storedBytes,
     timeline: followed?.timeline,
-    covered_until: head?.serverTime,
-    lag_seconds: head === undefined ? undefined : Math.round(lagMs(head.serverTime, now) / 1_000),
+    covered_until: covered,
+    lag_seconds: covered === undefined ? undefined : Math.round(lagMs(covered, now) / 1_000),
     receiver: head && { slot: head.slot, host: head.host, pid: head.pid, written_at: head.writtenAt },
     stretches,
     gaps: gapsJson(found),
@@ -36,8 +41,7 @@ export function walJson(found: FoundWal, now: Date): Record<string, unknown> {
 
 /** All archives for people. That there is none is said only where nothing is away that may hold one. */
 export function describeWalOf(found: readonly FoundWal[], failures: readonly WalFailure[], now: Date): string {
-  if (found.length === 0 && failures.length === 0)
-    return 'no WAL is archived but what each physical backup keeps for itself\nbegin with: pgark wal receive\n';
+  if (found.length === 0 && failures.length === 0) return NO_WAL;
   return [...found.map((each) => describeWal(each, now)), ...failures.map(describeFailure)].join('\n');
 }
 
@@ -54,6 +58,8 @@ function describeWal({ source, storage, timeline, gaps, mayBeIn }: FoundWal, now
   const { record, followed, warnings, stretches, ranges, storedBytes } = status;
   const { head } = record;
   const last = stretches.at(-1);
+  const covered = noteOf(status)?.serverTime;
+  const but = gaps.missing.length === 0 ? '' : ', but for what is missing';
   return formatFacts([
     ['source', source],
     ['storage', storage],
@@ -67,8 +73,8 @@ function describeWal({ source, storage, timeline, gaps, mayBeIn }: FoundWal, now
     ['last stored', last === undefined ? undefined : formatTime(newestStored(status).toISOString())],
     [
       'loss window',
-      head &&
-        `${formatDuration(lagMs(head.serverTime, now))}: all that was committed until ${head.serverTime} by the server’s clock is archived`,
+      covered &&
+        `${formatDuration(lagMs(covered, now))}: all that was committed until ${covered} by the server’s clock is archived${but}`,
     ],
     ['received by', head && `pid ${head.pid} on ${head.host}, slot ${head.slot}`],
     ...warnings.map((words): [string, string] => ['beside it', words]),

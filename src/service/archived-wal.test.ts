@@ -144,6 +144,18 @@ describe('WAL, by what lies in the storage', () => {
     expect(await place.wal()).toMatchObject({ problems: [expect.stringContaining('(1 h 00 min)')], events: LATE });
   });
 
+  test('is late where something is gone of what a receiver has noted as archived', async () => {
+    const place = await Place.open();
+    await place.segment();
+    await place.segment();
+    await place.clock.advance(30 * MINUTE_MS);
+    await place.segment();
+    await place.note(['r2'], place.clock.now(), place.clock.now(), 4);
+    expect((await place.wal()).problems).toEqual([]);
+    await place.removes(3);
+    expect((await place.wal()).problems).toEqual([expect.stringContaining('nothing committed since')]);
+  });
+
   test('is late where nothing was ever archived, and has some minutes where that has begun', async () => {
     const place = await Place.open();
     expect(await place.wal()).toMatchObject({ problems: ['no WAL is known to be archived'], events: LATE });
@@ -249,6 +261,18 @@ describe('WAL, by what lies in the storage', () => {
     await place.clock.advance(600 * MINUTE_MS);
     await place.base(30, 60 * MINUTE_MS);
     expect(await place.ends()).toEqual([new Date('2026-11-20T02:05:00Z'), new Date('2026-11-20T11:05:00Z')]);
+  });
+
+  test('can be had at the end of a base backup, also when nobody has noted since that it can', async () => {
+    const place = await Place.open();
+    await place.note(['r2'], start, start, 2);
+    await place.clock.advance(MINUTE_MS);
+    await place.base(2, 0);
+    const [source] = place.config.databases.values();
+    const clock = { clock: place.clock, random: systemRandom, signal: new AbortController().signal };
+    const found = source && (await newestArchive(source, place.stores.get('r2') ?? new MemoryStore(), clock));
+    const end = place.clock.now();
+    expect(found?.windows).toMatchObject([{ earliest: end, latest: end }]);
   });
 
   test('is not taken for covered in the future: neither by a server’s clock that is ahead nor by a receiver’s', async () => {

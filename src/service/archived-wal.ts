@@ -3,7 +3,7 @@ import { AHEAD_MS_MAX } from '../common/clock.ts';
 import type { WalProtection, WalStorage } from '../observability/wal-protection.ts';
 import { type OperationContext, operationContext } from '../operations/context.ts';
 import { judgeGaps, type RecoveryTimeline, recoveryTimelines, windowStart } from '../operations/wal/recovery-window.ts';
-import type { WalStatus } from '../operations/wal/status.ts';
+import { noteOf, type WalStatus } from '../operations/wal/status.ts';
 import { isOfBasesAlone, lastCame, type StoredPart } from '../operations/wal/wal-of-bases.ts';
 import { parseLsn } from '../postgres/wal/lsn.ts';
 import type { WalHead } from '../repository/wal-record.ts';
@@ -102,8 +102,10 @@ function lagOf(storage: string, newest: FoundArchive['newest'], now: Date): WalS
   const sinceMs = furthestOf(wal, head)?.lastStored.getTime();
   if (sinceMs !== undefined && sinceMs > writtenMs + NOTE_MS_MAX)
     return { storage, lagMs: lagAt(sinceMs), isGuess: true };
-  // A server whose clock is ahead has committed nothing in the future.
-  return { storage, lagMs: lagAt(Math.min(Date.parse(head.serverTime), writtenMs)) };
+  // A server whose clock is ahead has committed nothing in the future; and where something is gone of what was noted, what is left
+  // says how much that was.
+  const goneMs = noteOf(wal) === undefined && cameMs !== undefined ? cameMs : writtenMs;
+  return { storage, lagMs: lagAt(Math.min(Date.parse(head.serverTime), writtenMs, goneMs)) };
 }
 
 /**

@@ -70,9 +70,10 @@ function windowsOf(status: WalStatus): readonly RecoveryWindow[] {
     // What was stored or noted of a timeline that is not on the way says nothing of this one.
     .filter(({ timeline }) => lines.has(timeline))
     .map((range) => ({ ...range, from: parseLsn(range.from), to: parseLsn(range.to) }));
-  // Up to where a receiver came; a base backup that was copied may lie behind that.
-  const notedAt = head?.timeline === followed?.timeline ? head && parseLsn(head.lsn) : undefined;
-  const noted = notedAt === undefined ? -1 : stretches.findLastIndex(({ from }) => parseLsn(from) <= notedAt);
+  // Where a receiver was by then; a base backup that was copied may lie behind that.
+  const isNoted = head !== undefined && head.timeline === followed?.timeline;
+  const noted = isNoted ? { time: new Date(head.serverTime), at: parseLsn(head.lsn) } : undefined;
+  const notedIn = noted ? stretches.findLastIndex(({ from }) => parseLsn(from) <= noted.at) : -1;
   return stretches.map((stretch, index) => {
     const [from, to] = [parseLsn(stretch.from), parseLsn(stretch.to)];
     const within = all
@@ -84,12 +85,15 @@ function windowsOf(status: WalStatus): readonly RecoveryWindow[] {
     const stored = parts.filter((part) => part.from < to && part.to > from);
     const came = stored.map((part) => lastCame(part, all, segmentBytes).getTime());
     const behind = parts.filter((part) => part.from >= to);
-    const [oldest] = bases;
+    const earliest = bases[0] && new Date(bases[0].endedAt);
+    // What was noted of a position that is not there any more says nothing of what is.
+    const latest = noted && noted.at <= to && index === notedIn ? noted.time : new Date(Math.max(...came));
     return {
       ...stretch,
       bases,
-      earliest: oldest && new Date(oldest.endedAt),
-      latest: index === noted && head !== undefined ? new Date(head.serverTime) : new Date(Math.max(...came)),
+      earliest,
+      // The end of a base backup can be reached, also when nobody has noted since that more can.
+      latest: earliest !== undefined && earliest > latest ? earliest : latest,
       isCopied:
         behind.length > 0 &&
         stored.every((part) => isOfBasesAlone(part, within, segmentBytes)) &&

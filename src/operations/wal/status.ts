@@ -2,11 +2,11 @@ import { indexWal, type WalRange } from '../../formats/wal/archive-index.ts';
 import { readArchivedHistory } from '../../formats/wal/history-object.ts';
 import { gapsBetween, type Stretch, stretchesTowards } from '../../formats/wal/recovery-path.ts';
 import { isPgarkError, messageOf } from '../../common/errors.ts';
-import { formatLsn } from '../../postgres/wal/lsn.ts';
+import { formatLsn, parseLsn } from '../../postgres/wal/lsn.ts';
 import { historyFileName, type TimelineHistory } from '../../postgres/wal/timeline-history.ts';
 import { type BackedUpPart, partsOfServer, physicalBackups } from './physical-backups.ts';
 import { chooseWay } from './choose-way.ts';
-import { listWalRecords, type WalRecord } from '../../repository/wal-record.ts';
+import { listWalRecords, type WalHead, type WalRecord } from '../../repository/wal-record.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import type { OperationContext } from '../context.ts';
 
@@ -72,6 +72,16 @@ export async function walStatus(request: WalStatusRequest, context: OperationCon
   }
   const writtenAt = ({ record }: WalStatus): string => record.head?.writtenAt ?? record.createdAt;
   return all.sort((a, b) => (writtenAt(a) < writtenAt(b) ? 1 : -1));
+}
+
+/**
+ * What a receiver noted last, unless it was further than what is archived by now: then something is gone of what it had archived,
+ * and what it says was in it.
+ */
+export function noteOf({ record: { head }, followed, stretches }: WalStatus): WalHead | undefined {
+  const last = stretches.at(-1);
+  if (head === undefined || last === undefined || head.timeline !== followed?.timeline) return head;
+  return parseLsn(head.lsn) > parseLsn(last.to) ? undefined : head;
 }
 
 function partOf({ from, to }: Stretch): WalPart {
