@@ -7,6 +7,7 @@ import { addExamples } from './help.ts';
 import { jsonLines } from './json.ts';
 import { text } from './option-text.ts';
 import { formatTable, formatTime } from './table.ts';
+import { NO_WAL } from './wal-report.ts';
 
 export function registerTimeline(program: Command, world: CliWorld): void {
   const command = program
@@ -39,7 +40,7 @@ export function registerTimeline(program: Command, world: CliWorld): void {
     if (isAnyRead) {
       run.result(
         json,
-        () => describe(found) + failures.map(describeFailure).join(''),
+        () => describe(found, failures.length === 0) + failures.map(describeFailure).join(''),
         () => [
           ...jsonLines('window', json.windows),
           ...jsonLines('gap', json.gaps),
@@ -56,20 +57,20 @@ export function registerTimeline(program: Command, world: CliWorld): void {
   });
 }
 
-function describe(found: readonly FoundWal[]): string {
-  const table = formatTable(
-    ['SOURCE', 'STORAGE', 'FROM', 'TO', 'BASES', 'WAL'].map((title) => ({ title })),
-    found.flatMap(({ source, storage, timeline }) =>
-      timeline.windows.map(({ earliest, latest, bases, from, to }) => [
-        source,
-        storage,
-        earliest === undefined ? 'no base backup' : formatTime(earliest.toISOString()),
-        formatTime(latest.toISOString()),
-        countOf(bases),
-        `${from} to ${to}`,
-      ]),
-    ),
+/** That there is nothing is said only where nothing is away that may hold some. */
+function describe(found: readonly FoundWal[], isAllRead: boolean): string {
+  const rows = found.flatMap(({ source, storage, timeline }) =>
+    timeline.windows.map(({ earliest, latest, bases, from, to }) => [
+      source,
+      storage,
+      earliest === undefined ? 'no base backup' : formatTime(earliest.toISOString()),
+      formatTime(latest.toISOString()),
+      countOf(bases),
+      `${from} to ${to}`,
+    ]),
   );
+  const titles = ['SOURCE', 'STORAGE', 'FROM', 'TO', 'BASES', 'WAL'].map((title) => ({ title }));
+  const table = rows.length > 0 ? formatTable(titles, rows) : isAllRead ? NO_WAL : '';
   return table + found.flatMap((each) => [...describeGaps(each), ...describeTimelines(each)]).join('');
 }
 

@@ -35,6 +35,8 @@ test('WAL is looked for in all storages where the configuration does not say in 
   expect((await run('wal', 'status', 'orders')).said).toContain(
     'no WAL is archived but what each physical backup keeps',
   );
+  // A table without a row says nothing.
+  expect(await run('timeline')).toEqual({ exit: 0, said: expect.stringMatching(/^no WAL is archived/) });
   expect(
     await run('wal', 'fetch', '0'.repeat(24), 'x', '--source', 'shop', '--storage', 'far', '--replay-to', '0/1'),
   ).toEqual({
