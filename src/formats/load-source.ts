@@ -78,6 +78,11 @@ export interface LoadSource {
    * recorded of them. Errors: `corrupt`, `store-…`, those of keys.
    */
   readThrough(how: ReadThrough): Promise<void>;
+  /**
+   * Reads what is stored of it and no load of it reads, and compares it as a verification does: with a load that has passed, all of it
+   * was read. Errors: `corrupt`, `repository-damaged`, `store-…`, those of keys.
+   */
+  checkUnloaded(): Promise<void>;
   /** What it needs of a server; of SQL text it is known only when all of it was read. */
   requirements(): Promise<ServerRequirements>;
   /** Finds what loads it into a server of this major version, also in the given folder. Error: `client-missing`. */

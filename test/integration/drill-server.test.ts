@@ -11,6 +11,7 @@ import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { errorOf } from '../support/destinations.ts';
 import { Cluster } from '../support/cluster.ts';
 import { s3Facts } from '../support/facts.ts';
+import { DamagingStore } from '../support/damaging-store.ts';
 import { type Fault, startFaultProxy } from '../support/fault-proxy.ts';
 import { proofsIn, workFolder } from '../support/drills.ts';
 import { backUpServer, manifestOf } from '../support/physical.ts';
@@ -235,6 +236,14 @@ describe('a drill of a whole server', { timeout: 480_000 }, () => {
   test('is not possible on a server that is there', async () => {
     const scratch = { kind: 'given', connection: cluster.connection } as const;
     await expect(drillServer({ scratch })).rejects.toMatchObject({ code: 'usage' });
+  });
+
+  test('fails where the sums are damaged, which no restore reads', async () => {
+    const isSums = (key: string): boolean => key.endsWith('/SHA256SUMS');
+    const error = await errorOf(drillServer({ store: new DamagingStore(store, isSums) }));
+    expect(error).toMatchObject({ code: 'corrupt', message: expect.stringContaining('/SHA256SUMS') });
+    expect((await proofsIn(store)).at(-1)).toMatchObject({ passed: false, error: { code: 'corrupt' } });
+    await work.expectEmpty();
   });
 
   test('finds an index that lacks a row, also in a database that lets nobody in', async () => {

@@ -11,15 +11,17 @@ import { readToc } from '../../postgres/toc/read-toc.ts';
 import { type CustomToc, TABLE_DATA_END, type TocEntry } from '../../postgres/toc/toc.ts';
 import { type Manifest, sizesOf } from '../../repository/manifest.ts';
 import type { LoadHow, LoadSource, PreparedLoad, ReadThrough, Selection, SourceAccess } from '../load-source.ts';
+import { KEY_ROLE } from '../own-key.ts';
 import { RequirementsReader, type ServerRequirements } from '../server-requirements.ts';
 import { DUMP_HEAD_BYTES, isOutOfStep, readDumpHead } from '../plain/dump-head.ts';
 import { loadArchiveFile } from '../plain/load.ts';
+import { checkDirectoryToc, checkSums } from './check-lists.ts';
 import type { ArchiveContents, ArchiveFile } from './contents.ts';
 import { entriesInUtf8 } from './entries-in-utf8.ts';
 import { describeEntry, qualifiedName } from './find-entries.ts';
 import { inParallel } from '../../common/in-parallel.ts';
 import { loadData, type LargeObjectFile, type LoadTask, planTasks, stagesOf } from './load-data.ts';
-import { ArchiveObjects } from './read-archive.ts';
+import { ArchiveObjects, type NamedRole } from './read-archive.ts';
 import { renameStatements } from './rename-plan.ts';
 import { verifyRows } from './verify-rows.ts';
 import { phasesOf, type RestorePhases, useList } from './restore-phases.ts';
@@ -75,6 +77,7 @@ function sourceOf(archive: OpenedArchive, name: string, storedBytes: number, sig
       return sourceOf(part, `${name} (${describeSelection(selection)})`, bytes, signal);
     },
     readThrough: (how) => readThrough(archive, how, signal),
+    checkUnloaded: () => checkUnloaded(archive, signal),
     requirements: async () => requirementsOf(archive.phases),
     prepare: (serverMajor, clientDir) => prepare(archive, sourceMajor, serverMajor, clientDir),
   };
@@ -189,6 +192,27 @@ async function readThrough(
     for (let object = take(); object !== undefined; object = take()) {
       const options = { onStoredBytes: tally(), blocksInFlightMax: BLOCKS_IN_FLIGHT };
       await drain(unpacks ? objects.read(object, options) : objects.readStored(object, options), either);
+    }
+  });
+}
+
+/** These were read when it was opened. */
+const READ_ALREADY: ReadonlySet<string> = new Set<NamedRole | typeof KEY_ROLE>(['custom-toc', 'contents', KEY_ROLE]);
+/** Of these it is also checked what they say. */
+const LISTS: ReadonlySet<string> = new Set<NamedRole>(['toc', 'sums']);
+
+/** What only stock tools read, and what is left in the place of tables that were cut. */
+async function checkUnloaded({ objects, contents, tasks }: OpenedArchive, signal: AbortSignal): Promise<void> {
+  await checkDirectoryToc(objects, contents);
+  await checkSums(objects, contents);
+  const loaded = new Set(
+    tasks.flatMap((task) => (task.kind === 'rows' ? [task.file] : task.objects.map(({ file }) => file))),
+  );
+  const named = objects.manifest.objects.filter(({ role }) => !READ_ALREADY.has(role) && !LISTS.has(role));
+  const listed = contents.files.filter((file) => !loaded.has(file)).map((file) => objects.objectOf(file));
+  await inParallel([...named, ...listed], READERS, signal, async (take, either) => {
+    for (let object = take(); object !== undefined; object = take()) {
+      await drain(objects.read(object, { blocksInFlightMax: BLOCKS_IN_FLIGHT }), either);
     }
   });
 }

@@ -3,18 +3,16 @@ import { drain } from '../../pipeline/drain.ts';
 import { tallyOf } from '../../pipeline/meter.ts';
 import { RowsHash } from '../../pipeline/rows-hash.ts';
 import type { Transform } from '../../pipeline/transform.ts';
-import { readable } from '../../postgres/toc/byte-string.ts';
-import { readToc } from '../../postgres/toc/read-toc.ts';
 import { type Manifest, sizesOf } from '../../repository/manifest.ts';
 import type { BackupCheck, CheckListener } from '../check-backup.ts';
 import { isOfKeys } from '../key-failure.ts';
 import type { SourceAccess } from '../load-source.ts';
 import { BLOCKS_IN_FLIGHT, openArchive, READERS } from './archive-source.ts';
 import type { ArchiveContents, ArchiveFile, RowsEvidence } from './contents.ts';
+import { checkDirectoryToc, checkSums, readSums } from './check-lists.ts';
 import { withoutEndMark } from './end-mark.ts';
 import { inParallel } from '../../common/in-parallel.ts';
 import { ArchiveObjects } from './read-archive.ts';
-import { parseSums } from './sums.ts';
 
 /** The check of a backup of format directory: one listing says what is there, the list of contents what has to be. */
 export class ArchiveCheck implements BackupCheck {
@@ -46,7 +44,7 @@ export class ArchiveCheck implements BackupCheck {
   /** The sums name all files, and the manifest says how much they are together. */
   async #checkSizesWithoutKey(sizes: ReadonlyMap<string, number>): Promise<void> {
     const sumsFile = this.#objects.named('sums').key;
-    const keys = [...(await this.#sums()).keys(), sumsFile];
+    const keys = [...(await readSums(this.#objects)).keys(), sumsFile];
     const missing = keys.find((key) => !sizes.has(key));
     if (missing !== undefined) throw new PgarkError('corrupt', `${missing}, which ${sumsFile} names, is missing`);
     const bytes = keys.reduce((sum, key) => sum + (sizes.get(key) ?? 0), 0);
@@ -64,36 +62,13 @@ export class ArchiveCheck implements BackupCheck {
     const tally = tallyOf((bytes) => told.onStoredBytes({ subject, bytes, bytesTotal }));
     try {
       const { contents } = await openArchive(this.#objects);
-      await this.#checkDirectoryToc(contents);
-      await this.#checkSums(contents);
+      await checkDirectoryToc(this.#objects, contents);
+      await checkSums(this.#objects, contents);
       await this.#readAll(contents, tally);
     } catch (error) {
       if (!(error instanceof PgarkError) || !isOfKeys(error)) throw error;
       told.onLocked(error);
       await this.#readStored(tally);
-    }
-  }
-
-  /** What pg_restore reads has to name files that are there. */
-  async #checkDirectoryToc({ files }: ArchiveContents): Promise<void> {
-    const { key } = this.#objects.named('toc');
-    const { toc } = readToc(await this.#objects.bytesOf('toc'));
-    if (toc.format !== 'directory') throw new PgarkError('corrupt', `${key} is no archive in directory format`);
-    const names = new Set(files.map(({ name }) => this.#objects.bareName(name)));
-    for (const entry of toc.entries) {
-      if (entry.file === '' || names.has(readable(entry.file))) continue;
-      throw new PgarkError('corrupt', `${key} names ${readable(entry.file)}, which is not in the list of contents`);
-    }
-  }
-
-  /** What `sha256sum -c` would compare has to be what the backup is recorded to hold. */
-  async #checkSums({ files }: ArchiveContents): Promise<void> {
-    const sums = await this.#sums();
-    const { key: sumsFile } = this.#objects.named('sums');
-    const listed = this.#manifest.objects.filter(({ key }) => key !== sumsFile);
-    for (const { key, storedSha256 } of [...listed, ...files.map((file) => this.#objects.objectOf(file))]) {
-      if (sums.get(key) === storedSha256) continue;
-      throw new PgarkError('corrupt', `${sumsFile} does not have the digest that was recorded for ${key}`);
     }
   }
 
@@ -112,19 +87,13 @@ export class ArchiveCheck implements BackupCheck {
   }
 
   async #readStored(tally: ReturnType<typeof tallyOf>): Promise<void> {
-    const sums = [...(await this.#sums())];
+    const sums = [...(await readSums(this.#objects))];
     await inParallel(sums, READERS, this.#signal, async (take, signal) => {
       for (let next = take(); next !== undefined; next = take()) {
         const [key, sha256] = next;
         await drain(this.#objects.readSummed(key, sha256, { onStoredBytes: tally() }), signal);
       }
     });
-  }
-
-  async #sums(): Promise<ReadonlyMap<string, string>> {
-    const { key } = this.#objects.named('sums');
-    const byName = parseSums(await this.#objects.bytesOf('sums'), key);
-    return new Map([...byName].map(([name, sha256]) => [this.#objects.folder + name, sha256]));
   }
 }
 

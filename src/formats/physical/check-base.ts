@@ -6,12 +6,13 @@ import type { BackupCheck, CheckListener } from '../check-backup.ts';
 import { parseSums } from '../directory/sums.ts';
 import { isOfKeys } from '../key-failure.ts';
 import type { SourceAccess } from '../load-source.ts';
+import { KEY_ROLE } from '../own-key.ts';
 import { readStored } from '../sealed-object.ts';
 import { summingFiles } from './archive-files.ts';
 import { readParents } from './backup-chain.ts';
 import { checkSpan } from './fetch-wal.ts';
 import { findSpan, spanOf } from './needed-wal.ts';
-import { PhysicalObjects } from './physical-objects.ts';
+import { PhysicalObjects, type PhysicalRole } from './physical-objects.ts';
 import { readBase } from './stored-base.ts';
 
 /**
@@ -81,7 +82,7 @@ class LinkCheck {
     const onStoredBytes = (bytes: number): void => told.onStoredBytes({ subject, bytes, bytesTotal });
     const { signal } = this.#access;
     try {
-      await this.#checkSums();
+      await checkSums(this.#objects, signal);
       await readBase(this.#objects, { signal, onStoredBytes }, async (source, archive, onFile) => {
         await drain(summingFiles(archive, onFile)(source), signal);
       });
@@ -92,24 +93,41 @@ class LinkCheck {
     }
   }
 
-  /** What `sha256sum -c` would compare has to be what the backup is recorded to hold. */
-  async #checkSums(): Promise<void> {
-    const { manifest, folder } = this.#objects;
-    const own = this.#objects.named('sums');
-    const blocks: Uint8Array[] = [];
-    for await (const block of this.#objects.read(own, { signal: this.#access.signal })) blocks.push(block);
-    const sums = parseSums(Buffer.concat(blocks), own.key);
-    for (const { key, storedSha256 } of manifest.objects) {
-      if (key === own.key || sums.get(key.slice(folder.length)) === storedSha256) continue;
-      throw new PgarkError('corrupt', `${own.key} does not have the digest that was recorded for ${key}`);
-    }
-  }
-
   async #readStored(onStoredBytes: (bytes: number) => void): Promise<void> {
     const { store, signal } = this.#access;
     const tally = tallyOf(onStoredBytes);
     for (const object of this.#objects.manifest.objects) {
       for await (const _ of readStored(store, object, { signal, onStoredBytes: tally() })) signal.throwIfAborted();
     }
+  }
+}
+
+/** These are read by every restore, as the archives are; and of the sums it is also checked what they say. */
+const READ_OTHERWISE: ReadonlySet<string> = new Set<PhysicalRole>(['backup_manifest', 'sums', KEY_ROLE]);
+
+/**
+ * Reads what is stored of a physical backup and no restore of it reads, and compares it as a check does. One that is incremental
+ * needs the same of each of its chain. Errors: `corrupt`,
+ * `repository-damaged`, `store-…`, those of keys.
+ */
+export async function checkUnrestored(objects: PhysicalObjects, signal: AbortSignal): Promise<void> {
+  await checkSums(objects, signal);
+  const archives = new Set(objects.archives().map(({ object }) => object));
+  for (const object of objects.manifest.objects) {
+    if (archives.has(object) || READ_OTHERWISE.has(object.role)) continue;
+    await drain(objects.read(object, { signal }), signal);
+  }
+}
+
+/** What `sha256sum -c` would compare has to be what the backup is recorded to hold. */
+async function checkSums(objects: PhysicalObjects, signal: AbortSignal): Promise<void> {
+  const { manifest, folder } = objects;
+  const own = objects.named('sums');
+  const blocks: Uint8Array[] = [];
+  for await (const block of objects.read(own, { signal })) blocks.push(block);
+  const sums = parseSums(Buffer.concat(blocks), own.key);
+  for (const { key, storedSha256 } of manifest.objects) {
+    if (key === own.key || sums.get(key.slice(folder.length)) === storedSha256) continue;
+    throw new PgarkError('corrupt', `${own.key} does not have the digest that was recorded for ${key}`);
   }
 }

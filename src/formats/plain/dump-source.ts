@@ -94,6 +94,8 @@ async function describe(
     readThrough: async ({ unpacks, onStoredBytes }) => {
       await drain(stored === undefined || unpacks ? (await open(onStoredBytes)).body : stored(onStoredBytes));
     },
+    // It is one object, and a load reads it to its end.
+    checkUnloaded: () => Promise.resolve(),
     requirements: async () => readRequirements((await open(() => {})).body),
     prepare: (serverMajor, clientDir) => prepare(format, { sourceMajor, serverMajor, clientDir }, open),
   };

@@ -22,6 +22,7 @@ export async function withRestoredDump<T>(
 ): Promise<T> {
   const { store, keys, manifest, scratch } = work;
   const source = await openBackup(manifest, { store, keys, signal: context.signal });
+  await run.span.span('check the rest', {}, () => source.checkUnloaded());
   const within = (place: ScratchPlace, onMade: (roles: readonly string[]) => void): Promise<T> =>
     loadAndAsk(source, place, { ...work, onMade }, run, context, ask);
   return scratch.kind === 'given'

@@ -1,6 +1,9 @@
 import { open } from 'node:fs/promises';
 import path from 'node:path';
 import { isPgarkError, messageOf, PgarkError } from '../../common/errors.ts';
+import { readParents } from '../../formats/physical/backup-chain.ts';
+import { checkUnrestored } from '../../formats/physical/check-base.ts';
+import { PhysicalObjects } from '../../formats/physical/physical-objects.ts';
 import type { ArchiveAccess } from '../../formats/wal/archive-path.ts';
 import { connect } from '../../postgres/client/connect.ts';
 import type { ConnectionParameters } from '../../postgres/client/connection-parameters.ts';
@@ -46,6 +49,7 @@ export async function withRestoredServer<T>(
     const { id } = planned.value.manifest;
     work.onPlanned(planned.value.manifest, base.recovery);
     try {
+      await run.span.span('check the rest', {}, () => checkRest(planned.value.manifest, work, context));
       // By its name from here on: a base backup that comes in between is not what was planned with.
       const selector = { kind: 'name', name: id } as const;
       const start = { binDir, privateIn: folder.path, settings: scratchSettings(scratch) };
@@ -71,6 +75,17 @@ export async function withRestoredServer<T>(
       await stopRecovered({ dataDirectory: data, binDir, account }).catch(() => undefined);
     }
   });
+}
+
+/** What no restore reads of the backup and of those that it is relative to. */
+async function checkRest(
+  manifest: Manifest,
+  { store, keys }: Pick<DrillWork, 'store' | 'keys'>,
+  { signal }: OperationContext,
+): Promise<void> {
+  const access = { store, keys, signal };
+  const chain = [new PhysicalObjects(manifest, access), ...(await readParents(manifest, access))];
+  for (const objects of chain) await checkUnrestored(objects, signal);
 }
 
 /**
