@@ -6,6 +6,7 @@ import { meter } from '../../pipeline/meter.ts';
 import { keys } from '../../repository/keys.ts';
 import type { Manifest, ManifestObject } from '../../repository/manifest.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
+import { missingPart, readPart } from '../missing-part.ts';
 import { BackupOpener } from '../own-key.ts';
 import { checkStoredSize, readDecrypted, readSealed, readStored, type ReadSealedOptions } from '../sealed-object.ts';
 import { bareName, decryptedName, storedForm } from '../stored-form.ts';
@@ -73,18 +74,20 @@ export class ArchiveObjects {
   async *read(object: ManifestObject, options: Omit<ReadSealedOptions, 'keys' | 'signal'> = {}): ByteStream {
     const { encryption, keys: opening } = await this.#opener.openingOf(object);
     const form = { compression: storedForm(object, this.manifest).compression, encryption };
-    yield* readSealed(this.#store, form, object, { ...options, keys: opening, signal: this.#signal });
+    const how = { ...options, keys: opening, signal: this.#signal };
+    yield* this.#part(object, readSealed(this.#store, form, object, how));
   }
 
   /** The same as it lies in the store, compared with the digest of that; no key is needed. */
   readStored(object: ManifestObject, options: Omit<ReadSealedOptions, 'keys' | 'signal'> = {}): ByteStream {
-    return readStored(this.#store, object, { ...options, signal: this.#signal });
+    return this.#part(object, readStored(this.#store, object, { ...options, signal: this.#signal }));
   }
 
   /** The same as it was compressed. */
   async *readDecrypted(object: ManifestObject, options: Omit<ReadSealedOptions, 'keys' | 'signal'> = {}): ByteStream {
     const { encryption, keys: opening } = await this.#opener.openingOf(object);
-    yield* readDecrypted(this.#store, { encryption }, object, { ...options, keys: opening, signal: this.#signal });
+    const how = { ...options, keys: opening, signal: this.#signal };
+    yield* this.#part(object, readDecrypted(this.#store, { encryption }, object, how));
   }
 
   /** The bytes that lie in the store, without a key, of what `SHA256SUMS` names. Errors: `corrupt`, `object-not-found`. */
@@ -117,14 +120,12 @@ export class ArchiveObjects {
   checkPresence(objects: readonly ManifestObject[], sizes: ReadonlyMap<string, number>): void {
     for (const object of objects) {
       const bytes = sizes.get(object.key);
-      if (bytes === undefined) {
-        throw new PgarkError(
-          'corrupt',
-          `${object.key}, a part of backup ${this.manifest.id}, is missing from ${this.#store.location}`,
-          { hint: 'somebody removed it: restore another backup, pgark list shows them' },
-        );
-      }
+      if (bytes === undefined) throw missingPart(object.key, this.manifest, this.#store);
       checkStoredSize(object, bytes);
     }
+  }
+
+  #part({ key }: Pick<ManifestObject, 'key'>, stream: ByteStream): ByteStream {
+    return readPart(stream, key, this.manifest, this.#store);
   }
 }

@@ -3,6 +3,7 @@ import { PgarkError } from '../../common/errors.ts';
 import { keys } from '../../repository/keys.ts';
 import type { Manifest, ManifestObject } from '../../repository/manifest.ts';
 import type { SourceAccess } from '../load-source.ts';
+import { missingPart, readPart } from '../missing-part.ts';
 import { BackupOpener, type KEY_ROLE } from '../own-key.ts';
 import { checkStoredSize, readDecrypted, readSealed, type ReadSealedOptions, type Seal } from '../sealed-object.ts';
 import { bareName, decryptedName, storedForm } from '../stored-form.ts';
@@ -66,13 +67,7 @@ export class PhysicalObjects {
     for await (const { key, bytes } of store.list(this.folder, { signal })) sizes.set(key, bytes);
     for (const object of this.manifest.objects) {
       const bytes = sizes.get(object.key);
-      if (bytes === undefined) {
-        throw new PgarkError(
-          'corrupt',
-          `${object.key}, a part of backup ${this.manifest.id}, is missing from ${store.location}`,
-          { hint: 'somebody removed it: restore another backup, pgark list shows them' },
-        );
-      }
+      if (bytes === undefined) throw missingPart(object.key, this.manifest, store);
       checkStoredSize(object, bytes);
     }
   }
@@ -81,18 +76,22 @@ export class PhysicalObjects {
   async *read(object: ManifestObject, options: ReadOptions): ByteStream {
     const { encryption, keys: opening } = await this.#opener.openingOf(object);
     const form = { compression: storedForm(object, this.manifest).compression, encryption };
-    yield* readSealed(this.access.store, form, object, { ...options, keys: opening });
+    yield* this.#part(object, readSealed(this.access.store, form, object, { ...options, keys: opening }));
   }
 
   /** The same as it was compressed. */
   async *readDecrypted(object: ManifestObject, options: ReadOptions): ByteStream {
     const { encryption, keys: opening } = await this.#opener.openingOf(object);
-    yield* readDecrypted(this.access.store, { encryption }, object, { ...options, keys: opening });
+    yield* this.#part(object, readDecrypted(this.access.store, { encryption }, object, { ...options, keys: opening }));
   }
 
   /** A file's name without what encryption adds to it. */
   decryptedName({ key }: ManifestObject): string {
     return decryptedName(key.slice(this.folder.length), this.manifest);
+  }
+
+  #part({ key }: ManifestObject, stream: ByteStream): ByteStream {
+    return readPart(stream, key, this.manifest, this.access.store);
   }
 
   #bare({ key }: ManifestObject): string {

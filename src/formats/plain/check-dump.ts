@@ -4,6 +4,7 @@ import type { Manifest, ManifestObject } from '../../repository/manifest.ts';
 import type { BackupCheck, CheckListener } from '../check-backup.ts';
 import { isOfKeys } from '../key-failure.ts';
 import type { SourceAccess } from '../load-source.ts';
+import { missingPart } from '../missing-part.ts';
 import { checkStoredSize, readSealed, readStored, type ReadSealedOptions } from '../sealed-object.ts';
 
 /** The check of a backup whose objects are all named by its manifest. */
@@ -20,7 +21,7 @@ export class DumpCheck implements BackupCheck {
     const { store, signal } = this.#access;
     for (const object of this.#manifest.objects) {
       const info = await store.head(object.key, { signal });
-      if (!info) throw new PgarkError('corrupt', `${object.key} is missing from ${store.location}`);
+      if (!info) throw missingPart(object.key, this.#manifest, store);
       checkStoredSize(object, info.bytes);
     }
   }

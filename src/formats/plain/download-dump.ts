@@ -1,10 +1,12 @@
 import { join } from 'node:path';
+import type { ByteStream } from '../../common/bytes.ts';
 import { compress } from '../../pipeline/compress.ts';
 import { compressionOf, compressionSuffix } from '../../pipeline/compression.ts';
 import type { Manifest } from '../../repository/manifest.ts';
 import type { DownloadHow, DownloadSource } from '../download-source.ts';
 import { shellWord } from '../../common/shell-word.ts';
 import type { SourceAccess } from '../load-source.ts';
+import { readPart } from '../missing-part.ts';
 import { readDecrypted, readSealed } from '../sealed-object.ts';
 
 const UNPACK: Readonly<Record<Manifest['compression']['algorithm'], string>> = {
@@ -23,18 +25,19 @@ export function dumpDownload(
   const stored = manifest.compression.algorithm;
   const changed = compression === stored ? undefined : compression;
   const files = manifest.objects.map((object) => {
+    const part = (stream: ByteStream): ByteStream => readPart(stream, object.key, manifest, store);
     const last = object.key.slice(object.key.lastIndexOf('/') + 1);
     const name = manifest.encryption === undefined ? last : last.replace(/\.(age|enc)$/, '');
     if (changed === undefined) {
       const open = (onStoredBytes: (bytesTotal: number) => void) =>
-        readDecrypted(store, manifest, object, { keys, signal, onStoredBytes });
+        part(readDecrypted(store, manifest, object, { keys, signal, onStoredBytes }));
       return { name, open };
     }
     const bare = stored === 'none' ? name : name.replace(/\.(gz|zst|lz4)$/, '');
     return {
       name: `${bare}${compressionSuffix(changed)}`,
       open: (onStoredBytes: (bytesTotal: number) => void) =>
-        compress(compressionOf(changed))(readSealed(store, manifest, object, { keys, signal, onStoredBytes })),
+        compress(compressionOf(changed))(part(readSealed(store, manifest, object, { keys, signal, onStoredBytes }))),
     };
   });
   return {

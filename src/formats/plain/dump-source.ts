@@ -7,6 +7,7 @@ import { chooseLoader, findLoaders } from '../../postgres/client/programs.ts';
 import type { Manifest } from '../../repository/manifest.ts';
 import type { ObjectKey } from '../../storage/object-store.ts';
 import type { LoadSource, PreparedLoad, SourceAccess } from '../load-source.ts';
+import { missingPart, readPart } from '../missing-part.ts';
 import { checkStoredSize, readSealed, readStored } from '../sealed-object.ts';
 import { mayNeed, RequirementsReader, type ServerRequirements } from '../server-requirements.ts';
 import { type DumpFormat, isOutOfStep } from './dump-head.ts';
@@ -29,12 +30,9 @@ export async function openPlainBackup(manifest: Manifest, access: SourceAccess):
     );
   }
   const info = await store.head(object.key, { signal });
-  if (!info) {
-    throw new PgarkError('corrupt', `${object.key}, the data of backup ${manifest.id}, is not in ${store.location}`, {
-      hint: 'somebody removed it: restore another backup, pgark list shows them',
-    });
-  }
+  if (!info) throw missingPart(object.key, manifest, store);
   checkStoredSize(object, info.bytes);
+  const part = (stream: ByteStream): ByteStream => readPart(stream, object.key, manifest, store);
   return describe(
     {
       name: object.key,
@@ -45,9 +43,9 @@ export async function openPlainBackup(manifest: Manifest, access: SourceAccess):
     },
     async (onStoredBytes) => ({
       format: { kind: 'sql' },
-      body: readSealed(store, manifest, object, { keys, signal, onStoredBytes }),
+      body: part(readSealed(store, manifest, object, { keys, signal, onStoredBytes })),
     }),
-    (onStoredBytes) => readStored(store, object, { signal, onStoredBytes }),
+    (onStoredBytes) => part(readStored(store, object, { signal, onStoredBytes })),
   );
 }
 
