@@ -10,10 +10,18 @@ import type { Run } from '../runs/run.ts';
 import type { OperationContext } from './context.ts';
 import { applicationNameOf } from './restore-sessions.ts';
 
-/** Its failure never hides that of the restore. Not bound to the run's signal: an interrupted run cleans up too. */
+/** Its failure never hides that of the restore, and is told where the server stays. Not bound to the run's signal: an interrupted run cleans up too. */
 export async function dropHalfLoaded(
   beside: string,
-  { connection, maintenance }: { readonly connection: ConnectionParameters; readonly maintenance: Session },
+  {
+    connection,
+    maintenance,
+    isServerThrownAway = false,
+  }: {
+    readonly connection: ConnectionParameters;
+    readonly maintenance: Session;
+    readonly isServerThrownAway?: boolean | undefined;
+  },
   run: Run,
   { clock }: Pick<OperationContext, 'clock'>,
 ): Promise<void> {
@@ -27,6 +35,7 @@ export async function dropHalfLoaded(
       await dropUnfinished(session, beside, connection, run);
     });
   } catch (error) {
+    if (isServerThrownAway) return;
     run.logger.warning(
       'restore.cleanup_failed',
       `the half-loaded database "${beside}" could not be dropped, the next restore will try again: ${messageOf(error)}`,

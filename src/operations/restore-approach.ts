@@ -40,6 +40,8 @@ export interface LoadOrder {
   readonly verifyRows: boolean;
   readonly analyse: boolean;
   readonly planOnly: boolean;
+  /** Nothing of the server is kept, and so it is of no matter what a load that failed leaves in it. Default: it stays. */
+  readonly isServerThrownAway?: boolean;
   /**
    * Called when every check has passed and nothing has been changed yet. `isUndone`: whatever fails from then on is undone by the
    * server, or happens in a database that nobody has.

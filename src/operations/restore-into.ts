@@ -130,7 +130,7 @@ async function loadBeside(
   run: Run,
   context: OperationContext,
 ): Promise<boolean> {
-  const { target } = order;
+  const { target, isServerThrownAway } = order;
   const { replaces, maintenance, server } = approach;
   const { connection } = target;
   const { database } = connection;
@@ -171,7 +171,7 @@ async function loadBeside(
     await run.span.span('put in place', {}, () => putInPlace(names, order, approach, options, run));
     inPlace = true;
   } finally {
-    if (!inPlace) await dropHalfLoaded(beside, { connection, maintenance }, run, context);
+    if (!inPlace) await dropHalfLoaded(beside, { connection, maintenance, isServerThrownAway }, run, context);
   }
   if (!replaces || target.kind !== 'in-place' || !target.dropOld) return replaces;
   return !(await dropReplaced(keepAs, connection, run));

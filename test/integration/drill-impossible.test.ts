@@ -1,5 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type Logger, silentLogger } from '../../src/common/log.ts';
 import { operationContext } from '../../src/operations/context.ts';
 import type { DrillRequest } from '../../src/operations/drill/drill-request.ts';
 import { keys } from '../../src/repository/keys.ts';
@@ -8,6 +9,7 @@ import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { filePlace } from '../support/archive-restoring.ts';
 import { expectFailure, fileStorage, succeed } from '../support/backups.ts';
 import { pgarkPath, runProgram } from '../support/cli.ts';
+import { backUp, fileDestination } from '../support/destinations.ts';
 import { drillIn, proofsIn, workFolder } from '../support/drills.ts';
 import { createDatabase, type TestDatabase } from '../support/postgres.ts';
 import { smallDisk } from '../support/small-disk.ts';
@@ -88,6 +90,29 @@ describe('a drill that cannot be carried out here says nothing of the backup', (
       { scratch: { kind: 'own', workFolder: disk.path } },
     );
   });
+
+  test.each([['directory'], ['plain']] as const)(
+    'with a disk that is full in mid-load of format %s',
+    async (format) => {
+      await using disk = await smallDisk(70);
+      await using other = await fileDestination('other');
+      await using large = await createDatabase({
+        name: 'src',
+        sql: `CREATE TABLE t AS SELECT n, repeat(md5(n::text), 20) AS text FROM generate_series(1, 100000) n`,
+      });
+      await backUp(large, [other], { format });
+      const warnings: string[] = [];
+      const logger: Logger = { ...silentLogger, warning: (event) => warnings.push(event), child: () => logger };
+      const scratch = { kind: 'own', workFolder: disk.path } as const;
+      await expect(drillIn(other.store, work, { scratch }, { logger })).rejects.toMatchObject({
+        code: 'drill-impossible',
+        message: expect.stringMatching(/cannot be tried here: .*No space left on device/s),
+        hint: expect.stringMatching(/a folder with more room/),
+      });
+      expect(warnings.filter((event) => event !== 'load.retried')).toEqual([]);
+      expect(await proofsIn(other.store)).toEqual([]);
+    },
+  );
 
   test('without the locale of the original', async () => {
     await using other = await filePlace();

@@ -8,6 +8,7 @@ import type { OperationContext } from '../context.ts';
 import { loadIntoTarget } from '../restore-into.ts';
 import type { Compared, DrillWork, Restored, Scratch } from './drill-request.ts';
 import { withGivenDatabase } from './given-server.ts';
+import { ofLostServer } from './lost-server.ts';
 import { settingUp } from './of-machine.ts';
 import { findScratchServer, scratchSettings, withScratchFolder } from './scratch-folder.ts';
 import { BEYOND_ASCII, encodingOfNames } from './names-in-bytes.ts';
@@ -46,7 +47,12 @@ async function withOwnServer<T>(
     await using server = await settingUp(manifest.id, () => startThrowawayServer(starting));
     const { host, port, user, password } = server;
     const database = freeName(manifest.database.name, encoding);
-    return await use({ connection: { host, port, user, password, database, sslMode: 'disable' }, folder });
+    try {
+      return await use({ connection: { host, port, user, password, database, sslMode: 'disable' }, folder });
+    } catch (error) {
+      signal.throwIfAborted();
+      throw await ofLostServer(manifest.id, error, server, folder.path);
+    }
   });
 }
 
@@ -102,6 +108,7 @@ async function load(
       verifyRows: source.evidence !== undefined,
       analyse: false,
       planOnly: false,
+      isServerThrownAway: scratch.kind === 'own',
       beforeTouching: () => Promise.resolve(),
       onLoaded: (comparedMs) => {
         loadedMs = context.clock.monotonicMs() - comparedMs;

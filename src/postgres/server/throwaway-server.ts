@@ -55,8 +55,8 @@ export interface ThrowawayServer extends AsyncDisposable {
   readonly binDir: string;
   /** `postgresql://…` with the password in it, for the given database or `database`. */
   url(database?: string): Secret;
-  /** The end of the server's log, for errors. */
-  logTail(): Promise<string>;
+  /** The end of the server's log, for errors. Default: so much as a person reads. */
+  logTail(charsMax?: number): Promise<string>;
   /** Ends every connection and the server, and removes all it has written. Idempotent, and never rejects half-way. */
   stop(): Promise<void>;
 }
@@ -155,9 +155,9 @@ class PrivateServer implements ThrowawayServer {
     );
   }
 
-  async logTail(): Promise<string> {
+  async logTail(charsMax = LOG_TAIL_CHARS): Promise<string> {
     const log = await readFile(this.#logFile, 'utf8').catch(() => '');
-    return log.slice(-LOG_TAIL_CHARS).trim();
+    return log.slice(-charsMax).trim();
   }
 
   stop(): Promise<void> {

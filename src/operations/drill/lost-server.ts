@@ -1,0 +1,47 @@
+import { statfs } from 'node:fs/promises';
+import { formatBytes } from '../../common/bytes.ts';
+import type { ErrorCode } from '../../common/error-table.ts';
+import { isPgarkError, PgarkError } from '../../common/errors.ts';
+import type { ThrowawayServer } from '../../postgres/server/throwaway-server.ts';
+import { impossible } from './of-machine.ts';
+
+/** Of a busy server: what ended it stands before all that it refused while it came up again. */
+const LOG_TAIL_CHARS = 256 * 1024;
+
+/** What a load fails with whose server has ended. */
+const MAY_BE_LOST: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'postgres-unreachable',
+  'postgres-failed',
+  'restore-failed',
+]);
+
+/** What a server says that ends because its machine lacks something. */
+const OF_MACHINE =
+  /^[^\t\n]*\[\d+\].*?((?:PANIC|FATAL): .*(?:No space left on device|Disk quota exceeded|Input\/output error|Read-only file system|out of memory).*|LOG: .*terminated by signal 9\b.*)$/m;
+
+/**
+ * In place of an error that came of the end of a drill's own server: `drill-impossible`, with what that server said last and the
+ * room that its disk has. Nobody but the drill reaches it, so that it is neither the network nor the backup.
+ */
+export async function ofLostServer(
+  id: string,
+  error: unknown,
+  server: Pick<ThrowawayServer, 'logTail'>,
+  folder: string,
+): Promise<unknown> {
+  if (!isPgarkError(error) || !MAY_BE_LOST.has(error.code)) return error;
+  const log = await server.logTail(LOG_TAIL_CHARS);
+  const words = OF_MACHINE.exec(log)?.[1];
+  if (words !== undefined) return lost(id, error, words, folder);
+  if (error.code !== 'postgres-unreachable') return error;
+  return lost(id, error, log.split('\n').at(-1) ?? '', folder);
+}
+
+async function lost(id: string, error: PgarkError, words: string, folder: string): Promise<PgarkError> {
+  const room = await statfs(folder).then(
+    ({ bavail, bsize }) => `; the disk of ${folder} has ${formatBytes(bavail * bsize)} free`,
+    () => '',
+  );
+  const why = `the server that it was loaded into has ended: ${words}${room}`;
+  return impossible(id, new PgarkError('postgres-unreachable', why, { cause: error }));
+}
