@@ -46,12 +46,13 @@ test('all drills that are configured run once when asked; a database that cannot
     (await storage.keys()).filter((key) => key.includes('/proofs/') && key.includes('present') && key.endsWith(kind));
   expectExit(await pgark(present.url, ['once']), 0);
   expect(await proofs('.json')).toEqual([]);
-  for (const times of [1, 2]) {
-    const failed = await pgark(present.url, ['once', '--prove']);
-    expectExit(failed, 1);
-    expect(failed.stderr).toMatch(/^error {2}no server of PostgreSQL 99 is installed here/m);
-    expect(await proofs('.drill.json')).toHaveLength(times);
-  }
+  // Of two that were never drilled chance takes one first, and is content where that passes; then it is the other one's turn.
+  await pgark(present.url, ['once', '--prove']);
+  expect(await proofs('.drill.json')).toHaveLength(1);
+  const failed = await pgark(present.url, ['once', '--prove']);
+  expectExit(failed, 1);
+  expect(failed.stderr).toMatch(/^error {2}no server of PostgreSQL 99 is installed here/m);
+  expect(await proofs('.drill.json')).toHaveLength(2);
   expect((await proofs('.json')).length).toBeGreaterThan(2);
   const wrong = await pgark(present.url, ['once', '--prove'], 'select a = 2 from t');
   expectExit(wrong, 20);

@@ -22,7 +22,7 @@ const damages: readonly [what: string, damage: (object: Buffer) => Buffer | unde
   ['a changed last byte', (object) => flipped(object, object.length - 1), ''],
   ['a missing end', (object) => object.subarray(0, object.length - 100), 'were recorded: it was truncated or replaced'],
   ['another content of the same size', (object) => Buffer.alloc(object.length, 'x'), ''],
-  ['no object at all', () => undefined, 'is not in'],
+  ['no object at all', () => undefined, 'is missing from'],
 ];
 
 describe('an object that is not what was written', { timeout: 300_000 }, () => {

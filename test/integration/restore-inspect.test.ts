@@ -45,7 +45,7 @@ describe('what lies in the storage', { timeout: 300_000 }, () => {
     await storage.remove(older.key);
     const gone = await verify(older.id);
     expect(gone.result.exitCode).toBe(20);
-    expect(said(gone.result)).toContain(`${older.key} is missing`);
+    expect(said(gone.result)).toContain(`${older.key}, a part of backup ${older.id}, is missing`);
     // What was proven is kept beside the backup.
     const proofs = (await storage.keys()).filter((key) => key.startsWith('.pgark/proofs/'));
     expect(proofs.some((key) => key.includes(newest.id))).toBe(true);
