@@ -57,7 +57,7 @@ export function pinJson({ pinnedAt, by, reason, runId }: Pin): Record<string, un
 /** What was found out of a backup as `--output json` shows it. */
 export function proofsJson({ verify, drill }: Proofs): Record<string, unknown> {
   const json = (proof: Proof | undefined): Record<string, unknown> | undefined =>
-    proof && { passed: proof.passed === 'unknown' ? null : proof.passed, at: proof.at.toISOString() };
+    proof && { passed: typeof proof.passed === 'boolean' ? proof.passed : null, at: proof.at.toISOString() };
   return { verify: json(verify), drill: json(drill) };
 }
 

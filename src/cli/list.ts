@@ -195,7 +195,7 @@ function describeProofs({ verify, drill }: Proofs): string {
   const unknown = known.find(({ passed }) => passed === 'unknown');
   if (unknown !== undefined) return `${unknown.kind} of ${day(unknown.at)}: unreadable`;
   if (drill !== undefined) return `drilled ${day(drill.at)}`;
-  return verify === undefined ? '' : `verified ${day(verify.at)}`;
+  return verify?.passed === true ? `verified ${day(verify.at)}` : '';
 }
 
 /** One line for each source: there are as many as there were runs, and the newest is what matters. */

@@ -154,6 +154,7 @@ function describeProof(proof: Proof | undefined): string | undefined {
   if (proof === undefined) return undefined;
   if (proof.passed === 'unknown')
     return `${formatTime(proof.at)}, which cannot be read: it is damaged, or of a newer pgark`;
+  if (proof.passed === 'stored') return `${formatTime(proof.at)}, as it is stored: no key opened it`;
   return `${formatTime(proof.at)}${proof.passed ? '' : ', and FAILED'}`;
 }
 

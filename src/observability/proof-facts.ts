@@ -13,9 +13,12 @@ export interface DisproofFacts {
   readonly at: Date;
 }
 
-/** The newest proof of each kind that there is of a backup; `unknown` is one that a newer version has written. */
+/**
+ * The newest proof of each kind that there is of a backup; `unknown` is one that a newer version has written, `stored` one that found
+ * all as it was stored, and no key for it.
+ */
 export type ProofFacts = Readonly<
-  Partial<Record<ProofKind, { readonly at: Date; readonly passed: boolean | 'unknown' }>>
+  Partial<Record<ProofKind, { readonly at: Date; readonly passed: boolean | 'unknown' | 'stored' }>>
 >;
 
 /** Reads what was found out of these backups, by their ids. Rejects with the store's error. */

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { AHEAD_MS_MAX, type Clock } from '../common/clock.ts';
 import { asPgarkError, isPgarkError, type PgarkError } from '../common/errors.ts';
+import { isCodeOfKeys } from '../formats/key-failure.ts';
 import { keys, parseProofKey, type ProofKind } from '../repository/keys.ts';
 import type { Manifest } from '../repository/manifest.ts';
 import { readState } from '../repository/state-object.ts';
@@ -15,14 +16,24 @@ const READS_IN_FLIGHT_MAX = 16;
 
 const WORDS = { verify: 'verification', drill: 'drill' } as const;
 
-const proofRecord = z.object({ at: z.iso.datetime(), passed: z.boolean() });
+const proofRecord = z.object({
+  at: z.iso.datetime(),
+  passed: z.boolean(),
+  error: z.object({ code: z.string() }).optional(),
+  depth: z.string().optional(),
+});
 
 /** What was found out of a backup. */
 export interface Proof {
   readonly kind: ProofKind;
   readonly at: Date;
-  /** `unknown`: it cannot be read, since a newer version of pgark wrote it, or since it is damaged. */
-  readonly passed: boolean | 'unknown';
+  /**
+   * `unknown`: it cannot be read, since a newer version of pgark wrote it, or since it is damaged. `stored`: all is stored as it was
+   * made, and no key opened it, which proves nothing and ends what was wrong with the storage.
+   */
+  readonly passed: boolean | 'unknown' | 'stored';
+  /** Whether it failed by what lies in the storage, or by the storage itself: whoever reads all of it refutes that without a key. */
+  readonly isOfStorage?: boolean;
 }
 
 /** The newest proof of each kind that there is of a backup. */
@@ -84,7 +95,7 @@ async function proofThatCounts(
   let ahead: Proof | undefined;
   for (const { key, kind, at } of newestFirst) {
     const proof = await readProof(store, key, kind, options);
-    if (!(await isAhead(at)) || (proof !== undefined && proof.passed !== true)) return proof;
+    if (!(await isAhead(at)) || (proof !== undefined && saysIll(proof))) return proof;
     ahead ??= proof;
   }
   return ahead;
@@ -108,7 +119,8 @@ function aheadOfNow(store: ObjectStore, { clock, ...call }: ProofOptions): (at: 
  */
 export function provenAt({ verify, drill }: Proofs): Date | undefined {
   if (drill !== undefined && drill.passed !== true) return undefined;
-  const newest = [verify, drill].flatMap((proof) => proof ?? []).toSorted((a, b) => b.at.getTime() - a.at.getTime())[0];
+  const known = [verify, drill].flatMap((proof) => (proof === undefined || proof.passed === 'stored' ? [] : [proof]));
+  const newest = known.toSorted((a, b) => b.at.getTime() - a.at.getTime())[0];
   return newest?.passed === true ? newest.at : undefined;
 }
 
@@ -120,7 +132,7 @@ export function isUnread({ verify, drill }: Proofs): boolean {
 /** When a drill last restored it, unless it was found damaged since then. */
 export function drilledAt({ verify, drill }: Proofs): Date | undefined {
   if (drill?.passed !== true) return undefined;
-  return verify !== undefined && verify.passed !== true && verify.at > drill.at ? undefined : drill.at;
+  return verify !== undefined && saysIll(verify) && verify.at > drill.at ? undefined : drill.at;
 }
 
 async function readProof(
@@ -131,12 +143,31 @@ async function readProof(
 ): Promise<Proof | undefined> {
   try {
     const proof = (await readState(store, key, proofRecord, options))?.value;
-    return proof && { kind, at: new Date(proof.at), passed: proof.passed };
+    return proof && foundBy(proof, kind);
   } catch (error) {
     if (!isPgarkError(error, 'repository-damaged') && !isPgarkError(error, 'repository-unknown-layout')) throw error;
     // Its key says of when it is, in every version.
     return { kind, at: parseProofKey(key).at, passed: 'unknown' };
   }
+}
+
+function isCodeOfStorage(code: string): boolean {
+  return code.startsWith('store-') || code === 'object-not-found';
+}
+
+/** Whether it says, or may say, that the backup is not what it should be. */
+export function saysIll({ passed }: Proof): boolean {
+  return passed === false || passed === 'unknown';
+}
+
+function foundBy({ at, passed, error, depth }: z.output<typeof proofRecord>, kind: ProofKind): Proof {
+  const isStored = kind === 'verify' && !passed && error !== undefined && isCodeOfKeys(error.code);
+  const isOfStorage =
+    kind === 'verify' &&
+    !passed &&
+    !isStored &&
+    (depth === 'present' || depth === 'stored' || (error !== undefined && isCodeOfStorage(error.code)));
+  return { kind, at: new Date(at), passed: isStored ? 'stored' : passed, ...(isOfStorage && { isOfStorage }) };
 }
 
 /**

@@ -134,6 +134,34 @@ describe('a backup that the store does not give', () => {
     expect([...(await proofs()).values()].filter((each) => provenAt(each) !== undefined)).toHaveLength(9);
   });
 
+  test('is told to be damaged only until all of it is read again, also without a key that opens it', async () => {
+    const inner = new MemoryStore();
+    const { recipient, identity } = await generateAgeIdentity();
+    const sealer = await ageSealer({ recipients: [recipient] });
+    const backup = await addWholeBackup(inner, 'shop', days[0] ?? new Date(), sealer);
+    const key = backup.objects[0]?.key ?? '';
+    const stored = inner.objects.get(key);
+    const store = new FaultyStore(inner, {});
+    const look = async (keysHere: readonly Secret[] = []) => {
+      const verification = { ...request, store, keys: { identities: keysHere, passphrases: [] } };
+      const [verified] = (await verify(verification, operationContext())).backups;
+      const proofs = (await newestProofs(inner, [backup], { clock: systemClock })).get(backup.id) ?? {};
+      const isProven = provenAt(proofs) !== undefined;
+      return [verified?.depth, verified?.failure?.code, { isProven, isIll: proofs.verify?.passed === false }];
+    };
+    expect(await look([identity])).toEqual(['read', undefined, { isProven: true, isIll: false }]);
+    // Where nothing was wrong it says nothing: the proof stands.
+    expect(await look()).toEqual(['stored', undefined, { isProven: true, isIll: false }]);
+    store.faults = unread(2)(backup);
+    expect(await look()).toEqual(['read', 'store-access-denied', { isProven: false, isIll: true }]);
+    expect(await look()).toEqual(['stored', undefined, { isProven: false, isIll: false }]);
+    inner.objects.delete(key);
+    expect(await look()).toEqual(['present', 'corrupt', { isProven: false, isIll: true }]);
+    if (stored !== undefined) inner.objects.set(key, stored);
+    expect(await look()).toEqual(['stored', undefined, { isProven: false, isIll: false }]);
+    expect(await look([identity])).toEqual(['read', undefined, { isProven: true, isIll: false }]);
+  });
+
   test('is read once more before that is said of it', async () => {
     const { store, proofs } = await tenWith(unread(1));
     const { backups } = await verify({ ...request, store }, operationContext());

@@ -2,7 +2,6 @@ import type { ErrorCode } from '../common/error-table.ts';
 import { asPgarkError, isPgarkError, PgarkError } from '../common/errors.ts';
 import type { Span } from '../common/tracer.ts';
 import { checkOf } from '../formats/check-backup.ts';
-import { isOfKeys } from '../formats/key-failure.ts';
 import type { DecryptionKeys } from '../pipeline/encryption/sealer.ts';
 import { keys } from '../repository/keys.ts';
 import { byStoreTime, type Manifest, seriesOf, sizesOf } from '../repository/manifest.ts';
@@ -45,13 +44,15 @@ export interface VerifyRequest {
  */
 export type VerifyDepth = 'present' | 'stored' | 'read';
 
-interface Verdict {
+export interface VerifiedBackup {
+  readonly manifest: Manifest;
   readonly depth: VerifyDepth;
   readonly failure: PgarkError | undefined;
 }
 
-export interface VerifiedBackup extends Verdict {
-  readonly manifest: Manifest;
+interface Verdict extends Pick<VerifiedBackup, 'depth' | 'failure'> {
+  /** Why no key opens it, of one whose stored bytes are all as they were written. */
+  readonly locked?: PgarkError | undefined;
 }
 
 export interface Verification {
@@ -74,6 +75,11 @@ export async function verify(request: VerifyRequest, context: OperationContext):
     // In the order in which they were made, so that what others need comes before them.
     const proven = new Set<string>();
     let isToldOf = false;
+    const failedByStorage = storageFailures(
+      store,
+      chosen.map(({ manifest }) => manifest),
+      context,
+    );
     for (const { manifest, whole, isWanted } of chosen) {
       const facts = { 'pgark.backup_id': manifest.id, 'pgark.database': manifest.database.name };
       const lookOnce = () => verifyOne(store, manifest, whole, { ...request, isWanted, proven }, context);
@@ -85,7 +91,7 @@ export async function verify(request: VerifyRequest, context: OperationContext):
       };
       // A look is one request; of those there may be thousands.
       const verdict = whole ? run.span.span('read', facts, (span) => noting(span, look)) : look();
-      const { depth, failure } = await verdict;
+      const { depth, failure, locked } = await verdict;
       if (failure !== undefined && (await isGone(repository, manifest, context))) {
         const what = `${manifest.id} was deleted while it was looked at`;
         if (request.selector !== undefined) throw new PgarkError('backup-not-found', what, { cause: failure });
@@ -98,10 +104,12 @@ export async function verify(request: VerifyRequest, context: OperationContext):
       if (failure)
         run.logger.error('verify.failed', `${manifest.id}: ${failure.message}`, { ...fields, code: failure.code });
       else run.logger.debug('verify.passed', `${manifest.id} is whole`, fields);
-      // Without the key nothing was proven, neither that it restores nor that it does not.
-      const isCertain = failure === undefined ? depth === 'read' : !isOfKeys(failure);
+      // Without the key nothing was proven, neither that it restores nor that it does not. What is wrong with the storage ends all the same.
+      const isCertain = locked === undefined || (await failedByStorage(manifest));
       if (whole && isCertain) {
-        const proof = { kind: 'verify', runId: run.id, error: failure, isToldOf } as const;
+        const error = locked ?? failure;
+        const details = error === undefined ? {} : { depth };
+        const proof = { kind: 'verify', runId: run.id, error, details, isToldOf } as const;
         const isRecorded: boolean = await recordProof(store, manifest, proof, context);
         isToldOf ||= !isRecorded;
       }
@@ -157,6 +165,22 @@ async function choose(
     isWanted: newest.has(manifest) && request.ownSources?.has(manifest.source) !== false,
   }));
   return { chosen, damaged };
+}
+
+/** Whether the newest verification of one of these failed by what lies in the storage; looked up once for all of a series. */
+function storageFailures(
+  store: ObjectStore,
+  manifests: readonly Manifest[],
+  context: OperationContext,
+): (manifest: Manifest) => Promise<boolean> {
+  const series = Map.groupBy(manifests, seriesOf);
+  const found = new Map<string, ReturnType<typeof newestProofs>>();
+  return async (manifest) => {
+    const name = seriesOf(manifest);
+    const proofs = found.get(name) ?? newestProofs(store, series.get(name) ?? [], context);
+    found.set(name, proofs);
+    return (await proofs).get(manifest.id)?.verify?.isOfStorage === true;
+  };
 }
 
 /** The newest ones, and besides them as many others as the share of bytes asks for, at least one. */
@@ -239,7 +263,7 @@ async function verifyOne(
       });
     }
     const mustOpen = request.mustOpen === true || (request.isWanted && isPgarkError(keyFailure, 'wrong-key'));
-    return { depth: reached(), failure: mustOpen ? keyFailure : undefined };
+    return { depth: reached(), failure: mustOpen ? keyFailure : undefined, locked: keyFailure };
   } catch (error) {
     signal.throwIfAborted();
     const failure = asPgarkError(error);

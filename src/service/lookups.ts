@@ -1,8 +1,8 @@
 import type { Clock } from '../common/clock.ts';
 import type { Random } from '../common/random.ts';
-import { newestProofs } from '../operations/proofs.ts';
+import { newestProofs, saysIll } from '../operations/proofs.ts';
+import type { VerifiedBackup } from '../operations/verify.ts';
 import { startSecondOf } from '../repository/ids.ts';
-import type { Manifest } from '../repository/manifest.ts';
 import { Repository } from '../repository/repository.ts';
 import type { CallOptions, ObjectStore } from '../storage/object-store.ts';
 
@@ -18,15 +18,21 @@ export async function newestBackupAt(
   return newest === undefined ? 'never' : startSecondOf(newest.id);
 }
 
-/** Of the backups given, those that the newest verification found damaged, or of which it cannot be read. */
+/**
+ * Of the backups given, those that the newest verification found damaged, or of which it cannot be read. Reading all that is
+ * stored refutes what was wrong with the storage.
+ */
 export async function damagedByProofs(
   store: ObjectStore,
-  backups: readonly Manifest[],
+  backups: readonly Pick<VerifiedBackup, 'manifest' | 'depth'>[],
   { clock }: { readonly clock: Clock },
   call: CallOptions,
 ): Promise<ReadonlySet<string>> {
-  const proofs = await newestProofs(store, backups, { ...call, clock });
-  return new Set(
-    [...proofs].flatMap(([id, { verify }]) => (verify === undefined || verify.passed === true ? [] : [id])),
-  );
+  const manifests = backups.map(({ manifest }) => manifest);
+  const proofs = await newestProofs(store, manifests, { ...call, clock });
+  const damaged = backups.filter(({ manifest, depth }) => {
+    const { verify } = proofs.get(manifest.id) ?? {};
+    return verify !== undefined && saysIll(verify) && !(depth === 'stored' && verify.isOfStorage);
+  });
+  return new Set(damaged.map(({ manifest }) => manifest.id));
 }

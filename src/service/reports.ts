@@ -204,7 +204,7 @@ export function drillEvents(report: DrillReport): readonly NotificationEvent[] {
 
 /**
  * A database with a damaged backup is a problem, told of the newest one; it is over when all of its backups were looked at
- * and none is known to be damaged, be it from now or from an earlier look (`stillDamaged`: ids) and not decrypted and read since.
+ * and none is known to be damaged, be it from now or from an earlier look (`stillDamaged`: ids) and not refuted since.
  */
 export function verifyEvents(report: VerifyReport, stillDamaged: ReadonlySet<string>): readonly NotificationEvent[] {
   const { storage, endedAt: at, complete } = report;

@@ -320,6 +320,24 @@ describe('a verification', () => {
     expect(texts()).toHaveLength(2);
   });
 
+  test('tells of the end of what a storage did not give when all of it is read, also without a key', async () => {
+    const { config, texts, teller, self } = bound(await open({ on: '[verify_failed, recovery]' }));
+    const history = new HistoryPlace(at);
+    self.stores.set('r2', history.store);
+    const manifest = await history.backup(new Date('2026-11-18T02:00:00Z'));
+    const verification = { storage: 'r2', endedAt: at, damaged: [], complete: true };
+    const failure = new PgarkError('store-access-denied', 'AccessDenied (403)');
+    const look = async (depth: 'stored' | 'read', failed?: PgarkError): Promise<void> => {
+      const backups = [{ manifest, depth, failure: failed }];
+      await teller().verification(config, { ...verification, backups });
+    };
+    await look('read', failure);
+    // Nobody could record what was found since then.
+    await history.prove(manifest, 'verify', at, { passed: false, error: { code: failure.code } });
+    await look('stored');
+    expect(texts()).toHaveLength(2);
+  });
+
   test('tells of a manifest that cannot be read', async () => {
     const { config, texts, teller } = bound(await open());
     const key = keys.manifest('shop', 'shop', '20261120T020000Z-pabcdef' as never);

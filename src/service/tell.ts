@@ -258,24 +258,24 @@ export class Teller {
     { storage: name, backups }: VerifyReport,
     call: Required<CallOptions>,
   ): Promise<ReadonlySet<string>> {
-    const unread = backups.filter(({ depth }) => depth !== 'read').map(({ manifest }) => manifest);
+    const unread = backups.filter(({ depth }) => depth !== 'read');
     const storage = config.storages.get(name);
     if (storage === undefined || unread.length === 0) return new Set();
-    const databases = Map.groupBy(unread, (manifest) => JSON.stringify([manifest.source, manifest.database.name]));
+    const databases = Map.groupBy(unread, ({ manifest }) => JSON.stringify([manifest.source, manifest.database.name]));
     const lookUp = async (): Promise<ReadonlySet<string>> => {
       const store = await this.#world.openStore(storage);
       let damaged: ReadonlySet<string> = new Set();
-      for (const manifests of databases.values()) {
-        const [first] = manifests;
-        if (first === undefined || channelsOf(config, first.source).length === 0) continue;
-        damaged = damaged.union(await damagedByProofs(store, manifests, this.#world, call));
+      for (const looked of databases.values()) {
+        const [first] = looked;
+        if (first === undefined || channelsOf(config, first.manifest.source).length === 0) continue;
+        damaged = damaged.union(await damagedByProofs(store, looked, this.#world, call));
       }
       return damaged;
     };
     try {
       return await untilAborted(lookUp(), call.signal);
     } catch {
-      return new Set(unread.map(({ id }) => id));
+      return new Set(unread.map(({ manifest }) => manifest.id));
     }
   }
 }
