@@ -63,11 +63,13 @@ export interface ReadHistoryOptions extends CallOptions {
   readonly previous?: StorageHistory | undefined;
   /** Whether there are new proofs. Default: nobody knows. */
   readonly hasNewProofs?: boolean;
+  /** Whether anybody asks when verifications passed last. Default: somebody does. */
+  readonly readsVerifications?: boolean;
 }
 
 /** Reads a storage's history: backups, runs, leases. Rejects with the store's error; then the previous history still stands. */
 export async function readStorageHistory(repository: Repository, options: ReadHistoryOptions): Promise<StorageHistory> {
-  const { clock, readProofs, previous, signal, hasNewProofs = false } = options;
+  const { clock, readProofs, previous, signal, hasNewProofs = false, readsVerifications = true } = options;
   const now = clock.now();
   const call: CallOptions = signal === undefined ? {} : { signal };
   const { backups, damagedManifests } = await readBackups(repository, previous, call);
@@ -87,11 +89,13 @@ export async function readStorageHistory(repository: Repository, options: ReadHi
     isDue || hasNewProofs
       ? {
           proofs: await readProofs(repository.store, newestOfLines(backups.values(), now), { ...call, clock }),
-          verifications: await readVerifications(repository.store, backups.values(), {
-            ...call,
-            now,
-            previous: previous?.verifications,
-          }),
+          verifications: readsVerifications
+            ? await readVerifications(repository.store, backups.values(), {
+                ...call,
+                now,
+                previous: previous?.verifications,
+              })
+            : new Map<string, Date>(),
           proofsReadAt: now,
         }
       : { proofs: previous.proofs, verifications: previous.verifications, proofsReadAt: previous.proofsReadAt };

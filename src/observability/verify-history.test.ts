@@ -49,6 +49,29 @@ test('the last verification that passed is of the backup that was the newest the
   }
 });
 
+test('a verification that ends when there is a newer backup counts for what was the newest when it began', async () => {
+  const place = new HistoryPlace(at('2026-11-20T12:00:00Z'));
+  const first = await place.backup(at('2026-11-20T02:00:00Z'));
+  const second = await place.backup(at('2026-11-21T02:00:00Z'));
+  await place.prove(first, 'verify', at('2026-11-22T05:00:00Z'), { passed: true, wasNewest: false });
+  await place.prove(second, 'verify', at('2026-11-22T05:05:00Z'), { passed: true, wasNewest: true });
+  const before = await place.history();
+  await place.backup(at('2026-11-22T02:00:00Z'));
+  await place.prove(first, 'verify', at('2026-11-22T06:00:00Z'), { passed: true, wasNewest: false });
+  place.clock.stopFor(54 * HOUR_MS);
+  for (const history of [await place.history(before), await place.history()]) {
+    expect(await verifySeries(place, history)).toEqual(said('2026-11-22T05:05:00Z', 0));
+  }
+});
+
+test('who does not ask for verifications reads none of their proofs', async () => {
+  const place = new HistoryPlace(at('2026-11-20T12:00:00Z'));
+  const backup = await place.backup(at('2026-11-20T02:00:00Z'));
+  await place.prove(backup, 'verify', at('2026-11-20T04:05:00Z'), { passed: true });
+  expect((await place.history()).verifications.size).toBe(1);
+  expect((await place.history(undefined, { readsVerifications: false })).verifications.size).toBe(0);
+});
+
 test('what is encrypted is not expected to be proven where there is no key', async () => {
   const place = new HistoryPlace(at('2026-11-24T12:00:00Z'));
   await place.backup(at('2026-11-20T02:00:00Z'));

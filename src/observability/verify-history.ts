@@ -21,14 +21,17 @@ export interface VerificationFacts {
 
 /** Proofs that are read for one that passed; who fails as often has other worries. */
 const TRIES_MAX = 20;
+const LINES_IN_FLIGHT_MAX = 16;
 const FOREVER = new Date(8.64e15);
-const proofRecord = z.object({ passed: z.boolean() });
+const proofRecord = z.object({ passed: z.boolean(), wasNewest: z.boolean().optional() });
 
 type VerifiedLine = Pick<BackupFacts, 'id' | 'source' | 'database'>;
 
 interface Candidate {
   readonly key: ObjectKey;
   readonly at: Date;
+  /** Whether a newer backup had ended by then. It may have begun before that: what takes long is proven late. */
+  readonly isLate: boolean;
 }
 
 /** A verification reads the newest of the dumps and the newest of a server's files, in whichever format they are. */
@@ -37,8 +40,9 @@ function verifyKey({ id, source, database }: VerifiedLine): string {
 }
 
 /**
- * What the proofs in a storage say. Only what a backup was proven as while it was the newest counts: that older ones are read
- * while the newest cannot be is no success. Rejects with the store's error.
+ * What the proofs in a storage say. Only what a backup was proven as that was the newest when its verification began counts: that
+ * older ones are read while the newest cannot be is no success. Where the proof does not say so, the times do. Rejects with the
+ * store's error.
  */
 export async function readVerifications(
   store: ObjectStore,
@@ -54,23 +58,43 @@ export async function readVerifications(
   for await (const { key } of store.list(keys.proofsPrefix, call)) {
     const { id, kind, at } = parseProofKey(key);
     const backup = byId.get(id);
-    if (kind !== 'verify' || backup === undefined || at > backup.until) continue;
+    if (kind !== 'verify' || backup === undefined) continue;
     const before = previous.get(backup.line);
     if (at.getTime() > now.getTime() + AHEAD_MS_MAX || (before !== undefined && at <= before)) continue;
     const known = candidates.get(backup.line) ?? [];
-    known.push({ key, at });
+    known.push({ key, at, isLate: at > backup.until });
     candidates.set(backup.line, known);
   }
   const verified = new Map(previous);
-  for (const [line, proofs] of candidates) {
-    const newestFirst = proofs.toSorted((a, b) => b.at.getTime() - a.at.getTime());
-    for (const { key, at } of newestFirst.slice(0, TRIES_MAX)) {
-      if (!(await hasPassed(store, key, call))) continue;
-      verified.set(line, at);
+  const lines = [...candidates];
+  for (let start = 0; start < lines.length; start += LINES_IN_FLIGHT_MAX) {
+    await Promise.all(
+      lines.slice(start, start + LINES_IN_FLIGHT_MAX).map(async ([line, proofs]) => {
+        const last = await lastSuccess(store, proofs, call);
+        if (last !== undefined) verified.set(line, last);
+      }),
+    );
+  }
+  return verified;
+}
+
+/** Late proofs are mostly of old backups, and leave the tries for the others as they are. */
+async function lastSuccess(
+  store: ObjectStore,
+  proofs: readonly Candidate[],
+  call: CallOptions,
+): Promise<Date | undefined> {
+  const newestFirst = proofs.toSorted((a, b) => b.at.getTime() - a.at.getTime());
+  let last: Date | undefined;
+  for (const late of [false, true]) {
+    for (const proof of newestFirst.filter(({ isLate }) => isLate === late).slice(0, TRIES_MAX)) {
+      if (last !== undefined && proof.at <= last) break;
+      if (!(await isSuccess(store, proof, call))) continue;
+      last = proof.at;
       break;
     }
   }
-  return verified;
+  return last;
 }
 
 /** By the ids of backups, which line they are of, and until when they were its newest. */
@@ -87,9 +111,10 @@ function newestUntil(
   return found;
 }
 
-async function hasPassed(store: ObjectStore, key: ObjectKey, call: CallOptions): Promise<boolean> {
+async function isSuccess(store: ObjectStore, { key, isLate }: Candidate, call: CallOptions): Promise<boolean> {
   try {
-    return (await readState(store, key, proofRecord, call))?.value.passed === true;
+    const proof = (await readState(store, key, proofRecord, call))?.value;
+    return proof?.passed === true && (proof.wasNewest ?? !isLate);
   } catch (error) {
     // A proof that cannot be read proves nothing.
     if (isPgarkError(error, 'repository-damaged') || isPgarkError(error, 'repository-unknown-layout')) return false;

@@ -184,6 +184,29 @@ describe('a backup that the store does not give', () => {
   });
 });
 
+test('a proof says whether its backup was the newest when the verification began, also where it is not any more', async () => {
+  const inner = new MemoryStore();
+  const times = [new Date('2026-11-18T02:00:00Z'), new Date('2026-11-19T02:00:00Z')];
+  const [first, second] = await seedBackups(inner, { source: 'main', database: 'shop', times, withData: true });
+  let isLater = false;
+  const store = new FaultyStore(inner, {
+    before: async ({ method }) => {
+      if (method !== 'putSmall' || isLater) return;
+      isLater = true;
+      await seedBackups(inner, { source: 'main', database: 'shop', times: [new Date('2026-11-20T02:00:00Z')] });
+    },
+  });
+  const request = { store, filter: {}, selector: undefined, deep: true, keys: { identities: [], passphrases: [] } };
+  await verify(request, operationContext());
+  const said = [...inner.objects].flatMap(([key, { bytes }]) =>
+    key.startsWith(keys.proofsPrefix) ? [JSON.parse(new TextDecoder().decode(bytes)) as unknown] : [],
+  );
+  expect(said).toMatchObject([
+    { backupId: first?.id, wasNewest: false },
+    { backupId: second?.id, wasNewest: true },
+  ]);
+});
+
 test('keys that do not open the newest backup fail, which they need not for an older one; without any key none fails', async () => {
   const store = new MemoryStore();
   const [old, fresh] = [await generateAgeIdentity(), await generateAgeIdentity()];

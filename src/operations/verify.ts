@@ -80,7 +80,7 @@ export async function verify(request: VerifyRequest, context: OperationContext):
       chosen.map(({ manifest }) => manifest),
       context,
     );
-    for (const { manifest, whole, isWanted } of chosen) {
+    for (const { manifest, whole, isWanted, wasNewest } of chosen) {
       const facts = { 'pgark.backup_id': manifest.id, 'pgark.database': manifest.database.name };
       const lookOnce = () => verifyOne(store, manifest, whole, { ...request, isWanted, proven }, context);
       const look = async (): Promise<Verdict> => {
@@ -108,7 +108,7 @@ export async function verify(request: VerifyRequest, context: OperationContext):
       const isCertain = locked === undefined || (await failedByStorage(manifest));
       if (whole && isCertain) {
         const error = locked ?? failure;
-        const details = error === undefined ? {} : { depth };
+        const details = { ...(error && { depth }), ...(wasNewest !== undefined && { wasNewest }) };
         const proof = { kind: 'verify', runId: run.id, error, details, isToldOf } as const;
         const isRecorded: boolean = await recordProof(store, manifest, proof, context);
         isToldOf ||= !isRecorded;
@@ -134,6 +134,8 @@ async function choose(
     readonly whole: boolean;
     /** The one that a person in need restores by these keys: the newest, or the one that is asked for. */
     readonly isWanted: boolean;
+    /** Undefined where nobody has looked at the others. */
+    readonly wasNewest?: boolean;
   }[];
   readonly damaged: readonly DamagedManifest[];
 }> {
@@ -162,6 +164,7 @@ async function choose(
   const chosen = manifests.map((manifest) => ({
     manifest,
     whole: request.deep || sampled.has(manifest),
+    wasNewest: newest.has(manifest),
     isWanted: newest.has(manifest) && request.ownSources?.has(manifest.source) !== false,
   }));
   return { chosen, damaged };

@@ -141,7 +141,14 @@ async function readHistory(
   const { name } = storage;
   try {
     const store = await world.openStore(storage);
-    return { name, history: await readStorageHistory(new Repository(store, world), { ...world, readProofs }) };
+    return {
+      name,
+      history: await readStorageHistory(new Repository(store, world), {
+        ...world,
+        readProofs,
+        readsVerifications: false,
+      }),
+    };
   } catch (error) {
     world.signal.throwIfAborted();
     return { name, history: undefined, error: asPgarkError(error) };
