@@ -5,6 +5,7 @@ import { asPgarkError, PgarkError } from '../common/errors.ts';
 import type { Config, StorageConfig } from '../config/model.ts';
 import type { BackupSelector } from '../operations/find-backup.ts';
 import type { Verification, VerifiedBackup, VerifyDepth, VerifyRequest } from '../operations/verify.ts';
+import { hasKeysFor } from '../service/proof-jobs.ts';
 import { Teller } from '../service/tell.ts';
 import { action, chooseStorage, type CliWorld, type CommandRun } from './command.ts';
 import { reportError } from './errors.ts';
@@ -94,7 +95,12 @@ async function requestOf(
     deep: options['deep'] === true,
     keys: await keysOf(config, options),
     mustOpen: options['identity'] !== undefined || options['passphraseFile'] !== undefined,
-    ownSources: config.databases.size === 0 ? undefined : new Set(config.databases.keys()),
+    ownSources:
+      config.databases.size === 0
+        ? undefined
+        : new Set(
+            [...config.databases.values()].filter((source) => hasKeysFor(config, source)).map((each) => each.name),
+          ),
   };
 }
 

@@ -14,6 +14,10 @@ import { buildTraces } from './traces.ts';
 interface CollectedKeys {
   readonly identities: Secret[];
   readonly passphrases: Secret[];
+  /** Of encryptions that have a secret key or passphrase of their own. */
+  readonly names: Set<string>;
+  /** Public keys of the identities. */
+  readonly recipients: Set<string>;
 }
 
 /** Turns checked sections into the configuration. Reads the files that they name; reports what is wrong to `context`. */
@@ -23,7 +27,12 @@ export async function buildConfig(
   facts: Pick<Config, 'source' | 'warnings'>,
 ): Promise<Config> {
   const { defaults } = sections;
-  const decryptionKeys = { identities: new Array<Secret>(), passphrases: new Array<Secret>() };
+  const decryptionKeys = {
+    identities: new Array<Secret>(),
+    passphrases: new Array<Secret>(),
+    names: new Set<string>(),
+    recipients: new Set<string>(),
+  };
   const encryption = await mapValues(sections.encryption, (name, section) =>
     buildEncryption(context, name, section, decryptionKeys),
   );
@@ -46,7 +55,11 @@ export async function buildConfig(
     notifications: await mapValues(sections.notifications, (name, section) =>
       buildNotification(context, name, section),
     ),
-    decryptionKeys,
+    decryptionKeys: {
+      identities: decryptionKeys.identities,
+      passphrases: decryptionKeys.passphrases,
+      encryptions: openedBy(decryptionKeys, encryption),
+    },
     server: await buildServer(context, sections.server),
     log: { level: sections.log?.level ?? 'info', format: sections.log?.format ?? 'auto' },
     ...defined({
@@ -80,6 +93,16 @@ function buildRetention(name: string, section: NonNullable<Sections['retention']
   });
 }
 
+function openedBy(
+  { names, recipients }: CollectedKeys,
+  encryption: ReadonlyMap<string, EncryptionConfig>,
+): ReadonlySet<string> {
+  const known = [...encryption.values()].filter((each) =>
+    'recipients' in each ? each.recipients.some((recipient) => recipients.has(recipient)) : false,
+  );
+  return new Set([...names, ...known.map(({ name }) => name)]);
+}
+
 async function buildEncryption(
   context: BuildContext,
   name: string,
@@ -92,6 +115,7 @@ async function buildEncryption(
   const passphrase = await context.requiredSecret([...path, 'passphrase'], section.passphrase, section.passphrase_file);
   checkOpensslPassphrase(context, path, passphrase, await readKeyMaterial(passphrase.reveal()));
   keys.passphrases.push(passphrase);
+  keys.names.add(name);
   return { name, scheme: 'openssl', passphrase };
 }
 
@@ -142,8 +166,10 @@ async function buildAge(
     if (key === 'recipients' || listed === undefined) recipients.push(...material.recipients);
     if (material.kind !== 'identities') continue;
     keys.identities.push(...material.identities.map((word) => new Secret(word)));
+    for (const recipient of material.recipients) keys.recipients.add(recipient);
   }
   if (passphrase !== undefined) keys.passphrases.push(passphrase);
+  if (passphrase !== undefined || identity !== undefined) keys.names.add(name);
   const given = ['recipients', 'recipients_file', 'identity', 'identity_file'] as const;
   const hasKeys = given.some((key) => section[key] !== undefined);
   if (passphrase !== undefined && !hasKeys) return { name, scheme: 'age', passphrase };

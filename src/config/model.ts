@@ -112,6 +112,8 @@ interface DecryptionKeys {
   /** `AGE-SECRET-KEY-…` each. */
   readonly identities: readonly Secret[];
   readonly passphrases: readonly Secret[];
+  /** Names of the encryptions that they are meant to open: their own ones, and those to one of their public keys. */
+  readonly encryptions: ReadonlySet<string>;
 }
 
 export interface RetentionConfig extends RetentionPolicy {

@@ -36,11 +36,26 @@ export function planProofs(config: Config): readonly ProofJob[] {
 
 /** The same as the state of protection needs to know it, a line for each storage. */
 export function plannedProofs(config: Config): readonly PlannedProof[] {
-  const { identities, passphrases } = config.decryptionKeys;
-  const canOpen = identities.length + passphrases.length > 0;
   return planProofs(config).flatMap(({ kind, source, schedule, storages }) =>
-    storages.map((storage) => ({ kind, source: source.name, storage: storage.name, schedule, canOpen })),
+    storages.map((storage) => ({
+      kind,
+      source: source.name,
+      storage: storage.name,
+      schedule,
+      canOpen: hasKeysFor(config, source),
+      hasJobs: source.jobs.size > 0,
+    })),
   );
+}
+
+/**
+ * Whether keys here are meant to open the source's backups. One that is encrypted to somebody else's public key is not to be opened
+ * here, whatever keys there are for others; of one that is not backed up here any of them may be.
+ */
+export function hasKeysFor({ decryptionKeys }: Config, { jobs }: SourceConfig): boolean {
+  const { identities, passphrases, encryptions } = decryptionKeys;
+  const used = [...jobs.values()].flatMap(({ encryption }) => encryption ?? []);
+  return identities.length + passphrases.length > 0 && used.every(({ name }) => encryptions.has(name));
 }
 
 /** Stands where claims have the name of a job. */

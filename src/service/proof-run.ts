@@ -9,7 +9,7 @@ import { type DrillSeries, drillSeriesIn, inTurn, type TriedSeries } from './dri
 import { recordUnverified } from './early-failure.ts';
 import { gravest } from './gravest.ts';
 import { canPass } from './passing-errors.ts';
-import { claimNameOf, type ProofJob } from './proof-jobs.ts';
+import { claimNameOf, hasKeysFor, type ProofJob } from './proof-jobs.ts';
 import type { Fired, RunNews } from './scheduler.ts';
 import type { Slots } from './slots.ts';
 import type { Stores } from './stores.ts';
@@ -177,6 +177,7 @@ async function verifySource(job: ProofJob, world: ProofWorld): Promise<PgarkErro
               deep: sampleRatio >= 1,
               sampleRatio,
               keys: config.decryptionKeys,
+              ownSources: new Set(hasKeysFor(config, source) ? [source.name] : []),
             },
             context,
           ),
