@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { at, HistoryPlace, plan, REFUSAL, walOf } from '../../test/support/protection.ts';
 import { acceptSize } from '../repository/accepted-sizes.ts';
 import { healthcheckReport, healthVerdict, nagiosReport } from './health.ts';
+import { renderMetrics } from './metrics.ts';
 import { buildProtectionState, type ProtectionInputs } from './protection-state.ts';
 
 const now = at('2026-11-21T12:00:00Z');
@@ -111,11 +112,33 @@ describe('health', () => {
     const place = await placeWithBackup();
     const backup = await place.backup(at('2026-11-21T02:00:00Z'), { source: 'crm', database: 'crm' });
     await place.prove(backup, 'verify', at('2026-11-21T05:00:00Z'), { passed: false });
+    const metric = async (said = {}) => {
+      const text = await renderMetrics(buildProtectionState(await place.inputs(said)), '1.2.3');
+      return text.split('\n').filter((line) => line.startsWith('pgark_backup_proof_failed{source="crm"'));
+    };
+    expect(await metric()).toEqual([]);
     const elsewhere = await reports(place);
     expect(elsewhere.healthcheck).toMatchObject({ exit: 0, text: expect.stringContaining('! crm on r2: the newest') });
     expect(elsewhere.nagios.exit).toBe(1);
-    const proofs = [{ kind: 'verify', source: 'crm', storage: 'r2', schedule: undefined, canOpen: true }] as const;
+    const proofs = [
+      { kind: 'verify', source: 'crm', storage: 'r2', schedule: undefined, canOpen: true, hasJobs: false },
+    ] as const;
     expect((await reports(place, { proofs })).healthcheck.exit).toBe(1);
+    expect(await metric({ proofs })).toEqual([expect.stringMatching(/ 1$/)]);
+    const chooses = proofs.map((proof) => ({ ...proof, hasJobs: true }));
+    expect((await reports(place, { proofs: chooses })).healthcheck.exit).toBe(0);
+  });
+
+  test('is good with a drill that took too long: the backup restores', async () => {
+    const place = new HistoryPlace(now);
+    const backup = await place.backup(at('2026-11-21T02:00:00Z'));
+    const proveSlow = async (time: Date) =>
+      place.prove(backup, 'drill', time, { passed: false, error: { code: 'drill-too-slow' } });
+    await proveSlow(at('2026-11-21T05:00:00Z'));
+    expect((await reports(place)).nagios.exit).toBe(0);
+    await place.prove(backup, 'verify', at('2026-11-21T06:00:00Z'), { passed: false });
+    await proveSlow(at('2026-11-21T07:00:00Z'));
+    expect((await reports(place)).nagios.exit).toBe(2);
   });
 
   test('is good but warned of when an attempt failed and the last good backup is fresh', async () => {

@@ -86,7 +86,7 @@ function families(state: ProtectionState, version: string): Family[] {
     ofBackups(
       'pgark_backup_proof_failed',
       '1 if the newest backup is known to be damaged or not to restore as it should; 0 if nobody has found that out.',
-      ({ lastSuccess, disproof }) => lastSuccess && Number(disproof !== undefined),
+      ({ lastSuccess, isOurs, disproof }) => (isOurs && lastSuccess ? Number(disproof !== undefined) : undefined),
     ),
     ofBackups(
       'pgark_backup_next_run_timestamp_seconds',

@@ -4,7 +4,6 @@ import type { BackupId } from '../repository/ids.ts';
 import type { ProofKind } from '../repository/keys.ts';
 import type { CallOptions, ObjectStore } from '../storage/object-store.ts';
 import { type BackupFacts, newestOf } from './backup-facts.ts';
-import type { PlannedBackup } from './expectations.ts';
 
 /** A backup that is known not to be what it should be, and by what. */
 export interface DisproofFacts {
@@ -18,7 +17,12 @@ export interface DisproofFacts {
  * all as it was stored, and no key for it.
  */
 export type ProofFacts = Readonly<
-  Partial<Record<ProofKind, { readonly at: Date; readonly passed: boolean | 'unknown' | 'stored' }>>
+  Partial<
+    Record<
+      ProofKind,
+      { readonly at: Date; readonly passed: boolean | 'unknown' | 'stored'; readonly errorCode?: string | undefined }
+    >
+  >
 >;
 
 /** Reads what was found out of these backups, by their ids. Rejects with the store's error. */
@@ -35,22 +39,18 @@ export interface PlannedProof {
   readonly storage: string;
   /** Without one it is carried out only when somebody asks. */
   readonly schedule: Schedule | undefined;
-  /** Whether there is any key here to decrypt with: without one what is encrypted cannot be proven. */
+  /** Whether there is a key here that is meant to open what is encrypted of the source: without one it cannot be proven. */
   readonly canOpen: boolean;
+  /** Whether the source is backed up here too, whatever its patterns choose at the moment. */
+  readonly hasJobs: boolean;
 }
 
 /** Who makes no backups of a source may still try those that others make. */
 export function isOnlyTried(
   { source, storage }: Pick<PlannedProof, 'source' | 'storage'>,
-  {
-    plans,
-    proofs = [],
-  }: { readonly plans: readonly PlannedBackup[]; readonly proofs?: readonly PlannedProof[] | undefined },
+  { proofs = [] }: { readonly proofs?: readonly PlannedProof[] | undefined },
 ): boolean {
-  return (
-    !plans.some((plan) => plan.source === source) &&
-    proofs.some((proof) => proof.source === source && proof.storage === storage)
-  );
+  return proofs.some((proof) => !proof.hasJobs && proof.source === source && proof.storage === storage);
 }
 
 /** The newest backup of each line: of others nobody asks what was found out. */
@@ -61,7 +61,8 @@ export function newestOfLines(backups: Iterable<BackupFacts>, now: Date): readon
 
 /**
  * Whether a proof of the backup has failed and none has passed since then. One that a drill could not restore is proven by a
- * drill again and by nothing less, as for retention. What a newer version has found out is not known.
+ * drill again and by nothing less, as for retention; but one that only took too long says nothing of the backup. What a newer
+ * version has found out is not known.
  */
 export function disproofOf(
   newest: Pick<BackupFacts, 'id'> | undefined,
@@ -70,7 +71,7 @@ export function disproofOf(
   if (newest === undefined) return undefined;
   const { id } = newest;
   const { verify, drill } = proofs.get(id) ?? {};
-  if (drill?.passed === false) return { id, kind: 'drill', at: drill.at };
+  if (drill?.passed === false && drill.errorCode !== 'drill-too-slow') return { id, kind: 'drill', at: drill.at };
   if (verify?.passed !== false || (drill?.passed === true && drill.at > verify.at)) return undefined;
   return { id, kind: 'verify', at: verify.at };
 }

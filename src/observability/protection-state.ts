@@ -211,6 +211,7 @@ function protectionsIn(
     const failures = failuresOf(tally, series);
     const lastSuccess = lastSuccessOf(backups, inputs.now);
     // What a whole server's files lie with is chosen by no pattern.
+    const isOurs = plan !== undefined || isOnlyTried({ source, storage }, inputs);
     const isDatabaseKnown = format === 'physical' || known.has(databaseKey(series));
     return [
       {
@@ -220,7 +221,7 @@ function protectionsIn(
         lastSuccess,
         suspicion: suspicionOf(ofThePast(backups, inputs.now), history?.acceptedSizes),
         disproof: disproofOf(lastSuccess, history?.proofs),
-        isOurs: plan !== undefined || isOnlyTried({ source, storage }, inputs),
+        isOurs,
         wantedSince: wantedSince({ source, failures, newestOfSource: newest.get(source), isDatabaseKnown, inputs }),
         failures,
         running: running.find((run) => isRunOf(run, series)),
@@ -229,7 +230,7 @@ function protectionsIn(
           now: inputs.now,
           watchedSince: inputs.sourcesWatchedSince?.get(source) ?? inputs.watchedSince,
           dueTimes,
-          planned: (inputs.proofs ?? []).filter((each) => each.source === source && each.storage === storage),
+          planned: (inputs.proofs ?? []).filter((each) => isOurs && each.source === source && each.storage === storage),
         }),
       },
     ];

@@ -5,7 +5,9 @@ import { buildProtectionState } from './protection-state.ts';
 import type { StorageHistory } from './storage-history.ts';
 
 const schedules = plan({ every: '0 4 * * *' }).schedules;
-const proofs = [{ kind: 'verify', source: 'shop', storage: 'r2', schedule: schedules[0], canOpen: false }] as const;
+const proofs = [
+  { kind: 'verify', source: 'shop', storage: 'r2', schedule: schedules[0], canOpen: false, hasJobs: true },
+] as const;
 const shop = 'source="shop",database="shop",format="plain",storage="r2"';
 
 async function verifySeries(place: HistoryPlace, history?: StorageHistory): Promise<readonly string[]> {
@@ -70,6 +72,14 @@ test('who does not ask for verifications reads none of their proofs', async () =
   await place.prove(backup, 'verify', at('2026-11-20T04:05:00Z'), { passed: true });
   expect((await place.history()).verifications.size).toBe(1);
   expect((await place.history(undefined, { readsVerifications: false })).verifications.size).toBe(0);
+});
+
+test('no verification is expected of what is not backed up here any more', async () => {
+  const place = new HistoryPlace(at('2026-11-24T12:00:00Z'));
+  await place.backup(at('2026-11-20T02:00:00Z'), { database: 'dropped' });
+  const text = await renderMetrics(buildProtectionState(await place.inputs({ proofs })), '1.2.3');
+  expect(text).toContain('pgark_storage_backups{source="shop",database="dropped"');
+  expect(text).not.toContain('pgark_verify_overdue{source="shop",database="dropped"');
 });
 
 test('what is encrypted is not expected to be proven where there is no key', async () => {

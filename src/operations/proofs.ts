@@ -34,6 +34,8 @@ export interface Proof {
   readonly passed: boolean | 'unknown' | 'stored';
   /** Whether it failed by what lies in the storage, or by the storage itself: whoever reads all of it refutes that without a key. */
   readonly isOfStorage?: boolean;
+  /** Of one that failed. */
+  readonly errorCode?: string;
 }
 
 /** The newest proof of each kind that there is of a backup. */
@@ -167,7 +169,13 @@ function foundBy({ at, passed, error, depth }: z.output<typeof proofRecord>, kin
     !passed &&
     !isStored &&
     (depth === 'present' || depth === 'stored' || (error !== undefined && isCodeOfStorage(error.code)));
-  return { kind, at: new Date(at), passed: isStored ? 'stored' : passed, ...(isOfStorage && { isOfStorage }) };
+  return {
+    kind,
+    at: new Date(at),
+    passed: isStored ? 'stored' : passed,
+    ...(isOfStorage && { isOfStorage }),
+    ...(error && { errorCode: error.code }),
+  };
 }
 
 /**

@@ -65,7 +65,9 @@ async function fullState(): Promise<ProtectionState> {
   return buildProtectionState(
     await place.inputs({
       plans: [plan(), plan({ database: 'we"ird/na me-Ü\\', maxAgeMs: 1_000 })],
-      proofs: [{ kind: 'verify', source: 'shop', storage: 'r2', schedule: plan().schedules[0], canOpen: true }],
+      proofs: [
+        { kind: 'verify', source: 'shop', storage: 'r2', schedule: plan().schedules[0], canOpen: true, hasJobs: true },
+      ],
       progressRatios: new Map([[running.id as string, 0.5]]),
       watchedSince: ago(1),
       wal: [
