@@ -35,7 +35,7 @@ interface Candidate {
 }
 
 /** A verification reads the newest of the dumps and the newest of a server's files, in whichever format they are. */
-function verifyKey({ id, source, database }: VerifiedLine): string {
+export function verifyKey({ id, source, database }: VerifiedLine): string {
   return JSON.stringify([source, database, kindOfId(id)]);
 }
 

@@ -48,6 +48,8 @@ export interface VerifiedBackup {
   readonly manifest: Manifest;
   readonly depth: VerifyDepth;
   readonly failure: PgarkError | undefined;
+  /** Whether it was the newest of its series when the verification began. Undefined: nobody has looked at the others. */
+  readonly wasNewest?: boolean | undefined;
 }
 
 interface Verdict extends Pick<VerifiedBackup, 'depth' | 'failure'> {
@@ -98,7 +100,7 @@ export async function verify(request: VerifyRequest, context: OperationContext):
         run.logger.info('verify.deleted', what, { backupId: manifest.id });
         continue;
       }
-      verified.push({ manifest, depth, failure });
+      verified.push({ manifest, depth, failure, wasNewest });
       if (depth === 'read' && failure === undefined) proven.add(manifest.id);
       const fields = { backupId: manifest.id, depth };
       if (failure)

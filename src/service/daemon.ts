@@ -9,6 +9,7 @@ import { logConnectivity } from './connectivity.ts';
 import { logConfiguration, logKept, logNextRun } from './daemon-log.ts';
 import { type DigestJob, runDueDigest } from './digest-run.ts';
 import { TriedSeries } from './drill-series.ts';
+import { VerifiedLines } from './verified-lines.ts';
 import { runDue } from './due-run.ts';
 import { type ProofWorld, runDueProof } from './proof-run.ts';
 import type { ProofJob } from './proof-jobs.ts';
@@ -76,6 +77,7 @@ class Daemon {
   /** Of each kind one at a time. */
   readonly #proofSlots = { verify: new Slots(1), drill: new Slots(1) };
   readonly #tried = new TriedSeries();
+  readonly #verified = new VerifiedLines();
   readonly #bases: WantedBases;
   #generation: Generation;
   #scheduler: Scheduler | undefined;
@@ -227,7 +229,8 @@ class Daemon {
     if ('kind' in job) {
       const { config, stores, context } = generation;
       const { fetchFrom } = this.#options;
-      const world = { config, stores, context, teller: this.#teller, tried: this.#tried, fetchFrom };
+      const known = { tried: this.#tried, verified: this.#verified };
+      const world = { config, stores, context, teller: this.#teller, ...known, fetchFrom };
       return runDueProof(job, fired, { world, slots: this.#proofSlots[job.kind], stopping });
     }
     return runDue(job, fired, {
@@ -339,6 +342,7 @@ class Daemon {
       teller: this.#teller,
       progressRatios: () => this.#progress.ratios,
       wal: () => this.#wal?.states() ?? [],
+      verified: this.#verified,
       watchedSince: this.#watched.since(config, clock.now()),
     });
   }

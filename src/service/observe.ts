@@ -22,6 +22,7 @@ import { plannedProofs } from './proof-jobs.ts';
 import { readProofs } from './read-proofs.ts';
 import type { Teller } from './tell.ts';
 import { timeLimit } from './time-limit.ts';
+import { VerifiedLines } from './verified-lines.ts';
 import { wantedDatabases } from './wanted-databases.ts';
 
 const READ_EVERY_MS = 60_000;
@@ -51,6 +52,8 @@ export interface ObserveOptions {
   readonly progressRatios?: () => ReadonlyMap<string, number>;
   /** How far WAL is archived by this process. Default: it archives none. */
   readonly wal?: () => readonly WalProtection[];
+  /** What this process has verified. Default: nothing but what is recorded. */
+  readonly verified?: VerifiedLines;
   /** Since when sources have been wanted as they are, by their names. Default: since now. */
   readonly watchedSince?: ReadonlyMap<string, Date>;
 }
@@ -109,7 +112,7 @@ class Observer {
   }
 
   state(): ProtectionState | undefined {
-    const { config, clock, progressRatios, wal, watchedSince, teller } = this.#options;
+    const { config, clock, progressRatios, wal, verified = new VerifiedLines(), watchedSince, teller } = this.#options;
     const waitedMs = clock.monotonicMs() - this.#startedMs;
     if (this.#tried.size < config.storages.size && waitedMs < FIRST_READ_MS_MAX) return undefined;
     return buildProtectionState({
@@ -119,7 +122,7 @@ class Observer {
       timezone: config.timezone,
       plans: planBackups(config, (source) => wantedDatabases(source, this.#histories, this.#chosen.get(source.name))),
       proofs: plannedProofs(config),
-      histories: this.#histories,
+      histories: new Map([...this.#histories].map(([name, history]) => [name, verified.addTo(name, history)])),
       progressRatios: progressRatios?.() ?? new Map(),
       probes: this.#probes,
       wal: wal?.(),

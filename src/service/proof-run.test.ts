@@ -1,9 +1,10 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { FaultyStore } from '../../test/support/faulty-store.ts';
+import { FaultyStore, type StoreCall } from '../../test/support/faulty-store.ts';
 import { MemoryStore } from '../../test/support/memory-store.ts';
 import { HistoryPlace } from '../../test/support/protection.ts';
 import { seedBackups } from '../../test/support/seed.ts';
 import { TellingPlace } from '../../test/support/telling.ts';
+import { addWholeBackup } from '../../test/support/whole-backup.ts';
 import { PgarkError } from '../common/errors.ts';
 import { silentLogger } from '../common/log.ts';
 import { operationContext } from '../operations/context.ts';
@@ -13,6 +14,7 @@ import type { ProofJob } from './proof-jobs.ts';
 import { runProof } from './proof-run.ts';
 import { Stores } from './stores.ts';
 import type { Teller } from './tell.ts';
+import { VerifiedLines } from './verified-lines.ts';
 
 const at = new Date('2026-11-20T02:00:05Z');
 
@@ -28,7 +30,8 @@ async function prove(
   {
     tried = new TriedSeries(),
     teller = place.teller(),
-  }: { readonly tried?: TriedSeries; readonly teller?: Teller } = {},
+    verified,
+  }: { readonly tried?: TriedSeries; readonly teller?: Teller; readonly verified?: VerifiedLines } = {},
 ) {
   const source = place.config.databases.get('shop');
   if (source === undefined) throw new Error('there is no such source');
@@ -38,7 +41,7 @@ async function prove(
   const storages = [...config.storages.values()];
   const job = { id: `shop (${kind})`, kind, source, schedule: undefined, storages };
   const { logger } = place.world();
-  return runProof(job, { config, stores, context: operationContext({ logger }), teller, tried });
+  return runProof(job, { config, stores, context: operationContext({ logger }), teller, tried, verified });
 }
 
 test('a verification whose storage is away is told, recorded in another one, and told of when it works again', async () => {
@@ -67,6 +70,22 @@ test('a verification whose storage is away is told, recorded in another one, and
   await place.teller().verification(place.config, { ...report, storage: 'r2' });
   expect(place.texts).toHaveLength(2);
   expect(place.texts[1]).toContain('verification passes again');
+});
+
+test('a verification that nothing may be recorded of is known to the process that made it', async () => {
+  const near = new HistoryPlace(at);
+  await near.repository.initialise({ pgarkVersion: '0.1.0' });
+  for (const day of [18, 19]) await addWholeBackup(near.store, 'shop', new Date(`2026-11-${day}T02:00:00Z`));
+  const before = ({ method, key }: StoreCall): void => {
+    if (method === 'putSmall') throw new PgarkError('store-access-denied', `${key} may not be written`);
+  };
+  for (const name of ['r2', 'nas']) place.stores.set(name, new FaultyStore(near.store, { before }));
+  const verified = new VerifiedLines();
+  expect(await prove('verify', { verified })).toBeUndefined();
+  const history = await near.history();
+  expect(history.verifications.size).toBe(0);
+  expect(verified.addTo('r2', history)?.verifications.size).toBe(1);
+  expect(verified.addTo('another', history)?.verifications.size).toBe(0);
 });
 
 test('a drill tells of the storages that are away, each by its name, and looks into the others', async () => {

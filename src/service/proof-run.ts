@@ -14,6 +14,7 @@ import type { Fired, RunNews } from './scheduler.ts';
 import type { Slots } from './slots.ts';
 import type { Stores } from './stores.ts';
 import type { Teller } from './tell.ts';
+import type { VerifiedLines } from './verified-lines.ts';
 
 /** What proofs are carried out with. */
 export interface ProofWorld {
@@ -23,6 +24,8 @@ export interface ProofWorld {
   readonly teller: Teller;
   /** What this process has drilled; it lives as long as that. */
   readonly tried: TriedSeries;
+  /** What it has found whole. Default: nobody asks. */
+  readonly verified?: VerifiedLines | undefined;
   /** How a server that is restored from a storage gets archived WAL. Default: not at all. */
   readonly fetchFrom?: ((storage: StorageConfig) => RecoveryRequest['fetch']) | undefined;
 }
@@ -184,6 +187,7 @@ async function verifySource(job: ProofJob, world: ProofWorld): Promise<PgarkErro
         retrying(world),
       );
       const report = { storage: storage.name, endedAt: context.clock.now(), backups, damaged, complete: true };
+      world.verified?.note(storage.name, backups, report.endedAt);
       await teller.verification(config, report);
       looked += backups.length + damaged.length;
       failures.push(...backups.flatMap(({ failure }) => failure ?? []), ...damaged.map(({ error }) => error));
