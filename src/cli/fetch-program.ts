@@ -34,7 +34,7 @@ export function fetchProgramOf(
       entry[1] !== undefined && (known.has(entry[0]) || OF_LIBRARIES.test(entry[0])),
   );
   return {
-    commandFor: (verb, { source, systemIdentifier }, refused) => [
+    commandFor: (verb, { source, systemIdentifier }, { upTo, refused }) => [
       PROGRAM,
       '--output',
       'ndjson',
@@ -48,6 +48,8 @@ export function fetchProgramOf(
       ...(typeof storage === 'string' ? ['--storage', storage] : []),
       ...path('--identity', identity),
       ...path('--passphrase-file', passphraseFile),
+      '--up-to',
+      upTo,
       ...(refused === undefined
         ? []
         : ['--refuse-tablespace-paths', '--replay-from', refused.from, '--replay-to', refused.to]),

@@ -3,6 +3,7 @@ import { type Command, Option } from 'commander';
 import { PgarkError } from '../common/errors.ts';
 import type { Config, SourceConfig, StorageConfig } from '../config/model.ts';
 import { operationContext } from '../operations/context.ts';
+import { targetAtLsn } from '../operations/recovery/recovery-target.ts';
 import { systemIdentifierIn } from '../operations/wal/control-file.ts';
 import { fetchWal, type FetchWalRequest } from '../operations/wal/fetch.ts';
 import { pushWal } from '../operations/wal/push.ts';
@@ -141,6 +142,10 @@ function archiveOptions(): readonly Option[] {
     new Option('--passphrase-file <file>', 'file that holds the passphrase to decrypt with'),
     new Option('--storage <name>', 'the storage to look in (default: those of the configuration’s section wal)'),
     new Option(
+      '--up-to <position>',
+      'where the WAL ends that the recovery needs, whose target lies before it: what is missing behind it does not count (default: all that is archived is needed)',
+    ),
+    new Option(
       '--refuse-tablespace-paths',
       'fail where a segment makes a tablespace at a path, which the recovery would use on this machine',
     ),
@@ -160,6 +165,7 @@ function replayedOf(options: Readonly<Record<string, unknown>>): FetchWalRequest
 /** The archive that these options mean, and the world to read it in. */
 async function archiveOf(run: CommandRun, options: Readonly<Record<string, unknown>>) {
   const { world } = run;
+  const upTo = text(options.upTo);
   const config = await run.config(['storage']);
   const named = text(options.source);
   const database = named === undefined ? chooseSource(config, text(options.database)) : undefined;
@@ -173,7 +179,14 @@ async function archiveOf(run: CommandRun, options: Readonly<Record<string, unkno
     (await systemIdentifierIn(world.cwd)) ??
     (await onlyArchived(stores, source, world));
   return {
-    archive: { source, systemIdentifier, stores, keys: await keysOf(config, options), replayed: replayedOf(options) },
+    archive: {
+      source,
+      systemIdentifier,
+      stores,
+      keys: await keysOf(config, options),
+      replayed: replayedOf(options),
+      upTo: upTo === undefined ? undefined : targetAtLsn(upTo).lsn,
+    },
     context: operationContext({ logger: run.logger(config), signal: world.signal }),
   };
 }

@@ -29,7 +29,12 @@ async function prepare(fetch: string, readAhead: string, last = '000000020000000
   await writeFile(path.join(world, 'read-ahead'), readAhead);
   const commandFor = (verb: string, { source }: { source: string }) => ['/bin/sh', `./${verb}`, source];
   const program = { commandFor, directory: world, environment: { SECRET: `it's "$HOME"` } };
-  await writeFetchScript(new TargetFolder(data, undefined), program, { folder: FOLDER, last, replayed: undefined });
+  await writeFetchScript(new TargetFolder(data, undefined), program, {
+    folder: FOLDER,
+    last,
+    upTo: 0x7_0001_0000n,
+    replayed: undefined,
+  });
 }
 
 /** As PostgreSQL runs it: with its exit status. */

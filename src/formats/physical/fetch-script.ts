@@ -1,6 +1,6 @@
 import { FETCH_FAILED } from '../../common/restore-command.ts';
 import { toByteString } from '../../postgres/toc/byte-string.ts';
-import { formatLsn } from '../../postgres/wal/lsn.ts';
+import { formatLsn, type Lsn } from '../../postgres/wal/lsn.ts';
 import type { ReplayedSpan } from '../../postgres/wal/tablespace-watch.ts';
 import type { WalFolder } from '../../repository/wal-keys.ts';
 import { RECOVERY_FOLDER } from './end-script.ts';
@@ -13,18 +13,21 @@ const TIMELINE_DIGITS = 8;
 export interface FetchProgram {
   /**
    * `pgark … wal fetch …` for a server’s WAL, run with the name of a file and a path behind it, which says what came of it as
-   * JSON; `pgark … wal read-ahead …`, with the name of the first segment and a folder. They hold no secret. Both refuse a segment
-   * where a record from the one position on and before the other makes a tablespace at a path, if that is asked for.
+   * JSON; `pgark … wal read-ahead …`, with the name of the first segment and a folder. They hold no secret.
    */
-  readonly commandFor: (
-    verb: 'fetch' | 'read-ahead',
-    folder: WalFolder,
-    refused: { readonly from: string; readonly to: string } | undefined,
-  ) => readonly string[];
+  readonly commandFor: (verb: 'fetch' | 'read-ahead', folder: WalFolder, needs: FetchNeeds) => readonly string[];
   /** The directory that relative paths in the command and `environment` start from. */
   readonly directory: string;
   /** Variables that it is run with, secrets among them. */
   readonly environment: Readonly<Record<string, string>>;
+}
+
+/** What a recovery asks of all that it gets, with positions as PostgreSQL shows them. */
+interface FetchNeeds {
+  /** Nothing behind it is needed, so that a gap there does not count. */
+  readonly upTo: string;
+  /** A segment is refused where a record from the one position on and before the other makes a tablespace at a path. */
+  readonly refused: { readonly from: string; readonly to: string } | undefined;
 }
 
 /** The restore_command of a server that gets its WAL so, run in the data directory. */
@@ -38,6 +41,8 @@ export interface FetchedWal {
   readonly folder: WalFolder;
   /** Name of the last segment that the recovery needs; its timeline does not matter. */
   readonly last: string;
+  /** Where that ends which it needs. */
+  readonly upTo: Lsn;
   /** What is replayed, among which no record may make a tablespace at a path. Undefined: any may. */
   readonly replayed: ReplayedSpan | undefined;
 }
@@ -56,9 +61,10 @@ export async function writeFetchScript(data: TargetFolder, program: FetchProgram
  * 1, and whatever else fails is 126. Servers since 15 ask ahead for what is behind the target: it may be a gap, or the archive end
  * there, and neither is to stop them before they are at the target. If they do come there, they have missed it, and say so.
  */
-function fetchScript({ commandFor, directory }: FetchProgram, { folder, last, replayed }: FetchedWal): string {
+function fetchScript({ commandFor, directory }: FetchProgram, { folder, last, upTo, replayed }: FetchedWal): string {
   const refused = replayed && { from: formatLsn(replayed.from), to: formatLsn(replayed.to) };
-  const command = (verb: 'fetch' | 'read-ahead'): string => commandFor(verb, folder, refused).map(forShell).join(' ');
+  const needs = { upTo: formatLsn(upTo), refused };
+  const command = (verb: 'fetch' | 'read-ahead'): string => commandFor(verb, folder, needs).map(forShell).join(' ');
   return `# Written by pgark: the restore_command of this server. 0: found; 1: surely not archived; else it cannot be told.
 name=$1
 target=$PWD/$2

@@ -66,7 +66,8 @@ export async function prepareFetching(
   const lastLsn = ends.reduce((last, lsn) => (lsn > last ? lsn : last));
   const last = segmentName(segmentAt(plan.timeline, lastLsn, segmentBytes), segmentBytes);
   const replayed = allowsTablespacePaths ? undefined : replayedBy(plan);
-  await writeFetchScript(data, fetch, { folder, last, replayed });
+  // To a target: a server that does not get to it fails, and so it does not end early where something is missing behind that.
+  await writeFetchScript(data, fetch, { folder, last, upTo: lastLsn + 1n, replayed });
   const control = await data.read('global/pg_control');
   const own = control && parametersIn(bytesOf(control));
   return {

@@ -35,7 +35,7 @@ async function archiveWith(bytes: number): Promise<ObjectStore> {
 }
 
 /** How much of the segment is fetched. */
-async function fetched(stores: readonly ObjectStore[]): Promise<number | 'absent'> {
+async function fetched(stores: readonly ObjectStore[], neededBytes?: number): Promise<number | 'absent'> {
   await using directory = await makeTempDirectory();
   const target = directory.join('fetched');
   const request = {
@@ -44,6 +44,7 @@ async function fetched(stores: readonly ObjectStore[]): Promise<number | 'absent
     keys: NO_KEYS,
     name: segmentName(SEGMENT, segmentBytes),
     target,
+    upTo: neededBytes === undefined ? undefined : segmentStart(SEGMENT, segmentBytes) + BigInt(neededBytes),
   };
   if ((await fetchWal(request, operationContext())) === 'absent') return 'absent';
   const content = await readFile(target);
@@ -76,6 +77,15 @@ test('a part behind one that is missing is a gap, unless another storage has wha
   await expect(fetched([hole, await archiveWith(8_000)])).rejects.toMatchObject(gap);
   expect(await fetched([hole, await archiveWith(20_000)])).toBe(20_000);
   expect(await fetched([await archiveWith(segmentBytes), hole])).toBe(segmentBytes);
+  // A recovery that goes no further than what is there in front of it comes to its target.
+  expect(await fetched([hole], 8_000)).toBe(8_000);
+  expect(await fetched([hole, await archiveWith(0)], 7_000)).toBe(8_000);
+  await expect(fetched([hole], 8_001)).rejects.toMatchObject(gap);
+  await expect(fetched([await broken([12_000, 20_000])], 1)).rejects.toMatchObject(gap);
+  const later = { timeline: 1, number: 8n };
+  await putWalFile({ ...IN_CLEAR, store: hole }, pieceOf(later, madeSegment(later)));
+  expect(await fetched([hole], 8_000)).toBe(8_000);
+  await expect(fetched([hole], 8_001)).rejects.toMatchObject(gap);
   // Each begins where those before it end, or earlier.
   expect(await fetched([await broken([0, 8_000], [0, 12_000], [8_000, 20_000])])).toBe(20_000);
 });

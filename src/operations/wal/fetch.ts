@@ -12,7 +12,7 @@ import { laterTimelines } from '../../formats/wal/later-timelines.ts';
 import { findSegmentObjects, readParts, readWhole, type SegmentPart } from '../../formats/wal/read-segment.ts';
 import type { DecryptionKeys } from '../../pipeline/encryption/sealer.ts';
 import { watched } from '../../formats/wal/watched.ts';
-import { formatLsn } from '../../postgres/wal/lsn.ts';
+import { formatLsn, type Lsn } from '../../postgres/wal/lsn.ts';
 import { parseSegmentName, type Segment, segmentAt, segmentEnd, segmentStart } from '../../postgres/wal/segment.ts';
 import type { ReplayedSpan } from '../../postgres/wal/tablespace-watch.ts';
 import { endOf, parseHistoryFileName, type TimelineHistory } from '../../postgres/wal/timeline-history.ts';
@@ -38,13 +38,16 @@ export interface FetchWalRequest extends WalFolder {
   readonly target: string;
   /** What the recovery replays, among which no record may make a tablespace at a path. Default: any may. */
   readonly replayed?: ReplayedSpan | undefined;
+  /** All that the recovery needs lies before it: what is missing behind it is no gap. Default: all that is archived is needed. */
+  readonly upTo?: Lsn | undefined;
 }
 
 /**
  * Fetches one file of WAL, for restore_command: a segment, the beginning of the newest one, filled up with zeros, a history.
  * `absent`: it is proven that every storage has the archive of this server, and not this file, nor later WAL of its timeline or
  * of one that goes on from it. Errors: `tablespace-path` where it is to be refused; `wal-gap` where later WAL is there, be it of
- * the same segment, so that a recovery must not end here as if it had come to the end; `wal-unknown` for a storage without any
+ * the same segment, and what is there ends before `upTo`, so that a recovery must not end here as if it had come to the end;
+ * `wal-unknown` for a storage without any
  * WAL of this server; `usage`, `corrupt`, `wrong-key`, `key-missing`, `store-…`.
  */
 export async function fetchWal(request: FetchWalRequest, context: OperationContext): Promise<'found' | 'absent'> {
@@ -81,7 +84,9 @@ async function fetchOnce(request: FetchWalRequest, context: OperationContext): P
     const beginning = await fetch.beginning();
     if (beginning !== undefined && beginning.bytes > (most?.bytes ?? 0)) most = beginning;
   }
-  for (const fetch of fetches) fetch.proveNoMore(most?.bytes ?? 0);
+  const { upTo } = request;
+  const isEnough = most !== undefined && upTo !== undefined && most.end >= upTo;
+  if (!isEnough) for (const fetch of fetches) await fetch.proveNoMore(most?.bytes ?? 0);
   await most?.write();
   return most === undefined ? 'absent' : 'found';
 }
@@ -95,6 +100,8 @@ const ATTEMPTS_MAX = 3;
 /** What a storage has of a segment that is not whole. */
 interface Beginning {
   readonly bytes: number;
+  /** Where that ends in the log. */
+  readonly end: Lsn;
   write(): Promise<void>;
 }
 
@@ -106,6 +113,8 @@ class Fetch {
   #deltas: readonly SegmentPart[] = [];
   /** Where the last delta of the segment ends, be it of an older timeline. */
   #furthest = 0;
+  /** What is left to prove of what `beginning` has found. */
+  #proveEndBefore = async (): Promise<void> => undefined;
 
   constructor(store: ObjectStore, request: FetchWalRequest, signal: AbortSignal) {
     this.#store = store;
@@ -133,7 +142,7 @@ class Fetch {
     return whole !== undefined;
   }
 
-  /** For a file that is not there as a whole. Undefined: it is proven that nothing of it is there. */
+  /** For a file that is not there as a whole. Undefined: nothing of it is there. `proveNoMore` says whether that is the end. */
   async beginning(): Promise<Beginning | undefined> {
     const { name } = this.#request;
     const isSegment = parseWalFileName(name)?.kind === 'segment';
@@ -144,14 +153,14 @@ class Fetch {
     if (!isSegment) return undefined;
     const segment = segmentBytes === undefined ? undefined : parseSegmentName(name, segmentBytes);
     if (segmentBytes === undefined || segment === undefined) {
-      await this.#proveEnd(undefined);
+      this.#proveEndBefore = () => this.#proveEnd(undefined);
       return undefined;
     }
     const history = await this.#historyOf(segment.timeline);
     const began = history.ancestors.at(-1)?.end ?? 0n;
     // Before the timeline began its WAL is that of another one, under whose name it is asked for next.
     if (segmentEnd(segment, segmentBytes) <= began) return undefined;
-    await this.#proveEnd({ ...segment, segmentBytes });
+    this.#proveEndBefore = () => this.#proveEnd({ ...segment, segmentBytes });
     return this.#most(segment, segmentBytes, history);
   }
 
@@ -167,23 +176,29 @@ class Fetch {
       const found = await findOnPath(place, history, segment.number, call);
       if (found === undefined) return undefined;
       this.#furthest = Math.max(this.#furthest, found.furthest);
-      return this.#beginning(() => readFound(this.#store, found, this.#request, call), found.bytes, segmentBytes);
+      const { bytes } = found;
+      return this.#beginning(() => readFound(this.#store, found, this.#request, call), { start, bytes, segmentBytes });
     }
     if (own === 0) return undefined;
-    return this.#beginning(() => readParts(this.#store, chain, start, call), own, segmentBytes);
+    const read = (): ByteStream => readParts(this.#store, chain, start, call);
+    return this.#beginning(read, { start, bytes: own, segmentBytes });
   }
 
   /**
-   * That no delta of the segment ends behind so many of its bytes: it would be one behind another that is missing. Error:
-   * `wal-gap`.
+   * That no later WAL is there, and no delta of the segment ends behind so many of its bytes: it would be one behind another that
+   * is missing. Error: `wal-gap`.
    */
-  proveNoMore(bytes: number): void {
+  async proveNoMore(bytes: number): Promise<void> {
+    await this.#proveEndBefore();
     if (this.#furthest > bytes) throw this.#gap('what follows of its segment is there');
   }
 
-  #beginning(read: () => ByteStream, bytes: number, segmentBytes: number): Beginning {
+  #beginning(
+    read: () => ByteStream,
+    { start, bytes, segmentBytes }: { readonly start: Lsn; readonly bytes: number; readonly segmentBytes: number },
+  ): Beginning {
     const content = (): ByteStream => watched(beginningOf(read(), bytes), this.#request.replayed);
-    return { bytes, write: () => this.#write(filledUp(content(), bytes, segmentBytes)) };
+    return { bytes, end: start + BigInt(bytes), write: () => this.#write(filledUp(content(), bytes, segmentBytes)) };
   }
 
   /**
