@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/common/clock.ts';
+import { PgarkError } from '../../src/common/errors.ts';
 import { type Logger, silentLogger } from '../../src/common/log.ts';
 import { backUp, errorOf, fileDestination } from '../support/destinations.ts';
 import { DamagingStore } from '../support/damaging-store.ts';
@@ -36,7 +37,7 @@ describe.each([
     const warnings: string[] = [];
     const logger: Logger = { ...silentLogger, warning: (event) => warnings.push(event), child: () => logger };
     await drillIn(store, work, { assertions: [{ sql: 'select count(*) = 5000 from t' }] }, { logger });
-    expect(warnings).toEqual(['drill.repeated']);
+    expect(warnings).toEqual(['drill.doubted', 'drill.repeated']);
     expect(await proofsIn(place.store)).toMatchObject([{ passed: true }]);
     await work.expectEmpty();
   });
@@ -70,5 +71,27 @@ test('what a drill found first counts where its time is over before it could loo
   const error = await errorOf(drillIn(store, work, { limitMs: 60_000 }, { clock }));
   expect(error).toMatchObject({ code: 'corrupt', exitCode: 20 });
   expect(await proofsIn(place.store)).toMatchObject([{ passed: false, error: { code: 'corrupt' } }]);
+  await work.expectEmpty();
+});
+
+test('what a drill found first is told where the storage is away before it could look once more', async () => {
+  await using place = await fileDestination('place');
+  await backUp(source, [place], { format: 'plain' });
+  let reads = 0;
+  const store = new DamagingStore(place.store, (key) => isData(key) && ++reads === 1, {
+    before: ({ method, key }) => {
+      if (method === 'get' && isData(key) && reads > 0) throw new PgarkError('store-unreachable', 'it is away');
+    },
+  });
+  const warnings: string[] = [];
+  const warning = (event: string, message: string): void => void warnings.push(`${event}: ${message}`);
+  const logger: Logger = { ...silentLogger, warning, child: () => logger };
+  const error = await errorOf(drillIn(store, work, {}, { logger }));
+  const found = /SHA-256|damaged|checksum|corrupt/i;
+  expect(error).toMatchObject({ code: 'store-unreachable', message: expect.stringMatching(found) });
+  expect(error.message).toMatch(/^it is away; /);
+  expect(warnings).toEqual([expect.stringMatching(/^drill\.doubted: .* seems damaged/)]);
+  expect(warnings[0]).toMatch(found);
+  expect(await proofsIn(place.store)).toEqual([]);
   await work.expectEmpty();
 });

@@ -24,7 +24,7 @@ import {
 } from './of-machine.ts';
 import { withRestoredDump } from './restore-dump.ts';
 import { withRestoredServer } from './restore-server.ts';
-import { isStoredWhole, mayBeOfTheWay } from './second-look.ts';
+import { afterDoubt, isStoredWhole, mayBeOfTheWay } from './second-look.ts';
 
 /** Within a day: a run that says for longer that it is running counts as dead. */
 const LIMIT_MS_DEFAULT = 23 * 3_600_000;
@@ -126,7 +126,8 @@ class Drill {
       signal.throwIfAborted();
       // What was found counts where there is no time to look once more.
       const error = limit.signal.aborted ? (this.#doubt ?? this.#tooLong(limitMs)) : await this.#verdictOf(thrown);
-      if (isVerdict(error)) await this.#record(error);
+      if (!isVerdict(error)) throw this.#doubt === undefined ? error : afterDoubt(error, this.#doubt);
+      await this.#record(error);
       throw error;
     } finally {
       ended.abort();
@@ -144,9 +145,12 @@ class Drill {
       const isSameAgain = manifest.format !== 'physical' || this.#planned !== undefined;
       if (!mayBeOfTheWay(error) || !isSameAgain) throw error;
       this.#doubt = error;
+      const facts = { backupId: manifest.id, code: error.code };
+      const doubt = `${manifest.id} seems damaged, and what is stored of it is read again: ${error.message}`;
+      this.#run.logger.warning('drill.doubted', doubt, facts);
       if (!(await isStoredWhole({ ...this.#request, manifest }, this.#run, { ...this.#context, signal }))) throw error;
-      const what = `what is stored of ${manifest.id} is whole, and it is tried once more: ${error.message}`;
-      this.#run.logger.warning('drill.repeated', what, { backupId: manifest.id, code: error.code });
+      const what = `what is stored of ${manifest.id} is whole, and it is tried once more`;
+      this.#run.logger.warning('drill.repeated', what, facts);
       this.#restored = undefined;
       return this.#restoreAndAsk(signal);
     }

@@ -1,5 +1,5 @@
 import type { ErrorCode } from '../../common/error-table.ts';
-import { asPgarkError, type PgarkError } from '../../common/errors.ts';
+import { asPgarkError, PgarkError } from '../../common/errors.ts';
 import { checkOf } from '../../formats/check-backup.ts';
 import type { Run } from '../../runs/run.ts';
 import type { OperationContext } from '../context.ts';
@@ -16,9 +16,21 @@ const OF_WHAT_IS_STORED: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'repository-damaged',
 ]);
 
+/** Of the WAL that a restored server asked for: what lists of objects say, or records, is no byte on the way. */
+const IS_DECIDED: ReadonlySet<unknown> = new Set<ErrorCode>(['wal-gap', 'object-not-found', 'tablespace-path']);
+
 /** Whether a restore of the same could end otherwise, where what is stored is whole. */
-export function mayBeOfTheWay({ code }: PgarkError): boolean {
-  return MAY_BE_OF_THE_WAY.has(code);
+export function mayBeOfTheWay({ code, details: { fetchError } }: PgarkError): boolean {
+  return MAY_BE_OF_THE_WAY.has(code) && !IS_DECIDED.has(fetchError);
+}
+
+/** In place of an error that says nothing of the backup, and ended a drill that was to find out whether another one does. */
+export function afterDoubt(error: PgarkError, doubt: PgarkError): PgarkError {
+  return new PgarkError(error.code, `${error.message}; what had made the drill look once more: ${doubt.message}`, {
+    cause: error,
+    hint: error.hint,
+    details: error.details,
+  });
 }
 
 /** Reads all that is stored of a backup, as a verification does. Rejects where that cannot be: a storage that is away says nothing. */
