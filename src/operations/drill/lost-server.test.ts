@@ -30,6 +30,14 @@ describe('a server of a drill that ended in mid-load', () => {
     }
   });
 
+  test('said so behind lines of any length, each of which is read a few times alone', async () => {
+    // Words that a search could begin at again and again, in all that is read of a log.
+    for (const word of ['[1] ', 'FATAL: ', '[7] FATAL: ', 'LOG: ']) {
+      const long = word.repeat(Math.floor(200_000 / word.length));
+      expect(await told('restore-failed', `${long}\n[7] PANIC:  ${ROOM}`)).toMatchObject({ code: 'drill-impossible' });
+    }
+  });
+
   test('said something else last, which is told in place of the network', async () => {
     expect(
       await told('postgres-unreachable', '[7] LOG:  before\n[7] LOG:  database system is shut down'),
@@ -44,6 +52,14 @@ describe('a server of a drill that ended in mid-load', () => {
     expect(await told('restore-failed', '[7] LOG:  server process (PID 8) was terminated by signal 11')).toMatchObject({
       code: 'restore-failed',
     });
+    for (const line of [
+      `[7] LOG:  FATAL: ${ROOM}`,
+      '[7] FATAL:  terminated by signal 9',
+      `PANIC:  ${ROOM}`,
+      `[x] PANIC:  ${ROOM}`,
+    ]) {
+      expect(await told('restore-failed', line)).toMatchObject({ code: 'restore-failed' });
+    }
     // What a statement says stands in lines of its own.
     expect(await told('restore-failed', `[7] LOG:  said\n\t[7] PANIC:  ${ROOM}`)).toMatchObject({
       code: 'restore-failed',

@@ -15,9 +15,25 @@ const MAY_BE_LOST: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'restore-failed',
 ]);
 
+/** What a line of the log begins with: what a statement says stands in lines of its own, behind a tab. */
+const HEAD_OF_LINE = /^[^\t[]*\[\d+\]/;
+const LEVEL = /(?:PANIC|FATAL|LOG): /;
+
 /** What a server says that ends because its machine lacks something. */
 const OF_MACHINE =
-  /^[^\t\n]*\[\d+\].*?((?:PANIC|FATAL): .*(?:No space left on device|Disk quota exceeded|Input\/output error|Read-only file system|out of memory).*|LOG: .*terminated by signal 9\b.*)$/m;
+  /No space left on device|Disk quota exceeded|Input\/output error|Read-only file system|out of memory/;
+const KILLED = /terminated by signal 9\b/;
+
+/** The first of such words in a log. Each line is read a few times at most, however long it is. */
+function wordsOfMachine(log: string): string | undefined {
+  for (const line of log.split('\n')) {
+    const level = LEVEL.exec(line);
+    if (level === null || !HEAD_OF_LINE.test(line)) continue;
+    const words = line.slice(level.index);
+    if ((words.startsWith('LOG') ? KILLED : OF_MACHINE).test(words)) return words;
+  }
+  return undefined;
+}
 
 /**
  * In place of an error that came of the end of a drill's own server: `drill-impossible`, with what that server said last and the
@@ -31,7 +47,7 @@ export async function ofLostServer(
 ): Promise<unknown> {
   if (!isPgarkError(error) || !MAY_BE_LOST.has(error.code)) return error;
   const log = await server.logTail(LOG_TAIL_CHARS);
-  const words = OF_MACHINE.exec(log)?.[1];
+  const words = wordsOfMachine(log);
   if (words !== undefined) return lost(id, error, words, folder);
   if (error.code !== 'postgres-unreachable') return error;
   return lost(id, error, log.split('\n').at(-1) ?? '', folder);
