@@ -135,6 +135,17 @@ test('the end is the new one’s, which went on longer, with a warning that name
   expect(warnings).toEqual([expect.stringMatching(/^timeline 1 holds transactions .*: --timeline 1 brings them back/)]);
 });
 
+test('a timeline that was left is told of, whatever of it lies behind a delta that is missing', async () => {
+  const { systemIdentifier } = await facts();
+  const place = { store, folder: { source: 'main', systemIdentifier }, sealer: undefined, keys: NO_KEYS };
+  const { number } = segmentAt(1, parseLsn(apart.at(-1)?.lsn ?? ''), MIB);
+  const next = { timeline: 1, number: number + 1n };
+  const strayKey = await putWalDelta(place, pieceOf(next, madeSegment(next), 8_000, 20_000));
+  const { warnings } = await planned({ kind: 'end' });
+  expect(warnings).toEqual([expect.stringMatching(/^timeline 1 holds transactions .*: --timeline 1 brings them back/)]);
+  await store.delete(strayKey);
+});
+
 test('the end is not that of a timeline of which only the beginning is archived', async () => {
   const { systemIdentifier } = await facts();
   const place = { store, folder: { source: 'main', systemIdentifier } };

@@ -2,6 +2,7 @@ import { messageOf, isPgarkError, PgarkError } from '../../common/errors.ts';
 import type { ArchivePath } from '../../formats/wal/archive-path.ts';
 import type { Stretch } from '../../formats/wal/recovery-path.ts';
 import { formatLsn, type Lsn } from '../../postgres/wal/lsn.ts';
+import { segmentStartAt } from '../../postgres/wal/segment.ts';
 import { formatServerTime, type ServerTime, serverTimeOfDate } from '../../postgres/wal/server-time.ts';
 import type { TimelineHistory } from '../../postgres/wal/timeline-history.ts';
 import type { Manifest } from '../../repository/manifest.ts';
@@ -93,12 +94,20 @@ async function checkLast(path: ArchivePath, branches: readonly LeftBranch[]): Pr
 /** When the last transaction on the way ended, where it lies behind the position. */
 async function lastBehind(path: ArchivePath, fork: Lsn): Promise<ServerTime | undefined> {
   // Behind a gap there may be none yet.
-  for (const { from, to } of path.stretches.toReversed()) {
+  for (const { from, to } of readableOf(path).toReversed()) {
     if (to <= fork) return undefined;
     const last = await lastEnded(path, { from: from > fork ? from : fork, to });
     if (last !== undefined && last.lsn >= fork) return last.time;
   }
   return undefined;
+}
+
+/** A stretch that begins in the midst of a segment, behind a delta that is missing, can be read from the next one on. */
+function readableOf({ stretches, segmentBytes }: ArchivePath): readonly Stretch[] {
+  return stretches.flatMap(({ from, to }) => {
+    const start = segmentStartAt(from + BigInt(segmentBytes) - 1n, segmentBytes);
+    return start < to ? [{ from: start, to }] : [];
+  });
 }
 
 function begunAtOf({ manifest }: RecoveryPlan['base']): ServerTime {
@@ -131,7 +140,7 @@ const UNREADABLE = ['corrupt', 'wal-gap', 'wrong-key', 'key-missing'] as const;
 
 async function leftBranch(path: ArchivePath, other: ArchivePath): Promise<LeftBranch | undefined> {
   const { fork, isOlder } = partOf(path.history, other.history);
-  const behind = other.stretches.flatMap(({ from, to }): Stretch[] =>
+  const behind = readableOf(other).flatMap(({ from, to }): Stretch[] =>
     to <= fork ? [] : [{ from: from > fork ? from : fork, to }],
   );
   let first: ServerTime | undefined;
@@ -173,7 +182,7 @@ async function firstCommit(path: ArchivePath, { from, to }: Stretch): Promise<Se
 
 /** When the timeline began that the way goes on with there; where that record is not there, when its first transaction ended. */
 async function begunAt(path: ArchivePath, fork: Lsn): Promise<ServerTime | undefined> {
-  const stretch = path.stretches.find(({ from, to }) => from <= fork && fork < to);
+  const stretch = readableOf(path).find(({ from, to }) => from <= fork && fork < to);
   let begun: ServerTime | undefined;
   if (stretch === undefined) return undefined;
   await scanWal(path, { from: fork, to: stretch.to }, (landmark) => {
