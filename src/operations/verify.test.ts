@@ -11,6 +11,7 @@ import { generateAgeIdentity } from '../pipeline/encryption/age-keys.ts';
 import { ageSealer } from '../pipeline/encryption/age-sealer.ts';
 import { keys } from '../repository/keys.ts';
 import type { Manifest } from '../repository/manifest.ts';
+import { listRunRecords } from '../runs/list-run-records.ts';
 import { operationContext } from './context.ts';
 import { newestProofs, provenAt } from './proofs.ts';
 import { verify } from './verify.ts';
@@ -29,6 +30,24 @@ test('an object that is missing or has another length failed by that, not after 
     );
     expect(backups).toMatchObject([{ depth: 'present', failure: { code: 'corrupt' } }]);
   }
+});
+
+test('leaves a run that tells how it went, and failed where a backup did; of nothing it leaves nothing', async () => {
+  const store = new MemoryStore();
+  const request = { store, filter: {}, selector: undefined, deep: true, keys: { identities: [], passphrases: [] } };
+  await verify(request, operationContext());
+  expect(store.objects.size).toBe(0);
+  const times = [new Date('2026-11-18T02:00:00Z'), new Date('2026-11-19T02:00:00Z')];
+  await addWholeBackup(store, 'shop', times[0] ?? new Date());
+  await verify(request, operationContext());
+  await seedBackups(store, { source: 'main', database: 'shop', times: times.slice(1) });
+  await verify(request, operationContext());
+  const runs = await listRunRecords(store, { since: new Date(0) });
+  expect(runs.map(({ kind, state, result, error }) => [kind, state, result, error?.code]).sort()).toEqual([
+    ['verify', 'failed', undefined, 'corrupt'],
+    ['verify', 'succeeded', { verified: 1, failed: 0 }, undefined],
+  ]);
+  expect(runs.find(({ error }) => error)?.error?.message).toMatch(/^1 of 2 backups: .* is missing/);
 });
 
 test('a backup that retention deletes meanwhile is none that is damaged, and gets no proof', async () => {

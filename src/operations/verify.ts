@@ -6,7 +6,7 @@ import type { DecryptionKeys } from '../pipeline/encryption/sealer.ts';
 import { keys } from '../repository/keys.ts';
 import { byStoreTime, type Manifest, seriesOf, sizesOf } from '../repository/manifest.ts';
 import { type BackupFilter, type DamagedManifest, Repository } from '../repository/repository.ts';
-import { runEnveloped } from '../runs/run.ts';
+import { type Run, runEnveloped } from '../runs/run.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { OperationContext } from './context.ts';
 import { type BackupSelector, findBackup } from './find-backup.ts';
@@ -68,62 +68,81 @@ export interface Verification {
  * that the store does not give has failed, as long as the store gives others. Errors: `store-…` of a store that is away.
  */
 export async function verify(request: VerifyRequest, context: OperationContext): Promise<Verification> {
+  const { store, filter } = request;
+  let verification: Verification | undefined;
+  const spec = { kind: 'verify', source: filter.source, database: filter.database } as const;
+  try {
+    return await runEnveloped<Verification>({ ...context, store }, spec, async (run) => {
+      verification = await verifyIn(run, request, context);
+      const failures = failuresOf(verification);
+      const [first] = failures;
+      const { length: count } = [...verification.backups, ...verification.damaged];
+      if (first === undefined) return { value: verification, result: { verified: count, failed: 0 } };
+      const what = `${failures.length} of ${count} backups: ${first.message}`;
+      throw new PgarkError(first.code, count === 1 ? first.message : what, { cause: first, hint: first.hint });
+    });
+  } catch (error) {
+    // The run has failed, and has told how far it came.
+    if (verification === undefined) throw error;
+    return verification;
+  }
+}
+
+async function verifyIn(run: Run, request: VerifyRequest, context: OperationContext): Promise<Verification> {
   const { store } = request;
-  return runEnveloped<Verification>({ ...context, store }, { kind: 'verify' }, async (run) => {
-    const repository = new Repository(store, context);
-    const { chosen, damaged } = await choose(repository, request, context);
-    for (const { key, error } of damaged) run.logger.error('verify.failed', error.message, { key, code: error.code });
-    const verified: VerifiedBackup[] = [];
-    // In the order in which they were made, so that what others need comes before them.
-    const proven = new Set<string>();
-    let isToldOf = false;
-    const failedByStorage = storageFailures(
-      store,
-      chosen.map(({ manifest }) => manifest),
-      context,
-    );
-    for (const { manifest, whole, isWanted, wasNewest } of chosen) {
-      const facts = { 'pgark.backup_id': manifest.id, 'pgark.database': manifest.database.name };
-      const lookOnce = () => verifyOne(store, manifest, whole, { ...request, isWanted, proven }, context);
-      const look = async (): Promise<Verdict> => {
-        const verdict = await lookOnce();
-        if (!isOfStore(verdict.failure) || (await isGone(repository, manifest, context))) return verdict;
-        // The store gives other things: it may have been away for a moment, or does not give this one.
-        return lookOnce();
-      };
-      // A look is one request; of those there may be thousands.
-      const verdict = whole ? run.span.span('read', facts, (span) => noting(span, look)) : look();
-      const { depth, failure, locked } = await verdict;
-      if (failure !== undefined && (await isGone(repository, manifest, context))) {
-        const what = `${manifest.id} was deleted while it was looked at`;
-        if (request.selector !== undefined) throw new PgarkError('backup-not-found', what, { cause: failure });
-        run.logger.info('verify.deleted', what, { backupId: manifest.id });
-        continue;
-      }
-      verified.push({ manifest, depth, failure, wasNewest });
-      if (depth === 'read' && failure === undefined) proven.add(manifest.id);
-      const fields = { backupId: manifest.id, depth };
-      if (failure)
-        run.logger.error('verify.failed', `${manifest.id}: ${failure.message}`, { ...fields, code: failure.code });
-      else run.logger.debug('verify.passed', `${manifest.id} is whole`, fields);
-      // Without the key nothing was proven, neither that it restores nor that it does not. What is wrong with the storage ends all the same.
-      const isCertain = locked === undefined || (await failedByStorage(manifest));
-      if (whole && isCertain) {
-        const error = locked ?? failure;
-        const details = { ...(error && { depth }), ...(wasNewest !== undefined && { wasNewest }) };
-        const proof = { kind: 'verify', runId: run.id, error, details, isToldOf } as const;
-        const isRecorded: boolean = await recordProof(store, manifest, proof, context);
-        isToldOf ||= !isRecorded;
-      }
-    }
-    return {
-      value: { backups: verified, damaged },
-      result: {
-        verified: verified.length,
-        failed: verified.filter((each) => each.failure).length + damaged.length,
-      },
+  const repository = new Repository(store, context);
+  const { chosen, damaged } = await choose(repository, request, context);
+  // Where nothing is, nothing is left.
+  if (chosen.length + damaged.length > 0) await run.open();
+  for (const { key, error } of damaged) run.logger.error('verify.failed', error.message, { key, code: error.code });
+  const verified: VerifiedBackup[] = [];
+  // In the order in which they were made, so that what others need comes before them.
+  const proven = new Set<string>();
+  let isToldOf = false;
+  const failedByStorage = storageFailures(
+    store,
+    chosen.map(({ manifest }) => manifest),
+    context,
+  );
+  for (const { manifest, whole, isWanted, wasNewest } of chosen) {
+    const facts = { 'pgark.backup_id': manifest.id, 'pgark.database': manifest.database.name };
+    const lookOnce = () => verifyOne(store, manifest, whole, { ...request, isWanted, proven }, context);
+    const look = async (): Promise<Verdict> => {
+      const verdict = await lookOnce();
+      if (!isOfStore(verdict.failure) || (await isGone(repository, manifest, context))) return verdict;
+      // The store gives other things: it may have been away for a moment, or does not give this one.
+      return lookOnce();
     };
-  });
+    // A look is one request; of those there may be thousands.
+    const verdict = whole ? run.span.span('read', facts, (span) => noting(span, look)) : look();
+    const { depth, failure, locked } = await verdict;
+    if (failure !== undefined && (await isGone(repository, manifest, context))) {
+      const what = `${manifest.id} was deleted while it was looked at`;
+      if (request.selector !== undefined) throw new PgarkError('backup-not-found', what, { cause: failure });
+      run.logger.info('verify.deleted', what, { backupId: manifest.id });
+      continue;
+    }
+    verified.push({ manifest, depth, failure, wasNewest });
+    if (depth === 'read' && failure === undefined) proven.add(manifest.id);
+    const fields = { backupId: manifest.id, depth };
+    if (failure)
+      run.logger.error('verify.failed', `${manifest.id}: ${failure.message}`, { ...fields, code: failure.code });
+    else run.logger.debug('verify.passed', `${manifest.id} is whole`, fields);
+    // Without the key nothing was proven, neither that it restores nor that it does not. What is wrong with the storage ends all the same.
+    const isCertain = locked === undefined || (await failedByStorage(manifest));
+    if (whole && isCertain) {
+      const error = locked ?? failure;
+      const details = { ...(error && { depth }), ...(wasNewest !== undefined && { wasNewest }) };
+      const proof = { kind: 'verify', runId: run.id, error, details, isToldOf } as const;
+      const isRecorded: boolean = await recordProof(store, manifest, proof, context);
+      isToldOf ||= !isRecorded;
+    }
+  }
+  return { backups: verified, damaged };
+}
+
+function failuresOf({ backups, damaged }: Verification): readonly PgarkError[] {
+  return [...backups.flatMap(({ failure }) => failure ?? []), ...damaged.map(({ error }) => error)];
 }
 
 async function choose(
