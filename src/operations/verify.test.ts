@@ -43,10 +43,11 @@ test('leaves a run that tells how it went, and failed where a backup did; of not
   await seedBackups(store, { source: 'main', database: 'shop', times: times.slice(1) });
   await verify(request, operationContext());
   const runs = await listRunRecords(store, { since: new Date(0) });
-  expect(runs.map(({ kind, state, result, error }) => [kind, state, result, error?.code]).sort()).toEqual([
-    ['verify', 'failed', undefined, 'corrupt'],
-    ['verify', 'succeeded', { verified: 1, failed: 0 }, undefined],
-  ]);
+  expect(runs.map(({ kind }) => kind)).toEqual(['verify', 'verify']);
+  expect(Object.fromEntries(runs.map(({ state, result, error }) => [state, error?.code ?? result]))).toEqual({
+    failed: 'corrupt',
+    succeeded: { verified: 1, failed: 0 },
+  });
   expect(runs.find(({ error }) => error)?.error?.message).toMatch(/^1 of 2 backups: .* is missing/);
 });
 
