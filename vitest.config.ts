@@ -5,8 +5,8 @@ const shared = { testTimeout: 240_000, hookTimeout: 300_000, pool: 'forks' as co
 
 export default defineConfig({
   test: {
-    // Integration tests wait for servers and child processes more than half of the time: two files more than there are cores.
-    maxWorkers: availableParallelism() + 2,
+    // Integration tests wait for servers and child processes more than half of the time: three files more than there are cores.
+    maxWorkers: availableParallelism() + 3,
     projects: [
       {
         test: {
