@@ -48,6 +48,11 @@ interface ProofKey extends ReturnType<typeof parseProofKey> {
   readonly key: ObjectKey;
 }
 
+/** What a backup's proofs are found by. */
+interface ProvenBackup extends Pick<Manifest, 'id' | 'source'> {
+  readonly database: Pick<Manifest['database'], 'name'>;
+}
+
 /**
  * The newest proofs of backups, by their ids. Of one that is damaged it is not known what it says, and none before it says it
  * in its place. One that lies ahead of now, by this machine's clock and the store's, was named by a clock that was ahead: if it says that the backup is whole, an earlier one
@@ -55,7 +60,7 @@ interface ProofKey extends ReturnType<typeof parseProofKey> {
  */
 export async function newestProofs(
   store: ObjectStore,
-  backups: readonly Pick<Manifest, 'id' | 'source' | 'database'>[],
+  backups: readonly ProvenBackup[],
   options: ProofOptions,
 ): Promise<ReadonlyMap<string, Proofs>> {
   const [first] = backups;

@@ -74,7 +74,7 @@ export async function verify(request: VerifyRequest, context: OperationContext):
   try {
     return await runEnveloped<Verification>({ ...context, store }, spec, async (run) => {
       verification = await verifyIn(run, request, context);
-      const failures = failuresOf(verification);
+      const failures = failuresIn(verification);
       const [first] = failures;
       const { length: count } = [...verification.backups, ...verification.damaged];
       if (first === undefined) return { value: verification, result: { verified: count, failed: 0 } };
@@ -141,7 +141,8 @@ async function verifyIn(run: Run, request: VerifyRequest, context: OperationCont
   return { backups: verified, damaged };
 }
 
-function failuresOf({ backups, damaged }: Verification): readonly PgarkError[] {
+/** Of every backup that failed, why. */
+export function failuresIn({ backups, damaged }: Verification): readonly PgarkError[] {
   return [...backups.flatMap(({ failure }) => failure ?? []), ...damaged.map(({ error }) => error)];
 }
 

@@ -164,7 +164,7 @@ async function verifySource(job: ProofJob, world: ProofWorld): Promise<PgarkErro
   const { id, source, storages } = job;
   const { config, stores, context, teller } = world;
   const { logger } = context;
-  const { verify } = await import('../operations/verify.ts');
+  const { failuresIn, verify } = await import('../operations/verify.ts');
   const sampleRatio = source.verify?.sampleRatio ?? 1;
   const failures: PgarkError[] = [];
   let looked = 0;
@@ -190,7 +190,7 @@ async function verifySource(job: ProofJob, world: ProofWorld): Promise<PgarkErro
       world.verified?.note(storage.name, backups, report.endedAt);
       await teller.verification(config, report);
       looked += backups.length + damaged.length;
-      failures.push(...backups.flatMap(({ failure }) => failure ?? []), ...damaged.map(({ error }) => error));
+      failures.push(...failuresIn({ backups, damaged }));
     } catch (thrown) {
       context.signal.throwIfAborted();
       const error = unverified(storage, asPgarkError(thrown));
