@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os';
 import { constants, createGzip, createZstdCompress, type Gzip, type ZstdCompress } from 'node:zlib';
 import { allocateBlock, freeMemory, releaseBlock } from '../common/block-memory.ts';
 import { BLOCK_BYTES, type ByteStream, KIB } from '../common/bytes.ts';
+import { letPoolGiveWay } from '../common/thread-priority.ts';
 import { orderedMap, reblock } from './blocks.ts';
 import { type Compression, compressionOf } from './compression.ts';
 import type { Transform } from './transform.ts';
@@ -29,6 +30,7 @@ export function defaultBlocksInFlightMax(): number {
 export function compress(compression: Compression, options: CompressOptions = {}): Transform {
   const { algorithm, level } = compressionOf(compression.algorithm, compression.level);
   const blocksInFlightMax = options.blocksInFlightMax ?? defaultBlocksInFlightMax();
+  if (algorithm !== 'none') letPoolGiveWay();
   switch (algorithm) {
     case 'none':
       return (source) => source;

@@ -1,3 +1,4 @@
+import { letPoolGiveWay } from '../common/thread-priority.ts';
 import { type CompressOptions, defaultBlocksInFlightMax } from './compress.ts';
 import type { CompressionAlgorithm } from './compression.ts';
 import { gunzip } from './gunzip.ts';
@@ -12,6 +13,7 @@ import { unzstd } from './unzstd.ts';
  */
 export function decompress(algorithm: CompressionAlgorithm, options: CompressOptions = {}): Transform {
   const blocksInFlightMax = options.blocksInFlightMax ?? defaultBlocksInFlightMax();
+  if (algorithm !== 'none') letPoolGiveWay();
   switch (algorithm) {
     case 'none':
       return (source) => source;

@@ -1,7 +1,10 @@
 // The digest thread itself: see `digest-thread.ts`, which starts it.
 import { createHash, type Hash } from 'node:crypto';
 import { parentPort } from 'node:worker_threads';
+import { letThisThreadGiveWay } from '../common/thread-priority.ts';
 import type { Answer, Request } from './digest-thread.ts';
+
+letThisThreadGiveWay();
 
 /** Of the streams that have a digest under way. */
 const hashes = new Map<number, Hash>();
