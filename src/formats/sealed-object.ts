@@ -279,7 +279,7 @@ export async function* readSealed(
 export async function* readDecrypted(
   store: ObjectStore,
   { encryption }: Pick<Manifest, 'encryption'>,
-  object: ManifestObject,
+  object: StoredFacts,
   options: ReadSealedOptions,
 ): ByteStream {
   const stages: Transform[] = [];

@@ -1,8 +1,7 @@
-import { assert } from '../common/errors.ts';
-import { dumpArchive, type DumpedFile, type FileDigests } from '../formats/directory/archive-dump.ts';
+import { dumpArchive, type DumpedFile } from '../formats/directory/archive-dump.ts';
 import { keys } from '../repository/keys.ts';
 import { checkForDump } from './backup-checks.ts';
-import type { BackupFile, BackupFormat, StoredFile } from './backup-format.ts';
+import type { BackupFile, BackupFormat } from './backup-format.ts';
 import type { BackupRequest } from './backup-request.ts';
 
 /** Roles of the files that a manifest names; the rest is in the one of role `contents`. */
@@ -32,24 +31,18 @@ export function directoryFormat(
       return {
         preparation,
         async dump({ name, ...work }, sink) {
-          const inFolder = ({ onSealed, ...file }: DumpedFile): BackupFile => ({
+          const inFolder = (file: DumpedFile): BackupFile => ({
             ...file,
-            ...(onSealed && { onSealed: (stored) => onSealed(digestsOf(stored)) }),
             key: `${name.key}${file.name}`,
             isListed: LISTED.has(file.role),
           });
           const last = await dumpArchive(
             { ...dump, patienceMs: leaseTermMs, ...work },
-            { put: async (file) => digestsOf(await sink.put(inFolder(file))) },
+            { put: (file) => sink.put(inFolder(file)) },
           );
           return { last: inFolder(last), recorded: {} };
         },
       };
     },
   };
-}
-
-function digestsOf({ plainSha256, ...stored }: StoredFile): FileDigests {
-  assert(plainSha256 !== undefined, 'the content of each file of an archive is digested');
-  return { ...stored, plainSha256 };
 }

@@ -160,14 +160,16 @@ describe('a restore that is compared with what was dumped', () => {
     await expectNothingOf(restored);
   });
 
-  test('is not needed to find a hash that is not that of the rows stored', async () => {
+  test('is not needed to find rows that are not those that were hashed', async () => {
     await using place = await filePlace();
     await using source = await createDatabase({ name: 'src', sql: 'CREATE TABLE t AS SELECT 1 AS a' });
     const hash = '0'.repeat(32);
     await makeStockArchive(source, place.store, {
       falsify: ({ files, tables, ...rest }) => ({
         ...rest,
-        files: files.map((file) => (file.piece === undefined ? file : { ...file, piece: { ...file.piece, hash } })),
+        files: files.map(({ plainSha256, ...file }) =>
+          file.piece === undefined ? { ...file, plainSha256 } : { ...file, piece: { ...file.piece, hash } },
+        ),
         tables: tables.map((table) => ({ ...table, hash })),
       }),
     });
@@ -177,6 +179,11 @@ describe('a restore that is compared with what was dumped', () => {
     );
     const failure = { code: 'corrupt', message: expect.stringContaining('holds other rows than were recorded') };
     expect(backups).toMatchObject([{ failure }]);
+    for (const verifyFirst of [true, false]) {
+      const restored = futureDatabase('never');
+      await expect(restoreInto(restored, place.store, { verifyFirst })).rejects.toMatchObject(failure);
+      await expectNothingOf(restored);
+    }
   });
 
   test('is refused for a backup that has nothing recorded, before anything is made', async () => {

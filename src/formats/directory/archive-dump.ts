@@ -57,6 +57,8 @@ export interface DumpedFile {
   readonly bytesEstimateMax: number;
   /** How many files are put at the same time and share the memory that there is for that. */
   readonly filesAtOnce: number;
+  /** Whether the content has a digest of its own. Default: it has. */
+  readonly isContentDigested?: boolean;
   /** Told once, when all of it has passed and before any store has confirmed it. */
   readonly onSealed?: (digests: FileDigests) => void;
 }
@@ -217,6 +219,8 @@ class ArchiveDump {
       seal,
       bytesEstimateMax: piece.bytes * unfolded,
       filesAtOnce: this.#jobs,
+      // Its rows are hashed as they come.
+      isContentDigested: false,
     });
     const stored = putting.then((digests) => {
       const range = pages === undefined ? {} : { pages: { ...pages } };

@@ -53,8 +53,8 @@ export function inventoryOf(toc: CustomToc, { tables, files }: ArchiveContents):
         entry.description === 'SEQUENCE SET' ? [[qualifiedName(entry), positionIn(textOf(entry.definition))]] : [],
       ),
     ),
-    largeObjects: files.flatMap(({ largeObject, plainSha256 }) =>
-      largeObject === undefined ? [] : [{ oid: largeObject.oid, sha256: plainSha256 }],
+    largeObjects: files.flatMap(({ largeObject, plainSha256: sha256 }) =>
+      largeObject === undefined || sha256 === undefined ? [] : [{ oid: largeObject.oid, sha256 }],
     ),
   };
 }

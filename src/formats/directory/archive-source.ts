@@ -187,12 +187,16 @@ async function readThrough(
   signal: AbortSignal,
 ): Promise<void> {
   const tally = tallyOf(onStoredBytes);
-  const all = [...objects.manifest.objects, ...files.map((file) => objects.objectOf(file))];
-  await inParallel(all, READERS, signal, async (take, either) => {
-    for (let object = take(); object !== undefined; object = take()) {
-      const options = { onStoredBytes: tally(), blocksInFlightMax: BLOCKS_IN_FLIGHT };
-      await drain(unpacks ? objects.read(object, options) : objects.readStored(object, options), either);
-    }
+  const options = () => ({ onStoredBytes: tally(), blocksInFlightMax: BLOCKS_IN_FLIGHT });
+  const named = objects.manifest.objects.map(
+    (object) => () => (unpacks ? objects.read(object, options()) : objects.readStored(object, options())),
+  );
+  const listed = files.map(
+    (file) => () =>
+      unpacks ? objects.readFile(file, options()) : objects.readStored(objects.objectOf(file), options()),
+  );
+  await inParallel([...named, ...listed], READERS, signal, async (take, either) => {
+    for (let open = take(); open !== undefined; open = take()) await drain(open(), either);
   });
 }
 
@@ -208,12 +212,15 @@ async function checkUnloaded({ objects, contents, tasks }: OpenedArchive, signal
   const loaded = new Set(
     tasks.flatMap((task) => (task.kind === 'rows' ? [task.file] : task.objects.map(({ file }) => file))),
   );
-  const named = objects.manifest.objects.filter(({ role }) => !READ_ALREADY.has(role) && !LISTS.has(role));
-  const listed = contents.files.filter((file) => !loaded.has(file)).map((file) => objects.objectOf(file));
+  const options = { blocksInFlightMax: BLOCKS_IN_FLIGHT };
+  const named = objects.manifest.objects
+    .filter(({ role }) => !READ_ALREADY.has(role) && !LISTS.has(role))
+    .map((object) => () => objects.read(object, options));
+  const listed = contents.files
+    .filter((file) => !loaded.has(file))
+    .map((file) => () => objects.readFile(file, options));
   await inParallel([...named, ...listed], READERS, signal, async (take, either) => {
-    for (let object = take(); object !== undefined; object = take()) {
-      await drain(objects.read(object, { blocksInFlightMax: BLOCKS_IN_FLIGHT }), either);
-    }
+    for (let open = take(); open !== undefined; open = take()) await drain(open(), either);
   });
 }
 
@@ -259,8 +266,7 @@ async function load(
   const connections = await loadData(stagesOf(tasks, toc.entries), {
     ...how,
     encoding,
-    read: (file) =>
-      objects.read(objects.objectOf(file), { onStoredBytes: tally(), blocksInFlightMax: BLOCKS_IN_FLIGHT }),
+    read: (file) => objects.readFile(file, { onStoredBytes: tally(), blocksInFlightMax: BLOCKS_IN_FLIGHT }),
   });
   const loadedMs = clock.monotonicMs();
   if (verify !== undefined) {

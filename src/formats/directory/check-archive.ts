@@ -1,15 +1,15 @@
+import type { ByteStream } from '../../common/bytes.ts';
 import { PgarkError } from '../../common/errors.ts';
 import { drain } from '../../pipeline/drain.ts';
 import { tallyOf } from '../../pipeline/meter.ts';
-import { RowsHash } from '../../pipeline/rows-hash.ts';
-import type { Transform } from '../../pipeline/transform.ts';
 import { type Manifest, sizesOf } from '../../repository/manifest.ts';
 import type { BackupCheck, CheckListener } from '../check-backup.ts';
 import { isOfKeys } from '../key-failure.ts';
 import type { SourceAccess } from '../load-source.ts';
 import { BLOCKS_IN_FLIGHT, openArchive, READERS } from './archive-source.ts';
-import type { ArchiveContents, ArchiveFile, RowsEvidence } from './contents.ts';
 import { checkDirectoryToc, checkSums, readSums } from './check-lists.ts';
+import { countingRows } from './comparing-rows.ts';
+import type { ArchiveContents, ArchiveFile } from './contents.ts';
 import { withoutEndMark } from './end-mark.ts';
 import { inParallel } from '../../common/in-parallel.ts';
 import { ArchiveObjects } from './read-archive.ts';
@@ -73,17 +73,18 @@ export class ArchiveCheck implements BackupCheck {
   }
 
   async #readAll({ files }: ArchiveContents, tally: ReturnType<typeof tallyOf>): Promise<void> {
-    const named = this.#manifest.objects.map((object) => ({ object, file: undefined }));
-    const listed = files.map((file) => ({ object: this.#objects.objectOf(file), file }));
+    const options = () => ({ onStoredBytes: tally(), blocksInFlightMax: BLOCKS_IN_FLIGHT });
+    const named = this.#manifest.objects.map((object) => () => this.#objects.read(object, options()));
+    const listed = files.map((file) => () => this.#fileWithItsRows(file, options()));
     await inParallel([...named, ...listed], READERS, this.#signal, async (take, signal) => {
-      for (let next = take(); next !== undefined; next = take()) {
-        const { object, file } = next;
-        const options = { onStoredBytes: tally(), blocksInFlightMax: BLOCKS_IN_FLIGHT };
-        const stream = this.#objects.read(object, options);
-        const checked = file?.piece === undefined ? stream : provingRows(file, file.piece)(stream);
-        await drain(checked, signal);
-      }
+      for (let open = take(); open !== undefined; open = take()) await drain(open(), signal);
     });
+  }
+
+  #fileWithItsRows(file: ArchiveFile, options: Parameters<ArchiveObjects['readFile']>[1]): ByteStream {
+    const { name, plainBytes, piece } = file;
+    const content = this.#objects.readFile(file, options);
+    return piece === undefined ? content : countingRows(name, piece)(withoutEndMark(plainBytes, name)(content));
   }
 
   async #readStored(tally: ReturnType<typeof tallyOf>): Promise<void> {
@@ -95,26 +96,4 @@ export class ArchiveCheck implements BackupCheck {
       }
     });
   }
-}
-
-const NEWLINE = 0x0a;
-
-/**
- * A row is a line: newlines within values are written in another way. Error: `corrupt` for rows that are not those which
- * were recorded.
- */
-function provingRows({ name, plainBytes }: ArchiveFile, recorded: RowsEvidence): Transform {
-  return async function* (source) {
-    const hash = new RowsHash();
-    let rows = 0;
-    for await (const block of hash.tap(withoutEndMark(plainBytes, name)(source))) {
-      for (let at = block.indexOf(NEWLINE); at >= 0; at = block.indexOf(NEWLINE, at + 1)) rows++;
-      yield block;
-    }
-    if (rows !== recorded.rows) {
-      throw new PgarkError('corrupt', `${name} holds ${rows} rows, and ${recorded.rows} were recorded`);
-    }
-    if (recorded.hash === undefined || hash.digest() === recorded.hash) return;
-    throw new PgarkError('corrupt', `${name} holds other rows than were recorded: their hash is ${hash.digest()}`);
-  };
 }

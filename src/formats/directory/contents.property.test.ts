@@ -16,6 +16,22 @@ const CONTENTS: ArchiveContents = {
   tables: [{ entry: 3347, schema: 'public', name: 'shop', rows: 5, hash: '0'.repeat(32) }],
 };
 
+test('a list of contents has a digest of each file, or a hash of its rows', () => {
+  const { plainSha256: _, ...stored } = digests;
+  const row = { name: '3347.dat.zst', role: 'data', ...stored } as const;
+  const contents = (file: ArchiveContents['files'][number]) =>
+    parseContents(Buffer.from(JSON.stringify({ layout: 1, files: [file], tables: [] })), 'contents.json');
+  const hashed = { ...row, piece: { entry: 3347, rows: 5, hash: '0'.repeat(32) } };
+  expect(contents(hashed).files).toEqual([hashed]);
+  for (const file of [
+    row,
+    { ...row, piece: { entry: 3347, rows: 5 } },
+    { ...hashed, role: 'large-object' as const, largeObject: { oid: '4711', entry: 3350 } },
+  ]) {
+    expect(() => contents(file)).toThrow(expect.objectContaining({ code: 'repository-damaged' }));
+  }
+});
+
 test('a list of contents that was changed is read or refused, and names no file beyond the folder', async () => {
   await fc.assert(
     fc.asyncProperty(damagedJson(CONTENTS), async (text) => {

@@ -20,7 +20,7 @@ const piece = z.object({
   hash: rowsHash.optional(),
 });
 
-const file = z.object({
+const fields = z.object({
   name: fileName,
   /** `data`: COPY text of a table or a piece of one; `large-object`: the bytes of one; `large-objects`: a list of them. */
   role: z.enum(['data', 'large-object', 'large-objects']),
@@ -28,13 +28,20 @@ const file = z.object({
   storedSha256: sha256,
   /** Before compression and encryption. */
   plainBytes: count,
-  plainSha256: sha256,
+  /** Not of rows, which their hash is recognised by. */
+  plainSha256: sha256.optional(),
   /** How the store confirmed the content. */
   confirmedBy: z.string().optional(),
   piece: piece.optional(),
   /** For a large object: its oid, and the dump id of the TOC entry that it belongs to. */
   largeObject: z.object({ oid: z.string().regex(/^\d+$/), entry: z.number().int().positive() }).optional(),
 });
+
+const file = fields.refine(
+  ({ plainSha256, piece: rows, largeObject }) =>
+    plainSha256 !== undefined || (largeObject === undefined && rows?.hash !== undefined),
+  { path: ['plainSha256'], error: 'neither a digest nor a hash of rows says what the content is' },
+);
 
 const contentsSchema = z.object({
   layout: z.literal(1),

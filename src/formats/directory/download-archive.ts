@@ -6,13 +6,13 @@ import type { CompressionName } from '../../postgres/toc/toc.ts';
 import { writeToc } from '../../postgres/toc/write-toc.ts';
 import { compress } from '../../pipeline/compress.ts';
 import { type CompressionAlgorithm, compressionOf, compressionSuffix } from '../../pipeline/compression.ts';
-import type { Manifest, ManifestObject } from '../../repository/manifest.ts';
+import type { Manifest } from '../../repository/manifest.ts';
 import type { DownloadFile, DownloadHow, DownloadSource } from '../download-source.ts';
 import { shellWord } from '../../common/shell-word.ts';
 import type { SourceAccess } from '../load-source.ts';
 import { BLOCKS_IN_FLIGHT } from './archive-source.ts';
 import type { ArchiveFile } from './contents.ts';
-import { ArchiveObjects } from './read-archive.ts';
+import { ArchiveObjects, type StoredObjectFacts } from './read-archive.ts';
 
 /** The first pg_restore that reads files compressed with zstd. */
 const READS_ZSTD_SINCE = 16;
@@ -29,15 +29,14 @@ export async function archiveDownload(
   const objects = new ArchiveObjects(manifest, access);
   const { files } = await objects.contents();
   const toc = objects.named('toc');
-  const listed = files.map((file) => ({ file, object: objects.objectOf(file) }));
-  const all = [toc, ...listed.map(({ object }) => object)];
+  const all = [toc, ...files.map((file) => objects.objectOf(file))];
   objects.checkPresence(all, await objects.list());
   const readsZstd = Number.parseInt(manifest.client.version, 10) >= READS_ZSTD_SINCE;
   const stored = manifest.compression.algorithm;
   const wanted = compression ?? (stored === 'zstd' && !readsZstd ? 'none' : stored);
   const isKept = wanted === stored || wanted === 'lz4';
-  const written = listed.map(({ file, object }) =>
-    isKept || !isCompressible(file) ? keptFile(objects, object) : changedFile(objects, object, wanted),
+  const written = files.map((file) =>
+    isKept || !isCompressible(file) ? keptFile(objects, objects.objectOf(file)) : changedFile(objects, file, wanted),
   );
   return {
     files: [isKept ? keptFile(objects, toc) : tocFile(objects, wanted), ...written],
@@ -55,19 +54,19 @@ function isCompressible({ role }: ArchiveFile): boolean {
   return role !== 'large-objects';
 }
 
-function keptFile(objects: ArchiveObjects, object: ManifestObject): DownloadFile {
+function keptFile(objects: ArchiveObjects, object: StoredObjectFacts): DownloadFile {
   return {
     name: objects.decryptedName(object.key.slice(objects.folder.length)),
     open: (onStoredBytes) => objects.readDecrypted(object, { onStoredBytes }),
   };
 }
 
-function changedFile(objects: ArchiveObjects, object: ManifestObject, algorithm: CompressionAlgorithm): DownloadFile {
+function changedFile(objects: ArchiveObjects, file: ArchiveFile, algorithm: CompressionAlgorithm): DownloadFile {
   const limit = { blocksInFlightMax: BLOCKS_IN_FLIGHT };
   return {
-    name: `${objects.bareName(object.key.slice(objects.folder.length))}${compressionSuffix(algorithm)}`,
+    name: `${objects.bareName(file.name)}${compressionSuffix(algorithm)}`,
     open: (onStoredBytes) =>
-      compress(compressionOf(algorithm), limit)(objects.read(object, { onStoredBytes, ...limit })),
+      compress(compressionOf(algorithm), limit)(objects.readFile(file, { onStoredBytes, ...limit })),
   };
 }
 

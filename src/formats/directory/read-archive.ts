@@ -8,12 +8,23 @@ import type { Manifest, ManifestObject } from '../../repository/manifest.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import { missingPart, readPart } from '../missing-part.ts';
 import { BackupOpener } from '../own-key.ts';
-import { checkStoredSize, readDecrypted, readSealed, readStored, type ReadSealedOptions } from '../sealed-object.ts';
+import {
+  checkStoredSize,
+  readDecrypted,
+  readSealed,
+  readStored,
+  type ReadSealedOptions,
+  type StoredFacts,
+} from '../sealed-object.ts';
 import { bareName, decryptedName, storedForm } from '../stored-form.ts';
+import { comparingRows } from './comparing-rows.ts';
 import { type ArchiveContents, type ArchiveFile, parseContents } from './contents.ts';
 
 /** The objects of an archive that its manifest names; all others are named by the one of role `contents`. */
 export type NamedRole = 'toc' | 'custom-toc' | 'contents' | 'sums';
+
+/** What is known of an object as it is stored. */
+export type StoredObjectFacts = StoredFacts & Pick<ManifestObject, 'role'>;
 
 /** Far more than the contents of a million files or the TOC of a million objects take; beyond it memory would be at risk. */
 const NAMED_BYTES_MAX = 1024 * MIB;
@@ -49,10 +60,9 @@ export class ArchiveObjects {
     );
   }
 
-  /** What the list of contents says of a file, as a manifest would. */
-  objectOf(file: ArchiveFile): ManifestObject {
-    const { role, storedBytes, storedSha256, plainBytes, plainSha256 } = file;
-    return { key: this.folder + file.name, role, storedBytes, storedSha256, plainBytes, plainSha256 };
+  /** What the list of contents says of a file as it is stored. */
+  objectOf({ name, role, storedBytes, storedSha256 }: ArchiveFile): StoredObjectFacts {
+    return { key: this.folder + name, role, storedBytes, storedSha256 };
   }
 
   /** All bytes of an object of the manifest. Errors as those of `read`. */
@@ -78,13 +88,23 @@ export class ArchiveObjects {
     yield* this.#part(object, readSealed(this.#store, form, object, how));
   }
 
+  /** The plain bytes of a file, which ends normally only if they are those that were recorded, by their digest or as rows. */
+  readFile(file: ArchiveFile, options: Omit<ReadSealedOptions, 'keys' | 'signal'> = {}): ByteStream {
+    const { plainBytes, plainSha256 } = file;
+    const content = this.read({ ...this.objectOf(file), plainBytes, plainSha256 }, options);
+    return file.piece === undefined ? content : comparingRows(file, file.piece)(content);
+  }
+
   /** The same as it lies in the store, compared with the digest of that; no key is needed. */
-  readStored(object: ManifestObject, options: Omit<ReadSealedOptions, 'keys' | 'signal'> = {}): ByteStream {
+  readStored(object: StoredObjectFacts, options: Omit<ReadSealedOptions, 'keys' | 'signal'> = {}): ByteStream {
     return this.#part(object, readStored(this.#store, object, { ...options, signal: this.#signal }));
   }
 
   /** The same as it was compressed. */
-  async *readDecrypted(object: ManifestObject, options: Omit<ReadSealedOptions, 'keys' | 'signal'> = {}): ByteStream {
+  async *readDecrypted(
+    object: StoredObjectFacts,
+    options: Omit<ReadSealedOptions, 'keys' | 'signal'> = {},
+  ): ByteStream {
     const { encryption, keys: opening } = await this.#opener.openingOf(object);
     const how = { ...options, keys: opening, signal: this.#signal };
     yield* this.#part(object, readDecrypted(this.#store, { encryption }, object, how));
@@ -117,7 +137,7 @@ export class ArchiveObjects {
   }
 
   /** Error: `corrupt` for the first of these objects that is not in the folder, or has another length. */
-  checkPresence(objects: readonly ManifestObject[], sizes: ReadonlyMap<string, number>): void {
+  checkPresence(objects: readonly StoredObjectFacts[], sizes: ReadonlyMap<string, number>): void {
     for (const object of objects) {
       const bytes = sizes.get(object.key);
       if (bytes === undefined) throw missingPart(object.key, this.manifest, this.#store);
