@@ -8,7 +8,10 @@ import type { Suite } from './suite.ts';
 import { clientCpu, quotient, speed, type Target } from './targets.ts';
 
 const OWN = 'pgark';
+const OWN_GZIP = 'pgark-gzip';
 const DISTANT = 'pgark-distant';
+const DISK = 'disk';
+const DISK_GZIP = 'disk-gzip';
 const COPY = 'copy';
 const COMPRESS = 'compress';
 
@@ -18,14 +21,22 @@ export const archiveSuite: Suite = {
   measured: 'sql',
   serverSettings: { wal_level: 'minimal', max_wal_senders: '0' },
   contenders(place, run) {
-    const backup = (name: string, label: string, sink: Place['sinks']['near']) =>
-      own(place, { name, label, args: ['backup', '--format', 'directory'], into: { sink, bucket: `${name}-${run}` } });
+    const backup = (name: string, label: string, compression: string, sink = place.sinks.near) =>
+      own(place, {
+        name,
+        label,
+        args: ['backup', '--format', 'directory'],
+        into: { sink, bucket: `${name}-${run}` },
+        settings: { BACKUP_COMPRESSION: compression },
+      });
     return [
       pipeline(place, `gzip-${run}`, 'gzip', 'gzip'),
       pipeline(place, `zstd-${run}`, 'zstd', 'zstd -3'),
-      ...viaDisk(place, `disk-${run}`),
-      backup(OWN, 'pgark backup --format directory', place.sinks.near),
-      backup(DISTANT, 'the same into a distant store', place.sinks.distant),
+      viaDisk(place, DISK_GZIP, run, String(defaultLevel('gzip'))),
+      ...(place.major < ZSTD_SINCE ? [] : [viaDisk(place, DISK, run, `zstd:${LEVEL}`)]),
+      backup(OWN_GZIP, 'pgark backup --format directory (gzip)', 'gzip'),
+      backup(OWN, 'pgark backup --format directory', 'zstd'),
+      backup(DISTANT, 'the same into a distant store', 'zstd', place.sinks.distant),
       parallelCopy(place),
       shell(place, COMPRESS, `zstd -${LEVEL} of the SQL`, `zstd -${LEVEL} --single-thread < "$DUMP" > /dev/null`, {
         DUMP: place.dumpFile,
@@ -35,7 +46,8 @@ export const archiveSuite: Suite = {
   targets: [
     speed(OWN, 'gzip', 5),
     speed(OWN, 'zstd', 1.15),
-    speed(OWN, 'disk', 1.1),
+    speed(OWN_GZIP, DISK_GZIP, 1.1),
+    speed(OWN, DISK, 1.1),
     clientCpu(OWN, 'zstd', 0.8),
     limit(0.85),
     speed(DISTANT, OWN, 0.95),
@@ -47,20 +59,18 @@ const LEVEL = defaultLevel('zstd');
 const ZSTD_SINCE = 16;
 
 /** pg_dump's parallel dump wants a disk; its files are uploaded from there. */
-function viaDisk(place: Place, bucket: string): readonly Contender[] {
-  if (place.major < ZSTD_SINCE) return [];
+function viaDisk(place: Place, name: string, run: string, compression: string): Contender {
+  const bucket = `${name}-${run}`;
   const folder = path.join(place.folder, bucket);
   const into = { sink: place.sinks.near, bucket };
-  const dump = `pg_dump -Fd -j${JOBS} --compress=zstd:${LEVEL}`;
+  const dump = `pg_dump -Fd -j${JOBS} --compress=${compression}`;
   const script = `${dump} --file="$FOLDER"; cd "$FOLDER"; ${UPLOAD} --upload-file "{$(printf '%s,' * | sed 's/,$//')}" "$TARGET/"`;
   const env = { FOLDER: folder, TARGET: `${into.sink.endpoint}/${bucket}` };
-  return [
-    {
-      ...shell(place, 'disk', `${dump}, then upload`, script, env),
-      into,
-      tidy: () => rm(folder, { recursive: true, force: true }),
-    },
-  ];
+  return {
+    ...shell(place, name, `${dump}, then upload`, script, env),
+    into,
+    tidy: () => rm(folder, { recursive: true, force: true }),
+  };
 }
 
 /** The server's share of any dump: what it takes to make text of all rows and send it to somebody who throws it away. */
