@@ -8,6 +8,8 @@ const SMALL_READ_BYTES = 64 * KIB;
 /** A server that sends so much in the time that it is given to has been held up: it waits for room to send more. */
 const HELD_UP_BYTES = 192 * KIB;
 const GATHER_MS = 1;
+/** For which a fast server is waited for: it writes some 64 KiB meanwhile, and is far from being held up. */
+const MOMENT_MS = 0.1;
 /** Small reads after which a server that is fast is given the time again, to find out whether it still is. */
 const FAST_READS = 64;
 
@@ -17,8 +19,8 @@ export type ChunkTaker = (chunk: Buffer) => void;
 /**
  * A socket to a server that sends in bulk, but 8 KiB at a time as PostgreSQL does: read as it comes, a dump costs more
  * wake-ups than anything else. While there is a taker, the socket lets the server send more after each small read: for a
- * millisecond, or, where that held the server up, for one turn of the event loop. And it reads into the same memory again
- * and again. Otherwise it is a socket like any other, but that it cannot be read as a stream without listening to `data`.
+ * millisecond, or, where that held the server up, for a moment in which this thread sleeps, so that server and compression have
+ * the processor. And it reads into the same memory again and again. Otherwise it is a socket like any other, but that it cannot be read as a stream without listening to `data`.
  */
 export class BulkSocket extends Socket {
   #taker: ChunkTaker | undefined;
@@ -53,7 +55,7 @@ export class BulkSocket extends Socket {
     if (chunk.length >= SMALL_READ_BYTES || this.#taker === undefined) return true;
     if (this.#fastReadsLeft > 0) {
       this.#fastReadsLeft -= 1;
-      setImmediate(this.#readOn);
+      afterAMoment(this.#readOn);
     } else {
       this.#gathered = true;
       setTimeout(this.#readOn, GATHER_MS);
@@ -64,4 +66,19 @@ export class BulkSocket extends Socket {
   readonly #readOn = (): void => {
     if (!this.destroyed && !this.isPaused()) this.resume();
   };
+}
+
+const nobodyWakes = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
+let waiting: (() => void)[] = [];
+
+/** Calls all that wait in one turn of the event loop after one moment; no timer is as short as that. */
+function afterAMoment(call: () => void): void {
+  waiting.push(call);
+  if (waiting.length > 1) return;
+  setImmediate(() => {
+    Atomics.wait(nobodyWakes, 0, 0, MOMENT_MS);
+    const calls = waiting;
+    waiting = [];
+    for (const each of calls) each();
+  });
 }
