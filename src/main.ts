@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { errorTable } from './common/error-table.ts';
 import { PgarkError } from './common/errors.ts';
 import { isRestoreCommand, RESTORE_COMMAND_FAILED } from './common/restore-command.ts';
+import { poolMayGiveWay } from './common/thread-priority.ts';
 
 const INTERRUPTED = 130;
 const argv = process.argv.slice(2);
@@ -11,6 +12,7 @@ if (isRestoreCommand(argv)) {
     process.exit(RESTORE_COMMAND_FAILED);
   });
 }
+poolMayGiveWay();
 const interrupt = new AbortController();
 const hangupListeners = new Set<() => void>();
 /** Whether it is not known yet who takes a hangup; one that came already waits. */

@@ -18,6 +18,8 @@ describe('deploy/systemd', async () => {
     const [daemon = [], once = []] = services.map(([, text]) => sandboxOf(text));
     expect(once).toEqual(daemon);
     expect(daemon.length).toBeGreaterThan(20);
+    // After all that takes resources was taken away: what threads that compress give way by.
+    for (const [, text] of services) expect(settingsOf(text, 'SystemCallFilter').at(-1)).toBe('setpriority');
   });
 
   // By default systemd signals pg_dump too, and the backup that should be ended in good order ends at once.

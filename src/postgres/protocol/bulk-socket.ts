@@ -20,7 +20,8 @@ export type ChunkTaker = (chunk: Buffer) => void;
  * A socket to a server that sends in bulk, but 8 KiB at a time as PostgreSQL does: read as it comes, a dump costs more
  * wake-ups than anything else. While there is a taker, the socket lets the server send more after each small read: for a
  * millisecond, or, where that held the server up, for a moment in which this thread sleeps, so that server and compression have
- * the processor. And it reads into the same memory again and again. Otherwise it is a socket like any other, but that it cannot be read as a stream without listening to `data`.
+ * the processor. And it reads into the same memory again and again. Otherwise it is a socket like any other, but that it cannot be
+ * read as a stream without listening to `data`.
  */
 export class BulkSocket extends Socket {
   #taker: ChunkTaker | undefined;
@@ -71,12 +72,17 @@ export class BulkSocket extends Socket {
 const nobodyWakes = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
 let waiting: (() => void)[] = [];
 
-/** Calls all that wait in one turn of the event loop after one moment; no timer is as short as that. */
+/**
+ * Calls all that wait in one turn of the event loop when a moment is over; no timer is as short as that. What else was to be done
+ * in that turn is a part of the moment.
+ */
 function afterAMoment(call: () => void): void {
   waiting.push(call);
   if (waiting.length > 1) return;
+  const endMs = performance.now() + MOMENT_MS;
   setImmediate(() => {
-    Atomics.wait(nobodyWakes, 0, 0, MOMENT_MS);
+    const leftMs = endMs - performance.now();
+    if (leftMs > 0) Atomics.wait(nobodyWakes, 0, 0, leftMs);
     const calls = waiting;
     waiting = [];
     for (const each of calls) each();
