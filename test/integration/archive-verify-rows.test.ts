@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { type Logger, silentLogger } from '../../src/common/log.ts';
 import { operationContext } from '../../src/operations/context.ts';
+import { download } from '../../src/operations/download.ts';
 import { verify } from '../../src/operations/verify.ts';
 import { contentsOf } from '../support/archives.ts';
 import { filePlace, linesOf, NO_KEYS, restoreInto } from '../support/archive-restoring.ts';
@@ -9,6 +10,7 @@ import { createDatabase, runAsSuperuser, type TestDatabase } from '../support/po
 import { databaseNames, futureDatabase } from '../support/restoring.ts';
 import { RICH_SQL } from '../support/rich-database.ts';
 import { makeStockArchive } from '../support/stock-archive.ts';
+import { makeTempDirectory } from '../support/temp.ts';
 
 const IN_PIECES = { format: 'directory', pieceBytes: 64 * 1024, jobs: 3 } as const;
 
@@ -165,11 +167,10 @@ describe('a restore that is compared with what was dumped', () => {
     await using source = await createDatabase({ name: 'src', sql: 'CREATE TABLE t AS SELECT 1 AS a' });
     const hash = '0'.repeat(32);
     await makeStockArchive(source, place.store, {
+      hashed: true,
       falsify: ({ files, tables, ...rest }) => ({
         ...rest,
-        files: files.map(({ plainSha256, ...file }) =>
-          file.piece === undefined ? { ...file, plainSha256 } : { ...file, piece: { ...file.piece, hash } },
-        ),
+        files: files.map((file) => (file.piece === undefined ? file : { ...file, piece: { ...file.piece, hash } })),
         tables: tables.map((table) => ({ ...table, hash })),
       }),
     });
@@ -184,6 +185,13 @@ describe('a restore that is compared with what was dumped', () => {
       await expect(restoreInto(restored, place.store, { verifyFirst })).rejects.toMatchObject(failure);
       await expectNothingOf(restored);
     }
+    await using folder = await makeTempDirectory();
+    const request = { store: place.store, filter: {}, selector: { kind: 'latest' }, keys: NO_KEYS } as const;
+    const downloading = download(
+      { ...request, folder: folder.join('changed'), compression: 'gzip' },
+      operationContext(),
+    );
+    await expect(downloading).rejects.toMatchObject(failure);
   });
 
   test('is refused for a backup that has nothing recorded, before anything is made', async () => {

@@ -49,7 +49,10 @@ describe('a backup that is downloaded', () => {
     const expected = await linesOf(source);
     const identity = await generateX25519Identity();
     const sealer = await ageSealer({ recipients: [await identityToRecipient(identity)] });
-    await makeStockArchive(source, place.store, { seal: { compression: { algorithm: 'zstd', level: 3 }, sealer } });
+    await makeStockArchive(source, place.store, {
+      seal: { compression: { algorithm: 'zstd', level: 3 }, sealer },
+      hashed: true,
+    });
     const keys = { identities: [new Secret(identity)], passphrases: [] };
     const dataNames = async (folder: string): Promise<readonly string[]> =>
       (await readdir(folder)).filter((name) => name.includes('.dat') && name !== 'toc.dat');

@@ -3,9 +3,10 @@ import { readdir, readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { systemClock } from '../../src/common/clock.ts';
 import { systemRandom } from '../../src/common/random.ts';
-import { type ArchiveContents, serialiseContents } from '../../src/formats/directory/contents.ts';
+import { type ArchiveContents, evidenceOf, serialiseContents } from '../../src/formats/directory/contents.ts';
 import { type Seal, SealedStream } from '../../src/formats/sealed-object.ts';
 import { compressionSuffix } from '../../src/pipeline/compression.ts';
+import { RowsHash } from '../../src/pipeline/rows-hash.ts';
 import { readToc } from '../../src/postgres/toc/read-toc.ts';
 import { TABLE_DATA, TABLE_DATA_END, type TocEntry } from '../../src/postgres/toc/toc.ts';
 import { makeBackupId } from '../../src/repository/ids.ts';
@@ -27,6 +28,8 @@ export interface StockArchiveOptions {
   readonly seal?: Seal;
   /** Rows of each piece that a table is cut into. Default: all. */
   readonly pieceRows?: number;
+  /** Whether rows are recognised by their hash, as those of pgark's own archives are. Default: by the digest of the file. */
+  readonly hashed?: boolean;
   /** Something that was recorded wrongly, with digests that fit. */
   readonly falsify?: (contents: ArchiveContents) => ArchiveContents;
 }
@@ -38,7 +41,13 @@ export interface StockArchiveOptions {
 export async function makeStockArchive(
   database: TestDatabase,
   store: ObjectStore,
-  { source = 'shop', seal = PLAIN, pieceRows, falsify = (contents) => contents }: StockArchiveOptions = {},
+  {
+    source = 'shop',
+    seal = PLAIN,
+    pieceRows,
+    hashed = false,
+    falsify = (contents) => contents,
+  }: StockArchiveOptions = {},
 ): Promise<Manifest> {
   const env = { ...process.env, ...database.env };
   await using directory = await makeTempDirectory();
@@ -74,14 +83,12 @@ export async function makeStockArchive(
     const pieces = cut(await read(`${entry.dumpId}.dat`), pieceRows);
     for (const [index, { content, rows }] of pieces.entries()) {
       const name = index === 0 ? `${entry.dumpId}.dat` : `${entry.dumpId}_${index}.dat`;
-      list(await put(name, 'data', content, seal), { piece: { entry: entry.dumpId, rows } });
+      const hash = hashed ? { hash: hashOf(content) } : {};
+      const digest = hashed ? { plainSha256: undefined } : {};
+      list(await put(name, 'data', content, seal), { ...digest, piece: { entry: entry.dumpId, rows, ...hash } });
     }
-    tables.push(
-      tableOf(
-        entry,
-        pieces.reduce((sum, { rows }) => sum + rows, 0),
-      ),
-    );
+    const ofTable = files.flatMap(({ piece }) => (piece?.entry === entry.dumpId ? [piece] : []));
+    tables.push({ ...namesOf(entry), ...evidenceOf(ofTable) });
   }
   const blobs = toc.entries.find(({ description }) => description === 'BLOBS');
   for (const name of await readdir(directory.join('dump'))) {
@@ -151,9 +158,15 @@ function encryptionOf({ scheme, keyFingerprints, iterations }: NonNullable<Seal[
   return { scheme, keyFingerprints: [...keyFingerprints], ...(iterations === undefined ? {} : { iterations }) };
 }
 
-function tableOf({ dumpId, namespace, tag }: TocEntry, rows: number): ArchiveContents['tables'][number] {
+function namesOf({ dumpId, namespace, tag }: TocEntry): Omit<ArchiveContents['tables'][number], 'rows' | 'hash'> {
   const text = (bytes: string): string => Buffer.from(bytes, 'latin1').toString();
-  return { entry: dumpId, schema: text(namespace ?? ''), name: text(tag), rows };
+  return { entry: dumpId, schema: text(namespace ?? ''), name: text(tag) };
+}
+
+function hashOf(content: Buffer): string {
+  const hash = new RowsHash();
+  hash.update(content.subarray(0, -TABLE_DATA_END.length));
+  return hash.digest();
 }
 
 function cut(content: Buffer, pieceRows = Number.POSITIVE_INFINITY): { content: Buffer; rows: number }[] {

@@ -64,7 +64,7 @@ export interface DumpedFile {
 }
 
 /** What is known of a file of the archive as it is stored. */
-export type FileDigests = Pick<
+type FileDigests = Pick<
   ArchiveContents['files'][number],
   'storedBytes' | 'storedSha256' | 'plainBytes' | 'plainSha256'
 >;

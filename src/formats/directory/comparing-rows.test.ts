@@ -51,7 +51,7 @@ describe('rows that are compared with their hash', () => {
           /^3347\.dat\.zst holds other rows than were recorded: their hash is [0-9a-f]{32}$/,
         ),
       });
-      expect(Buffer.concat(passed).length).toBeLessThan(Buffer.byteLength(ROWS + TABLE_DATA_END));
+      expect(Buffer.concat(passed).length).toBeLessThan(Buffer.byteLength(ROWS));
     }
   });
 
@@ -63,6 +63,17 @@ describe('rows that are compared with their hash', () => {
       code: 'corrupt',
       message: expect.stringContaining('their last line has no end'),
     });
+  });
+
+  test('are refused if something else ends them, wherever chunks are cut', async () => {
+    for (const end of ['3\tx\n\n', '\\.\n\n3', '\\.\n\n', '', `${TABLE_DATA_END}\n`]) {
+      for (const lengths of [[1], [7], [1000], [ROWS.length, 2, 1]]) {
+        await expect(bytesOf(compared(ROWS + end, hashOf(ROWS), lengths))).rejects.toMatchObject({
+          code: 'corrupt',
+          message: '3347.dat.zst does not end as the data of a table in an archive does',
+        });
+      }
+    }
   });
 
   test('pass as they come where no hash was recorded', async () => {
