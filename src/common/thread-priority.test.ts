@@ -14,8 +14,13 @@ function nicerBy(script: string): ReadonlyMap<string, readonly number[]> {
     import { letPoolGiveWay, poolMayGiveWay } from ${JSON.stringify(module)};
     const before = getPriority(0);
     ${script}
-    const found = readdirSync('/proc/self/task').map((thread) =>
-      [readFileSync('/proc/self/task/' + thread + '/comm', 'utf8').trim(), getPriority(Number(thread)) - before]);
+    const found = readdirSync('/proc/self/task').flatMap((thread) => {
+      try {
+        return [[readFileSync('/proc/self/task/' + thread + '/comm', 'utf8').trim(), getPriority(Number(thread)) - before]];
+      } catch {
+        return []; // It has ended.
+      }
+    });
     console.log(JSON.stringify(found));
     process.exit();`;
   const out = execFileSync(process.execPath, ['--input-type=module', '-e', program], {

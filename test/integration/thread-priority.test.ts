@@ -9,8 +9,13 @@ const TELLING = `
   import { readdirSync, readFileSync } from 'node:fs';
   import { getPriority } from 'node:os';
   process.on('exit', () => {
-    const pool = readdirSync('/proc/self/task')
-      .filter((thread) => readFileSync('/proc/self/task/' + thread + '/comm', 'utf8').trim() === 'libuv-worker');
+    const pool = readdirSync('/proc/self/task').filter((thread) => {
+      try {
+        return readFileSync('/proc/self/task/' + thread + '/comm', 'utf8').trim() === 'libuv-worker';
+      } catch {
+        return false; // It has ended.
+      }
+    });
     process.stderr.write('nicer ' + JSON.stringify(pool.map((thread) => getPriority(Number(thread)) - getPriority(0))) + '\\n');
   });`;
 
