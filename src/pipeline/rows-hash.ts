@@ -56,9 +56,14 @@ export class RowsHash {
     }
   }
 
+  /** Whether the last line has its end. */
+  get isWhole(): boolean {
+    return this.#lastByte === NEWLINE;
+  }
+
   /** 32 hexadecimal digits. All lines are ended by then. */
   digest(): string {
-    assert(this.#lastByte === NEWLINE, 'the last line has its end');
+    assert(this.isWhole, 'the last line has its end');
     const words = new DataView(this.#state.buffer);
     return hexOf((words.getBigUint64(SUM_AT + 8, true) << 64n) | words.getBigUint64(SUM_AT, true));
   }

@@ -83,9 +83,9 @@ export async function makeStockArchive(
     const pieces = cut(await read(`${entry.dumpId}.dat`), pieceRows);
     for (const [index, { content, rows }] of pieces.entries()) {
       const name = index === 0 ? `${entry.dumpId}.dat` : `${entry.dumpId}_${index}.dat`;
-      const hash = hashed ? { hash: hashOf(content) } : {};
-      const digest = hashed ? { plainSha256: undefined } : {};
-      list(await put(name, 'data', content, seal), { ...digest, piece: { entry: entry.dumpId, rows, ...hash } });
+      const piece = { entry: entry.dumpId, rows };
+      const recognised = hashed ? { plainSha256: undefined, piece: { ...piece, hash: hashOf(content) } } : { piece };
+      list(await put(name, 'data', content, seal), recognised);
     }
     const ofTable = files.flatMap(({ piece }) => (piece?.entry === entry.dumpId ? [piece] : []));
     tables.push({ ...namesOf(entry), ...evidenceOf(ofTable) });

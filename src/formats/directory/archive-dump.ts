@@ -10,7 +10,7 @@ import { clientEncodingOf } from '../../postgres/toc/client-encoding.ts';
 import type { CustomToc } from '../../postgres/toc/toc.ts';
 import { writeToc } from '../../postgres/toc/write-toc.ts';
 import { IDENTITY_FILE } from '../own-key.ts';
-import type { Seal } from '../sealed-object.ts';
+import type { Seal, SealedDigests } from '../sealed-object.ts';
 import { type ArchiveContents, evidenceOf, serialiseContents } from './contents.ts';
 import { readAll, type ReadPiece } from './crew.ts';
 import { SnapshotSession } from './dump-session.ts';
@@ -60,14 +60,8 @@ export interface DumpedFile {
   /** Whether the content has a digest of its own. Default: it has. */
   readonly isContentDigested?: boolean;
   /** Told once, when all of it has passed and before any store has confirmed it. */
-  readonly onSealed?: (digests: FileDigests) => void;
+  readonly onSealed?: (digests: SealedDigests) => void;
 }
-
-/** What is known of a file of the archive as it is stored. */
-type FileDigests = Pick<
-  ArchiveContents['files'][number],
-  'storedBytes' | 'storedSha256' | 'plainBytes' | 'plainSha256'
->;
 
 /** Where the files go. */
 export interface ArchiveSink {
@@ -75,7 +69,7 @@ export interface ArchiveSink {
    * Resolves with what is stored. Rejects with the source's own error, where that is the cause: then nothing is stored, and
    * the file may be put again.
    */
-  put(file: DumpedFile): Promise<FileDigests>;
+  put(file: DumpedFile): Promise<SealedDigests>;
 }
 
 /**
@@ -277,9 +271,9 @@ class ArchiveDump {
     const open = this.#uncompressed;
     const allSealed = Promise.withResolvers<void>();
     let unsealed = 0;
-    const putting = (file: DumpedFile, onDigests: (digests: FileDigests) => void = () => {}) => {
+    const putting = (file: DumpedFile, onDigests: (digests: SealedDigests) => void = () => {}) => {
       unsealed += 1;
-      const onSealed = (digests: FileDigests): void => {
+      const onSealed = (digests: SealedDigests): void => {
         this.#addSum(file, digests);
         onDigests(digests);
         unsealed -= 1;
@@ -339,13 +333,13 @@ class ArchiveDump {
     return { name, role, source: once(bytes), seal, bytesEstimateMax: 2 * bytes.length, filesAtOnce };
   }
 
-  async #put(file: DumpedFile): Promise<FileDigests> {
+  async #put(file: DumpedFile): Promise<SealedDigests> {
     const { storedBytes, storedSha256, plainBytes, plainSha256 } = await this.#sink.put(file);
     this.#addSum(file, { storedSha256 });
     return { storedBytes, storedSha256, plainBytes, plainSha256 };
   }
 
-  #addSum({ name }: DumpedFile, { storedSha256 }: Pick<FileDigests, 'storedSha256'>): void {
+  #addSum({ name }: DumpedFile, { storedSha256 }: Pick<SealedDigests, 'storedSha256'>): void {
     this.#sums.push(`${storedSha256}  ${name}\n`);
   }
 }

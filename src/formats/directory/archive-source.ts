@@ -1,3 +1,4 @@
+import type { ByteStream } from '../../common/bytes.ts';
 import { isPgarkError, PgarkError } from '../../common/errors.ts';
 import { connect } from '../../postgres/client/connect.ts';
 import { withSession } from '../../postgres/client/with-session.ts';
@@ -41,7 +42,7 @@ interface OpenedArchive {
 }
 
 /** Files that are read at once to be checked. */
-export const READERS = 4;
+const READERS = 4;
 /** Each of several streams has a few; together they keep the processors busy. */
 export const BLOCKS_IN_FLIGHT = 2;
 
@@ -195,7 +196,12 @@ async function readThrough(
     (file) => () =>
       unpacks ? objects.readFile(file, options()) : objects.readStored(objects.objectOf(file), options()),
   );
-  await inParallel([...named, ...listed], READERS, signal, async (take, either) => {
+  await drainAll([...named, ...listed], signal);
+}
+
+/** Reads all to their ends, several at a time. */
+export async function drainAll(streams: readonly (() => ByteStream)[], signal: AbortSignal): Promise<void> {
+  await inParallel(streams, READERS, signal, async (take, either) => {
     for (let open = take(); open !== undefined; open = take()) await drain(open(), either);
   });
 }
@@ -219,9 +225,7 @@ async function checkUnloaded({ objects, contents, tasks }: OpenedArchive, signal
   const listed = contents.files
     .filter((file) => !loaded.has(file))
     .map((file) => () => objects.readFile(file, options));
-  await inParallel([...named, ...listed], READERS, signal, async (take, either) => {
-    for (let open = take(); open !== undefined; open = take()) await drain(open(), either);
-  });
+  await drainAll([...named, ...listed], signal);
 }
 
 async function prepare(

@@ -1,17 +1,15 @@
 import type { ByteStream } from '../../common/bytes.ts';
 import { PgarkError } from '../../common/errors.ts';
-import { drain } from '../../pipeline/drain.ts';
 import { tallyOf } from '../../pipeline/meter.ts';
 import { type Manifest, sizesOf } from '../../repository/manifest.ts';
 import type { BackupCheck, CheckListener } from '../check-backup.ts';
 import { isOfKeys } from '../key-failure.ts';
 import type { SourceAccess } from '../load-source.ts';
-import { BLOCKS_IN_FLIGHT, openArchive, READERS } from './archive-source.ts';
+import { BLOCKS_IN_FLIGHT, drainAll, openArchive } from './archive-source.ts';
 import { checkDirectoryToc, checkSums, readSums } from './check-lists.ts';
 import { countingRows } from './comparing-rows.ts';
 import type { ArchiveContents, ArchiveFile } from './contents.ts';
 import { withoutEndMark } from './end-mark.ts';
-import { inParallel } from '../../common/in-parallel.ts';
 import { ArchiveObjects } from './read-archive.ts';
 
 /** The check of a backup of format directory: one listing says what is there, the list of contents what has to be. */
@@ -76,9 +74,7 @@ export class ArchiveCheck implements BackupCheck {
     const options = () => ({ onStoredBytes: tally(), blocksInFlightMax: BLOCKS_IN_FLIGHT });
     const named = this.#manifest.objects.map((object) => () => this.#objects.read(object, options()));
     const listed = files.map((file) => () => this.#fileWithItsRows(file, options()));
-    await inParallel([...named, ...listed], READERS, this.#signal, async (take, signal) => {
-      for (let open = take(); open !== undefined; open = take()) await drain(open(), signal);
-    });
+    await drainAll([...named, ...listed], this.#signal);
   }
 
   #fileWithItsRows(file: ArchiveFile, options: Parameters<ArchiveObjects['readFile']>[1]): ByteStream {
@@ -89,11 +85,11 @@ export class ArchiveCheck implements BackupCheck {
 
   async #readStored(tally: ReturnType<typeof tallyOf>): Promise<void> {
     const sums = [...(await readSums(this.#objects))];
-    await inParallel(sums, READERS, this.#signal, async (take, signal) => {
-      for (let next = take(); next !== undefined; next = take()) {
-        const [key, sha256] = next;
-        await drain(this.#objects.readSummed(key, sha256, { onStoredBytes: tally() }), signal);
-      }
-    });
+    const summed = sums.map(
+      ([key, sha256]) =>
+        () =>
+          this.#objects.readSummed(key, sha256, { onStoredBytes: tally() }),
+    );
+    await drainAll(summed, this.#signal);
   }
 }

@@ -1,8 +1,8 @@
 import { PgarkError } from '../../common/errors.ts';
 import { RowsHash } from '../../pipeline/rows-hash.ts';
 import type { Transform } from '../../pipeline/transform.ts';
-import { TABLE_DATA_END } from '../../postgres/toc/toc.ts';
 import type { ArchiveFile, RowsEvidence } from './contents.ts';
+import { RowsBeforeEnd } from './end-mark.ts';
 
 const NEWLINE = 0x0a;
 
@@ -18,32 +18,22 @@ export function comparingRows(
   if (recorded === undefined) return (source) => source;
   return async function* compared(source) {
     const hash = new RowsHash();
-    let leftBytes = plainBytes - TABLE_DATA_END.length;
-    let end = '';
-    const compare = (last: number | undefined): void => {
-      const found = last === undefined || last === NEWLINE ? hash.digest() : undefined;
-      if (found === recorded) return;
+    const data = new RowsBeforeEnd(plainBytes, name);
+    let isProven = false;
+    const prove = (): void => {
+      const found = hash.isWhole ? hash.digest() : undefined;
+      isProven = found === recorded;
+      if (isProven) return;
       const what = found === undefined ? 'their last line has no end' : `their hash is ${found}`;
       throw new PgarkError('corrupt', `${name} holds other rows than were recorded: ${what}`);
     };
-    if (leftBytes <= 0) compare(undefined);
     for await (const block of source) {
-      const rows = block.subarray(0, Math.max(0, leftBytes));
-      if (rows.length > 0) {
-        hash.update(rows);
-        leftBytes -= rows.length;
-        if (leftBytes === 0) compare(rows.at(-1));
-      }
-      end += Buffer.from(block.buffer, block.byteOffset + rows.length, block.length - rows.length).toString('latin1');
-      if (!TABLE_DATA_END.startsWith(end)) throw otherEnd(name);
+      hash.update(data.take(block));
+      if (data.hasAllRows && !isProven) prove();
       yield block;
     }
-    if (end !== TABLE_DATA_END) throw otherEnd(name);
+    data.finish();
   };
-}
-
-function otherEnd(name: string): PgarkError {
-  return new PgarkError('corrupt', `${name} does not end as the data of a table in an archive does`);
 }
 
 /** Counts rows: each is a line, since newlines within values are written in another way. Error: `corrupt` for another number. */
